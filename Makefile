@@ -1,0 +1,37 @@
+# Every target works on a fresh checkout; `make setup` installs what is missing.
+GO ?= go
+# One set of flags everywhere: each set has a build cache of its own.
+export GOFLAGS ?= -trimpath
+
+.PHONY: all build setup demo test race lint fuzz bench chaos clean
+all: build
+
+build:
+	$(GO) build -o bin/idlewild ./cmd/idlewild
+
+setup:
+	./scripts/setup
+
+lint:
+	./scripts/lint
+
+test: setup build lint
+	./scripts/test
+
+race:
+	$(GO) test -race -count=1 ./...
+
+demo: setup build
+	./scripts/demo $(FILE)
+
+bench: setup build
+	./scripts/bench
+
+chaos: setup build
+	$(GO) run ./bench chaos
+
+fuzz:
+	./scripts/fuzz
+
+clean:
+	rm -rf bin build out

@@ -1,0 +1,102 @@
+package job
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Offer announces open tasks to a farm: at most 1 kB, no file names.
+type Offer struct {
+	Job        ID
+	Requester  peer.ID
+	Kind       Kind
+	Needs      Needs
+	InputBytes int64   // size of the job's content
+	Open       int     // tasks not yet leased
+	MaxPrice   float64 // highest price per device-second that is paid
+	Expires    time.Time
+}
+
+// Machine is what a worker says of itself. Claims are only hints: speed is
+// learnt from verified work, and the device is asserted after each task.
+type Machine struct {
+	// Facts are abilities by name, each with the values it has here, for
+	// example "blender" -> {"3.4.1", "4.2.1"}.
+	Facts   map[string][]string
+	Devices []Device
+}
+
+// Device is one slot for work: a GPU, or the CPU.
+type Device struct {
+	Name        string // unique on the machine: "cpu", "GPU-<uuid>"
+	Type        string // "cpu" or "gpu"
+	Model       string // for people
+	Class       string // device class: results are comparable within one
+	MemoryBytes int64  // of the device
+}
+
+// Has reports whether the machine meets n on device d.
+func (m Machine) Has(n Needs, d Device) bool {
+	if n.Device != "" && n.Device != d.Type {
+		return false
+	}
+	if n.VRAMBytes > 0 && d.Type == "gpu" && d.MemoryBytes < n.VRAMBytes {
+		return false
+	}
+	for name, want := range n.Require {
+		ok := false
+		for _, have := range m.Facts[name] {
+			ok = ok || have == want
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// Lacks says in words why Has is false, or "" if it is true.
+func (m Machine) Lacks(n Needs, d Device) string {
+	if m.Has(n, d) {
+		return ""
+	}
+	for name, want := range n.Require {
+		if !(Machine{Facts: m.Facts}).Has(Needs{Require: map[string]string{name: want}}, d) {
+			if len(m.Facts[name]) == 0 {
+				return fmt.Sprintf("needs %s %s, which is not here", name, want)
+			}
+			return fmt.Sprintf("needs %s %s, here is %v", name, want, m.Facts[name])
+		}
+	}
+	if n.Device != "" && n.Device != d.Type {
+		return fmt.Sprintf("needs a %s", n.Device)
+	}
+	return fmt.Sprintf("needs %d MiB of device memory", n.VRAMBytes>>20)
+}
+
+// Validate checks the bounds of a machine that a peer described.
+func (m Machine) Validate() error {
+	n := 0
+	for k, v := range m.Facts {
+		n += 1 + len(v)
+		if len(k) > MaxNameBytes || n > MaxFacts {
+			return fmt.Errorf("machine: too many facts")
+		}
+		for _, s := range v {
+			if len(s) > MaxNameBytes {
+				return fmt.Errorf("machine: fact %s of %d bytes", k, len(s))
+			}
+		}
+	}
+	if len(m.Devices) > MaxDevices {
+		return fmt.Errorf("machine: %d devices", len(m.Devices))
+	}
+	for _, d := range m.Devices {
+		if len(d.Name)+len(d.Type)+len(d.Model)+len(d.Class) > 4*MaxNameBytes || d.MemoryBytes < 0 {
+			return fmt.Errorf("machine: bad device")
+		}
+	}
+	return nil
+}

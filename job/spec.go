@@ -1,0 +1,97 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+)
+
+// Spec is what one person asked for, as it comes from the command line or the
+// local API. It stays on the requester's machine: paths never leave it.
+type Spec struct {
+	Kind   Kind            `json:"kind"`
+	Title  string          `json:"title,omitempty"`  // for people; the input's base name if empty
+	Input  string          `json:"input,omitempty"`  // absolute path of the main file
+	Output string          `json:"output,omitempty"` // absolute path of the folder for finished files
+	Params json.RawMessage `json:"params,omitempty"` // the kind's own, decoded strictly by it
+
+	Policy Policy `json:"policy,omitzero"`
+}
+
+// Policy is how the requester wants a job treated, whatever its kind.
+type Policy struct {
+	// Recheck is the share of results that is checked, 0 to 1; nil leaves it
+	// to the farm's rate and each peer's history.
+	Recheck     *float64 `json:"recheck,omitempty"`
+	OnlyMissing bool     `json:"only_missing,omitempty"` // skip tasks whose final file is already there
+	Parts       string   `json:"parts,omitempty"`        // "auto", "no" or "NxM"
+	Exact       bool     `json:"exact,omitempty"`        // ship the artist's own bytes
+	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
+	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
+}
+
+// Validate checks what every kind has in common.
+func (s Spec) Validate() error {
+	switch {
+	case s.Kind == "":
+		return fmt.Errorf("job: no kind given")
+	case s.Input != "" && !filepath.IsAbs(s.Input):
+		return fmt.Errorf("job: input %q is not an absolute path", s.Input)
+	case s.Output != "" && !filepath.IsAbs(s.Output):
+		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
+	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
+		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
+	}
+	return nil
+}
+
+// Inspection is what looking at a Spec's input found, before a byte moves.
+type Inspection struct {
+	Facts    json.RawMessage `json:"facts,omitempty"` // the kind's own, handed to its planner
+	Deps     []Dep           `json:"deps,omitempty"`
+	Problems []Problem       `json:"problems,omitempty"`
+}
+
+// Refused returns the problems that keep the job from starting.
+func (in Inspection) Refused() []Problem {
+	var out []Problem
+	for _, p := range in.Problems {
+		if p.Severity == SeverityError {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Dep is one file that tasks read.
+type Dep struct {
+	Path string `json:"path"` // on the requester's disk
+	Name string `json:"name"` // slash-separated, in the tree that workers see; keeps its base name
+}
+
+// Severity is how bad a Problem is.
+type Severity string
+
+const (
+	SeverityError   Severity = "error"   // refused
+	SeverityWarning Severity = "warning" // submitted, and said
+)
+
+// Problem is something wrong with a job's input that a person can mend.
+type Problem struct {
+	Severity Severity `json:"severity"`
+	Where    string   `json:"where"`   // the datablock, file or setting
+	Message  string   `json:"message"` // what is wrong, one sentence
+	Remedy   string   `json:"remedy"`  // what to do about it, one sentence
+}
+
+func (p Problem) String() string {
+	s := p.Message
+	if p.Where != "" {
+		s = p.Where + ": " + s
+	}
+	if p.Remedy != "" {
+		s += "; " + p.Remedy
+	}
+	return s
+}

@@ -1,0 +1,150 @@
+package job
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// State is where a job stands. States are past participles.
+type State string
+
+const (
+	StateAccepted  State = "accepted"  // the spec is on disk; inspecting, storing or planning
+	StatePlanned   State = "planned"   // tasks are known, work goes on
+	StatePaused    State = "paused"    // no new leases until resumed
+	StateFinished  State = "finished"  // every task is delivered
+	StateFailed    State = "failed"    // some tasks failed for good, or it never began
+	StateCancelled State = "cancelled" // by a person
+)
+
+// Ended reports whether nothing more will happen to the job.
+func (s State) Ended() bool {
+	return s == StateFinished || s == StateFailed || s == StateCancelled
+}
+
+// Status is a job as people and programs see it.
+type Status struct {
+	Job       ID        `json:"job"`
+	Title     string    `json:"title"`
+	Kind      Kind      `json:"kind"`
+	State     State     `json:"state"`
+	Reason    string    `json:"reason,omitempty"` // why it is in that state, or why nothing happens
+	Submitted time.Time `json:"submitted"`
+	Output    string    `json:"output,omitempty"`
+
+	Tasks     int `json:"tasks"` // that end in a delivered file
+	Delivered int `json:"delivered"`
+	Running   int `json:"running"`
+	Waiting   int `json:"waiting"`
+	FailedN   int `json:"failed"`
+	Skipped   int `json:"skipped"` // were there already
+
+	Rechecked int `json:"rechecked"`
+	Accepted  int `json:"accepted"`
+	Rejected  int `json:"rejected"`
+	Unsure    int `json:"unsure"`
+
+	ContentBytes  int64   `json:"content_bytes"`  // of the job's files
+	NewBytes      int64   `json:"new_bytes"`      // of it, that no earlier job stored
+	UploadedBytes int64   `json:"uploaded_bytes"` // content that crossed the network to workers
+	ResultBytes   int64   `json:"result_bytes"`   // outputs that crossed the network to here
+	WallSeconds   float64 `json:"wall_s"`         // from submission to now or the end
+	RenderSeconds float64 `json:"render_s"`       // sum over accepted tasks, by the workers' clocks
+	// Efficiency is RenderSeconds over the sum of the time that each worker
+	// was joined to the job and the job had work for it, 0 to 1.
+	Efficiency float64 `json:"efficiency"`
+	// LeftSeconds is the expected time to the end; 0 where unknown.
+	LeftSeconds float64        `json:"left_s,omitempty"`
+	Problems    []Problem      `json:"problems,omitempty"`
+	Frames      []TaskStatus   `json:"frames,omitempty"` // only where asked for
+	Workers     []WorkerStatus `json:"workers,omitempty"`
+}
+
+// TaskStatus is one deliverable task of a job.
+type TaskStatus struct {
+	Label         string   `json:"label"`
+	State         string   `json:"state"` // "waiting", "leased", "returned", "checked", "delivered", "failed", "skipped"
+	Worker        string   `json:"worker,omitempty"`
+	Attempts      int      `json:"attempts"`
+	Fraction      float64  `json:"fraction,omitempty"`
+	Verdict       *Verdict `json:"verdict,omitempty"`
+	Reason        string   `json:"reason,omitempty"`
+	Files         []string `json:"files,omitempty"`
+	RenderSeconds float64  `json:"render_s,omitempty"`
+}
+
+// WorkerStatus is one peer's share of a job.
+type WorkerStatus struct {
+	Peer          string  `json:"peer"`
+	Device        string  `json:"device"`
+	Tasks         int     `json:"tasks"` // accepted or not checked
+	Rejected      int     `json:"rejected"`
+	RenderSeconds float64 `json:"render_s"`
+	JoinedSeconds float64 `json:"joined_s"` // that it was here while there was work for it
+	Resting       string  `json:"resting,omitempty"`
+}
+
+// Event is one thing that happened to a job, for whoever watches.
+type Event struct {
+	Seq      uint64    `json:"seq"` // grows by one; a watcher resumes after the last it saw
+	Time     time.Time `json:"time"`
+	Job      ID        `json:"job"`
+	Type     EventType `json:"type"`
+	Task     string    `json:"task,omitempty"` // label
+	Worker   string    `json:"worker,omitempty"`
+	Text     string    `json:"text,omitempty"`
+	Files    []string  `json:"files,omitempty"`
+	Verdict  *Verdict  `json:"verdict,omitempty"`
+	Fraction float64   `json:"fraction,omitempty"`
+}
+
+// EventType says what an Event tells.
+type EventType string
+
+const (
+	EventState     EventType = "state" // Text is the job's new State
+	EventPhase     EventType = "phase" // Text says what is being done before tasks exist; Fraction
+	EventLeased    EventType = "leased"
+	EventProgress  EventType = "progress"
+	EventReturned  EventType = "returned"
+	EventJudged    EventType = "judged"    // Verdict
+	EventDelivered EventType = "delivered" // Files
+	EventBroken    EventType = "broken"    // an attempt ended and the task goes elsewhere
+	EventFailed    EventType = "failed"    // a task failed for good
+	EventWarning   EventType = "warning"
+)
+
+// Action is what a person does to a job.
+type Action string
+
+const (
+	Cancel Action = "cancel"
+	Pause  Action = "pause"
+	Resume Action = "resume"
+)
+
+// ErrUnknownJob is returned for a job that this machine does not own.
+var ErrUnknownJob = errors.New("no such job here")
+
+// ErrRefused is matched by every error that keeps a job from beginning.
+var ErrRefused = errors.New("refused")
+
+// RefusedError says why a job does not begin.
+type RefusedError struct{ Problems []Problem }
+
+func (e *RefusedError) Error() string {
+	var lines []string
+	for _, p := range e.Problems {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Is makes errors.Is(err, ErrRefused) true.
+func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
+
+// Refuse makes a RefusedError with one problem.
+func Refuse(where, message, remedy string) error {
+	return &RefusedError{Problems: []Problem{{Severity: SeverityError, Where: where, Message: message, Remedy: remedy}}}
+}

@@ -1,0 +1,109 @@
+// Package dispatch is the requester's half: it owns this machine's jobs, from
+// Spec to delivered files.
+//
+// A pure Board decides: step(now, event) gives effects and never touches clock,
+// disk or network. A Dispatcher drives it with one goroutine: it writes the
+// journal before anything is acknowledged, carries out the effects and feeds
+// back what came of them. What it needs of the rest of the program is declared
+// here, in small interfaces.
+package dispatch
+
+import (
+	"context"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// Kind plans one sort of work. All but Inspect is pure.
+type Kind interface {
+	// Inspect looks at what a spec asks for, on this machine. Problems are
+	// for the artist; err is for trouble with looking.
+	Inspect(ctx context.Context, s job.Spec) (job.Inspection, error)
+	// Plan cuts a job into tasks, each with a distinct key. input is the
+	// manifest of the inspection's Deps, undefined where there are none.
+	Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, error)
+}
+
+// Content puts a job's files where workers can get them.
+type Content interface {
+	// Snapshot stores the files as a manifest pinned under the job.
+	Snapshot(ctx context.Context, id job.ID, deps []job.Dep, exact bool) (Snapshot, error)
+	// Served returns the bytes of the job's content that went to other peers.
+	Served(id job.ID) int64
+	// Release gives up the job's pins.
+	Release(ctx context.Context, id job.ID) error
+}
+
+// Snapshot is what storing a job's files came to.
+type Snapshot struct {
+	Root      cid.Cid `json:"root"`
+	Files     int     `json:"files"`
+	Bytes     int64   `json:"bytes"`     // of the files
+	NewBytes  int64   `json:"new_bytes"` // of blocks that no earlier job had
+	NewBlocks int     `json:"new_blocks"`
+}
+
+// Market announces open work to the farm.
+type Market interface {
+	Announce(ctx context.Context, o job.Offer) error
+}
+
+// Results brings the outputs of a receipt here.
+type Results interface {
+	// Fetch gets every output of leaf from worker, checks the bytes against
+	// their CIDs and writes them below dir under their names. moved is what
+	// crossed the network. Blocks in inline are used before asking.
+	Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job.Leaf, inline []job.Block, dir string) (moved int64, err error)
+}
+
+// Judge verifies results. Challenge is pure; Judge only reads files.
+type Judge interface {
+	// Challenge draws, from the secret and the leaf's root, the tasks whose
+	// results the claim is compared with; none where the policy, the method
+	// or the peer's score (see Book) asks for no check.
+	Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64) ([]job.Task, error)
+	// Judge compares the claim in dir with the evidence.
+	Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string, evidence []Evidence) job.Verdict
+}
+
+// Evidence is the result of one challenge task.
+type Evidence struct {
+	Task job.Task
+	Leaf job.Leaf
+	Dir  string // its outputs
+}
+
+// Book remembers what was found about peers.
+type Book interface {
+	// Record stores a receipt's leaf with its verdict before it returns.
+	Record(worker peer.ID, receipt job.Signed, leaf job.Leaf, v job.Verdict) error
+	// Score says how a peer stands, from everything recorded.
+	Score(worker peer.ID) Score
+}
+
+// Score of a peer.
+type Score struct {
+	Checked  int // results checked
+	Accepted int
+	Rejected int
+	Unsure   int
+	// Rate is the share of this peer's results to check now, 0 to 1.
+	Rate float64
+	// Banned is not empty where the peer gets no work, and says why.
+	Banned string
+}
+
+// Sink takes finished files.
+type Sink interface {
+	// Deliver puts the outputs that have a Final name, which lie in dir under
+	// their Names, into the job's output folder: beside, fsync, rename.
+	// Nothing has its final name before.
+	Deliver(ctx context.Context, s job.Spec, t job.Task, dir string) ([]string, error)
+	// Delivered reports whether every final file of t is already there.
+	Delivered(s job.Spec, t job.Task) bool
+	// Check says whether the output folder can be written at all.
+	Check(s job.Spec) error
+}

@@ -1,0 +1,105 @@
+// Package localapi is the door: HTTP and JSON on loopback for the command
+// line, the Blender add-on and the dashboard.
+//
+// It listens on 127.0.0.1 and a unix socket; a token in a 0600 file opens it.
+// Host, Origin and Referer are checked, unknown fields refused, and progress
+// is a stream of server-sent events. Client is the other side of it.
+package localapi
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"idlewild/job"
+)
+
+// Jobs is what can be done with jobs.
+type Jobs interface {
+	// Inspect looks at a spec's input; nothing is stored.
+	Inspect(ctx context.Context, s job.Spec) (job.Inspection, error)
+	// Submit accepts a job: once it returns, the spec is on disk. Inspecting
+	// and storing go on behind it and show in the job's status and events. A
+	// job.RefusedError says why it does not begin.
+	Submit(ctx context.Context, s job.Spec) (job.ID, error)
+	// Steer cancels, pauses or resumes a job.
+	Steer(ctx context.Context, id job.ID, a job.Action) error
+	// Requeue runs a task again, also one that was delivered or failed.
+	Requeue(ctx context.Context, id job.ID, label string) error
+}
+
+// Views is what can be seen of jobs.
+type Views interface {
+	// List returns every job of this machine, newest first, without frames.
+	List() []job.Status
+	// Status returns one, with its frames and workers.
+	Status(id job.ID) (job.Status, error)
+	// Watch yields events after seq (0: from now on) until ctx ends; an empty
+	// id means all jobs. A watcher that falls behind misses nothing that is
+	// still in the ring of recent events.
+	Watch(ctx context.Context, id job.ID, seq uint64) iter.Seq[job.Event]
+	// Log returns the newest log of a task, or of the job where label is "".
+	Log(ctx context.Context, id job.ID, label string) ([]byte, error)
+}
+
+// Machine is what this machine does and why.
+type Machine interface {
+	Machine() MachineView
+	// SetPaused stops or starts taking work from others.
+	SetPaused(ctx context.Context, paused bool, reason string) error
+}
+
+// MachineView is this machine.
+type MachineView struct {
+	Peer     string              `json:"peer"`
+	Name     string              `json:"name"`
+	Version  string              `json:"version"`
+	Started  time.Time           `json:"started"`
+	Addrs    []string            `json:"addrs"`
+	Facts    map[string][]string `json:"facts"`
+	Devices  []DeviceView        `json:"devices"`
+	Warnings []string            `json:"warnings,omitempty"`
+	Sandbox  string              `json:"sandbox"` // which layers there are, or why there is none
+	Paused   string              `json:"paused,omitempty"`
+}
+
+// DeviceView is one device and what runs on it.
+type DeviceView struct {
+	Name        string `json:"name"`
+	Type        string `json:"type"`
+	Model       string `json:"model"`
+	Class       string `json:"class"`
+	MemoryBytes int64  `json:"memory_bytes"`
+	Doing       string `json:"doing"` // "idle" with the reason, or job and task
+}
+
+// Farm is who is in the farm.
+type Farm interface {
+	Create(ctx context.Context, name string) (FarmView, error)
+	// Invite returns a ticket: one use, valid for the given time.
+	Invite(ctx context.Context, valid time.Duration) (string, error)
+	Join(ctx context.Context, ticket string) (FarmView, error)
+	// Revoke takes a member's right away; its connections close.
+	Revoke(ctx context.Context, peer string) error
+	View() FarmView
+}
+
+// FarmView is the farm as this machine sees it.
+type FarmView struct {
+	ID      string     `json:"id"` // empty: in no farm
+	Name    string     `json:"name"`
+	Owner   bool       `json:"owner"` // this machine holds the root key
+	Members []PeerView `json:"members"`
+}
+
+// PeerView is one member.
+type PeerView struct {
+	Peer      string    `json:"peer"`
+	Name      string    `json:"name"`
+	Self      bool      `json:"self,omitempty"`
+	Connected bool      `json:"connected"`
+	Path      string    `json:"path,omitempty"` // "direct", "relayed", with transport
+	RTTMillis float64   `json:"rtt_ms,omitempty"`
+	LastSeen  time.Time `json:"last_seen,omitzero"`
+	Score     string    `json:"score,omitempty"`
+}

@@ -1,0 +1,51 @@
+// Package worker is the provider's half: it finds open work, takes what this
+// machine can do, runs it and keeps each receipt until the requester settled
+// it.
+//
+// A Worker owns one link per requester it works for and one queue per device.
+// What it needs of the network and the store is declared here.
+package worker
+
+import (
+	"context"
+	"iter"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// Swarm finds requesters.
+type Swarm interface {
+	// Offers yields open work as it is announced, until ctx ends.
+	Offers(ctx context.Context) iter.Seq[job.Offer]
+	// Join opens the sync stream to a requester.
+	Join(ctx context.Context, requester peer.ID) (Link, error)
+}
+
+// Link is one open sync stream.
+type Link interface {
+	// Send queues a report; it returns an error once the link is cut.
+	Send(ctx context.Context, r job.Report) error
+	// Orders yields what the requester says, until the link is cut or closed.
+	Orders() iter.Seq[job.Order]
+	Close() error
+}
+
+// Assets moves content between blocks and folders.
+type Assets interface {
+	// Materialize makes dir hold the tree of lease's input, fetching what is
+	// missing from the requester and from others who may serve it; moved is
+	// what crossed the network. The folder is complete or an error came back.
+	Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, progress func(fraction float64)) (moved int64, err error)
+	// Prior makes dir hold a predecessor's outputs under their names.
+	Prior(ctx context.Context, requester peer.ID, l job.Lease, p job.Prior, dir string) error
+	// Collect stores the outputs that rules name in dir as blocks pinned
+	// under the job, and the small ones once more for the report. A file that
+	// a rule names and that is not there is an error.
+	Collect(ctx context.Context, requester peer.ID, id job.ID, dir string, rules []job.OutputRule) ([]job.Output, []job.Block, error)
+	// Log stores an attempt's log.
+	Log(ctx context.Context, requester peer.ID, id job.ID, text []byte) (job.Ref, error)
+	// Release gives up what was pinned under the job.
+	Release(ctx context.Context, id job.ID) error
+}

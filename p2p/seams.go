@@ -1,0 +1,77 @@
+// Package p2p is the swarm: host, membership, discovery, offers, sync and
+// blocks, over libp2p.
+//
+// A Host is this machine on the network. Membership decides who may speak to
+// it. Offers travel by gossip and nothing else does; a worker and a requester
+// share one long-lived sync stream; bulk moves by the blocks protocol. The
+// package knows bytes and CIDs, not files.
+package p2p
+
+import (
+	"context"
+	"iter"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// Coordinator is what an inbound sync stream is handed to.
+type Coordinator interface {
+	// Open starts a worker's session. Reports of the worker are sent on the
+	// first channel, which the caller closes when the stream ends; orders for
+	// it are read from the second until the coordinator closes it. A newer
+	// session of the same peer ends the older one.
+	Open(ctx context.Context, worker peer.ID) (chan<- job.Report, <-chan job.Order)
+}
+
+// Grants decides who may read what. It is asked for each block.
+type Grants interface {
+	// Allow reports whether p may have block id of the job, showing the read
+	// grant it sent with its request (empty where it sent none).
+	Allow(p peer.ID, requester peer.ID, id job.ID, grant job.Signed, block cid.Cid) bool
+}
+
+// Source is where blocks to serve lie: this machine's store.
+type Source interface {
+	Get(ctx context.Context, id cid.Cid) ([]byte, error)
+	Has(ctx context.Context, id cid.Cid) (bool, error)
+}
+
+// Codec makes deltas of blocks, which are an encoding on the wire and never an
+// address.
+type Codec interface {
+	// Encode returns a delta that makes block out of base, or false where it
+	// would not be smaller.
+	Encode(base, block []byte) ([]byte, bool)
+	// Decode applies a delta; the result has at most max bytes.
+	Decode(base, delta []byte, max int) ([]byte, error)
+}
+
+// BlockRequest is what a fetch asks of one peer.
+type BlockRequest struct {
+	Requester peer.ID // whose job it is
+	Job       job.ID
+	Grant     job.Signed
+	Wants     []BlockWant
+}
+
+// BlockWant asks for one block, with blocks that the asker holds as bases.
+type BlockWant struct {
+	ID    cid.Cid
+	Bases []cid.Cid
+}
+
+// BlockResult is one answer, checked against its CID.
+type BlockResult struct {
+	ID    cid.Cid
+	Data  []byte
+	Moved int64 // bytes that crossed the network for it
+	Err   error // of this block; the peer has it not, or may not give it
+}
+
+// Blocks fetches from one peer.
+type Blocks interface {
+	FetchFrom(ctx context.Context, from peer.ID, r BlockRequest) iter.Seq2[BlockResult, error]
+}

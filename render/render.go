@@ -1,0 +1,153 @@
+// Package render runs tasks on this machine: folders, sandbox, warm
+// processes, events and outcome.
+//
+// A Kind turns a job.Task into a Command (how to start a process for it) and
+// a Request (what to ask of it). A Process starts sessions; a session is a warm
+// process, a Blender with a scene open on a device, that answers one request
+// after the other. An Executor runs one task from folders to outcome; the
+// decorators around it (slots, retry, health, log) each do one thing more.
+package render
+
+import (
+	"context"
+	"time"
+
+	"idlewild/job"
+)
+
+// Executor runs tasks.
+type Executor interface {
+	// Ready says whether a task can be taken now, and if not why.
+	Ready(ctx context.Context) error
+	// Execute runs t to its end. Trouble is in the Result, never beside it.
+	// It returns when no process of the task is left to write into dirs.
+	Execute(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) Result
+}
+
+// Task is a job.Task with where it runs.
+type Task struct {
+	job.Task
+	Requester string // peer id: sessions are never shared between requesters
+	Content   string // identity of the files in Dirs.In
+	Device    job.Device
+}
+
+// Dirs are the folders of one task, made by the caller. In and Prior are only
+// read, Out is only written.
+type Dirs struct {
+	In    string   // the materialised input tree; the same folder for all tasks of one Content
+	Prior []string // outputs of the predecessors, same order as Task.After
+	Out   string   // empty at the start
+}
+
+// Progress of a running task.
+type Progress struct {
+	Phase    string  // "loading", "rendering", "saving"
+	Fraction float64 // 0 to 1
+}
+
+// Result is how an attempt ended.
+type Result struct {
+	Outcome job.Outcome
+	Reason  string // of anything but succeeded: one sentence for people
+	Meter   job.Meter
+	Device  string // name of the device that did the work, asserted by the runner
+	Build   string // of the program that did it
+	Runner  string // CID of the runner's files
+	Log     []byte // the attempt's own output, bounded (MaxLogBytes)
+}
+
+// MaxLogBytes bounds the log kept of one attempt: its beginning and its end.
+const MaxLogBytes = 1 << 20
+
+// Kind is a sort of work, on the side that runs it. All but Probe is pure.
+type Kind interface {
+	// Probe finds out what this machine can do for the kind: facts for
+	// job.Machine, and warnings for people where something is missing.
+	Probe(ctx context.Context) (facts map[string][]string, warnings []string, err error)
+	// Session names the warm process that t needs and how to start it.
+	// Tasks with equal keys may use one process, one after the other.
+	Session(t Task, dirs Dirs) (key string, cmd Command, err error)
+	// Request is what to ask of that process.
+	Request(t Task, at Mount) (Request, error)
+}
+
+// Mount tells a Request where the process sees its folders.
+type Mount struct {
+	In    string
+	Prior []string
+	Out   string
+}
+
+// Command starts a session's process.
+type Command struct {
+	Path string   // of the program
+	Args []string // In is at MountIn inside the sandbox: use Expand's variables {in} and {runner}
+	Env  []string // complete: nothing is inherited
+	// Runner is a folder of files that the process may read, at {runner}.
+	Runner string
+	// Devices are what it needs of the machine's accelerators (device nodes).
+	Devices []job.Device
+	// ReadOnly are folders of this machine that the program itself needs.
+	ReadOnly     []string
+	MemoryBytes  int64 // the session is recycled when its process exceeds this
+	StartTimeout time.Duration
+}
+
+// Request is one line for a warm process: JSON, an object.
+type Request struct {
+	JSON    []byte
+	Timeout time.Duration
+}
+
+// Event is one line that a runner wrote: a JSON object with at least "event".
+type Event struct {
+	Name string // "ready", "progress", "device", "output", "error", "done"
+	JSON []byte
+}
+
+// Exit is how one request ended.
+type Exit struct {
+	// Done is the runner's closing event; nil where the process ended or was
+	// ended before it came.
+	Done []byte
+	// Err is why there is no Done: the process died (with its exit code or
+	// signal), was over its memory or time, or ctx ended.
+	Err   error
+	Log   []byte
+	Meter job.Meter
+}
+
+// Process starts sessions.
+type Process interface {
+	// Start starts cmd for a session whose folders are below root: root/in is
+	// read-only, root/work is writable. It returns once the runner is ready.
+	Start(ctx context.Context, cmd Command, root SessionRoot) (Session, error)
+}
+
+// SessionRoot is what a session's process may see of the disk.
+type SessionRoot struct {
+	In   string // read-only, at MountIn
+	Work string // writable, at MountWork; holds one folder per request
+}
+
+// Where a session's folders appear inside the sandbox. Without a sandbox they
+// are the real paths.
+const (
+	MountIn     = "/idlewild/in"
+	MountWork   = "/idlewild/work"
+	MountRunner = "/idlewild/runner"
+)
+
+// Session is a warm process.
+type Session interface {
+	// Mounts tells where the process sees In and Work.
+	Mounts() (in, work string)
+	// Do sends one request and passes on its events until the closing one.
+	// When ctx ends the whole process tree is killed; the session is over.
+	Do(ctx context.Context, r Request, events func(Event)) Exit
+	// Alive reports whether another Do can succeed.
+	Alive() bool
+	// Close ends the process tree and waits for it.
+	Close() error
+}
