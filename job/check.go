@@ -1,0 +1,37 @@
+package job
+
+import "fmt"
+
+// CropCheck is what a comparer of crops must know of the render it judges:
+// Check.Params of a task whose method is CheckCrop, encoded by Encode. The
+// kind's planner fills it from the settings that the task will render with.
+type CropCheck struct {
+	Layer   string `json:"layer" cbor:"layer"`     // channel prefix of the judged pixels: "ViewLayer", "Composite"; empty: any layer that has Pass
+	Pass    string `json:"pass" cbor:"pass"`       // "Combined"
+	Width   int    `json:"width" cbor:"width"`     // of the frame, pixels
+	Height  int    `json:"height" cbor:"height"`   // of the frame, pixels
+	Samples int    `json:"samples" cbor:"samples"` // per pixel; the maximum where Adaptive
+	// Adaptive says that the renderer stops early on pixels that are clean
+	// enough, so that sample ranges of it do not add up to the whole.
+	Adaptive bool `json:"adaptive" cbor:"adaptive"`
+	Seed     int  `json:"seed" cbor:"seed"` // of the sampling pattern
+	// Denoised says that the judged pixels went through a denoiser: noise
+	// statistics do not apply to them.
+	Denoised bool `json:"denoised,omitempty" cbor:"denoised,omitempty"`
+}
+
+// Validate checks the bounds of a CropCheck that came from elsewhere.
+func (c CropCheck) Validate() error {
+	const maxSide, maxSamples = 1 << 17, 1 << 24
+	switch {
+	case len(c.Layer) > MaxNameBytes || len(c.Pass) > MaxNameBytes:
+		return fmt.Errorf("crop check: layer or pass name too long")
+	case c.Pass == "":
+		return fmt.Errorf("crop check: no pass named")
+	case c.Width <= 0 || c.Height <= 0 || c.Width > maxSide || c.Height > maxSide:
+		return fmt.Errorf("crop check: frame of %dx%d", c.Width, c.Height)
+	case c.Samples <= 0 || c.Samples > maxSamples:
+		return fmt.Errorf("crop check: %d samples", c.Samples)
+	}
+	return nil
+}
