@@ -1,0 +1,251 @@
+// Package importrules holds the import table of the design as something that
+// can be run: which of our packages may know which, where each third-party
+// library stays, and where the names of kinds may be written down.
+//
+// It parses source files in this process. A test that shells out to the go
+// command is cached as ok although a forbidden import was added since.
+package importrules
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+const module = "idlewild"
+
+// everything as a row of the table allows all packages of ours but the
+// commands, which nobody imports.
+const everything = "*"
+
+// table lists, per package of ours, the packages of ours that it may import.
+// A package that is not listed is itself an error: adding one is a decision.
+var table = map[string][]string{
+	"job":     {},
+	"media":   {},
+	"chunker": {},
+
+	"diffupload":                 {"chunker", "media", "diffupload/blendfile"},
+	"diffupload/blendfile":       {"chunker", "diffupload"},
+	"diffupload/store":           {"chunker", "diffupload"},
+	"diffupload/store/storetest": {"diffupload"},
+
+	"render":         {"job", "media", "render/gpu"},
+	"render/blender": {"job", "media", "render"},
+	"render/ai":      {"job", "media", "render"},
+	"render/echo":    {"job", "media", "render"},
+	"render/gpu":     {},
+
+	"p2p":      {"job", "p2p/wire"},
+	"p2p/wire": {"job"},
+
+	"verify": {"job", "media"},
+	"ledger": {"job", "internal/recordlog"},
+
+	"node/dispatch": {"job", "internal/recordlog"},
+	"node/worker":   {"job", "render", "render/gpu"},
+	"node/localapi": {"job"},
+	"node":          {everything},
+
+	"blender-addon": {},
+	"cmd":           {everything},
+	"bench":         {everything},
+
+	"internal/farmtest":    {everything},
+	"internal/importrules": {},
+	"internal/recordlog":   {},
+}
+
+// library says where packages below a third-party path may be imported.
+type library struct {
+	prefix string
+	in     []string // folders of ours, with what is below them
+	values []string // packages of it that hold only values and may go anywhere
+}
+
+var libraries = []library{
+	{
+		prefix: "github.com/libp2p",
+		in:     []string{"p2p", "bench"}, // bench sets other ways of moving bytes beside ours
+		values: []string{"github.com/libp2p/go-libp2p/core/peer", "github.com/libp2p/go-libp2p/core/crypto"},
+	},
+	{prefix: "github.com/ipfs/boxo", in: []string{"p2p", "diffupload/store", "chunker", "bench"}},
+	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
+	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+}
+
+// kinds are the names of sorts of work. They are data everywhere else, so that
+// a branch on one cannot be written.
+var kinds = map[string]bool{"blender": true, "ai": true}
+
+// kindHomes are where the name of a kind may be a string literal.
+var kindHomes = []string{"node/node.go", "render/blender", "render/ai"}
+
+// Check reads every Go file below root, the folder of go.mod, and returns one
+// line per broken rule, sorted. err is for trouble with reading.
+func Check(root string) ([]string, error) {
+	c := checker{documented: map[string]bool{}, named: map[string]string{}}
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if d.IsDir() {
+			if name := d.Name(); rel != "." && (name == "testdata" || name == "bin" || name == "build" || name == "out" ||
+				strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(rel, ".go") {
+			return nil
+		}
+		return c.file(p, rel)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for pkg, name := range c.named {
+		if !c.documented[pkg] {
+			c.add("%s: package %s has no package comment", pkg, name)
+		}
+	}
+	sort.Strings(c.broken)
+	return c.broken, nil
+}
+
+type checker struct {
+	broken     []string
+	documented map[string]bool   // by folder
+	named      map[string]string // folder to package name
+}
+
+func (c *checker) add(format string, a ...any) {
+	c.broken = append(c.broken, fmt.Sprintf(format, a...))
+}
+
+func (c *checker) file(file, rel string) error {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, rel, src, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	pkg, test := path.Dir(rel), strings.HasSuffix(rel, "_test.go")
+	if !test {
+		c.named[pkg] = f.Name.Name
+		if f.Doc != nil && (f.Name.Name == "main" || strings.HasPrefix(f.Doc.Text(), "Package "+f.Name.Name+" ")) {
+			c.documented[pkg] = true
+		}
+	}
+	row, ok := rowOf(pkg)
+	if !ok {
+		c.add("%s: package %s is not in the import table", rel, pkg)
+	}
+	for _, imp := range f.Imports {
+		to, err := strconv.Unquote(imp.Path.Value)
+		if err != nil {
+			return fmt.Errorf("%s: import %s: %w", rel, imp.Path.Value, err)
+		}
+		if ours, is := strings.CutPrefix(to, module+"/"); is {
+			if ok && !mayImport(pkg, row, ours, test) {
+				c.add("%s: %s may not import %s", rel, pkg, ours)
+			}
+			continue
+		}
+		for _, l := range libraries {
+			if under(to, l.prefix) && !underAny(pkg, l.in) && !contains(l.values, to) {
+				c.add("%s: %s may not import %s: it stays inside %s", rel, pkg, to, strings.Join(l.in, ", "))
+			}
+		}
+	}
+	if !test && !underAny(rel, kindHomes) && pkg != "internal/importrules" {
+		c.literals(fset, f)
+	}
+	return nil
+}
+
+// literals finds names of kinds written as strings.
+func (c *checker) literals(fset *token.FileSet, f *ast.File) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		lit, ok := n.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
+			return true
+		}
+		if s, err := strconv.Unquote(lit.Value); err == nil && kinds[s] {
+			at := fset.Position(lit.Pos())
+			c.add("%s:%d: the kind %q as a string literal: only in %s", at.Filename, at.Line, s, strings.Join(kindHomes, ", "))
+		}
+		return true
+	})
+}
+
+func rowOf(pkg string) ([]string, bool) {
+	if row, ok := table[pkg]; ok {
+		return row, true
+	}
+	for _, top := range []string{"cmd", "bench"} {
+		if under(pkg, top) {
+			return table[top], true
+		}
+	}
+	return nil, false
+}
+
+func mayImport(from string, row []string, to string, test bool) bool {
+	switch {
+	case from == to: // a test outside its package
+		return true
+	case under(to, "cmd"), under(to, "bench"):
+		return under(from, "bench") && under(to, "bench") || under(from, "cmd") && under(to, "cmd")
+	case test && (under(to, "internal") || sameTree(from, to)):
+		return true
+	case contains(row, to):
+		return true
+	case contains(row, everything):
+		return !under(to, "internal/farmtest") || under(from, "bench")
+	}
+	return false
+}
+
+// sameTree reports whether both are below one top folder, other than node and
+// render, whose subfolders are each a room of their own.
+func sameTree(a, b string) bool {
+	top, _, _ := strings.Cut(a, "/")
+	return under(b, top) && top != "node" && top != "render"
+}
+
+func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+func underAny(p string, dirs []string) bool {
+	for _, d := range dirs {
+		if under(p, d) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,4 @@
+// Package job imports something of ours.
+package job
+
+import _ "idlewild/media"

@@ -1,0 +1,2 @@
+// Package ledger is fine but for its test.
+package ledger

@@ -1,0 +1,3 @@
+package ledger
+
+import _ "github.com/libp2p/go-libp2p/core/host"
