@@ -1,0 +1,309 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Config is everything a person can set. Flags go before environment, before
+// the file, before defaults; LoadConfig says where each value came from.
+type Config struct {
+	DataDir string        `toml:"data_dir"` // identity, farm, store, journal
+	Name    string        `toml:"name"`     // of this machine, as other members see it
+	Log     LogConfig     `toml:"log"`
+	Network NetworkConfig `toml:"network"`
+	API     APIConfig     `toml:"api"`
+	Worker  WorkerConfig  `toml:"worker"`
+	Sandbox SandboxConfig `toml:"sandbox"`
+	Blender BlenderConfig `toml:"blender"`
+	Check   CheckConfig   `toml:"check"`
+	Store   StoreConfig   `toml:"store"`
+}
+
+// LogConfig is about the daemon's own log.
+type LogConfig struct {
+	Level string `toml:"level"` // debug, info, warn or error
+	JSON  bool   `toml:"json"`
+}
+
+// NetworkConfig is about the swarm.
+type NetworkConfig struct {
+	Listen []string `toml:"listen"` // libp2p multiaddresses
+	MDNS   bool     `toml:"mdns"`   // find members on the local network
+}
+
+// APIConfig is about the local API.
+type APIConfig struct {
+	Address string `toml:"address"` // loopback only; port 0 is any
+}
+
+// WorkerConfig is about the work that this machine does for others.
+type WorkerConfig struct {
+	Enabled     bool     `toml:"enabled"`
+	Threads     int      `toml:"threads"`      // of the CPU device; 0: all
+	HomeThreads int      `toml:"home_threads"` // for finishing and checking own jobs; 0: as threads
+	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
+	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
+	TreeBytes   int64    `toml:"tree_bytes"`   // of job files kept unpacked
+	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
+}
+
+// SandboxConfig is about running other people's files.
+type SandboxConfig struct {
+	// Mode is "auto" (use what is there; without a sandbox only own jobs are
+	// run), "required" (refuse to start without one) or "off" (every member's
+	// files run with this user's rights).
+	Mode string `toml:"mode"`
+}
+
+// BlenderConfig is about the programs that render.
+type BlenderConfig struct {
+	Path string `toml:"path"` // empty: found on PATH
+}
+
+// CheckConfig is about verifying results.
+type CheckConfig struct {
+	Rate float64 `toml:"rate"` // least share of a known peer's results that is checked
+}
+
+// StoreConfig is about blocks on disk.
+type StoreConfig struct {
+	QuotaBytes int64 `toml:"quota_bytes"` // unpinned blocks beyond this are dropped, oldest first
+}
+
+// DefaultConfig is the configuration of a machine where nothing is set.
+func DefaultConfig() Config {
+	name, _ := os.Hostname()
+	return Config{
+		DataDir: defaultDataDir(),
+		Name:    name,
+		Log:     LogConfig{Level: "info"},
+		Network: NetworkConfig{
+			Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"},
+			MDNS:   true,
+		},
+		API:     APIConfig{Address: "127.0.0.1:0"},
+		Worker:  WorkerConfig{Enabled: true, TreeBytes: 20 << 30},
+		Sandbox: SandboxConfig{Mode: "auto"},
+		Check:   CheckConfig{Rate: 0.05},
+		Store:   StoreConfig{QuotaBytes: 20 << 30},
+	}
+}
+
+func defaultDataDir() string {
+	if runtime.GOOS == "linux" {
+		if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
+			return filepath.Join(d, "idlewild")
+		}
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, ".local", "share", "idlewild")
+		}
+	}
+	if d, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(d, "idlewild")
+	}
+	return filepath.Join(os.TempDir(), "idlewild")
+}
+
+// Origin says where a setting's value came from.
+type Origin struct {
+	Key   string `json:"key"` // dotted, as in the file: "worker.threads"
+	Value any    `json:"value"`
+	From  string `json:"from"` // "default", "file PATH", "environment NAME" or "flag"
+}
+
+// LoadConfig reads the settings. file may be empty: then config.toml in the
+// data folder is read if it exists. flags holds values by dotted key, lists
+// separated by commas. An unknown key, or a value that does not parse, is an
+// error that names it.
+func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) {
+	c := DefaultConfig()
+	from := map[string]string{}
+
+	// Only the data folder decides where the file is, so it is settled first.
+	dir := c.DataDir
+	if v, ok := os.LookupEnv(envName("data_dir")); ok {
+		dir = v
+	}
+	if v, ok := flags["data_dir"]; ok {
+		dir = v
+	}
+	explicit := file != ""
+	if !explicit {
+		file = filepath.Join(dir, "config.toml")
+	}
+	b, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+	case err != nil:
+		return c, nil, fmt.Errorf("config file: %w", err)
+	default:
+		if err := decodeFile(b, file, &c, from); err != nil {
+			return c, nil, err
+		}
+	}
+	fields := leaves(reflect.ValueOf(&c).Elem(), "")
+	for key := range flags {
+		if _, ok := fields[key]; !ok {
+			return c, nil, fmt.Errorf("no setting is called %q; see: idlewild config show", key)
+		}
+	}
+	for key, v := range fields {
+		if s, ok := os.LookupEnv(envName(key)); ok {
+			if err := set(v, s); err != nil {
+				return c, nil, fmt.Errorf("environment %s=%q: %w", envName(key), s, err)
+			}
+			from[key] = "environment " + envName(key)
+		}
+		if s, ok := flags[key]; ok {
+			if err := set(v, s); err != nil {
+				return c, nil, fmt.Errorf("%s=%q: %w", key, s, err)
+			}
+			from[key] = "flag"
+		}
+	}
+	if err := c.validate(); err != nil {
+		return c, nil, err
+	}
+	var origins []Origin
+	for key, v := range fields {
+		o := Origin{Key: key, Value: v.Interface(), From: "default"}
+		if f, ok := from[key]; ok {
+			o.From = f
+		}
+		origins = append(origins, o)
+	}
+	sort.Slice(origins, func(i, j int) bool { return origins[i].Key < origins[j].Key })
+	return c, origins, nil
+}
+
+func decodeFile(b []byte, file string, c *Config, from map[string]string) error {
+	d := toml.NewDecoder(strings.NewReader(string(b)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		var missing *toml.StrictMissingError
+		if errors.As(err, &missing) && len(missing.Errors) > 0 {
+			e := missing.Errors[0]
+			row, _ := e.Position()
+			return fmt.Errorf("config file %s, line %d: no setting is called %q; see: idlewild config show", file, row, strings.Join(e.Key(), "."))
+		}
+		var bad *toml.DecodeError
+		if errors.As(err, &bad) {
+			row, _ := bad.Position()
+			return fmt.Errorf("config file %s, line %d: %s", file, row, strings.TrimPrefix(bad.Error(), "toml: "))
+		}
+		return fmt.Errorf("config file %s: %w", file, err)
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal(b, &tree); err != nil {
+		return fmt.Errorf("config file %s: %w", file, err)
+	}
+	var mark func(prefix string, m map[string]any)
+	mark = func(prefix string, m map[string]any) {
+		for k, v := range m {
+			if sub, ok := v.(map[string]any); ok {
+				mark(prefix+k+".", sub)
+			} else {
+				from[prefix+k] = "file " + file
+			}
+		}
+	}
+	mark("", tree)
+	return nil
+}
+
+func (c Config) validate() error {
+	switch {
+	case !filepath.IsAbs(c.DataDir):
+		return fmt.Errorf("data_dir %q is not an absolute path", c.DataDir)
+	case c.Sandbox.Mode != "auto" && c.Sandbox.Mode != "required" && c.Sandbox.Mode != "off":
+		return fmt.Errorf("sandbox.mode is %q; it may be auto, required or off", c.Sandbox.Mode)
+	case !(c.Check.Rate >= 0 && c.Check.Rate <= 1):
+		return fmt.Errorf("check.rate is %v; it must lie between 0 and 1", c.Check.Rate)
+	case c.Worker.Threads < 0 || c.Worker.Threads > 1024 || c.Worker.HomeThreads < 0 || c.Worker.HomeThreads > 1024:
+		return fmt.Errorf("worker.threads is out of range 0 to 1024")
+	case c.Worker.MemoryBytes < 0 || c.Worker.TreeBytes < 0 || c.Store.QuotaBytes < 0:
+		return fmt.Errorf("a size in the configuration is negative")
+	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
+		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
+	}
+	for _, e := range c.Worker.Env {
+		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
+			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
+		}
+	}
+	switch c.Log.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		return fmt.Errorf("log.level is %q; it may be debug, info, warn or error", c.Log.Level)
+	}
+	return nil
+}
+
+// envName is the environment variable of a setting: worker.threads is
+// IDLEWILD_WORKER_THREADS.
+func envName(key string) string {
+	return "IDLEWILD_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// leaves maps the dotted key of every setting to its field.
+func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
+	out := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		key := prefix + v.Type().Field(i).Tag.Get("toml")
+		if f := v.Field(i); f.Kind() == reflect.Struct {
+			for k, x := range leaves(f, key+".") {
+				out[k] = x
+			}
+		} else {
+			out[key] = f
+		}
+	}
+	return out
+}
+
+func set(v reflect.Value, s string) error {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(s)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("not true or false")
+		}
+		v.SetBool(b)
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return fmt.Errorf("not a whole number")
+		}
+		v.SetInt(n)
+	case reflect.Float64:
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return fmt.Errorf("not a number")
+		}
+		v.SetFloat(f)
+	case reflect.Slice:
+		var list []string
+		for _, p := range strings.Split(s, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				list = append(list, p)
+			}
+		}
+		v.Set(reflect.ValueOf(list))
+	default:
+		return fmt.Errorf("setting of type %s", v.Kind())
+	}
+	return nil
+}
