@@ -1,0 +1,178 @@
+package media
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/mrjoshuak/go-openexr/exr"
+)
+
+// calm makes the EXR library decode on the caller's goroutine. By default it
+// starts workers of its own, where a panic over a broken file could not be
+// recovered and would end the program.
+var calm = sync.OnceFunc(func() {
+	exr.SetParallelConfig(exr.ParallelConfig{NumWorkers: 1, GrainSize: 1})
+})
+
+// rescue turns a panic of a decoder over a broken file into an error.
+func rescue(what string, err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%s: broken file: %v", what, r)
+	}
+}
+
+// DecodeEXR decodes the flat scanline parts of an OpenEXR file with any of the
+// compressions that Blender writes. Tiled and deep images and subsampled
+// channels, which no renderer of ours leaves, are refused. All parts must have
+// the same size; channels of a named part that carry no group of their own get
+// the part's name as one.
+func DecodeEXR(r io.ReaderAt, size int64, l Limits) (m *Image, err error) {
+	defer rescue("exr", &err)
+	calm()
+	l = l.withDefaults()
+	if size > l.FileBytes {
+		return nil, fmt.Errorf("%w: file of %d bytes, at most %d", ErrTooLarge, size, l.FileBytes)
+	}
+	// The reader is wrapped so that the library sees no more methods than
+	// ReadAt: with others it would keep references into our bytes.
+	f, err := exr.OpenReader(struct{ io.ReaderAt }{r}, size)
+	if err != nil {
+		return nil, err
+	}
+	m, err = exrHeader(f, l)
+	if err != nil {
+		return nil, err
+	}
+	for part := range f.NumParts() {
+		if err := exrPixels(f, part, m); err != nil {
+			return nil, err
+		}
+	}
+	return m, m.check()
+}
+
+// exrHeader checks every part's header against l and returns the image without
+// its channels.
+func exrHeader(f *exr.File, l Limits) (*Image, error) {
+	if f.IsDeep() {
+		return nil, errors.New("deep images are not supported")
+	}
+	var m *Image
+	var channels int64
+	var text int
+	for part := range f.NumParts() {
+		h := f.Header(part)
+		if err := h.Validate(); err != nil {
+			return nil, err
+		}
+		if f.IsTiled() || h.IsTiled() {
+			return nil, errors.New("tiled images are not supported")
+		}
+		cl := h.Channels()
+		channels += int64(cl.Len())
+		data, display := h.DataWindow(), h.DisplayWindow()
+		// The corners are int32 and inclusive: their difference needs int64.
+		w, ht := int64(data.Max.X)-int64(data.Min.X)+1, int64(data.Max.Y)-int64(data.Min.Y)+1
+		if err := l.allow(w, ht, channels); err != nil {
+			return nil, err
+		}
+		fw, fh := int64(display.Max.X)-int64(display.Min.X)+1, int64(display.Max.Y)-int64(display.Min.Y)+1
+		if fw <= 0 || fh <= 0 || fw > int64(l.Side) || fh > int64(l.Side) {
+			return nil, fmt.Errorf("display window of %dx%d", fw, fh)
+		}
+		left, top := int64(data.Min.X)-int64(display.Min.X), int64(data.Min.Y)-int64(display.Min.Y)
+		if part > 0 {
+			if w != int64(m.Width) || ht != int64(m.Height) || left != int64(m.Left) || top != int64(m.Top) {
+				return nil, errors.New("parts of different sizes")
+			}
+		} else {
+			m = &Image{
+				Width: int(w), Height: int(ht), FrameWidth: int(fw), FrameHeight: int(fh),
+				Left: int(left), Top: int(top), PixelAspect: h.PixelAspectRatio(),
+				Attributes: map[string]string{},
+			}
+		}
+		for i := range cl.Len() {
+			c := cl.At(i)
+			if c.XSampling != 1 || c.YSampling != 1 {
+				return nil, fmt.Errorf("channel %q is subsampled", c.Name)
+			}
+			if c.Type.Size() == 0 || c.Name == "" {
+				return nil, fmt.Errorf("channel %q has an unknown type", c.Name)
+			}
+		}
+		for _, a := range h.Attributes() {
+			s, ok := a.Value.(string)
+			if !ok || a.Type != exr.AttrTypeString || text+len(a.Name)+len(s) > l.TextBytes {
+				continue
+			}
+			text += len(a.Name) + len(s)
+			m.Attributes[a.Name] = s
+		}
+	}
+	return m, nil
+}
+
+// exrPixels appends the channels of one part to m.
+func exrPixels(f *exr.File, part int, m *Image) error {
+	h := f.Header(part)
+	cl := h.Channels()
+	min := h.DataWindow().Min
+	group := ""
+	if f.NumParts() > 1 {
+		if a := h.Get("name"); a != nil {
+			group, _ = a.Value.(string)
+		}
+	}
+	fb := exr.NewFrameBuffer()
+	uints := map[string][]uint32{}
+	names := map[string]bool{}
+	for _, c := range m.Channels {
+		names[c.Name] = true
+	}
+	for i := range cl.Len() {
+		c := cl.At(i)
+		name := c.Name
+		if layer, _, _ := Split(name); group != "" && layer == "" {
+			name = group + "." + name
+		}
+		if names[name] {
+			return fmt.Errorf("channel %q twice", name)
+		}
+		names[name] = true
+		s := Float
+		switch c.Type {
+		case exr.PixelTypeHalf:
+			s = Half
+		case exr.PixelTypeUint:
+			s = Uint
+		}
+		data := m.Add(name, s)
+		if s == Uint {
+			// Through the library's own uint rows: a float slice would be
+			// filled with the integers' bits.
+			u := make([]uint32, len(data))
+			uints[name] = u
+			fb.Set(c.Name, exr.NewSliceFromUint32(u, m.Width, m.Height).WithOrigin(int(min.X), int(min.Y)))
+			continue
+		}
+		fb.Set(c.Name, exr.NewSliceFromFloat32(data, m.Width, m.Height).WithOrigin(int(min.X), int(min.Y)))
+	}
+	r, err := exr.NewScanlineReaderPart(f, part)
+	if err != nil {
+		return err
+	}
+	r.SetFrameBuffer(fb)
+	if err := r.ReadPixels(int(min.Y), int(min.Y)+m.Height-1); err != nil {
+		return err
+	}
+	for name, u := range uints {
+		c, _ := m.Channel(name)
+		for i, v := range u {
+			c.Data[i] = float32(v)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package media
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
+	"math"
+)
+
+// DecodePNG decodes a PNG of 8 or 16 bits into the channels R, G, B and, where
+// the file has transparency, A. Samples are 0 to 1 through the file's own
+// (sRGB) curve, colour not multiplied by alpha.
+func DecodePNG(r io.ReadSeeker, size int64, l Limits) (m *Image, err error) {
+	defer rescue("png", &err)
+	l = l.withDefaults()
+	if size > l.FileBytes {
+		return nil, fmt.Errorf("%w: file of %d bytes, at most %d", ErrTooLarge, size, l.FileBytes)
+	}
+	cfg, err := png.DecodeConfig(bufio.NewReader(r))
+	if err != nil {
+		return nil, err
+	}
+	if err := l.allow(int64(cfg.Width), int64(cfg.Height), 4); err != nil {
+		return nil, err
+	}
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	src, err := png.Decode(bufio.NewReader(r))
+	if err != nil {
+		return nil, err
+	}
+	b := src.Bounds()
+	if b.Dx() != cfg.Width || b.Dy() != cfg.Height {
+		return nil, fmt.Errorf("png: %v where its header says %dx%d", b, cfg.Width, cfg.Height)
+	}
+	m = New(b.Dx(), b.Dy())
+	m.Encoding = SRGB
+	deep := src.ColorModel() == color.RGBA64Model || src.ColorModel() == color.NRGBA64Model || src.ColorModel() == color.Gray16Model
+	s := Uint8
+	if deep {
+		s = Uint16
+	}
+	names := []string{"R", "G", "B"}
+	if o, ok := src.(interface{ Opaque() bool }); ok && !o.Opaque() {
+		names = append(names, "A")
+	}
+	planes := make([][]float32, len(names))
+	for i, n := range names {
+		planes[i] = m.Add(n, s)
+	}
+	// Through the alpha-free models: the others would multiply colour by
+	// alpha at 8 bits and lose it.
+	for y := range m.Height {
+		for x := range m.Width {
+			i := y*m.Width + x
+			var v [4]float32
+			if deep {
+				c := color.NRGBA64Model.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA64)
+				v = [4]float32{float32(c.R) / 65535, float32(c.G) / 65535, float32(c.B) / 65535, float32(c.A) / 65535}
+			} else {
+				c := color.NRGBAModel.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA)
+				v = [4]float32{float32(c.R) / 255, float32(c.G) / 255, float32(c.B) / 255, float32(c.A) / 255}
+			}
+			for k := range planes {
+				planes[k][i] = v[k]
+			}
+		}
+	}
+	return m, nil
+}
+
+// View renders a pass for people: R, G, B (or its first channel as grey)
+// through the sRGB curve, clipped to 0..1, alpha left out. A linear picture
+// with transparency is shown over black.
+func View(m *Image, layer, pass string) (*image.NRGBA, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	chans, ok := m.Pass(layer, pass)
+	if !ok {
+		return nil, fmt.Errorf("no pass %q in layer %q", pass, layer)
+	}
+	rgb := [3][]float32{chans[0].Data, chans[0].Data, chans[0].Data}
+	if len(chans) >= 3 {
+		rgb = [3][]float32{chans[0].Data, chans[1].Data, chans[2].Data}
+	}
+	out := image.NewNRGBA(image.Rect(0, 0, m.Width, m.Height))
+	for i := range m.Width * m.Height {
+		for k, d := range rgb {
+			v := d[i]
+			if m.Encoding == Linear {
+				v = toSRGB(v)
+			}
+			out.Pix[4*i+k] = quantize(v)
+		}
+		out.Pix[4*i+3] = 255
+	}
+	return out, nil
+}
+
+// EncodePNG encodes a picture made for people.
+func EncodePNG(img image.Image) ([]byte, error) {
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func toSRGB(v float32) float32 {
+	switch {
+	case !(v > 0): // negative, or not a number
+		return 0
+	case v >= 1:
+		return 1
+	case v <= 0.0031308:
+		return 12.92 * v
+	}
+	return float32(1.055*math.Pow(float64(v), 1/2.4) - 0.055)
+}
+
+func quantize(v float32) uint8 {
+	switch {
+	case !(v > 0):
+		return 0
+	case v >= 1:
+		return 255
+	}
+	return uint8(v*255 + 0.5)
+}
