@@ -49,6 +49,7 @@ type Status struct {
 	NewBytes      int64   `json:"new_bytes"`      // of it, that no earlier job stored
 	UploadedBytes int64   `json:"uploaded_bytes"` // content that crossed the network to workers
 	ResultBytes   int64   `json:"result_bytes"`   // outputs that crossed the network to here
+	Messages      int     `json:"messages"`       // reports and orders that were about this job
 	WallSeconds   float64 `json:"wall_s"`         // from submission to now or the end
 	RenderSeconds float64 `json:"render_s"`       // sum over accepted tasks, by the workers' clocks
 	// Efficiency is RenderSeconds over the sum of the time that each worker
