@@ -1,0 +1,416 @@
+// Package recordlog keeps an append-only sequence of records on disk.
+//
+// A log is a folder of segments. A segment is a header and frames; a frame is
+// a length, a checksum and a record. Each checksum covers the length and the
+// record and is seeded with the one before it, so a frame is valid only in its
+// place. What a crash left half-written at the end is cut off when the log is
+// opened; a log that was damaged elsewhere is read up to the damage, and what
+// follows is put aside. A record that was not written is never returned.
+package recordlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Header of a segment, little-endian: magic (8), the user's magic (4), the
+// user's version (2), reserved (2), segment number (8), checksum of these (4).
+const (
+	magic      = "IDLWLOG\x01"
+	headerSize = 28
+	frameSize  = 8 // length and checksum
+)
+
+var table = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrNewer is returned for a log that a newer version of the program wrote.
+var ErrNewer = errors.New("written by a newer version of this program")
+
+// Options describe a log.
+type Options struct {
+	Magic        string // four bytes: what is in it
+	Version      uint16 // of the records; an older log may be read, a newer one not
+	MaxRecord    int    // bytes of one record; 16 MiB
+	SegmentBytes int64  // a new segment is begun after this many bytes; 8 MiB
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if len(o.Magic) != 4 {
+		return o, fmt.Errorf("recordlog: magic %q is not four bytes", o.Magic)
+	}
+	if o.MaxRecord <= 0 {
+		o.MaxRecord = 16 << 20
+	}
+	if o.SegmentBytes <= 0 {
+		o.SegmentBytes = 8 << 20
+	}
+	return o, nil
+}
+
+// Log is an open log. Its methods may be called from several goroutines.
+type Log struct {
+	dir  string
+	o    Options
+	Cut  int64  // bytes that were cut off at open: a torn tail, or damage
+	Torn string // what was cut and why; empty where nothing was
+
+	mu      sync.Mutex // guards what follows, and writing
+	f       *os.File
+	seq     uint64 // of the segment in f
+	size    int64
+	crc     uint32 // of the newest frame
+	written uint64 // records appended
+	total   int64  // bytes in all segments
+	dead    error  // sticky: the state of the file is unknown
+
+	syncMu sync.Mutex // held during fsync: callers that wait share the next
+	synced uint64     // guarded by syncMu
+}
+
+// Open opens the log in dir, making it if need be, and hands every record to
+// replay in order; the slice is valid during the call only. Only one Log may
+// be open in a folder (see Lock).
+func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	l := &Log{dir: dir, o: o}
+	segs, err := segments(dir)
+	if err != nil {
+		return nil, err
+	}
+	for i, seq := range segs {
+		good, crc, why, err := l.read(seq, replay)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", l.path(seq), err)
+		}
+		if why == "" && i+1 < len(segs) && segs[i+1] != seq+1 {
+			why = fmt.Sprintf("segment %d is missing", seq+1)
+		}
+		l.seq, l.size, l.crc = seq, good, crc
+		l.total += good
+		if why != "" {
+			if err := l.repair(segs[i:], good, why); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	if l.size == 0 {
+		if l.seq == 0 {
+			l.seq = 1
+		}
+		return l, l.begin(l.seq)
+	}
+	l.f, err = os.OpenFile(l.path(l.seq), os.O_RDWR, 0o600)
+	return l, err
+}
+
+func (l *Log) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprintf("%08d.log", seq)) }
+
+func segments(dir string) ([]uint64, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []uint64
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".log")
+		if n, err := strconv.ParseUint(name, 10, 64); ok && err == nil && n > 0 {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// read replays one segment. good is the offset behind the last valid frame, 0
+// where not even the header is; why says what follows it, "" for nothing.
+func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint32, why string, err error) {
+	b, err := os.ReadFile(l.path(seq))
+	if err != nil {
+		return 0, 0, "", err
+	}
+	if len(b) < headerSize {
+		return 0, 0, "torn header", nil
+	}
+	crc = crc32.Checksum(b[:headerSize-4], table)
+	if binary.LittleEndian.Uint32(b[headerSize-4:]) != crc || string(b[:8]) != magic || binary.LittleEndian.Uint64(b[16:]) != seq {
+		return 0, 0, "damaged header", nil
+	}
+	if string(b[8:12]) != l.o.Magic {
+		return 0, 0, "", fmt.Errorf("holds %q, not %q", b[8:12], l.o.Magic)
+	}
+	if v := binary.LittleEndian.Uint16(b[12:]); v > l.o.Version {
+		return 0, 0, "", fmt.Errorf("format %d: %w (it knows %d)", v, ErrNewer, l.o.Version)
+	}
+	good = headerSize
+	for rest := b[headerSize:]; len(rest) > 0; {
+		if len(rest) < frameSize {
+			return good, crc, "torn frame", nil
+		}
+		n := binary.LittleEndian.Uint32(rest)
+		if int64(n) > int64(l.o.MaxRecord) || int64(n) > int64(len(rest)-frameSize) {
+			return good, crc, "torn frame", nil
+		}
+		rec := rest[frameSize : frameSize+int(n)]
+		sum := frameSum(crc, rest[:4], rec)
+		if binary.LittleEndian.Uint32(rest[4:]) != sum {
+			return good, crc, "checksum does not match", nil
+		}
+		if err := replay(rec); err != nil {
+			return 0, 0, "", fmt.Errorf("record at %d: %w", good, err)
+		}
+		crc, good, rest = sum, good+frameSize+int64(n), rest[frameSize+int(n):]
+	}
+	return good, crc, "", nil
+}
+
+func frameSum(prev uint32, length, rec []byte) uint32 {
+	var seed [4]byte
+	binary.LittleEndian.PutUint32(seed[:], ^prev) // so that zeros are no valid frame
+	c := crc32.Update(0, table, seed[:])
+	c = crc32.Update(c, table, length)
+	return crc32.Update(c, table, rec)
+}
+
+// repair cuts segs[0] at good and puts everything after it aside.
+func (l *Log) repair(segs []uint64, good int64, why string) error {
+	l.Torn = fmt.Sprintf("%s at byte %d of segment %d", why, good, segs[0])
+	for _, seq := range segs[1:] {
+		if fi, err := os.Stat(l.path(seq)); err == nil {
+			l.Cut += fi.Size()
+		}
+		if err := os.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
+			return err
+		}
+	}
+	b, err := os.ReadFile(l.path(segs[0]))
+	if err != nil {
+		return err
+	}
+	tail := b[good:]
+	l.Cut += int64(len(tail))
+	// More than one torn write can leave is kept for a person to look at.
+	if len(segs) > 1 || (len(tail) > frameSize && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-frameSize)) {
+		if err := os.WriteFile(l.path(segs[0])+".damaged", tail, 0o600); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(l.path(segs[0]), os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(good); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return SyncDir(l.dir)
+}
+
+// begin makes f a new segment; its header reaches the disk before it returns.
+func (l *Log) begin(seq uint64) error {
+	h := make([]byte, 0, headerSize)
+	h = append(h, magic...)
+	h = append(h, l.o.Magic...)
+	h = binary.LittleEndian.AppendUint16(h, l.o.Version)
+	h = append(h, 0, 0)
+	h = binary.LittleEndian.AppendUint64(h, seq)
+	crc := crc32.Checksum(h, table)
+	h = binary.LittleEndian.AppendUint32(h, crc)
+	f, err := os.OpenFile(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(h); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = SyncDir(l.dir)
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(l.path(seq))
+		return err
+	}
+	if l.f != nil {
+		l.f.Close()
+	}
+	l.f, l.seq, l.size, l.crc = f, seq, headerSize, crc
+	l.total += headerSize
+	return nil
+}
+
+// Append writes records. They survive the end of this process; only Sync makes
+// them survive a power cut. Either all of them are in the log or, with an
+// error, none; after an error that leaves the file in doubt every call fails.
+func (l *Log) Append(recs ...[]byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead != nil {
+		return l.dead
+	}
+	if l.size > l.o.SegmentBytes {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+	}
+	n := 0
+	for _, r := range recs {
+		if len(r) > l.o.MaxRecord {
+			return fmt.Errorf("recordlog: record of %d bytes where at most %d are allowed", len(r), l.o.MaxRecord)
+		}
+		n += frameSize + len(r)
+	}
+	buf, crc := make([]byte, 0, n), l.crc
+	for _, r := range recs {
+		at := len(buf)
+		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(r)))
+		crc = frameSum(crc, buf[at:], r)
+		buf = binary.LittleEndian.AppendUint32(buf, crc)
+		buf = append(buf, r...)
+	}
+	if _, err := l.f.WriteAt(buf, l.size); err != nil {
+		if terr := l.f.Truncate(l.size); terr != nil {
+			l.dead = fmt.Errorf("recordlog: %w", errors.Join(err, terr))
+			return l.dead
+		}
+		return fmt.Errorf("recordlog: %w", err)
+	}
+	l.size += int64(len(buf))
+	l.total += int64(len(buf))
+	l.crc = crc
+	l.written += uint64(len(recs))
+	return nil
+}
+
+// rotate ends the segment: a later one is never begun before all of it is on
+// disk.
+func (l *Log) rotate() error {
+	if err := l.f.Sync(); err != nil {
+		l.dead = fmt.Errorf("recordlog: sync: %w", err)
+		return l.dead
+	}
+	return l.begin(l.seq + 1)
+}
+
+// Sync returns once every record appended before the call is on disk. Calls
+// that overlap share one fsync.
+func (l *Log) Sync() error {
+	l.mu.Lock()
+	want := l.written
+	l.mu.Unlock()
+	l.syncMu.Lock()
+	defer l.syncMu.Unlock()
+	if l.synced >= want {
+		return nil
+	}
+	l.mu.Lock()
+	f, have, dead := l.f, l.written, l.dead
+	l.mu.Unlock()
+	if dead != nil {
+		return dead
+	}
+	// A rotation meanwhile closes f after syncing it.
+	if err := f.Sync(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		// What a failed fsync left on disk cannot be known.
+		l.mu.Lock()
+		l.dead = fmt.Errorf("recordlog: sync: %w", err)
+		l.mu.Unlock()
+		return err
+	}
+	l.synced = have
+	return nil
+}
+
+// Bytes is the size of the log on disk.
+func (l *Log) Bytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
+// Close syncs and closes.
+func (l *Log) Close() error {
+	err := l.Sync()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead == nil {
+		l.dead = fs.ErrClosed
+	}
+	if cerr := l.f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// SyncDir makes names in a folder survive a power cut.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return syncDir(d)
+}
+
+// WriteFile replaces a file: the old or the new content is there, whenever the
+// power is cut.
+func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(tmp.Name())
+		}
+	}()
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Chmod(perm)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// ErrLocked is returned by Lock where another process, or another part of this
+// one, holds the folder.
+var ErrLocked = errors.New("in use by another process")
+
+// Lock takes a folder for this process until the closer is closed or the
+// process ends.
+func Lock(dir string) (io.Closer, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return lockFile(filepath.Join(dir, "lock"))
+}

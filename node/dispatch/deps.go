@@ -1,0 +1,77 @@
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// Deps is what a Dispatcher needs of the rest of the program. All are
+// required but Log.
+type Deps struct {
+	Self    peer.ID           // this machine: the requester, and the worker that may do AtRequester tasks
+	Key     job.Signer        // of Self: signs read grants
+	Kinds   map[job.Kind]Kind // the planners, by the name of their kind
+	Content Content
+	Market  Market
+	// Results may also be a LogFetcher.
+	Results Results
+	Judge   Judge
+	Book    Book
+	Sink    Sink
+	Dir     string // journal, staging and evidence lie below it; used by one Dispatcher at a time
+	Log     *slog.Logger
+}
+
+// Options tune a Dispatcher. The zero value is meant for use.
+type Options struct {
+	LeaseTTL  time.Duration // time after the last report until a lease is granted anew; 60 s
+	BeatEvery time.Duration // how often workers report when nothing happens; 20 s
+	Announce  time.Duration // how often open work is announced again; 60 s
+	// MaxLeaseTasks bounds the tasks of one lease; 64.
+	MaxLeaseTasks int
+	// LeaseWork is how much predicted work goes into one lease at most, where
+	// it holds more than one task; 25 s.
+	LeaseWork time.Duration
+	// Credit is how many leases one device may hold: one runs, the others are
+	// fetched meanwhile; 2.
+	Credit int
+	// Fetches is how many results are fetched at a time; 16.
+	Fetches int
+	// Judges is how many results are judged at a time; 2.
+	Judges int
+}
+
+func (o Options) withDefaults() Options {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	num := func(d *int, v int) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&o.LeaseTTL, 60*time.Second)
+	set(&o.BeatEvery, 20*time.Second)
+	set(&o.Announce, 60*time.Second)
+	set(&o.LeaseWork, 25*time.Second)
+	num(&o.MaxLeaseTasks, 64)
+	num(&o.Credit, 2)
+	num(&o.Fetches, 16)
+	num(&o.Judges, 2)
+	o.MaxLeaseTasks = min(o.MaxLeaseTasks, job.MaxTasksPerLease)
+	return o
+}
+
+// LogFetcher is what Results may also be: it brings the log that a leaf names.
+type LogFetcher interface {
+	// Log gets the text of leaf.Log from worker or from here, at most
+	// 1 MiB of it.
+	Log(ctx context.Context, worker peer.ID, id job.ID, leaf job.Leaf) ([]byte, error)
+}
