@@ -1,0 +1,268 @@
+package localapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+	"time"
+
+	"idlewild/job"
+)
+
+var (
+	// ErrNoDaemon is matched when nobody answers for a data folder.
+	ErrNoDaemon = errors.New("no daemon is running")
+	// ErrToken is matched when the daemon does not take our token.
+	ErrToken = errors.New("the daemon refuses the token")
+	// ErrVersion is matched when daemon and program do not understand each
+	// other.
+	ErrVersion = errors.New("version mismatch")
+)
+
+const (
+	maxAnswerBytes = 1 << 30 // a job's status with all its frames
+	dialTimeout    = 5 * time.Second
+)
+
+// Client speaks to the daemon of one data folder. Its methods are those of
+// Jobs, Views, Machine and Farm, and give the same errors: a job.RefusedError
+// arrives as one. It may be used by several goroutines.
+type Client struct {
+	dir  string
+	ep   Endpoint
+	base string
+	http *http.Client
+}
+
+// Dial reads where the daemon of a data folder is. It does not connect: a
+// daemon that is gone shows in the first call, as ErrNoDaemon.
+func Dial(dir string) (*Client, error) {
+	ep, err := ReadEndpoint(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, noDaemon(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ep.API != APILevel {
+		return nil, mismatch(dir, ep.Version, ep.API)
+	}
+	c := &Client{dir: dir, ep: ep, base: "http://" + ep.Address}
+	d := &net.Dialer{Timeout: dialTimeout}
+	t := &http.Transport{DialContext: d.DialContext, MaxIdleConns: 4, IdleConnTimeout: time.Minute}
+	if ep.Socket != "" {
+		// Nobody else can sit down at the socket after a crash, as they
+		// could at the port.
+		c.base = "http://" + unixHost
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", ep.Socket)
+		}
+	}
+	c.http = &http.Client{
+		Transport: t,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("the daemon does not redirect; something else answers there")
+		},
+	}
+	return c, nil
+}
+
+func noDaemon(dir string) error {
+	return fmt.Errorf("%w for %s; start it with: idlewild up", ErrNoDaemon, dir)
+}
+
+func mismatch(dir, version string, api int) error {
+	if api > APILevel {
+		return fmt.Errorf("%w: the daemon for %s is idlewild %s and newer than this program; update this program", ErrVersion, dir, version)
+	}
+	return fmt.Errorf("%w: the daemon for %s is idlewild %s and older than this program; restart it with: idlewild up", ErrVersion, dir, version)
+}
+
+// Endpoint is what the daemon's file says.
+func (c *Client) Endpoint() Endpoint { return c.ep }
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status returns this machine and its farm at a glance.
+func (c *Client) Status(ctx context.Context) (v StatusView, err error) {
+	return v, c.call(ctx, "GET", "/v1/status", nil, &v)
+}
+
+// Submit accepts a job; see Jobs.
+func (c *Client) Submit(ctx context.Context, s job.Spec) (job.ID, error) {
+	var v Submitted
+	err := c.call(ctx, "POST", "/v1/jobs", s, &v)
+	return v.Job, err
+}
+
+// Inspect looks at a spec's input; see Jobs.
+func (c *Client) Inspect(ctx context.Context, s job.Spec) (v job.Inspection, err error) {
+	return v, c.call(ctx, "POST", "/v1/inspect", s, &v)
+}
+
+// Jobs returns every job of the daemon, newest first, without frames.
+func (c *Client) Jobs(ctx context.Context) ([]job.Status, error) {
+	var v JobList
+	err := c.call(ctx, "GET", "/v1/jobs", nil, &v)
+	return v.Jobs, err
+}
+
+// Job returns one job with its frames and workers.
+func (c *Client) Job(ctx context.Context, id job.ID) (v job.Status, err error) {
+	return v, c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(string(id)), nil, &v)
+}
+
+// Steer cancels, pauses or resumes a job and returns how it stands then.
+func (c *Client) Steer(ctx context.Context, id job.ID, a job.Action) (v job.Status, err error) {
+	return v, c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/"+url.PathEscape(string(a)), nil, &v)
+}
+
+// Requeue runs a task again and returns how the job stands then.
+func (c *Client) Requeue(ctx context.Context, id job.ID, label string) (v job.Status, err error) {
+	return v, c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/requeue", requeueBody{label}, &v)
+}
+
+// Log returns the newest log of a task, or of the job where label is "".
+func (c *Client) Log(ctx context.Context, id job.ID, label string) ([]byte, error) {
+	path := "/v1/jobs/" + url.PathEscape(string(id)) + "/log"
+	if label != "" {
+		path += "?" + url.Values{"task": {label}}.Encode()
+	}
+	var b []byte
+	err := c.call(ctx, "GET", path, nil, &b)
+	return b, err
+}
+
+// Peers returns the farm and its members.
+func (c *Client) Peers(ctx context.Context) (v FarmView, err error) {
+	return v, c.call(ctx, "GET", "/v1/peers", nil, &v)
+}
+
+// CreateFarm makes a private farm; see Farm.
+func (c *Client) CreateFarm(ctx context.Context, name string) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm", createBody{name}, &v)
+}
+
+// Invite makes a ticket; see Farm.
+func (c *Client) Invite(ctx context.Context, valid time.Duration) (string, error) {
+	var v Ticket
+	err := c.call(ctx, "POST", "/v1/farm/invite", inviteBody{valid.Seconds()}, &v)
+	return v.Ticket, err
+}
+
+// Join joins the farm that a ticket is for; see Farm.
+func (c *Client) Join(ctx context.Context, ticket string) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm/join", joinBody{ticket}, &v)
+}
+
+// Revoke takes a member's right away; see Farm.
+func (c *Client) Revoke(ctx context.Context, peer string) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm/revoke", revokeBody{peer}, &v)
+}
+
+// SetPaused stops or starts taking work from others; see Machine.
+func (c *Client) SetPaused(ctx context.Context, paused bool, reason string) (v MachineView, err error) {
+	return v, c.call(ctx, "POST", "/v1/machine/pause", pauseBody{paused, reason}, &v)
+}
+
+// call sends body as JSON (nil: none) and decodes the answer into v, a pointer;
+// a *[]byte takes it as it is.
+func (c *Client) call(ctx context.Context, method, path string, body, v any) error {
+	resp, err := c.do(ctx, method, path, body, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return c.trouble(ctx, err)
+	}
+	if raw, ok := v.(*[]byte); ok {
+		*raw = b
+		return nil
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("answer of the daemon: %w", err)
+	}
+	return nil
+}
+
+// do sends one request and returns a successful answer; its body is open.
+func (c *Client) do(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > MaxBodyBytes {
+			return nil, newError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has %d bytes where at most %d are allowed", len(b), MaxBodyBytes))
+		}
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	req.Header.Set("Authorization", "Bearer "+c.ep.Token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.trouble(ctx, err)
+	}
+	switch level := resp.Header.Get(HeaderAPI); {
+	case level == "":
+		_ = resp.Body.Close() // not ours to read
+		return nil, fmt.Errorf("%w for %s; another program answers at its address", ErrNoDaemon, c.dir)
+	case level != apiLevelText:
+		_ = resp.Body.Close() // not ours to read
+		var n int
+		_, _ = fmt.Sscan(level, &n) // 0 is older than any
+		return nil, mismatch(c.dir, resp.Header.Get(HeaderVersion), n)
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxBodyBytes))
+	if err != nil {
+		return nil, c.trouble(ctx, err)
+	}
+	e := new(Error)
+	if json.Unmarshal(b, e) != nil || e.Detail == "" {
+		return nil, fmt.Errorf("the daemon answers %s", resp.Status)
+	}
+	return nil, e.asGo()
+}
+
+// trouble says what a failed connection means.
+func (c *Client) trouble(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return noDaemon(c.dir)
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err // without the URL, which says nothing to people
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("%w for %s any more: it stopped while it answered", ErrNoDaemon, c.dir)
+	}
+	return fmt.Errorf("reach the daemon for %s: %w", c.dir, err)
+}

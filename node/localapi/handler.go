@@ -1,0 +1,339 @@
+package localapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"idlewild/job"
+)
+
+// APILevel counts changes of /v1 that a caller has to know about. Fields and
+// endpoints that are merely added do not raise it.
+//
+//	1 (2025-11): the first.
+const APILevel = 1
+
+var apiLevelText = strconv.Itoa(APILevel)
+
+func portText(port int) string { return strconv.Itoa(port) }
+
+// Deps is what the door opens to.
+type Deps struct {
+	Jobs    Jobs
+	Views   Views
+	Machine Machine
+	Farm    Farm
+	Version string       // of the program
+	Token   string       // empty: a fresh one is drawn
+	Log     *slog.Logger // nil: silent
+}
+
+// Handler answers /v1.
+type Handler struct {
+	Deps
+	api   huma.API
+	guard guard
+}
+
+// New returns the handler for everything in d.
+func New(d Deps) *Handler {
+	if d.Token == "" {
+		d.Token = rand.Text()
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	d.Log = d.Log.With("part", "localapi")
+	mux := http.NewServeMux()
+	h := &Handler{Deps: d}
+	h.guard = guard{token: sha256.Sum256([]byte(d.Token)), version: d.Version, next: mux}
+
+	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	h.api = humago.New(mux, huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:   "idlewild",
+				Version: d.Version,
+				Description: "The local door of an idlewild daemon. Units stand in the names of fields; " +
+					"unknown fields and query parameters are refused.",
+			},
+			Components: &huma.Components{
+				Schemas: registry,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token": {Type: "http", Scheme: "bearer", Description: "The token in " + EndpointFile + " of the data folder."},
+				},
+			},
+			Security: []map[string][]string{{"token": {}}},
+		},
+		Formats:                      map[string]huma.Format{"application/json": strictJSON, "json": strictJSON},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+	})
+	h.routes()
+	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		b, err := json.Marshal(h.api.OpenAPI())
+		if err != nil {
+			writeError(w, newError(http.StatusInternalServerError, err.Error()))
+			return
+		}
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(b) // the caller may be gone
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, newError(http.StatusNotFound, fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)))
+	})
+	return h
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	h.guard.ServeHTTP(w, r)
+	h.Log.Debug("request", "method", r.Method, "path", r.URL.Path, "took", time.Since(start))
+}
+
+// strictJSON refuses fields that the target does not have, whatever the schema
+// says, and anything behind the document.
+var strictJSON = huma.Format{
+	Marshal: huma.DefaultJSONFormat.Marshal,
+	Unmarshal: func(b []byte, v any) error {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.DisallowUnknownFields()
+		if err := d.Decode(v); err != nil {
+			return err
+		}
+		if _, err := d.Token(); err != io.EOF {
+			return fmt.Errorf("more than one JSON document")
+		}
+		return nil
+	},
+}
+
+// Bodies of requests and answers. The types of package job go as they are.
+type (
+	// StatusView is this machine and its farm at a glance.
+	StatusView struct {
+		Machine MachineView `json:"machine"`
+		Farm    FarmView    `json:"farm"`
+		Jobs    JobCounts   `json:"jobs"`
+	}
+	// JobCounts counts this machine's jobs.
+	JobCounts struct {
+		Open  int `json:"open"`
+		Ended int `json:"ended"`
+	}
+	// Submitted names a job that was accepted.
+	Submitted struct {
+		Job job.ID `json:"job"`
+	}
+	// JobList is every job of this machine, newest first, without frames.
+	JobList struct {
+		Jobs []job.Status `json:"jobs"`
+	}
+	// Ticket lets one machine into the farm, once.
+	Ticket struct {
+		Ticket string `json:"ticket"`
+	}
+
+	requeueBody struct {
+		Task string `json:"task" minLength:"1" maxLength:"1024" doc:"Label of the task: a frame number"`
+	}
+	createBody struct {
+		Name string `json:"name" maxLength:"128" doc:"For people"`
+	}
+	inviteBody struct {
+		ValidSeconds float64 `json:"valid_s" exclusiveMinimum:"0" maximum:"31536000" doc:"How long the ticket can be used"`
+	}
+	joinBody struct {
+		Ticket string `json:"ticket" minLength:"1" maxLength:"16384"`
+	}
+	revokeBody struct {
+		Peer string `json:"peer" minLength:"1" maxLength:"128"`
+	}
+	pauseBody struct {
+		Paused bool   `json:"paused"`
+		Reason string `json:"reason,omitempty" maxLength:"1024"`
+	}
+)
+
+// out is an answer with a JSON body, in is a request with one.
+type (
+	out[T any] struct{ Body T }
+	in[T any]  struct{ Body T }
+	text       struct {
+		ContentType string `header:"Content-Type"`
+		Body        []byte
+	}
+	// JobPath is the job in a path; exported because huma fills it.
+	JobPath struct {
+		ID string `path:"id" maxLength:"64" doc:"The job"`
+	}
+)
+
+func (h *Handler) routes() {
+	op := func(id, method, path, summary string, status int) huma.Operation {
+		return huma.Operation{
+			OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status,
+			MaxBodyBytes:    -1, // the guard bounded and read it
+			BodyReadTimeout: -1,
+			Errors:          []int{400, 401, 403, 404, 413, 422, 500},
+		}
+	}
+
+	huma.Register(h.api, op("status", "GET", "/v1/status", "What this machine does, and its farm", 200),
+		func(context.Context, *struct{}) (*out[StatusView], error) {
+			v := StatusView{Machine: h.Machine.Machine(), Farm: h.Farm.View()}
+			for _, s := range h.Views.List() {
+				if s.State.Ended() {
+					v.Jobs.Ended++
+				} else {
+					v.Jobs.Open++
+				}
+			}
+			return &out[StatusView]{v}, nil
+		})
+	huma.Register(h.api, op("pause-machine", "POST", "/v1/machine/pause", "Stop or start taking work from others", 200),
+		func(ctx context.Context, r *in[pauseBody]) (*out[MachineView], error) {
+			if err := h.Machine.SetPaused(ctx, r.Body.Paused, r.Body.Reason); err != nil {
+				return nil, answer(err)
+			}
+			return &out[MachineView]{h.Machine.Machine()}, nil
+		})
+
+	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
+		func(ctx context.Context, r *in[job.Spec]) (*out[Submitted], error) {
+			if err := r.Body.Validate(); err != nil {
+				return nil, newError(http.StatusUnprocessableEntity, err.Error())
+			}
+			id, err := h.Jobs.Submit(ctx, r.Body)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &out[Submitted]{Submitted{id}}, nil
+		})
+	huma.Register(h.api, op("inspect", "POST", "/v1/inspect", "Dependencies and problems of a job that is not submitted", 200),
+		func(ctx context.Context, r *in[job.Spec]) (*out[job.Inspection], error) {
+			if err := r.Body.Validate(); err != nil {
+				return nil, newError(http.StatusUnprocessableEntity, err.Error())
+			}
+			i, err := h.Jobs.Inspect(ctx, r.Body)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &out[job.Inspection]{i}, nil
+		})
+	huma.Register(h.api, op("jobs", "GET", "/v1/jobs", "Every job of this machine, newest first, without frames", 200),
+		func(context.Context, *struct{}) (*out[JobList], error) {
+			l := h.Views.List()
+			if l == nil {
+				l = []job.Status{}
+			}
+			return &out[JobList]{JobList{l}}, nil
+		})
+	huma.Register(h.api, op("job", "GET", "/v1/jobs/{id}", "One job, with its frames and workers", 200),
+		func(_ context.Context, r *JobPath) (*out[job.Status], error) { return h.status(r.ID) })
+	huma.Register(h.api, op("steer", "POST", "/v1/jobs/{id}/{action}", "Cancel, pause or resume a job", 200),
+		func(ctx context.Context, r *struct {
+			JobPath
+			Action string `path:"action" enum:"cancel,pause,resume"`
+		}) (*out[job.Status], error) {
+			id, err := parseJob(r.ID)
+			if err != nil {
+				return nil, err
+			}
+			if err := h.Jobs.Steer(ctx, id, job.Action(r.Action)); err != nil {
+				return nil, answer(err)
+			}
+			return h.status(r.ID)
+		})
+	huma.Register(h.api, op("requeue", "POST", "/v1/jobs/{id}/requeue", "Run a task again, also one that was delivered or failed", 200),
+		func(ctx context.Context, r *struct {
+			JobPath
+			Body requeueBody
+		}) (*out[job.Status], error) {
+			id, err := parseJob(r.ID)
+			if err != nil {
+				return nil, err
+			}
+			if err := h.Jobs.Requeue(ctx, id, r.Body.Task); err != nil {
+				return nil, answer(err)
+			}
+			return h.status(r.ID)
+		})
+	huma.Register(h.api, op("log", "GET", "/v1/jobs/{id}/log", "The newest log of a task, or of the job", 200),
+		func(ctx context.Context, r *struct {
+			JobPath
+			Task string `query:"task" maxLength:"1024" doc:"Label of a task; empty: the job's own log"`
+		}) (*text, error) {
+			id, err := parseJob(r.ID)
+			if err != nil {
+				return nil, err
+			}
+			b, err := h.Views.Log(ctx, id, r.Task)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &text{"text/plain; charset=utf-8", b}, nil
+		})
+	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
+
+	huma.Register(h.api, op("peers", "GET", "/v1/peers", "The farm and its members", 200),
+		func(context.Context, *struct{}) (*out[FarmView], error) {
+			return &out[FarmView]{h.Farm.View()}, nil
+		})
+	huma.Register(h.api, op("create-farm", "POST", "/v1/farm", "Make a private farm with this machine as its owner", 201),
+		func(ctx context.Context, r *in[createBody]) (*out[FarmView], error) {
+			v, err := h.Farm.Create(ctx, r.Body.Name)
+			return &out[FarmView]{v}, answer(err)
+		})
+	huma.Register(h.api, op("invite", "POST", "/v1/farm/invite", "Make a ticket that lets one machine in, once", 201),
+		func(ctx context.Context, r *in[inviteBody]) (*out[Ticket], error) {
+			t, err := h.Farm.Invite(ctx, time.Duration(r.Body.ValidSeconds*float64(time.Second)))
+			return &out[Ticket]{Ticket{t}}, answer(err)
+		})
+	huma.Register(h.api, op("join", "POST", "/v1/farm/join", "Join the farm that a ticket is for", 200),
+		func(ctx context.Context, r *in[joinBody]) (*out[FarmView], error) {
+			v, err := h.Farm.Join(ctx, r.Body.Ticket)
+			return &out[FarmView]{v}, answer(err)
+		})
+	huma.Register(h.api, op("revoke", "POST", "/v1/farm/revoke", "Take a member's right away", 200),
+		func(ctx context.Context, r *in[revokeBody]) (*out[FarmView], error) {
+			if err := h.Farm.Revoke(ctx, r.Body.Peer); err != nil {
+				return nil, answer(err)
+			}
+			return &out[FarmView]{h.Farm.View()}, nil
+		})
+}
+
+func (h *Handler) status(id string) (*out[job.Status], error) {
+	i, err := parseJob(id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := h.Views.Status(i)
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &out[job.Status]{s}, nil
+}
+
+func parseJob(s string) (job.ID, error) {
+	id, err := job.ParseID(s)
+	if err != nil {
+		return "", newError(http.StatusUnprocessableEntity, err.Error())
+	}
+	return id, nil
+}
