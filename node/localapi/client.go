@@ -254,7 +254,8 @@ func (c *Client) trouble(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
 		return noDaemon(c.dir)
 	}
 	var ue *url.Error
