@@ -22,10 +22,10 @@ race:
 	$(GO) test -race -count=1 ./...
 
 demo: setup build
-	./scripts/demo $(FILE)
+	$(GO) run ./bench demo $(if $(FILE),--file "$(FILE)")
 
 bench: setup build
-	./scripts/bench
+	$(GO) run ./bench overhead && $(GO) run ./bench efficiency
 
 chaos: setup build
 	$(GO) run ./bench chaos
