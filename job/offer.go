@@ -28,6 +28,11 @@ type Machine struct {
 	Devices []Device
 }
 
+// HomeDevice is the name of a slot, of type "cpu", that a machine offers to
+// its own requester alone. It takes tasks whose Place is AtRequester and
+// nothing else, so that checking and finishing never wait behind a long render.
+const HomeDevice = "home"
+
 // Device is one slot for work: a GPU, or the CPU.
 type Device struct {
 	Name        string // unique on the machine: "cpu", "GPU-<uuid>"
