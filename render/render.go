@@ -55,6 +55,8 @@ type Result struct {
 	Build   string // of the program that did it
 	Runner  string // CID of the runner's files
 	Log     []byte // the attempt's own output, bounded (MaxLogBytes)
+
+	reused bool // a warm session died when it was used again
 }
 
 // MaxLogBytes bounds the log kept of one attempt: its beginning and its end.

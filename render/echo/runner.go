@@ -1,0 +1,212 @@
+package echo
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// envRunner makes this program a runner instead of what it is otherwise.
+const envRunner = "IDLEWILD_RUNNER"
+
+// request is one line on the runner's standard input.
+type request struct {
+	ID     int64    `json:"id,omitempty"`
+	Params Params   `json:"params"`
+	Device string   `json:"device"`
+	In     string   `json:"in"`
+	Prior  []string `json:"prior,omitempty"`
+	Out    string   `json:"out"`
+}
+
+// says is one line on the events stream.
+type says struct {
+	Event    string  `json:"event"`
+	ID       int64   `json:"id,omitempty"`
+	Phase    string  `json:"phase,omitempty"`
+	Fraction float64 `json:"fraction,omitempty"`
+	Outcome  string  `json:"outcome,omitempty"`
+	Reason   string  `json:"reason,omitempty"`
+	Device   string  `json:"device,omitempty"`
+	Build    string  `json:"build,omitempty"`
+	RenderS  float64 `json:"render_s,omitempty"`
+	LoadS    float64 `json:"load_s,omitempty"`
+}
+
+// RunnerMain never returns where the environment says that this process is
+// the echo runner; else it does nothing. Every program that gives its own
+// path to New calls it first in main.
+func RunnerMain() {
+	if os.Getenv(envRunner) != string(Name) {
+		return
+	}
+	events, err := os.OpenFile(os.Getenv("IDLEWILD_EVENTS"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "echo runner: events:", err)
+		os.Exit(2)
+	}
+	if err := serve(os.Stdin, events, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "echo runner:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// serve answers requests until in ends.
+func serve(in io.Reader, events, log io.Writer) error {
+	say := func(s says) error {
+		b, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		_, err = events.Write(append(b, '\n'))
+		return err
+	}
+	if err := say(says{Event: "ready"}); err != nil {
+		return err
+	}
+	lines := bufio.NewReaderSize(in, 64<<10)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var r request
+		if err := json.Unmarshal(line, &r); err != nil {
+			return fmt.Errorf("request: %w", err)
+		}
+		if err := say(r.answer(say, log)); err != nil {
+			return err
+		}
+	}
+}
+
+// answer does what the request asks for and returns the closing event.
+func (r request) answer(say func(says) error, log io.Writer) says {
+	done := says{Event: "done", ID: r.ID, Outcome: "succeeded", Device: r.Device, Build: "echo " + version}
+	fmt.Fprintf(log, "echo %d\n", r.Params.Index)
+	switch r.Params.Fail {
+	case "failed", "broken":
+		done.Outcome, done.Reason = r.Params.Fail, "the parameters asked for it"
+		return done
+	case "crash":
+		fmt.Fprintln(log, "crashing, as the parameters ask for")
+		os.Exit(7)
+	case "nodone":
+		os.Exit(0)
+	case "hang":
+		for {
+			time.Sleep(time.Hour)
+		}
+	}
+	start := time.Now()
+	r.spend(say)
+	if err := r.write(); err != nil {
+		done.Outcome, done.Reason = "broken", err.Error()
+	}
+	done.RenderS = time.Since(start).Seconds()
+	return done
+}
+
+// spend uses up the time that the parameters ask for, and says how far it is.
+func (r request) spend(say func(says) error) {
+	total := time.Duration(r.Params.SleepMS+r.Params.CPUMS) * time.Millisecond
+	start := time.Now()
+	step := max(total/20, 20*time.Millisecond)
+	report := func() {
+		say(says{Event: "progress", ID: r.ID, Phase: "rendering", Fraction: min(time.Since(start).Seconds()/max(total.Seconds(), 1e-9), 1)})
+	}
+	for left := time.Duration(r.Params.SleepMS) * time.Millisecond; left > 0; left -= step {
+		time.Sleep(min(left, step))
+		report()
+	}
+	sum := [32]byte{}
+	for left := time.Duration(r.Params.CPUMS) * time.Millisecond; left > 0; left -= step {
+		for from := time.Now(); time.Since(from) < min(left, step); {
+			for range 1000 {
+				sum = sha256.Sum256(sum[:])
+			}
+		}
+		report()
+	}
+}
+
+// write writes the output: the text, what was read, and noise up to the size
+// asked for, all of it determined by the task.
+func (r request) write() (err error) {
+	f, err := os.Create(filepath.Join(r.Out, outName))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	w := &counter{w: bufio.NewWriterSize(f, 64<<10)}
+	fmt.Fprintf(w, "%s %d\n", r.Params.Text, r.Params.Index)
+	if err := list(w, "in", r.In); err != nil {
+		return err
+	}
+	for i, dir := range r.Prior {
+		if err := list(w, fmt.Sprintf("prior/%d", i), dir); err != nil {
+			return err
+		}
+	}
+	if left := r.Params.Bytes - w.n; left > 0 {
+		seed := sha256.Sum256(fmt.Appendf(nil, "%d %s", r.Params.Index, r.Params.Text))
+		if _, err := io.CopyN(w, rand.NewChaCha8(seed), left); err != nil {
+			return err
+		}
+	}
+	return w.w.Flush()
+}
+
+// list writes name and hash of each file below dir, in the order of names.
+func list(w io.Writer, prefix, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s/%s %x\n", prefix, filepath.ToSlash(rel), h.Sum(nil))
+		return err
+	})
+}
+
+// counter counts what is written.
+type counter struct {
+	w *bufio.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}

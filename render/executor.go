@@ -1,0 +1,341 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"idlewild/job"
+)
+
+// Options of a Runner. The zero value works, but for Scratch.
+type Options struct {
+	// Scratch is the folder for what running tasks write. It is made if it is
+	// not there; what an earlier process left in it is removed.
+	Scratch string
+	// Warm is how many sessions one device keeps; 0: 2.
+	Warm int
+	// Idle is after how long an unused session is ended; 0: 10 minutes.
+	Idle time.Duration
+	// Timeout of a request where neither the task nor its kind sets one; 0: an hour.
+	Timeout time.Duration
+	// MaxOutputBytes and MaxOutputFiles bound what one task may leave, and
+	// what its predecessors left; 0: 8 GiB and 256.
+	MaxOutputBytes int64
+	MaxOutputFiles int
+	Log            *slog.Logger // nil: silent
+}
+
+func (o Options) withDefaults() Options {
+	def := func(v *int64, d int64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def((*int64)(&o.Idle), int64(10*time.Minute))
+	def((*int64)(&o.Timeout), int64(time.Hour))
+	def(&o.MaxOutputBytes, 8<<30)
+	if o.Warm <= 0 {
+		o.Warm = 2
+	}
+	if o.MaxOutputFiles <= 0 {
+		o.MaxOutputFiles = 256
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Runner is the Executor that does the work: it finds or starts the warm
+// session that a task needs, gives the request folders of its own, and brings
+// back outputs and outcome.
+type Runner struct {
+	kinds map[job.Kind]Kind
+	opts  Options
+	pool  *pool
+}
+
+// NewExecutor returns a Runner for these kinds. Close it after its users.
+func NewExecutor(kinds map[job.Kind]Kind, p Process, opts Options) *Runner {
+	opts = opts.withDefaults()
+	sweep(opts.Scratch)
+	return &Runner{kinds: kinds, opts: opts, pool: newPool(p, opts)}
+}
+
+// Ready implements Executor.
+func (r *Runner) Ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	r.pool.mu.Lock()
+	closed := r.pool.closed
+	r.pool.mu.Unlock()
+	if closed {
+		return errPoolClosed
+	}
+	if err := os.MkdirAll(r.opts.Scratch, 0o700); err != nil {
+		return fmt.Errorf("scratch folder: %w", err)
+	}
+	return nil
+}
+
+// Close ends all sessions. Tasks that run are waited for: end their contexts
+// first.
+func (r *Runner) Close() error {
+	r.pool.close()
+	return nil
+}
+
+// Execute implements Executor.
+func (r *Runner) Execute(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) Result {
+	start := time.Now()
+	res := r.execute(ctx, t, dirs, progress)
+	res.Meter.Wall = time.Since(start)
+	res.Meter.Render = min(res.Meter.Render, res.Meter.Wall)
+	res.Meter.Load = min(res.Meter.Load, res.Meter.Wall)
+	if len(res.Log) > MaxLogBytes {
+		res.Log = res.Log[len(res.Log)-MaxLogBytes:]
+	}
+	return res
+}
+
+func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) Result {
+	var res Result
+	kind := r.kinds[t.Kind]
+	if kind == nil {
+		return res.end(fmt.Errorf("kind %q is not run here", t.Kind), job.Broken)
+	}
+	key, cmd, err := kind.Session(t, dirs)
+	if err != nil {
+		return res.end(err, job.Failed)
+	}
+	// What a session may see and what it has seen are one requester's.
+	key = strings.Join([]string{t.Requester, string(t.Kind), t.Content, t.Device.Name, dirs.In, key}, "\x00")
+	s, err := r.pool.acquire(ctx, key, t.Device.Name)
+	if err != nil {
+		if errors.Is(err, errPoolClosed) {
+			return res.end(err, job.Cancelled)
+		}
+		return res.end(err, r.stopped(ctx))
+	}
+	keep := false
+	defer func() { r.pool.release(s, keep) }()
+
+	if err := r.pool.open(ctx, s, cmd, dirs.In); err != nil {
+		return res.end(err, r.stopped(ctx))
+	}
+	res.Runner = s.runner
+	res, keep = r.request(ctx, s, kind, cmd, t, dirs, progress, res)
+	return res
+}
+
+// stopped is the outcome of trouble on this machine: ours if we stopped it.
+func (r *Runner) stopped(ctx context.Context) job.Outcome {
+	if ctx.Err() != nil {
+		return job.Cancelled
+	}
+	return job.Broken
+}
+
+// request runs t in a live session; keep says whether the session may go on.
+func (r *Runner) request(ctx context.Context, s *slot, kind Kind, cmd Command, t Task, dirs Dirs, progress func(Progress), res Result) (_ Result, keep bool) {
+	at, name, err := r.prepare(s, dirs)
+	if name != "" {
+		defer func() {
+			if err := s.work.RemoveAll(name); err != nil {
+				r.opts.Log.Warn("request folder stays", "err", err)
+				keep = false
+			}
+		}()
+	}
+	if err != nil {
+		return res.end(err, job.Broken), false
+	}
+	req, err := kind.Request(t, at)
+	if err != nil {
+		return res.end(err, job.Failed), true // the session never heard of it
+	}
+	req.Timeout = r.timeout(req.Timeout, t.Timeout)
+
+	var said *event // the runner's last word before it died
+	exit := s.session.Do(ctx, req, func(ev Event) {
+		e, err := parseEvent(ev.JSON)
+		if err != nil {
+			return
+		}
+		switch {
+		case e.Event == "progress" && progress != nil:
+			progress(e.progress())
+		case e.Event == "error":
+			said = &e
+		}
+	})
+	res.Log, res.Meter = exit.Log, exit.Meter
+	if exit.Err != nil {
+		res.reused = s.served > 0 && errors.Is(exit.Err, ErrDied)
+		return r.died(ctx, res, exit, said), false
+	}
+	s.served++
+	done, err := parseEvent(exit.Done)
+	if err != nil {
+		return res.end(fmt.Errorf("%w: %v", ErrContract, err), job.Broken), false
+	}
+	res.Device, res.Build = sentence(done.Device, maxBuildBytes), sentence(done.Build, maxBuildBytes)
+	res.Meter.Render = seconds(done.RenderS, exit.Meter.Wall)
+	res.Meter.Load += seconds(done.LoadS, exit.Meter.Wall)
+	if res.Outcome, res.Reason = done.outcome(); res.Outcome != job.Succeeded {
+		return res, false
+	}
+	if reason := wrongDevice(t.Device.Type, res.Device); reason != "" {
+		return res.end(errors.New(reason), job.Broken), false
+	}
+	if err := r.collect(s, name, t, dirs.Out); err != nil {
+		otherwise := job.Broken
+		if errors.Is(err, errUnsafe) {
+			otherwise = job.Failed // the task's own doing, so everywhere
+		}
+		return res.end(err, otherwise), false
+	}
+	if rs, ok := s.session.(interface{ recycle() bool }); ok && rs.recycle() {
+		r.opts.Log.Info("session recycled: over its memory", "device", t.Device.Name, "peak_bytes", exit.Meter.Peak, "limit_bytes", cmd.MemoryBytes)
+		return res, false
+	}
+	return res, true
+}
+
+// timeout is the strictest of what kind, task and machine say.
+func (r *Runner) timeout(limits ...time.Duration) time.Duration {
+	least := time.Duration(0)
+	for _, l := range limits {
+		if l > 0 && (least == 0 || l < least) {
+			least = l
+		}
+	}
+	if least == 0 {
+		return r.opts.Timeout
+	}
+	return least
+}
+
+// prepare makes the folders of one request: name/out, empty, and
+// name/prior/<i> with copies of the predecessors' outputs. They are copies
+// because the process can write wherever it works.
+func (r *Runner) prepare(s *slot, dirs Dirs) (at Mount, name string, err error) {
+	in, work := s.session.Mounts()
+	s.requests++
+	name = strconv.Itoa(s.requests)
+	// Only the runner itself can have made it before; it may not choose what
+	// lies there.
+	if err := s.work.RemoveAll(name); err != nil {
+		return Mount{}, "", fmt.Errorf("request folder: %w", err)
+	}
+	for _, dir := range []string{name, path.Join(name, "out")} {
+		if err := s.work.Mkdir(dir, 0o755); err != nil {
+			return Mount{}, name, fmt.Errorf("request folder: %w", err)
+		}
+	}
+	at = Mount{In: in, Out: path.Join(work, name, "out")}
+	for i, prior := range dirs.Prior {
+		sub := path.Join(name, "prior", strconv.Itoa(i))
+		if err := s.work.MkdirAll(sub, 0o755); err != nil {
+			return Mount{}, name, fmt.Errorf("request folder: %w", err)
+		}
+		if err := r.give(s, prior, sub); err != nil {
+			return Mount{}, name, fmt.Errorf("outputs of predecessor %d: %w", i, err)
+		}
+		at.Prior = append(at.Prior, path.Join(work, sub))
+	}
+	return at, name, nil
+}
+
+// give copies the folder from into sub of the session's work folder.
+func (r *Runner) give(s *slot, from, sub string) error {
+	src, err := os.OpenRoot(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	return copyTree(src, ".", s.work, sub, r.limits())
+}
+
+func (r *Runner) limits() copyLimits {
+	return copyLimits{files: r.opts.MaxOutputFiles, bytes: r.opts.MaxOutputBytes}
+}
+
+// collect brings the files that the request left into out. After an error out
+// is as empty as before.
+func (r *Runner) collect(s *slot, name string, t Task, out string) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, empty(out))
+		}
+	}()
+	dst, err := os.OpenRoot(out)
+	if err != nil {
+		return fmt.Errorf("collect outputs: %w", err)
+	}
+	defer dst.Close()
+	if err := copyTree(s.work, path.Join(name, "out"), dst, ".", r.limits()); err != nil {
+		return fmt.Errorf("collect outputs: %w", err)
+	}
+	for _, o := range t.Outputs {
+		fi, err := os.Lstat(filepath.Join(out, filepath.FromSlash(o.Name)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the runner reported success but left no %s", o.Name)
+		}
+		if err != nil {
+			return err
+		}
+		if !fi.Mode().IsRegular() {
+			return fmt.Errorf("%s is no file: %w", o.Name, errUnsafe)
+		}
+	}
+	return nil
+}
+
+// died is how an attempt ended whose process gave no closing event.
+func (r *Runner) died(ctx context.Context, res Result, exit Exit, said *event) Result {
+	switch {
+	case ctx.Err() != nil && !errors.Is(exit.Err, ErrDied):
+		res.Outcome, res.Reason = job.Cancelled, sentence(context.Cause(ctx).Error(), job.MaxReasonBytes)
+		return res
+	case said != nil && said.Outcome == string(job.Failed):
+		res.Outcome, res.Reason = said.outcome()
+		return res
+	case said != nil:
+		_, reason := said.outcome()
+		return res.end(fmt.Errorf("%w: %s", exit.Err, reason), job.Broken)
+	}
+	if line := lastLine(exit.Log); line != "" {
+		return res.end(fmt.Errorf("%w; its last words: %s", exit.Err, line), job.Broken)
+	}
+	return res.end(exit.Err, job.Broken)
+}
+
+// wrongDevice says in words that another sort of device did the work than the
+// task was given, or "".
+func wrongDevice(asked, did string) string {
+	sort := "gpu"
+	switch d := strings.ToLower(did); {
+	case d == "":
+		sort = ""
+	case d == "cpu" || strings.HasPrefix(d, "cpu ") || strings.HasPrefix(d, "cpu:") || strings.HasPrefix(d, "cpu-"):
+		sort = "cpu"
+	}
+	switch {
+	case asked == "gpu" && sort == "":
+		return "the runner did not say which device did the work"
+	case asked != "" && sort != "" && sort != asked:
+		return fmt.Sprintf("a %s was asked for and %q did the work", asked, did)
+	}
+	return ""
+}

@@ -1,0 +1,278 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// errPoolClosed is why no session is given out any more.
+var errPoolClosed = errors.New("this machine is shutting down")
+
+// pool owns the warm sessions of a Runner: at most warm of them per device,
+// each used by one request at a time.
+type pool struct {
+	process Process
+	scratch string
+	warm    int
+	idle    time.Duration
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	slots   map[string]*slot
+	changed chan struct{} // closed and replaced whenever a slot falls free
+	closed  bool
+	closing sync.WaitGroup // sessions that are being ended
+}
+
+// slot is one warm session. While busy it belongs to whoever acquired it;
+// else to the pool.
+type slot struct {
+	key, device string
+	busy        bool
+	used        time.Time // when it fell idle last
+	timer       *time.Timer
+
+	session  Session // nil: to be started
+	dir      string  // its folder below scratch
+	root     SessionRoot
+	work     *os.Root // of root.Work
+	requests int      // numbered folders made so far
+	served   int      // requests that ended with a closing event
+	runner   string   // identity of the runner's files
+}
+
+func newPool(p Process, o Options) *pool {
+	return &pool{
+		process: p, scratch: o.Scratch, warm: o.Warm, idle: o.Idle, log: o.Log,
+		slots: make(map[string]*slot), changed: make(chan struct{}),
+	}
+}
+
+// acquire returns the slot of that key, waiting while it is busy or while
+// every slot of the device is. Its session may have to be started.
+func (p *pool) acquire(ctx context.Context, key, device string) (*slot, error) {
+	for {
+		s, evicted, wait, err := p.try(key, device)
+		if err != nil {
+			return nil, err
+		}
+		if evicted != nil {
+			p.discard(evicted)
+		}
+		if s != nil {
+			return s, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// try takes the slot, or says what to wait for. An idle slot that has to make
+// room comes back as evicted, counted in closing already.
+func (p *pool) try(key, device string) (s, evicted *slot, wait chan struct{}, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, nil, nil, errPoolClosed
+	}
+	if s := p.slots[key]; s != nil {
+		if s.busy {
+			return nil, nil, p.changed, nil
+		}
+		s.busy = true
+		s.timer.Stop()
+		return s, nil, nil, nil
+	}
+	n := 0
+	for _, o := range p.slots {
+		if o.device != device {
+			continue
+		}
+		n++
+		if !o.busy && (evicted == nil || o.used.Before(evicted.used)) {
+			evicted = o
+		}
+	}
+	if n >= p.warm {
+		if evicted == nil {
+			return nil, nil, p.changed, nil
+		}
+		evicted.timer.Stop()
+		delete(p.slots, evicted.key)
+		p.closing.Add(1)
+	} else {
+		evicted = nil
+	}
+	s = &slot{key: key, device: device, busy: true}
+	p.slots[key] = s
+	return s, evicted, nil, nil
+}
+
+// release gives the slot back: to stay warm, or to be ended.
+func (p *pool) release(s *slot, keep bool) {
+	p.mu.Lock()
+	keep = keep && !p.closed && s.session != nil && s.session.Alive()
+	if keep {
+		s.busy, s.used = false, time.Now()
+		s.timer = time.AfterFunc(p.idle, func() { p.expire(s) })
+	} else {
+		delete(p.slots, s.key)
+		p.closing.Add(1)
+	}
+	p.wake()
+	p.mu.Unlock()
+	if !keep {
+		p.discard(s)
+	}
+}
+
+// wake tells whoever waits that something changed; mu is held.
+func (p *pool) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// expire ends a session that nobody used for long.
+func (p *pool) expire(s *slot) {
+	p.mu.Lock()
+	if s.busy || p.slots[s.key] != s || time.Since(s.used) < p.idle {
+		p.mu.Unlock()
+		return
+	}
+	delete(p.slots, s.key)
+	p.closing.Add(1)
+	p.wake()
+	p.mu.Unlock()
+	p.log.Debug("idle session ended", "device", s.device, "idle", p.idle)
+	p.discard(s)
+}
+
+// discard ends a slot that is in no map any more.
+func (p *pool) discard(s *slot) {
+	defer p.closing.Done()
+	p.endSession(s)
+}
+
+// endSession ends the process and removes the folders of a slot.
+func (p *pool) endSession(s *slot) {
+	if s.session != nil {
+		if err := s.session.Close(); err != nil {
+			p.log.Warn("session did not close", "err", err)
+		}
+		s.session = nil
+	}
+	if s.work != nil {
+		s.work.Close()
+		s.work = nil
+	}
+	if s.dir != "" {
+		if err := os.RemoveAll(s.dir); err != nil {
+			p.log.Warn("session folder stays", "err", err)
+		}
+		s.dir = ""
+	}
+}
+
+// open makes the slot's folders and starts its session, where it has none that
+// lives.
+func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error {
+	if s.session != nil && s.session.Alive() {
+		return nil
+	}
+	p.endSession(s)
+	s.requests, s.served = 0, 0
+	if err := os.MkdirAll(p.scratch, 0o700); err != nil {
+		return fmt.Errorf("scratch folder: %w", err)
+	}
+	dir, err := os.MkdirTemp(p.scratch, sessionPrefix+strconv.Itoa(os.Getpid())+"-")
+	if err != nil {
+		return fmt.Errorf("scratch folder: %w", err)
+	}
+	s.dir = dir
+	s.root = SessionRoot{In: in, Work: filepath.Join(dir, "work")}
+	if err := os.Mkdir(s.root.Work, 0o700); err != nil {
+		return fmt.Errorf("scratch folder: %w", err)
+	}
+	if in == "" {
+		s.root.In = filepath.Join(dir, "in")
+		if err := os.Mkdir(s.root.In, 0o700); err != nil {
+			return fmt.Errorf("scratch folder: %w", err)
+		}
+	}
+	if s.work, err = os.OpenRoot(s.root.Work); err != nil {
+		return fmt.Errorf("scratch folder: %w", err)
+	}
+	if s.runner, err = runnerID(cmd.Runner); err != nil {
+		return fmt.Errorf("runner: %w", err)
+	}
+	s.session, err = p.process.Start(ctx, cmd, s.root)
+	if err != nil {
+		s.session = nil // not a nil pointer inside an interface
+		return err
+	}
+	return nil
+}
+
+// close ends all sessions; those in use end when their request does.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	var idle []*slot
+	for key, s := range p.slots {
+		if !s.busy {
+			s.timer.Stop()
+			delete(p.slots, key)
+			p.closing.Add(1)
+			idle = append(idle, s)
+		}
+	}
+	p.wake()
+	p.mu.Unlock()
+	for _, s := range idle {
+		go p.discard(s)
+	}
+	for {
+		p.mu.Lock()
+		busy, wait := len(p.slots), p.changed
+		p.mu.Unlock()
+		if busy == 0 {
+			break
+		}
+		<-wait
+	}
+	p.closing.Wait()
+}
+
+const sessionPrefix = "session-"
+
+// sweep removes session folders of processes that are no more: those of a
+// daemon that was killed.
+func sweep(scratch string) {
+	entries, err := os.ReadDir(scratch)
+	if err != nil {
+		return // there is none yet
+	}
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), sessionPrefix)
+		if !ok {
+			continue
+		}
+		number, _, _ := strings.Cut(rest, "-")
+		pid, err := strconv.Atoi(number)
+		if err != nil || pid == os.Getpid() || pidAlive(pid) {
+			continue
+		}
+		os.RemoveAll(filepath.Join(scratch, e.Name()))
+	}
+}
