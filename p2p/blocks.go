@@ -1,0 +1,89 @@
+package p2p
+
+import (
+	"sync"
+
+	"github.com/ipfs/go-cid"
+	"github.com/klauspost/compress/zstd"
+	mh "github.com/multiformats/go-multihash"
+
+	"idlewild/job"
+	"idlewild/p2p/wire"
+)
+
+// ProtocolBlocks moves blocks: one stream per fetch, wants and answers
+// pipelined.
+const ProtocolBlocks = "/idlewild/blocks/1.0.0"
+
+// Bounds of the exchange of blocks.
+const (
+	maxFetchesPerPeer = 16 // streams that one peer may have open here
+	packBytes         = 256 << 10
+	maxOutstanding    = 64      // wants of one fetch that are not answered yet
+	compressFrom      = 512     // bytes: smaller blocks stay as they are
+	sampleBytes       = 4 << 10 // compressed first, to see whether it is worth it
+)
+
+var _ Blocks = (*Host)(nil)
+
+// fetchSource is where bases lie and how deltas on them are undone.
+type fetchSource struct {
+	src   Source
+	codec Codec
+}
+
+// checkBlock reports whether data is what id names. Only sha2-256 counts: a
+// weaker hash, or the identity, would let a peer choose the content.
+func checkBlock(id cid.Cid, data []byte) bool {
+	p := id.Prefix()
+	if p.MhType != mh.SHA2_256 || p.MhLength != 32 {
+		return false
+	}
+	h, err := mh.Sum(data, mh.SHA2_256, -1)
+	return err == nil && string(h) == string(id.Hash())
+}
+
+// The encoders and decoders hold megabytes of tables: they are kept.
+var encoders = sync.Pool{New: func() any {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(wire.MaxBlock), zstd.WithEncoderCRC(false))
+	if err != nil {
+		panic(err) // options are constant
+	}
+	return e
+}}
+
+var decoders = sync.Pool{New: func() any {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(wire.MaxBlock), zstd.WithDecoderMaxWindow(wire.MaxBlock))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}}
+
+// compress returns data compressed, if that saves at least an eighth.
+func compress(data []byte) ([]byte, bool) {
+	if len(data) < compressFrom {
+		return nil, false
+	}
+	e := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(e)
+	if len(data) > 4*sampleBytes {
+		mid := len(data) / 2
+		if s := e.EncodeAll(data[mid:mid+sampleBytes], nil); len(s) > sampleBytes*7/8 {
+			return nil, false // pictures, say: they are compressed already
+		}
+	}
+	out := e.EncodeAll(data, make([]byte, 0, len(data)))
+	return out, len(out) <= len(data)*7/8
+}
+
+// decompress undoes compress; size is what must come out.
+func decompress(b []byte, size int) ([]byte, error) {
+	d := decoders.Get().(*zstd.Decoder)
+	defer decoders.Put(d)
+	return d.DecodeAll(b, make([]byte, 0, size))
+}
+
+// Served is told of each answer that left: how many bytes of a job's content
+// crossed the network to another peer.
+type Served func(id job.ID, n int)

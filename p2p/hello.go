@@ -1,0 +1,228 @@
+package p2p
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	ma "github.com/multiformats/go-multiaddr"
+
+	"idlewild/job"
+	"idlewild/p2p/wire"
+)
+
+// ProtocolHello is how members show each other their certificates, and then
+// what they know: members, revocations, addresses, their open offers.
+const ProtocolHello = "/idlewild/hello/1.0.0"
+
+// hello greets a connected peer. After it returned nil both sides know each
+// other as members.
+func (h *Host) hello(ctx context.Context, p peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
+	defer cancel()
+	s, err := h.host.NewStream(network.WithNoDial(ctx, "hello"), p, ProtocolHello)
+	if err != nil {
+		return fmt.Errorf("hello to %s: %w", p, cause(err))
+	}
+	defer s.Close()
+	stop := watch(s, exchangeTime)
+	defer stop()
+	mine := h.members.certificates()
+	if mine == nil {
+		return ErrNoFarm
+	}
+	first := &wire.Hello{Certificates: mine, Capability: wire.Capability, Version: h.cfg.Version}
+	if _, err := wire.Write(s, first, wire.MaxAdmitRequest); err != nil {
+		return fmt.Errorf("hello to %s: %w", p, err)
+	}
+	var theirs wire.Hello
+	if _, err := wire.Read(bufio.NewReader(s), &theirs, wire.MaxHello); err != nil {
+		return fmt.Errorf("hello to %s: %w", p, err)
+	}
+	if r := theirs.GetRefusal(); r != nil {
+		if rev, err := r.GetRevocation().Value(wire.MaxSignedBytes); err == nil && len(rev.Body) > 0 {
+			// Its signature decides, not who sent it.
+			if _, err := h.members.applyRevocation(rev); err != nil {
+				h.log.Debug("revocation not believed", "peer", p, "err", err)
+			}
+		}
+		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
+	}
+	if r := h.meet(p, theirs.GetCertificates()); r != nil {
+		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
+	}
+	h.absorb(p, theirs.GetDetails())
+	if _, err := wire.Write(s, &wire.Hello{Details: h.details()}, wire.MaxHello); err != nil {
+		return fmt.Errorf("hello to %s: %w", p, err)
+	}
+	return nil
+}
+
+// answerHello is the other side. It speaks with strangers: nothing but a
+// refusal goes to one.
+func (h *Host) answerHello(s network.Stream) {
+	defer s.Close()
+	stop := watch(s, exchangeTime)
+	defer stop()
+	p := s.Conn().RemotePeer()
+	r := bufio.NewReader(s)
+	var first wire.Hello
+	if _, err := wire.Read(r, &first, wire.MaxAdmitRequest); err != nil {
+		h.stats.malformed.Add(1)
+		s.Reset()
+		return
+	}
+	if refusal := h.meet(p, first.GetCertificates()); refusal != nil {
+		h.log.Debug("hello refused", "peer", p, "reason", refusal.Text)
+		_, _ = wire.Write(s, &wire.Hello{Refusal: refusal, Capability: wire.Capability}, wire.MaxHello)
+		return
+	}
+	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: wire.Capability, Version: h.cfg.Version, Details: h.details()}
+	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
+		return
+	}
+	var last wire.Hello
+	if _, err := wire.Read(r, &last, wire.MaxHello); err != nil {
+		return // it knows us now; what it knows comes another time
+	}
+	h.absorb(p, last.GetDetails())
+}
+
+// meet checks the certificates that a peer showed of itself; nil lets it in.
+func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
+	if len(certs) > wire.MaxCertificates {
+		return &wire.Refusal{Code: wire.Refusal_MALFORMED, Text: "too many certificates"}
+	}
+	if _, ok := h.members.Farm(); !ok {
+		return &wire.Refusal{Code: wire.Refusal_OTHER_FARM, Text: "this node is in no farm"}
+	}
+	refusal := &wire.Refusal{Code: wire.Refusal_OTHER_FARM, Text: "no certificate of this node's farm was shown"}
+	for _, c := range certs {
+		s, err := c.Value(wire.MaxSignedBytes)
+		if err != nil {
+			continue
+		}
+		subject, err := h.members.learn(s, nil)
+		switch {
+		case subject != p:
+			continue // also what cannot be read: it may be of another farm of that peer
+		case errors.Is(err, ErrRevoked):
+			rev, _ := h.members.revocationOf(p)
+			return &wire.Refusal{Code: wire.Refusal_REVOKED, Text: ErrRevoked.Error(), Revocation: wire.FromSigned(rev)}
+		case err != nil:
+			refusal = &wire.Refusal{Code: wire.Refusal_EXPIRED, Text: err.Error()}
+		case h.members.Known(p):
+			return nil
+		}
+	}
+	return refusal
+}
+
+// details is what goes to a proven member.
+func (h *Host) details() *wire.Details {
+	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.host.Addrs())}
+	for _, o := range h.offers.ownOpen() {
+		d.Offers = append(d.Offers, wire.FromOffer(o))
+	}
+	return d
+}
+
+// absorb takes in what a proven member tells.
+func (h *Host) absorb(p peer.ID, d *wire.Details) {
+	if d == nil || !h.members.Known(p) && h.members.FarmID() == "" {
+		return
+	}
+	revs := d.GetRevocations()
+	for _, r := range revs[:min(len(revs), wire.MaxRevocations)] {
+		if s, err := r.Value(wire.MaxSignedBytes); err == nil {
+			if _, err := h.members.applyRevocation(s); err != nil {
+				h.log.Debug("revocation not believed", "peer", p, "err", err)
+			}
+		}
+	}
+	near := h.near(p)
+	recs := d.GetMembers()
+	for _, r := range recs[:min(len(recs), wire.MaxHelloMembers)] {
+		s, err := r.GetCertificate().Value(wire.MaxSignedBytes)
+		if err != nil {
+			continue
+		}
+		if _, err := h.members.learn(s, reachable(addrsFrom(r.GetAddrs()), near)); err != nil {
+			h.log.Debug("member not believed", "peer", p, "err", err)
+		}
+	}
+	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
+	h.host.ConnManager().Protect(p, "member")
+	h.keeper.met(p)
+	offers := d.GetOffers()
+	for _, o := range offers[:min(len(offers), wire.MaxHelloOffers)] {
+		v, err := o.Value()
+		if err != nil || v.Requester != p {
+			h.stats.malformed.Add(1)
+			continue
+		}
+		h.offers.note(v, time.Now())
+	}
+}
+
+// near reports whether p is on this machine.
+func (h *Host) near(p peer.ID) bool {
+	for _, c := range h.host.Network().ConnsToPeer(p) {
+		if manet.IsIPLoopback(c.RemoteMultiaddr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// reachable leaves out loopback addresses of peers on other machines.
+func reachable(addrs []ma.Multiaddr, near bool) []ma.Multiaddr {
+	if near {
+		return addrs
+	}
+	var out []ma.Multiaddr
+	for _, a := range addrs {
+		if !manet.IsIPLoopback(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// order puts the address by which we reached p first.
+func (h *Host) order(p peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
+	for _, c := range h.host.Network().ConnsToPeer(p) {
+		if c.Stat().Direction != network.DirOutbound || c.Stat().Limited {
+			continue
+		}
+		first := c.RemoteMultiaddr()
+		out := []ma.Multiaddr{first}
+		for _, a := range addrs {
+			if !a.Equal(first) {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
+	return addrs
+}
+
+// spread passes a revocation on to every connected member, beside the topic.
+func (h *Host) spread(s job.Signed) {
+	h.offers.publish(&wire.Gossip{Body: &wire.Gossip_Revocation{Revocation: wire.FromSigned(s)}})
+	for _, p := range h.host.Network().Peers() {
+		if h.members.Known(p) {
+			h.goRun(func(ctx context.Context) {
+				if err := h.hello(ctx, p); err != nil {
+					h.log.Debug("revocation not passed on", "peer", p, "err", err)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,390 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"idlewild/p2p/wire"
+)
+
+// Config of a Host. Key and DataDir are required.
+type Config struct {
+	Key     crypto.PrivKey // this node's identity, ed25519
+	DataDir string         // the farm is kept in its folder "farm"
+	Log     *slog.Logger   // nil: nothing is logged
+
+	// Listen holds multiaddrs; if empty, TCP and QUIC on every address, on
+	// the ports of the last start where they are still free.
+	Listen  []string
+	Name    string // of this node, for people; empty: the host name
+	Version string // of the program, shown to peers
+	MDNS    bool   // find members on the local network, and be found
+	Codec   Codec  // deltas of blocks; nil: none are asked for
+	// MaxPeers is how many members are dialled to stay connected; 0: 256.
+	// Members that dial us come on top of it.
+	MaxPeers int
+}
+
+// Host is this machine on the network.
+type Host struct {
+	// constant after construction
+	cfg     Config
+	log     *slog.Logger
+	host    host.Host
+	guarded host.Host // host, for members only
+	members *Membership
+	gate    *gate
+	keeper  *keeper
+	offers  *offers
+	pubsub  *pubsub.PubSub
+	ctx     context.Context // ends with Close
+	stop    context.CancelFunc
+	stats   counters
+
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup // guarded by mu against Add after Wait
+	mdns   closer
+	coord  Coordinator
+	blocks *blockServer
+	fetch  fetchSource
+}
+
+type closer interface{ Close() error }
+
+// Stats counts what went over this host since it began.
+type Stats struct {
+	SyncSent, SyncReceived int64 // messages
+	SyncDropped            int64 // messages that were queued when their stream was cut
+	SyncCut                int64 // streams that were cut, not closed
+	BlockBytesOut          int64 // as they crossed the network, heads included
+	BlockBytesIn           int64
+	Refused                int64 // streams and gossip of strangers
+	Malformed              int64 // messages that could not be read
+	OffersDropped          int64
+}
+
+type counters struct {
+	syncSent, syncReceived, syncDropped, syncCut atomic.Int64
+	blocksOut, blocksIn                          atomic.Int64
+	refused, malformed, dropped                  atomic.Int64
+}
+
+// Stats returns the counters.
+func (h *Host) Stats() Stats {
+	c := &h.stats
+	return Stats{
+		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), SyncDropped: c.syncDropped.Load(), SyncCut: c.syncCut.Load(),
+		BlockBytesOut: c.blocksOut.Load(), BlockBytesIn: c.blocksIn.Load(),
+		Refused: c.refused.Load(), Malformed: c.malformed.Load(), OffersDropped: c.dropped.Load(),
+	}
+}
+
+// New brings this machine onto the network. The host lives until Close; ctx
+// only bounds the start.
+func New(ctx context.Context, cfg Config) (*Host, error) {
+	if cfg.Key == nil || cfg.DataDir == "" {
+		return nil, errors.New("p2p: key and data folder are required")
+	}
+	self, err := peer.IDFromPrivateKey(cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: key: %w", err)
+	}
+	members, g, err := prepare(self, &cfg)
+	if err != nil {
+		return nil, err
+	}
+	rm, err := newResourceManager()
+	if err != nil {
+		return nil, fmt.Errorf("p2p: limits: %w", err)
+	}
+	cm, err := connmgr.NewConnManager(maxConns/2, maxConns*3/4, connmgr.WithGracePeriod(time.Minute))
+	if err != nil {
+		return nil, fmt.Errorf("p2p: connection manager: %w", err)
+	}
+	lh, err := libp2p.New(
+		libp2p.Identity(cfg.Key),
+		libp2p.NoListenAddrs, // below, one by one
+		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(5*time.Second)),
+		libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.ResourceManager(rm),
+		libp2p.ConnectionManager(cm),
+		libp2p.ConnectionGater(g),
+		libp2p.UserAgent("idlewild/"+cfg.Version),
+		libp2p.ProtocolVersion("idlewild/1"),
+		libp2p.Ping(false), // answered below, for members
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.WithDialTimeout(10*time.Second),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
+	}
+	if err := listen(lh, cfg); err != nil {
+		lh.Close()
+		return nil, err
+	}
+	return wrap(ctx, lh, cfg, members, g)
+}
+
+// Wrap makes a Host out of a libp2p host that exists already, as tests with
+// networks in memory do. It owns lh from then on. The limits on strangers that
+// need a connection gater are missing there.
+func Wrap(ctx context.Context, lh host.Host, cfg Config) (*Host, error) {
+	members, g, err := prepare(lh.ID(), &cfg)
+	if err != nil {
+		return nil, err
+	}
+	return wrap(ctx, lh, cfg, members, g)
+}
+
+func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Log = cfg.Log.With("part", "p2p")
+	if cfg.Name == "" {
+		cfg.Name, _ = os.Hostname()
+	}
+	if len(cfg.Version) > wire.MaxVersionBytes {
+		return nil, nil, fmt.Errorf("p2p: version of %d bytes", len(cfg.Version))
+	}
+	if checkName(cfg.Name) != nil {
+		s := self.String()
+		cfg.Name = "node-" + s[len(s)-6:]
+	}
+	if cfg.MaxPeers == 0 {
+		cfg.MaxPeers = 256
+	}
+	members, err := openMembership(self, cfg.Name, cfg.DataDir, cfg.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return members, newGate(members, cfg.Log), nil
+}
+
+func wrap(_ context.Context, lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
+	h := &Host{cfg: cfg, log: cfg.Log, host: lh, members: members, gate: g}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
+	h.offers = newOffers(h)
+	h.keeper = newKeeper(h)
+	members.host = h
+	ps, err := pubsub.NewGossipSub(h.ctx, h.guarded,
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return members.Known(p) }),
+		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, _ *pubsub.RPC) error {
+			if !members.Known(p) {
+				return ErrNotMember
+			}
+			return nil
+		}),
+		pubsub.WithMaxMessageSize(64<<10), // frames of the protocol; the validator holds ours to 1 kB
+		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
+	)
+	if err != nil {
+		h.stop()
+		lh.Close()
+		return nil, fmt.Errorf("p2p: gossip: %w", err)
+	}
+	h.pubsub = ps
+	lh.Network().Notify(g)
+	lh.Network().Notify(h.keeper)
+	lh.SetStreamHandler(ProtocolAdmit, h.answerAdmit)
+	lh.SetStreamHandler(ProtocolHello, h.answerHello)
+	h.servePing()
+	h.goRun(h.keeper.run)
+	h.farmReady()
+	return h, nil
+}
+
+// goRun runs f until it returns; Close waits for it. f must end with its ctx.
+// It reports false, and runs nothing, after Close.
+func (h *Host) goRun(f func(ctx context.Context)) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.wg.Go(func() { f(h.ctx) })
+	return true
+}
+
+// farmReady starts what needs a farm, once there is one.
+func (h *Host) farmReady() {
+	f, ok := h.members.Farm()
+	if !ok || f.Revoked {
+		return
+	}
+	if err := h.offers.start(h.ctx, h.pubsub, f.ID); err != nil {
+		h.log.Error("offers not started", "err", err)
+	}
+	if h.cfg.MDNS {
+		h.startMDNS(f.ID)
+	}
+	h.keeper.wake()
+}
+
+// Close leaves the network: streams end, then what is known of the members is
+// written. It may be called twice.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	h.closed = true
+	mdns := h.mdns
+	h.mu.Unlock()
+	h.stop()
+	if mdns != nil {
+		mdns.Close()
+	}
+	h.gate.close()
+	err := h.host.Close()
+	h.wg.Wait()
+	return errors.Join(err, h.members.save())
+}
+
+// ID is this node's peer ID.
+func (h *Host) ID() peer.ID { return h.host.ID() }
+
+// Addrs are the multiaddrs where this node listens, each with its peer ID.
+func (h *Host) Addrs() []ma.Multiaddr {
+	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.host.Addrs()})
+	if err != nil {
+		return nil
+	}
+	return addrs
+}
+
+// Membership decides who is in the farm.
+func (h *Host) Membership() *Membership { return h.members }
+
+// clearBackoff makes libp2p forget failed dials to p: it would refuse to dial
+// for up to minutes, while our own loop has its own pace.
+func (h *Host) clearBackoff(p peer.ID) {
+	if s, ok := h.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(p)
+	}
+}
+
+// listen opens each address by itself, because libp2p is content when one of
+// several works.
+func listen(lh host.Host, cfg Config) error {
+	if len(cfg.Listen) > 0 {
+		for _, s := range cfg.Listen {
+			if err := listenOn(lh, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	remembered := filepath.Join(cfg.DataDir, "ports")
+	tcpPort, udpPort := readPorts(remembered)
+	ok := false
+	for _, try := range []struct {
+		format string
+		port   int
+	}{
+		{"/ip4/0.0.0.0/tcp/%d", tcpPort}, {"/ip4/0.0.0.0/udp/%d/quic-v1", udpPort},
+		{"/ip6/::/tcp/%d", tcpPort}, {"/ip6/::/udp/%d/quic-v1", udpPort},
+	} {
+		err := listenOn(lh, fmt.Sprintf(try.format, try.port))
+		if err != nil && try.port != 0 {
+			err = listenOn(lh, fmt.Sprintf(try.format, 0))
+		}
+		if err != nil {
+			cfg.Log.Debug("not listening", "err", err) // no IPv6, say
+			continue
+		}
+		ok = true
+	}
+	if !ok {
+		return errors.New("listen: no address could be opened")
+	}
+	writePorts(remembered, lh.Network().ListenAddresses())
+	return nil
+}
+
+func listenOn(lh host.Host, s string) error {
+	a, err := ma.NewMultiaddr(s)
+	if err != nil {
+		return fmt.Errorf("listen: %q is not a multiaddr like /ip4/0.0.0.0/tcp/4701: %w", s, err)
+	}
+	// libp2p shares TCP ports between sockets, so it would not notice that
+	// another program, or another idlewild, has this one.
+	if network, addr, err := manet.DialArgs(a); err == nil && (network == "tcp4" || network == "tcp6") {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w: is another idlewild running? Choose another port", s, rootCause(err))
+		}
+		l.Close()
+	}
+	if err := lh.Network().Listen(a); err != nil {
+		return fmt.Errorf("listen on %s: %w: is another idlewild running? Choose another port", s, rootCause(err))
+	}
+	return nil
+}
+
+// rootCause digs out what the system said.
+func rootCause(err error) error {
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		return sys.Err
+	}
+	return cause(err)
+}
+
+// readPorts returns the ports of the last start, 0 where there are none.
+func readPorts(path string) (tcpPort, udpPort int) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, 0
+	}
+	if n, _ := fmt.Sscanf(string(b), "tcp %d\nudp %d\n", &tcpPort, &udpPort); n != 2 || tcpPort < 0 || tcpPort > 65535 || udpPort < 0 || udpPort > 65535 {
+		return 0, 0
+	}
+	return tcpPort, udpPort
+}
+
+// writePorts remembers the ports, so that those who know our address find us
+// after a restart.
+func writePorts(path string, addrs []ma.Multiaddr) {
+	var tcpPort, udpPort string
+	for _, a := range addrs {
+		if _, err := a.ValueForProtocol(ma.P_IP4); err != nil {
+			continue
+		}
+		if v, err := a.ValueForProtocol(ma.P_TCP); err == nil {
+			tcpPort = v
+		}
+		if v, err := a.ValueForProtocol(ma.P_UDP); err == nil {
+			udpPort = v
+		}
+	}
+	if tcpPort != "" && udpPort != "" {
+		_ = writeFile(path, fmt.Appendf(nil, "tcp %s\nudp %s\n", tcpPort, udpPort)) // a convenience
+	}
+}

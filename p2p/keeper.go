@@ -1,0 +1,264 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Pace of the reconnect loop.
+const (
+	retryFirst  = time.Second
+	retryMax    = 30 * time.Second
+	retryRecent = 4 * time.Second // the longest for a peer seen within recently: it is to be back within 10 s of a healed cut
+	recently    = time.Hour
+	dialTime    = 5 * time.Second
+	maxDialling = 16 // at one time
+
+	sweepEvery = 5 * time.Second
+	saveEvery  = 30 * time.Second
+
+	maxCandidates = 256
+	maxFailures   = 3 // of a candidate: then it must be found again
+)
+
+// keeper keeps this node connected to its farm: to the members it remembers,
+// and to peers that discovery found and that may prove to be members.
+type keeper struct {
+	h     *Host
+	wakeC chan struct{}
+
+	mu         sync.Mutex
+	dials      map[peer.ID]*dialState
+	candidates map[peer.ID][]ma.Multiaddr
+}
+
+type dialState struct {
+	next     time.Time // zero: at once
+	failures int
+	dialling bool
+	met      time.Time // last hello
+}
+
+var _ network.Notifiee = (*keeper)(nil)
+
+func newKeeper(h *Host) *keeper {
+	return &keeper{h: h, wakeC: make(chan struct{}, 1), dials: map[peer.ID]*dialState{}, candidates: map[peer.ID][]ma.Multiaddr{}}
+}
+
+func (k *keeper) wake() {
+	select {
+	case k.wakeC <- struct{}{}:
+	default:
+	}
+}
+
+// found takes in what discovery found.
+func (k *keeper) found(p peer.AddrInfo) {
+	if p.ID == k.h.ID() || len(p.Addrs) == 0 {
+		return
+	}
+	k.mu.Lock()
+	if _, ok := k.candidates[p.ID]; ok || len(k.candidates) < maxCandidates {
+		k.candidates[p.ID] = p.Addrs
+	}
+	if s, ok := k.dials[p.ID]; ok && !s.dialling {
+		s.next, s.failures = time.Time{}, 0 // it shows signs of life
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
+// met notes a hello with p.
+func (k *keeper) met(p peer.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stateLocked(p).met = time.Now()
+	delete(k.candidates, p) // it is a member, and Membership has its addresses
+}
+
+func (k *keeper) stateLocked(p peer.ID) *dialState {
+	s, ok := k.dials[p]
+	if !ok {
+		s = &dialState{}
+		k.dials[p] = s
+	}
+	return s
+}
+
+// Connected implements network.Notifiee: who dialled says hello.
+func (k *keeper) Connected(_ network.Network, c network.Conn) {
+	if c.Stat().Direction != network.DirOutbound {
+		return
+	}
+	if _, ok := k.h.members.Farm(); !ok {
+		return
+	}
+	p := c.RemotePeer()
+	k.h.goRun(func(ctx context.Context) { k.greet(ctx, p) })
+}
+
+func (k *keeper) greet(ctx context.Context, p peer.ID) {
+	err := k.h.hello(ctx, p)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	k.h.log.Debug("hello failed", "peer", p, "err", err)
+	if errors.Is(err, ErrRevoked) {
+		k.wake() // to sweep
+	}
+}
+
+// Disconnected implements network.Notifiee: the first try comes soon.
+func (k *keeper) Disconnected(n network.Network, c network.Conn) {
+	p := c.RemotePeer()
+	if n.Connectedness(p) == network.Connected {
+		return
+	}
+	k.mu.Lock()
+	s := k.stateLocked(p)
+	s.failures, s.next = 0, time.Now().Add(100*time.Millisecond+rand.N(400*time.Millisecond))
+	k.mu.Unlock()
+	k.wake()
+}
+
+// Listen implements network.Notifiee.
+func (k *keeper) Listen(network.Network, ma.Multiaddr) {}
+
+// ListenClose implements network.Notifiee.
+func (k *keeper) ListenClose(network.Network, ma.Multiaddr) {}
+
+// run is the loop. It owns no state of its own but the timers.
+func (k *keeper) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	save := time.NewTicker(saveEvery)
+	defer save.Stop()
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wakeC:
+			k.h.gate.sweep(k.h.host.Network())
+		case <-timer.C:
+		case <-sweep.C:
+			k.h.gate.sweep(k.h.host.Network())
+			continue
+		case <-save.C:
+			if err := k.h.members.save(); err != nil {
+				k.h.log.Error("members not written", "err", err)
+			}
+			continue
+		case <-ping.C:
+			k.h.pingAll()
+			continue
+		}
+		timer.Reset(time.Until(k.step(time.Now())))
+	}
+}
+
+// step starts the dials that are due and returns when the next one is.
+func (k *keeper) step(now time.Time) time.Time {
+	next := now.Add(retryMax)
+	f, ok := k.h.members.Farm()
+	if !ok || f.Revoked {
+		return next
+	}
+	net := k.h.host.Network()
+	contacts := k.h.members.contacts()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for p, addrs := range k.candidates {
+		c := contacts[p]
+		c.addrs = append(append([]ma.Multiaddr(nil), addrs...), c.addrs...) // what was found last comes first
+		contacts[p] = c
+	}
+	for p := range k.dials {
+		if _, ok := contacts[p]; !ok && !k.dials[p].dialling {
+			delete(k.dials, p)
+		}
+	}
+	dialling, connected := 0, 0
+	for p := range contacts {
+		if net.Connectedness(p) == network.Connected {
+			connected++
+		} else if s, ok := k.dials[p]; ok && s.dialling {
+			dialling++
+		}
+	}
+	for p, c := range contacts {
+		s := k.stateLocked(p)
+		if s.dialling || len(c.addrs) == 0 || net.Connectedness(p) == network.Connected {
+			continue
+		}
+		if s.next.After(now) {
+			if s.next.Before(next) {
+				next = s.next
+			}
+			continue
+		}
+		if connected+dialling >= k.h.cfg.MaxPeers || dialling >= maxDialling {
+			continue // whoever finishes wakes us
+		}
+		dialling++
+		s.dialling = true
+		recent := now.Sub(c.lastSeen) < recently || now.Sub(s.met) < recently
+		k.h.goRun(func(ctx context.Context) {
+			err := k.dial(ctx, peer.AddrInfo{ID: p, Addrs: c.addrs})
+			k.dialled(p, err, recent)
+		})
+	}
+	return next
+}
+
+func (k *keeper) dial(ctx context.Context, p peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	k.h.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	k.h.clearBackoff(p.ID)
+	return k.h.host.Connect(ctx, p) // Connected says hello
+}
+
+func (k *keeper) dialled(p peer.ID, err error, recent bool) {
+	k.mu.Lock()
+	s := k.stateLocked(p)
+	s.dialling = false
+	if err == nil {
+		// Connected, which is not yet met: if it proves to be a stranger the
+		// quarantine ends it, and the next try should not follow at once.
+		s.next = time.Now().Add(retryFirst)
+	} else {
+		s.failures++
+		s.next = time.Now().Add(backoff(s.failures, recent))
+		if _, ok := k.candidates[p]; ok && s.failures >= maxFailures {
+			delete(k.candidates, p)
+		}
+		k.h.log.Debug("peer not reached", "peer", p, "failures", s.failures, "err", cause(err))
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
+// backoff is the pause after the n-th failure in a row.
+func backoff(n int, recent bool) time.Duration {
+	limit := retryMax
+	if recent {
+		limit = retryRecent
+	}
+	d := limit
+	if n < 8 {
+		d = min(limit, retryFirst<<(n-1))
+	}
+	return d*7/10 + rand.N(d*6/10) // +-30 %
+}

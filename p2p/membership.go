@@ -1,0 +1,562 @@
+package p2p
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"idlewild/job"
+	"idlewild/p2p/wire"
+)
+
+// How long what the root says holds.
+const (
+	certificateLife = 10 * 365 * 24 * time.Hour
+	// MaxInvite is the longest time for which a ticket can be valid.
+	MaxInvite = 30 * 24 * time.Hour
+
+	maxMembers = 65536
+)
+
+// Membership decides who belongs to this node's farm: who may speak to it
+// beyond admission. Everything else in this package asks it.
+//
+// What it knows, it knows from certificates that the farm's root signed; it
+// keeps them on disk, so that a node that was restarted knows its peers before
+// it reaches any of them.
+type Membership struct {
+	// constant after construction
+	self    peer.ID
+	name    string // of this node, for people
+	dataDir string
+	log     *slog.Logger
+	host    *Host // through which farms are joined
+
+	mu      sync.Mutex
+	dir     farmDir
+	root    peer.ID        // "": in no farm
+	rootKey crypto.PrivKey // nil: not the owner's node
+	farm    farmFile
+	members map[peer.ID]*memberState
+	revoked map[peer.ID]revokedState
+	dirty   bool          // members differ from the disk
+	news    chan struct{} // closed and replaced when somebody becomes known
+}
+
+type memberState struct {
+	cert     Certificate
+	signed   job.Signed
+	addrs    []ma.Multiaddr // newest first
+	lastSeen time.Time
+}
+
+type revokedState struct {
+	signed job.Signed
+	at     time.Time
+}
+
+// Farm is what this node is a member of.
+type Farm struct {
+	ID      FarmID
+	Name    string
+	Owner   bool // this node holds the root key
+	Role    Role // of this node
+	Revoked bool // the root took this node's right away
+}
+
+// Member is one peer of the farm.
+type Member struct {
+	Peer     peer.ID
+	Name     string
+	Role     Role
+	Self     bool
+	Issued   time.Time
+	Expires  time.Time
+	LastSeen time.Time // zero: never since it is known here
+}
+
+func openMembership(self peer.ID, name, dataDir string, log *slog.Logger) (*Membership, error) {
+	m := &Membership{
+		self: self, name: name, dataDir: dataDir, log: log,
+		members: map[peer.ID]*memberState{}, revoked: map[peer.ID]revokedState{},
+		news: make(chan struct{}),
+	}
+	dir, ok, err := findFarmDir(dataDir)
+	if err != nil || !ok {
+		return m, err
+	}
+	if err := m.load(dir); err != nil {
+		return nil, fmt.Errorf("farm: %w", err)
+	}
+	return m, nil
+}
+
+func (m *Membership) load(dir farmDir) error {
+	if err := dir.read("farm", farmMagic, &m.farm); err != nil {
+		return err
+	}
+	root, err := peer.IDFromBytes(m.farm.Root)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir.file("farm"), err)
+	}
+	_, subject, err := openCertificate(m.farm.Certificate, root)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir.file("farm"), err)
+	}
+	if subject != m.self {
+		return fmt.Errorf("%s: the certificate is for peer %s, but this node's identity is %s", dir.file("farm"), subject, m.self)
+	}
+	if m.rootKey, err = dir.readRoot(); err != nil {
+		return err
+	}
+	m.dir, m.root = dir, root
+	var revoked []job.Signed
+	if err := dir.read("revoked", revokedMagic, &revoked); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, s := range revoked {
+		if r, p, err := openRevocation(s, root); err == nil {
+			m.revoked[p] = revokedState{s, r.At}
+		}
+	}
+	var members []memberFile
+	if err := dir.read("members", membersMagic, &members); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range members {
+		if cert, p, err := openCertificate(f.Certificate, root); err == nil {
+			m.members[p] = &memberState{cert: cert, signed: f.Certificate, addrs: addrsFrom(f.Addrs), lastSeen: f.LastSeen}
+		}
+	}
+	return m.addSelfLocked()
+}
+
+// addSelfLocked puts our own certificate among the members.
+func (m *Membership) addSelfLocked() error {
+	cert, p, err := openCertificate(m.farm.Certificate, m.root)
+	if err != nil {
+		return err
+	}
+	m.members[p] = &memberState{cert: cert, signed: m.farm.Certificate}
+	return nil
+}
+
+// Farm returns what this node is a member of; false where it is in no farm.
+func (m *Membership) Farm() (Farm, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.root == "" {
+		return Farm{}, false
+	}
+	return m.farmLocked(), true
+}
+
+func (m *Membership) farmLocked() Farm {
+	return Farm{
+		ID: farmIDOf(m.root), Name: m.farm.Name, Owner: m.rootKey != nil,
+		Role: m.members[m.self].cert.Role, Revoked: m.farm.Revoked,
+	}
+}
+
+// FarmID returns the farm's name among machines, "" where there is none.
+func (m *Membership) FarmID() FarmID {
+	f, _ := m.Farm()
+	return f.ID
+}
+
+// Known reports whether p may speak to us: a member now, by a certificate
+// that is neither expired nor revoked.
+func (m *Membership) Known(p peer.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.knownLocked(p, time.Now())
+}
+
+func (m *Membership) knownLocked(p peer.ID, now time.Time) bool {
+	if m.root == "" || m.farm.Revoked {
+		return false
+	}
+	s, ok := m.members[p]
+	return ok && now.Before(s.cert.Expires) && !m.revokedLocked(p, s.cert)
+}
+
+func (m *Membership) revokedLocked(p peer.ID, c Certificate) bool {
+	r, ok := m.revoked[p]
+	return ok && !c.Issued.After(r.at)
+}
+
+// await waits until p is known, at most until ctx ends.
+func (m *Membership) await(ctx context.Context, p peer.ID) bool {
+	for {
+		m.mu.Lock()
+		known, news := m.knownLocked(p, time.Now()), m.news
+		m.mu.Unlock()
+		if known {
+			return true
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Members lists the farm, this node included, by name.
+func (m *Membership) Members() []Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	var out []Member
+	for p, s := range m.members {
+		if !m.knownLocked(p, now) {
+			continue
+		}
+		out = append(out, Member{
+			Peer: p, Name: s.cert.Name, Role: s.cert.Role, Self: p == m.self,
+			Issued: s.cert.Issued, Expires: s.cert.Expires, LastSeen: s.lastSeen,
+		})
+	}
+	slices.SortFunc(out, func(a, b Member) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.Peer), string(b.Peer))
+	})
+	return out
+}
+
+// CreateFarm makes a farm whose root key lies on this node.
+func (m *Membership) CreateFarm(name string) (Farm, error) {
+	if err := checkName(name); err != nil {
+		return Farm{}, fmt.Errorf("create farm: %w", err)
+	}
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return Farm{}, err
+	}
+	root, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return Farm{}, err
+	}
+	now := time.Now()
+	cert, err := job.Sign(key, job.ContextMember, Certificate{
+		Version: 1, Farm: farmIDOf(root), Peer: m.self.String(), Name: m.name, Role: RoleOwner,
+		Issued: now, Expires: now.Add(certificateLife),
+	})
+	if err != nil {
+		return Farm{}, err
+	}
+	f, err := m.enter(root, key, farmFile{Root: []byte(root), Name: name, Certificate: cert})
+	if err != nil {
+		return Farm{}, fmt.Errorf("create farm: %w", err)
+	}
+	m.log.Info("farm created", "farm", f.ID, "name", name)
+	m.host.farmReady()
+	return f, nil
+}
+
+// enter makes this node a member, on disk first.
+func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Farm, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.root != "" && !(m.root == root && m.farm.Revoked) {
+		return Farm{}, fmt.Errorf("this node already belongs to farm %q", m.farm.Name)
+	}
+	dir, err := newFarmDir(m.dataDir, farmIDOf(root))
+	if err != nil {
+		return Farm{}, err
+	}
+	if key != nil {
+		if err := dir.writeRoot(key); err != nil {
+			return Farm{}, err
+		}
+	}
+	// The file that makes this folder a farm comes last.
+	if err := dir.write("farm", farmMagic, file); err != nil {
+		return Farm{}, err
+	}
+	m.dir, m.root, m.rootKey, m.farm = dir, root, key, file
+	if err := m.addSelfLocked(); err != nil {
+		return Farm{}, err
+	}
+	m.tellLocked()
+	return m.farmLocked(), nil
+}
+
+// tellLocked wakes whoever awaits a peer.
+func (m *Membership) tellLocked() {
+	close(m.news)
+	m.news = make(chan struct{})
+}
+
+// Invite returns a ticket with which one peer can join until it expires.
+func (m *Membership) Invite(valid time.Duration) (string, error) {
+	return m.InviteAs(valid, RoleMember)
+}
+
+// InviteAs is Invite for a role.
+func (m *Membership) InviteAs(valid time.Duration, role Role) (string, error) {
+	if valid <= 0 || valid > MaxInvite {
+		return "", fmt.Errorf("invite: valid for %v: more than nothing and at most %v is possible", valid, MaxInvite)
+	}
+	addrs := m.host.host.Addrs()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.root == "" {
+		return "", ErrNoFarm
+	}
+	if m.rootKey == nil {
+		return "", ErrNotOwner
+	}
+	return newTicket(m.rootKey, Ticket{
+		Farm: farmIDOf(m.root), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
+		Addrs: addrBytes(addrs), Role: role, Expires: time.Now().Add(valid),
+	})
+}
+
+// Revoke takes a peer's membership away, for good until it is invited anew.
+// Every member closes its connections as soon as it hears of it.
+func (m *Membership) Revoke(p peer.ID) error {
+	m.mu.Lock()
+	if m.root == "" {
+		m.mu.Unlock()
+		return ErrNoFarm
+	}
+	if m.rootKey == nil {
+		m.mu.Unlock()
+		return ErrNotOwner
+	}
+	root, key := m.root, m.rootKey
+	_, known := m.members[p]
+	m.mu.Unlock()
+	if p == m.self {
+		return fmt.Errorf("revoke: the owner cannot revoke itself")
+	}
+	if !known {
+		return fmt.Errorf("revoke %s: %w", p, ErrNotMember)
+	}
+	s, err := job.Sign(key, job.ContextRevoke, Revocation{Version: 1, Farm: farmIDOf(root), Peer: p.String(), At: time.Now()})
+	if err != nil {
+		return err
+	}
+	if _, err := m.applyRevocation(s); err != nil {
+		return fmt.Errorf("revoke %s: %w", p, err)
+	}
+	m.log.Info("member revoked", "peer", p)
+	m.host.spread(s)
+	return nil
+}
+
+// applyRevocation takes in a statement from whomever; news reports whether it
+// was not known before. It is on disk when it takes effect.
+func (m *Membership) applyRevocation(s job.Signed) (news bool, err error) {
+	m.mu.Lock()
+	if m.root == "" {
+		m.mu.Unlock()
+		return false, ErrNoFarm
+	}
+	r, p, err := openRevocation(s, m.root)
+	if err != nil {
+		m.mu.Unlock()
+		return false, err
+	}
+	if old, ok := m.revoked[p]; ok && !r.At.After(old.at) {
+		m.mu.Unlock()
+		return false, nil
+	}
+	if _, ok := m.revoked[p]; !ok && len(m.revoked) >= wire.MaxRevocations {
+		m.mu.Unlock()
+		return false, fmt.Errorf("%d revocations already: make a new farm", len(m.revoked))
+	}
+	old, had := m.revoked[p]
+	m.revoked[p] = revokedState{s, r.At}
+	all := make([]job.Signed, 0, len(m.revoked))
+	for _, v := range m.revoked {
+		all = append(all, v.signed)
+	}
+	if err := m.dir.write("revoked", revokedMagic, all); err != nil {
+		if delete(m.revoked, p); had {
+			m.revoked[p] = old
+		}
+		m.mu.Unlock()
+		return false, err
+	}
+	if p == m.self && m.revokedLocked(p, m.members[p].cert) {
+		m.farm.Revoked = true
+		m.log.Warn("this node's membership was revoked by the farm's owner", "farm", m.farm.Name)
+		if err := m.dir.write("farm", farmMagic, m.farm); err != nil {
+			m.log.Error("farm file not written", "err", err)
+		}
+	}
+	m.mu.Unlock()
+	m.host.keeper.wake() // closes its connections
+	return true, nil
+}
+
+// learn takes in a certificate and addresses that somebody showed. Older
+// certificates than the known one are ignored.
+func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.root == "" {
+		return "", ErrNoFarm
+	}
+	cert, p, err := openCertificate(s, m.root)
+	if err != nil {
+		return "", err
+	}
+	if m.revokedLocked(p, cert) {
+		return p, fmt.Errorf("%s: %w", p, ErrRevoked)
+	}
+	if !time.Now().Before(cert.Expires) {
+		return p, fmt.Errorf("%s: certificate expired at %s", p, cert.Expires.Format(time.DateTime))
+	}
+	old, ok := m.members[p]
+	switch {
+	case !ok && len(m.members) >= maxMembers:
+		return p, fmt.Errorf("farm is full: %d members", len(m.members))
+	case !ok:
+		m.members[p] = &memberState{cert: cert, signed: s, addrs: addrs}
+	case cert.Issued.After(old.cert.Issued):
+		old.cert, old.signed = cert, s
+		if p == m.self {
+			m.farm.Certificate = s
+			if err := m.dir.write("farm", farmMagic, m.farm); err != nil {
+				return p, err
+			}
+		}
+	default:
+		// What others say of addresses only fills a gap: the peer itself
+		// and our own connections know better.
+		if len(old.addrs) == 0 && len(addrs) > 0 && p != m.self {
+			old.addrs, m.dirty = addrs, true
+		}
+		return p, nil
+	}
+	m.dirty = true
+	if err := m.saveLocked(); err != nil {
+		return p, err
+	}
+	m.tellLocked()
+	return p, nil
+}
+
+// seen notes that p is here now, and where it says it listens.
+func (m *Membership) seen(p peer.ID, addrs []ma.Multiaddr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.members[p]
+	if !ok || p == m.self {
+		return
+	}
+	s.lastSeen, m.dirty = time.Now(), true
+	if len(addrs) > 0 {
+		s.addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
+	}
+}
+
+// save writes what changed since the last time.
+func (m *Membership) save() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.dirty || m.root == "" {
+		return nil
+	}
+	return m.saveLocked()
+}
+
+func (m *Membership) saveLocked() error {
+	all := make([]memberFile, 0, len(m.members))
+	for p, s := range m.members {
+		if p != m.self {
+			all = append(all, memberFile{s.signed, addrBytes(s.addrs), s.lastSeen})
+		}
+	}
+	if err := m.dir.write("members", membersMagic, all); err != nil {
+		return fmt.Errorf("members: %w", err)
+	}
+	m.dirty = false
+	return nil
+}
+
+// contacts returns the known members but us, with where they were.
+func (m *Membership) contacts() map[peer.ID]contact {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[peer.ID]contact, len(m.members))
+	now := time.Now()
+	for p, s := range m.members {
+		if p != m.self && m.knownLocked(p, now) {
+			out[p] = contact{slices.Clone(s.addrs), s.lastSeen}
+		}
+	}
+	return out
+}
+
+type contact struct {
+	addrs    []ma.Multiaddr
+	lastSeen time.Time
+}
+
+// records are the members for a hello, the newest seen first.
+func (m *Membership) records() []*wire.MemberRecord {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	var out []*wire.MemberRecord
+	for p, s := range m.members {
+		if p == m.self || !m.knownLocked(p, now) {
+			continue
+		}
+		r := &wire.MemberRecord{Certificate: wire.FromSigned(s.signed), Addrs: addrBytes(s.addrs)}
+		if !s.lastSeen.IsZero() {
+			r.LastSeenMs = s.lastSeen.UnixMilli()
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b *wire.MemberRecord) int { return int(b.LastSeenMs - a.LastSeenMs) })
+	return out[:min(len(out), wire.MaxHelloMembers)]
+}
+
+func (m *Membership) revocations() []*wire.Signed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*wire.Signed
+	for _, r := range m.revoked {
+		out = append(out, wire.FromSigned(r.signed))
+	}
+	return out
+}
+
+// revocationOf returns the root's statement about p that is in force.
+func (m *Membership) revocationOf(p peer.ID) (job.Signed, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.revoked[p]
+	if s, member := m.members[p]; ok && member && !m.revokedLocked(p, s.cert) {
+		ok = false
+	}
+	return r.signed, ok
+}
+
+// certificates are ours, to be shown to members.
+func (m *Membership) certificates() []*wire.Signed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.root == "" {
+		return nil
+	}
+	return []*wire.Signed{wire.FromSigned(m.farm.Certificate)}
+}

@@ -1,0 +1,420 @@
+package p2p
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+	"idlewild/p2p/wire"
+)
+
+func TestJoinByTicket(t *testing.T) {
+	farm := newFarm(t, 3)
+	for _, h := range farm {
+		f, ok := h.Membership().Farm()
+		if !ok || f.Name != "test farm" || f.ID != farm[0].Membership().FarmID() {
+			t.Fatalf("farm %+v %v", f, ok)
+		}
+		if f.Owner != (h == farm[0]) {
+			t.Errorf("owner %v", f.Owner)
+		}
+		// The second and third member meet through the owner.
+		eventually(t, 10*time.Second, "everybody connected to everybody", func() bool {
+			n := 0
+			for _, p := range h.Peers() {
+				if p.Connected || p.Self {
+					n++
+				}
+			}
+			return n == 3
+		})
+	}
+	var names []string
+	for _, m := range farm[1].Membership().Members() {
+		names = append(names, m.Name)
+	}
+	if got := strings.Join(names, " "); got != "member member-2 owner" {
+		t.Errorf("names %q", got)
+	}
+	for _, p := range farm[0].Peers() {
+		if !p.Self && !strings.HasPrefix(p.Path, "direct ") {
+			t.Errorf("path %q of %s", p.Path, p.Addr)
+		}
+	}
+	if rtt, err := farm[0].Ping(t.Context(), farm[1].ID()); err != nil || rtt <= 0 {
+		t.Errorf("ping %v %v", rtt, err)
+	}
+}
+
+func TestTicketIsUsedOnce(t *testing.T) {
+	owner := newFarm(t, 1)[0]
+	ticket, err := owner.Membership().Invite(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := newHost(t, "first")
+	if _, err := first.Membership().Join(t.Context(), ticket); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newHost(t, "second").Membership().Join(t.Context(), ticket); !errors.Is(err, ErrTicketUsed) {
+		t.Errorf("second use: %v", err)
+	}
+	// The peer that used it may ask again, should its answer have been lost.
+	again := newHost(t, "again", func(c *Config) { c.Key = first.cfg.Key })
+	if _, err := again.Membership().Join(t.Context(), ticket); err != nil {
+		t.Errorf("same peer again: %v", err)
+	}
+}
+
+func TestSpentTicketStaysSpentAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	key := newKey(t)
+	config := func(c *Config) { c.DataDir, c.Key = dir, key }
+	owner := newHost(t, "owner", config)
+	if _, err := owner.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := owner.Membership().Invite(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newHost(t, "a").Membership().Join(t.Context(), ticket); err != nil {
+		t.Fatal(err)
+	}
+	listen := []string{owner.host.Addrs()[0].String()}
+	if err := owner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	newHost(t, "owner", config, func(c *Config) { c.Listen = listen })
+	if _, err := newHost(t, "b").Membership().Join(t.Context(), ticket); !errors.Is(err, ErrTicketUsed) {
+		t.Errorf("after restart: %v", err)
+	}
+}
+
+func TestTicketsThatDoNotWork(t *testing.T) {
+	owner, other := newFarm(t, 1)[0], newFarm(t, 1)[0]
+	good, err := owner.Membership().Invite(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired, err := newTicket(owner.members.rootKey, Ticket{
+		Farm: owner.Membership().FarmID(), Name: "f", Root: []byte(owner.members.root), Inviter: owner.ID().String(),
+		Addrs: addrBytes(owner.host.Addrs()), Role: RoleMember, Expires: time.Now().Add(-time.Second),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A ticket of another farm that names this owner as its inviter.
+	misled, err := newTicket(other.members.rootKey, Ticket{
+		Farm: other.Membership().FarmID(), Name: "f", Root: []byte(other.members.root), Inviter: owner.ID().String(),
+		Addrs: addrBytes(owner.host.Addrs()), Role: RoleMember, Expires: time.Now().Add(time.Minute),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		ticket string
+		want   error
+	}{
+		"expired":     {expired, ErrTicketExpired},
+		"other farm":  {misled, ErrOtherFarm},
+		"cut short":   {good[:len(good)-7], ErrTicketMalformed},
+		"no prefix":   {good[3:], ErrTicketMalformed},
+		"empty":       {"", ErrTicketMalformed},
+		"one changed": {good[:60] + flip(good[60:61]) + good[61:], ErrTicketMalformed},
+	} {
+		h := newHost(t, "joiner")
+		if _, err := h.Membership().Join(t.Context(), c.ticket); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: more than one line: %v", name, err)
+		}
+		if _, ok := h.Membership().Farm(); ok {
+			t.Errorf("%s: in a farm now", name)
+		}
+	}
+	member := newHost(t, "member")
+	joinFarm(t, other, member)
+	if _, err := member.Membership().Join(t.Context(), good); !errors.Is(err, ErrOtherFarm) {
+		t.Errorf("member of another farm: %v", err)
+	}
+	// A broken line in a mail does no harm, and the owner still takes it.
+	if _, err := newHost(t, "j").Membership().Join(t.Context(), " "+good[:40]+"\n  "+good[40:]+"\n"); err != nil {
+		t.Errorf("broken line: %v", err)
+	}
+	if _, err := member.Membership().Invite(time.Minute); !errors.Is(err, ErrNotOwner) {
+		t.Errorf("invite by a member: %v", err)
+	}
+	if _, err := newHost(t, "x").Membership().Invite(time.Minute); !errors.Is(err, ErrNoFarm) {
+		t.Errorf("invite without a farm: %v", err)
+	}
+}
+
+func flip(s string) string {
+	if s == "A" {
+		return "B"
+	}
+	return "A"
+}
+
+func TestInviterAway(t *testing.T) {
+	owner := newHost(t, "owner")
+	if _, err := owner.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	ticket, err := owner.Membership().Invite(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner.Close()
+	if _, err := newHost(t, "j").Membership().Join(t.Context(), ticket); err == nil || !strings.Contains(err.Error(), "cannot reach") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStrangerIsQuarantined(t *testing.T) {
+	owner := newFarm(t, 1)[0]
+	owner.ServeSync(&coordinator{})
+	owner.ServeBlocks(newMemory(), allowAll, nil, nil)
+	stranger := newHost(t, "stranger")
+	info := peer.AddrInfo{ID: owner.ID(), Addrs: owner.host.Addrs()}
+	if err := stranger.host.Connect(t.Context(), info); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	for _, id := range []string{ProtocolSync, ProtocolBlocks, "/ipfs/ping/1.0.0", "/meshsub/1.1.0"} {
+		s, err := stranger.host.NewStream(t.Context(), owner.ID(), protoID(id))
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		if _, err := s.Write(make([]byte, 32)); err != nil {
+			t.Logf("%s: %v", id, err)
+		}
+		t.Cleanup(func() { s.Reset() })
+		go func() {
+			b, _ := io.ReadAll(s)
+			if len(b) > 0 {
+				t.Errorf("%s answered a stranger: %q", id, b)
+			}
+		}()
+	}
+	eventually(t, quarantine+3*time.Second, "the stranger is closed", func() bool {
+		return owner.host.Network().Connectedness(stranger.ID()) != network.Connected
+	})
+	if d := time.Since(start); d < quarantine-time.Second {
+		t.Errorf("closed after %v already", d)
+	}
+	eventually(t, 3*time.Second, "streams are refused", func() bool { return owner.Stats().Refused >= 3 })
+}
+
+func TestHelloTellsStrangersNothing(t *testing.T) {
+	owner, other := newFarm(t, 1)[0], newFarm(t, 1)[0]
+	if err := owner.Announce(t.Context(), offer(owner)); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.host.Connect(t.Context(), peer.AddrInfo{ID: owner.ID(), Addrs: owner.host.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := other.host.NewStream(t.Context(), owner.ID(), ProtocolHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wire.Write(s, &wire.Hello{Certificates: other.members.certificates()}, wire.MaxAdmitRequest); err != nil {
+		t.Fatal(err)
+	}
+	var h wire.Hello
+	if _, err := wire.Read(bufio.NewReader(s), &h, wire.MaxHello); err != nil {
+		t.Fatal(err)
+	}
+	if h.GetRefusal().GetCode() != wire.Refusal_OTHER_FARM || h.Details != nil || h.Certificates != nil {
+		t.Errorf("answer %v", &h)
+	}
+}
+
+func TestCertificateOfAnotherPeerDoesNotHelp(t *testing.T) {
+	farm := newFarm(t, 2)
+	stranger := newHost(t, "stranger")
+	if err := stranger.host.Connect(t.Context(), peer.AddrInfo{ID: farm[0].ID(), Addrs: farm[0].host.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := stranger.host.NewStream(t.Context(), farm[0].ID(), ProtocolHello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wire.Write(s, &wire.Hello{Certificates: farm[1].members.certificates()}, wire.MaxAdmitRequest); err != nil {
+		t.Fatal(err)
+	}
+	var h wire.Hello
+	if _, err := wire.Read(bufio.NewReader(s), &h, wire.MaxHello); err != nil {
+		t.Fatal(err)
+	}
+	if h.GetRefusal() == nil || farm[0].Membership().Known(stranger.ID()) {
+		t.Errorf("let in: %v", &h)
+	}
+}
+
+func TestRevoke(t *testing.T) {
+	farm := newFarm(t, 3)
+	owner, bad, third := farm[0], farm[1], farm[2]
+	eventually(t, 10*time.Second, "members connected", func() bool { return connected(third, bad.ID()) && connected(bad, owner.ID()) })
+	if err := third.Membership().Revoke(bad.ID()); !errors.Is(err, ErrNotOwner) {
+		t.Errorf("revoked by a member: %v", err)
+	}
+	if err := owner.Membership().Revoke(bad.ID()); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*Host{owner, third} {
+		eventually(t, 10*time.Second, "the revoked peer is gone", func() bool {
+			return !h.Membership().Known(bad.ID()) && h.host.Network().Connectedness(bad.ID()) != network.Connected
+		})
+	}
+	eventually(t, 10*time.Second, "the revoked peer knows", func() bool { f, _ := bad.Membership().Farm(); return f.Revoked })
+	if _, err := bad.Join(t.Context(), owner.ID()); !errors.Is(err, ErrNotMember) {
+		t.Errorf("revoked peer joins: %v", err)
+	}
+	// A new ticket makes it a member again, everywhere.
+	joinFarm(t, owner, bad)
+	eventually(t, 10*time.Second, "back", func() bool { return connected(owner, bad.ID()) && connected(third, bad.ID()) })
+}
+
+func TestRevokedPeerLearnsItOnReturn(t *testing.T) {
+	dir, key := t.TempDir(), newKey(t)
+	config := func(c *Config) { c.DataDir, c.Key = dir, key }
+	owner := newFarm(t, 1)[0]
+	bad := newHost(t, "bad", config)
+	joinFarm(t, owner, bad)
+	bad.Close()
+	if err := owner.Membership().Revoke(bad.ID()); err != nil {
+		t.Fatal(err)
+	}
+	bad = newHost(t, "bad", config)
+	eventually(t, 10*time.Second, "told", func() bool { f, _ := bad.Membership().Farm(); return f.Revoked })
+	if owner.Membership().Known(bad.ID()) {
+		t.Error("still known")
+	}
+}
+
+func TestForgedRevocation(t *testing.T) {
+	farm := newFarm(t, 2)
+	s, err := job.Sign(farm[1].cfg.Key, job.ContextRevoke, Revocation{Version: 1, Farm: farm[0].Membership().FarmID(), Peer: farm[0].ID().String(), At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := farm[0].members.applyRevocation(s); err == nil {
+		t.Error("believed")
+	}
+}
+
+func TestMembersAreRememberedAcrossRestart(t *testing.T) {
+	dirs, keys, listen := []string{t.TempDir(), t.TempDir()}, []func(*Config){}, loopback
+	for i := range dirs {
+		key := newKey(t)
+		keys = append(keys, func(c *Config) { c.DataDir, c.Key = dirs[i], key })
+	}
+	a, b := newHost(t, "a", keys[0]), newHost(t, "b", keys[1])
+	if _, err := a.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	joinFarm(t, a, b)
+	listen = nil
+	for _, x := range a.host.Addrs() {
+		listen = append(listen, x.String())
+	}
+	a.Close()
+	b.Close()
+	a = newHost(t, "a", keys[0], func(c *Config) { c.Listen = listen })
+	b = newHost(t, "b", keys[1])
+	eventually(t, 10*time.Second, "connected again by themselves", func() bool { return connected(a, b.ID()) && connected(b, a.ID()) })
+	if f, ok := a.Membership().Farm(); !ok || !f.Owner {
+		t.Errorf("owner lost its farm: %+v", f)
+	}
+	if st, err := os.Stat(filepath.Join(dirs[0], "farm", string(a.Membership().FarmID()), "root.key")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("root key: %v %v", st, err)
+	}
+}
+
+func TestReconnectAfterCut(t *testing.T) {
+	farm := newFarm(t, 2)
+	eventually(t, 5*time.Second, "connected", func() bool { return connected(farm[0], farm[1].ID()) })
+	for range 3 {
+		if err := farm[0].host.Network().ClosePeer(farm[1].ID()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 5*time.Second, "reconnected", func() bool { return connected(farm[0], farm[1].ID()) && connected(farm[1], farm[0].ID()) })
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	h := newHost(t, "other")
+	_, tcpPort, _ := net.SplitHostPort(l.Addr().String())
+	_, udpPort, _ := net.SplitHostPort(u.LocalAddr().String())
+	for _, addr := range []string{
+		"/ip4/127.0.0.1/tcp/" + tcpPort,
+		"/ip4/127.0.0.1/udp/" + udpPort + "/quic-v1",
+		h.host.Addrs()[0].String(), // of another idlewild, which shares its port
+	} {
+		other, err := New(t.Context(), Config{Key: newKey(t), DataDir: t.TempDir(), Listen: []string{"/ip4/127.0.0.1/tcp/0", addr}})
+		if err == nil {
+			other.Close()
+			t.Errorf("%s: no error", addr)
+		} else if !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
+func TestPortsAreKept(t *testing.T) {
+	dir, key := t.TempDir(), newKey(t)
+	config := func(c *Config) { c.DataDir, c.Key, c.Listen = dir, key, nil }
+	h := newHost(t, "h", config)
+	listening := func() string {
+		var all []string
+		for _, a := range h.host.Network().ListenAddresses() {
+			if s := a.String(); strings.HasPrefix(s, "/ip4/") {
+				all = append(all, s)
+			}
+		}
+		slices.Sort(all)
+		return strings.Join(all, " ")
+	}
+	want := listening()
+	h.Close()
+	h = newHost(t, "h", config)
+	if got := listening(); got != want {
+		t.Errorf("%s, was %s", got, want)
+	}
+}
+
+func TestDataFolderOfAnotherIdentity(t *testing.T) {
+	dir := t.TempDir()
+	h := newHost(t, "h", func(c *Config) { c.DataDir = dir })
+	if _, err := h.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	if _, err := New(context.Background(), Config{Key: newKey(t), DataDir: dir, Listen: loopback}); err == nil || !strings.Contains(err.Error(), "identity") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,94 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"idlewild/p2p/wire"
+)
+
+// ServeSync hands inbound sync streams, and this node's own workers, to c.
+func (h *Host) ServeSync(c Coordinator) {
+	h.mu.Lock()
+	h.coord = c
+	h.mu.Unlock()
+	h.guarded.SetStreamHandler(ProtocolSync, func(s network.Stream) {
+		h.goRun(func(ctx context.Context) { h.serveSync(ctx, c, s) })
+	})
+}
+
+// serveSync runs one worker's stream. The coordinator is never held up: what
+// it says is queued here, and a worker that does not read is cut off.
+func (h *Host) serveSync(ctx context.Context, c Coordinator, s network.Stream) {
+	worker := s.Conn().RemotePeer()
+	log := h.log.With("peer", worker)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ses := newSession(s, &h.stats)
+	stop := context.AfterFunc(ctx, func() { ses.cut(fmt.Errorf("%w: this node is leaving", ErrLinkCut)) })
+	defer stop()
+	in, out := c.Open(ctx, worker)
+	defer close(in)
+	log.Debug("worker's stream opened")
+
+	pumped := make(chan struct{})
+	go func() { // orders, until the coordinator closes them
+		defer close(pumped)
+		for o := range out {
+			select {
+			case <-ses.done:
+				h.stats.syncDropped.Add(1)
+				continue // drain
+			default:
+			}
+			ms, err := splitOrder(o)
+			if err != nil {
+				h.stats.syncDropped.Add(1)
+				log.Error("order not sent", "err", err)
+				ses.cut(fmt.Errorf("%w: %w", ErrLinkCut, err))
+				continue
+			}
+			for _, m := range ms {
+				if !ses.offer(m) {
+					h.stats.syncDropped.Add(1)
+					ses.cut(fmt.Errorf("%w: the worker does not read what it is sent", ErrLinkCut))
+				}
+			}
+		}
+		ses.end()
+	}()
+	go ses.write()
+	reading := make(chan struct{})
+	go func() {
+		defer close(reading)
+		ses.read(func(m *wire.Sync) error {
+			r, ok := m.GetBody().(*wire.Sync_Report)
+			if !ok {
+				return nil // of a later version
+			}
+			v, err := r.Report.Value()
+			if err != nil {
+				h.stats.malformed.Add(1)
+				return fmt.Errorf("%w: %w", ErrLinkCut, err)
+			}
+			select {
+			case in <- v:
+				return nil
+			case <-ses.done:
+				return nil
+			}
+		})
+	}()
+	<-ses.done
+	cancel()
+	<-reading
+	if err := ses.cause(); err != nil {
+		log.Debug("worker's stream cut", "err", err)
+		h.suspect(worker, err)
+	}
+	// The coordinator learns by its context and, with the deferred close,
+	// by the channel; what it still says is drained.
+	go func() { <-pumped }()
+}

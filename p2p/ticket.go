@@ -1,0 +1,126 @@
+package p2p
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"idlewild/job"
+	"idlewild/p2p/wire"
+)
+
+// ticketPrefix begins every ticket; its number is the format's version.
+const ticketPrefix = "idlewild1:"
+
+// Ticket lets one peer into a farm. As text it is ticketPrefix and base64url
+// of the encoded job.Signed (job.ContextTicket, by the root).
+type Ticket struct {
+	Version int       `cbor:"v"` // 1
+	Farm    FarmID    `cbor:"farm"`
+	Name    string    `cbor:"name"`  // of the farm
+	Root    []byte    `cbor:"root"`  // peer ID of the root key
+	Secret  []byte    `cbor:"once"`  // 16 random bytes: the ticket's identity, which is spent
+	Inviter string    `cbor:"peer"`  // who admits
+	Addrs   [][]byte  `cbor:"addrs"` // multiaddrs of the inviter
+	Role    Role      `cbor:"role"`
+	Expires time.Time `cbor:"expires"`
+}
+
+func newTicket(root job.Signer, t Ticket) (string, error) {
+	t.Version = 1
+	t.Secret = make([]byte, 16)
+	rand.Read(t.Secret)
+	s, err := job.Sign(root, job.ContextTicket, t)
+	if err != nil {
+		return "", err
+	}
+	b, err := job.Encode(s)
+	if err != nil {
+		return "", err
+	}
+	if len(b) > wire.MaxTicketBytes {
+		return "", fmt.Errorf("ticket of %d bytes, at most %d", len(b), wire.MaxTicketBytes)
+	}
+	return ticketPrefix + base64.RawURLEncoding.EncodeToString(b), nil
+}
+
+// ParseTicket reads a ticket as a person pasted it and checks that the root
+// key which it names signed it. Its time is not checked.
+func ParseTicket(text string) (Ticket, error) {
+	malformed := func(why string) (Ticket, error) {
+		return Ticket{}, fmt.Errorf("%w: %s", ErrTicketMalformed, why)
+	}
+	text = strings.TrimSpace(text)
+	if len(text) > 2*wire.MaxTicketBytes {
+		return malformed("too long")
+	}
+	// A terminal or a mail may have broken the line.
+	text = strings.Join(strings.Fields(text), "")
+	body, ok := strings.CutPrefix(text, ticketPrefix)
+	if !ok {
+		return malformed("it does not begin with " + ticketPrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	if err != nil {
+		return malformed("a character is wrong or missing")
+	}
+	var s job.Signed
+	if err := job.Decode(b, wire.MaxTicketBytes, &s); err != nil {
+		return malformed("it is damaged or incomplete")
+	}
+	// The root key is inside what it signed: look at it first, then verify.
+	var t Ticket
+	if err := job.Decode(s.Body, wire.MaxTicketBytes, &t); err != nil {
+		return malformed("it is damaged or incomplete")
+	}
+	root, err := peer.IDFromBytes(t.Root)
+	if err != nil {
+		return malformed("its key is damaged")
+	}
+	if err := s.Open(root, job.ContextTicket, wire.MaxTicketBytes, &t); err != nil {
+		return malformed("its signature is wrong")
+	}
+	if t.Version != 1 || t.Farm != farmIDOf(root) || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil {
+		return malformed("its content is wrong")
+	}
+	if _, err := peer.Decode(t.Inviter); err != nil {
+		return malformed("its inviter is wrong")
+	}
+	return t, nil
+}
+
+func (t Ticket) root() peer.ID { return peer.ID(t.Root) }
+
+// inviter returns the peer that admits and where it listens.
+func (t Ticket) inviter() peer.AddrInfo {
+	p, _ := peer.Decode(t.Inviter) // ParseTicket looked
+	return peer.AddrInfo{ID: p, Addrs: addrsFrom(t.Addrs)}
+}
+
+// addrsFrom reads multiaddrs from the wire or the disk; what cannot be read
+// is left out, and so is all after the first wire.MaxAddrs.
+func addrsFrom(bs [][]byte) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, b := range bs[:min(len(bs), wire.MaxAddrs)] {
+		if len(b) > wire.MaxAddrBytes {
+			continue
+		}
+		if a, err := ma.NewMultiaddrBytes(b); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func addrBytes(as []ma.Multiaddr) [][]byte {
+	var out [][]byte
+	for _, a := range as[:min(len(as), wire.MaxAddrs)] {
+		out = append(out, a.Bytes())
+	}
+	return out
+}
