@@ -9,6 +9,7 @@ package diffupload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 
 	"github.com/ipfs/go-cid"
@@ -17,6 +18,13 @@ import (
 // ErrNotFound is returned for a block that a store has not and cannot get.
 var ErrNotFound = errors.New("block not found")
 
+// ErrCorrupt is returned for a block whose bytes do not hash to its CID.
+var ErrCorrupt = errors.New("block does not match its address")
+
+// ErrFull is returned by a store that has no room for a block: its disk is
+// full, or its quota is taken by blocks that are in use.
+var ErrFull = errors.New("store is full")
+
 // Store is a place for blocks: this machine's disk, or other machines.
 // storetest.Run holds every implementation to this text.
 type Store interface {
@@ -24,9 +32,12 @@ type Store interface {
 	Missing(ctx context.Context, ids []cid.Cid) ([]cid.Cid, error)
 	// Fetch yields each wanted block as it comes, in any order, checked
 	// against its CID; an error is yielded for the block it concerns, and
-	// ErrNotFound where there is none. It ends early when ctx ends.
+	// ErrNotFound where there is none. An error with an undefined ID concerns
+	// the whole fetch. It ends early when ctx ends. The receiver may keep Data.
 	Fetch(ctx context.Context, wants []Want) iter.Seq2[Block, error]
-	// Put stores data, which must hash to id. Storing twice is no error.
+	// Put stores data, which must hash to id. Storing twice is no error. It
+	// does not keep data once it returned, and a block that it accepted
+	// survives a power cut where the store is a disk.
 	Put(ctx context.Context, id cid.Cid, data []byte) error
 }
 
@@ -42,6 +53,42 @@ type Want struct {
 type Block struct {
 	ID   cid.Cid
 	Data []byte
+}
+
+// PutManyer is a Store that puts a group of blocks cheaper than one by one.
+// Optional; PutMany below uses it where it is there.
+type PutManyer interface {
+	// PutMany stores all blocks or says why not; some may be stored then.
+	PutMany(ctx context.Context, blocks []Block) error
+}
+
+// PutMany stores blocks in s, as a group where s can do that.
+func PutMany(ctx context.Context, s Store, blocks []Block) error {
+	if m, ok := s.(PutManyer); ok {
+		return m.PutMany(ctx, blocks)
+	}
+	for _, b := range blocks {
+		if err := s.Put(ctx, b.ID, b.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Get fetches one block.
+func Get(ctx context.Context, s Store, id cid.Cid) ([]byte, error) {
+	for b, err := range s.Fetch(ctx, []Want{{ID: id}}) {
+		if err != nil {
+			return nil, fmt.Errorf("block %s: %w", id, err)
+		}
+		if b.ID == id {
+			return b.Data, nil
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("block %s: %w", id, ErrNotFound)
 }
 
 // Pinner is a Store that keeps what a job uses. Optional.

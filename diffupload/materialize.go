@@ -1,0 +1,351 @@
+package diffupload
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+)
+
+// Bounds of the memory of a materialisation: windows in flight, and the most
+// blocks and bytes of one.
+const (
+	windows      = 2
+	windowBlocks = 64
+	windowBytes  = 16 << 20
+)
+
+// Materialize makes dir hold the files of the manifest at root. They are
+// written beside it and dir appears complete or not at all; it must not be
+// there before, unless empty. With a Tiered store a run that was cut off costs
+// only what it had not fetched. The files are not synced: after a power cut a
+// folder that was new is to be materialised again.
+//
+// progress, where it is not nil, is told how many bytes of how many are
+// written, from one goroutine at a time.
+func Materialize(ctx context.Context, store Store, root cid.Cid, dir string, progress func(done, total int64)) error {
+	return MaterializeWithin(ctx, store, root, dir, Limits{}, progress)
+}
+
+// MaterializeWithin is Materialize with limits of its own.
+func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
+	files, err := List(ctx, store, root, limits)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("materialize: %s is in the way: %w", dir, err)
+	}
+	tmp := beside(dir)
+	if err := os.Mkdir(tmp, 0o777); err != nil {
+		return fmt.Errorf("materialize: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	// A Root keeps names inside the folder, whatever lies there.
+	at, err := os.OpenRoot(tmp)
+	if err != nil {
+		return fmt.Errorf("materialize: %w", err)
+	}
+	defer at.Close()
+	m := newMaterializer(ctx, store, progress)
+	m.create = func(name string, mode os.FileMode) (*os.File, error) {
+		if d := path.Dir(name); d != "." {
+			if err := at.MkdirAll(d, 0o777); err != nil {
+				return nil, err
+			}
+		}
+		return at.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	}
+	if err := m.run(files); err != nil {
+		return err
+	}
+	at.Close()
+	if err := os.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("materialize: %w", err)
+	}
+	return nil
+}
+
+// MaterializeFile writes the file whose node is at file, as SnapshotFile
+// returned it, to path: beside it, synced, then renamed over what was there.
+func MaterializeFile(ctx context.Context, store Store, file cid.Cid, path string) error {
+	nodes, err := fetchNodes(ctx, store, []cid.Cid{file})
+	if err != nil {
+		return err
+	}
+	n, ok := nodes[0].(*FileNode)
+	if !ok {
+		return fmt.Errorf("manifest %s is not a file", file)
+	}
+	tmp := beside(path)
+	defer os.Remove(tmp)
+	m := newMaterializer(ctx, store, nil)
+	m.sync = true
+	m.create = func(_ string, mode os.FileMode) (*os.File, error) {
+		return os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	}
+	if err := m.run([]Listed{{Name: filepath.Base(path), File: file, Size: n.Size}}); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("materialize: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// beside is a name next to path that nothing has. Unlike os.MkdirTemp's way it
+// leaves the mode to the caller and the umask.
+func beside(path string) string {
+	return filepath.Join(filepath.Dir(path), ".idlewild-"+rand.Text())
+}
+
+// materializer writes files out of blocks: one goroutine walks nodes and fills
+// windows, some fetch and write them.
+type materializer struct {
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	store    Store
+	create   func(name string, mode os.FileMode) (*os.File, error)
+	sync     bool
+	progress func(done, total int64)
+
+	total  int64
+	window []piece
+	size   int64
+	slots  chan struct{}
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	done int64
+}
+
+// piece is where one chunk goes.
+type piece struct {
+	id   cid.Cid
+	size int64
+	off  int64
+	file *output
+}
+
+// output is a file that is being written.
+type output struct {
+	name string
+	mode os.FileMode
+
+	mu   sync.Mutex
+	f    *os.File
+	left int64 // bytes not yet written
+}
+
+func newMaterializer(ctx context.Context, store Store, progress func(done, total int64)) *materializer {
+	m := &materializer{store: store, progress: progress, slots: make(chan struct{}, windows)}
+	m.ctx, m.cancel = context.WithCancelCause(ctx)
+	return m
+}
+
+func (m *materializer) run(files []Listed) error {
+	defer m.cancel(nil)
+	for _, f := range files {
+		m.total += f.Size
+	}
+	open := map[*output]bool{} // outputs not known to be complete
+	err := m.walk(files, open)
+	if err == nil {
+		m.flush()
+	} else {
+		m.cancel(err)
+	}
+	m.wg.Wait()
+	// What failed first is the cause; cancelling made the rest fail.
+	err = context.Cause(m.ctx)
+	for o := range open {
+		o.mu.Lock()
+		if o.f != nil {
+			o.f.Close()
+			if err == nil {
+				err = fmt.Errorf("write %s: %d bytes short", o.name, o.left)
+			}
+		}
+		o.mu.Unlock()
+	}
+	return err
+}
+
+func (m *materializer) walk(files []Listed, open map[*output]bool) error {
+	for len(files) > 0 {
+		batch := files[:min(walkBatch, len(files))]
+		files = files[len(batch):]
+		ids := make([]cid.Cid, len(batch))
+		for i, f := range batch {
+			ids[i] = f.File
+		}
+		nodes, err := fetchNodes(m.ctx, m.store, ids)
+		if err != nil {
+			return err
+		}
+		for i, f := range batch {
+			n, ok := nodes[i].(*FileNode)
+			if !ok || n.Size != f.Size {
+				return fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
+			}
+			mode := os.FileMode(0o666)
+			if n.Mode == 1 {
+				mode = 0o777
+			}
+			out := &output{name: f.Name, mode: mode, left: n.Size}
+			w, err := m.create(f.Name, mode)
+			if err != nil {
+				return fmt.Errorf("write %s: %w", f.Name, err)
+			}
+			if n.Size == 0 {
+				if err := m.finish(w); err != nil {
+					return fmt.Errorf("write %s: %w", f.Name, err)
+				}
+				continue
+			}
+			out.f = w
+			open[out] = true
+			if err := m.links(out, 0, n.Depth, n.Links); err != nil {
+				return err
+			}
+			for o := range open {
+				o.mu.Lock()
+				if o.f == nil {
+					delete(open, o)
+				}
+				o.mu.Unlock()
+			}
+		}
+	}
+	return nil
+}
+
+// links walks a file's links in order.
+func (m *materializer) links(out *output, off int64, depth int, links []Link) error {
+	if depth == 0 {
+		for _, l := range links {
+			if err := m.piece(piece{l.CID.Cid, l.Size, off, out}); err != nil {
+				return err
+			}
+			off += l.Size
+		}
+		return nil
+	}
+	const ahead = 4 // part nodes at once: some 250 kB
+	for len(links) > 0 {
+		batch := links[:min(ahead, len(links))]
+		links = links[len(batch):]
+		ids := make([]cid.Cid, len(batch))
+		for i, l := range batch {
+			ids[i] = l.CID.Cid
+		}
+		nodes, err := fetchNodes(m.ctx, m.store, ids)
+		if err != nil {
+			return err
+		}
+		for i, l := range batch {
+			n, ok := nodes[i].(*PartNode)
+			if !ok || n.Size != l.Size || n.Depth != depth-1 {
+				return fmt.Errorf("part %s of %q is not what its link says", l.CID, out.name)
+			}
+			if err := m.links(out, off, n.Depth, n.Links); err != nil {
+				return err
+			}
+			off += l.Size
+		}
+	}
+	return nil
+}
+
+func (m *materializer) piece(p piece) error {
+	m.window = append(m.window, p)
+	m.size += p.size
+	if len(m.window) >= windowBlocks || m.size >= windowBytes {
+		m.flush()
+	}
+	return context.Cause(m.ctx)
+}
+
+// flush hands the window over, waiting while too many are in flight.
+func (m *materializer) flush() {
+	if len(m.window) == 0 {
+		return
+	}
+	window := m.window
+	m.window, m.size = nil, 0
+	select {
+	case m.slots <- struct{}{}:
+	case <-m.ctx.Done():
+		return
+	}
+	m.wg.Go(func() {
+		defer func() { <-m.slots }()
+		if err := m.write(window); err != nil {
+			m.cancel(err)
+		}
+	})
+}
+
+func (m *materializer) write(window []piece) error {
+	places := make(map[cid.Cid][]piece, len(window))
+	var wants []Want
+	for _, p := range window {
+		if places[p.id] == nil {
+			wants = append(wants, Want{ID: p.id})
+		}
+		places[p.id] = append(places[p.id], p)
+	}
+	return fetchAll(m.ctx, m.store, wants, func(b Block) error {
+		for _, p := range places[b.ID] {
+			if int64(len(b.Data)) != p.size {
+				return fmt.Errorf("chunk %s of %q has %d bytes, its link says %d", b.ID, p.file.name, len(b.Data), p.size)
+			}
+			if err := m.put(p, b.Data); err != nil {
+				return fmt.Errorf("write %s: %w", p.file.name, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (m *materializer) put(p piece, data []byte) error {
+	o := p.file
+	o.mu.Lock()
+	f := o.f
+	o.mu.Unlock()
+	if f == nil {
+		return os.ErrClosed
+	}
+	if _, err := f.WriteAt(data, p.off); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	var err error
+	if o.left -= p.size; o.left == 0 {
+		err = m.finish(f)
+		o.f = nil
+	}
+	o.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.done += p.size
+	if m.progress != nil {
+		m.progress(m.done, m.total)
+	}
+	return err
+}
+
+func (m *materializer) finish(f *os.File) error {
+	var err error
+	if m.sync {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}

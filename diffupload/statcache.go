@@ -1,0 +1,179 @@
+package diffupload
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/ipfs/go-cid"
+
+	"idlewild/chunker"
+)
+
+// StatCache remembers which file node a file was stored as, so that a file
+// whose size, times and identity are as they were need not be read. It is a
+// hint and never trusted for more: that the blocks are still there is checked
+// each time. It is safe for concurrent use.
+//
+// A file whose times are less than two seconds older than the reading is not
+// remembered: it could be written again within the same tick of the clock.
+//
+// On disk: statCacheMagic, then one CBOR map from key to entry, replaced as a
+// whole.
+type StatCache struct {
+	path string
+	now  func() time.Time
+
+	mu      sync.Mutex
+	entries map[string]cacheEntry
+	dirty   bool
+}
+
+type cacheEntry struct {
+	Stamp stamp  `cbor:"1,keyasint"`
+	File  []byte `cbor:"2,keyasint"` // CID of the file node
+	Size  int64  `cbor:"3,keyasint"` // as stored
+	Seen  int64  `cbor:"4,keyasint"` // unix seconds of the last reading or use
+}
+
+const (
+	statCacheMagic   = "idlewild statcache 1\n"
+	maxStatCacheFile = 1 << 30
+	maxStatEntries   = 1 << 20
+)
+
+// OpenStatCache reads the cache at path. A file that is missing, damaged or of
+// another version gives an empty cache; one that cannot be read is an error.
+func OpenStatCache(path string) (*StatCache, error) {
+	c := &StatCache{path: path, entries: map[string]cacheEntry{}, now: time.Now}
+	st, err := os.Stat(path)
+	if os.IsNotExist(err) {
+		return c, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("stat cache: %w", err)
+	}
+	if st.Size() > maxStatCacheFile {
+		return c, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("stat cache: %w", err)
+	}
+	body, ok := bytes.CutPrefix(b, []byte(statCacheMagic))
+	if !ok {
+		return c, nil
+	}
+	var m map[string]cacheEntry
+	if statDec.Unmarshal(body, &m) == nil && m != nil {
+		c.entries = m
+	}
+	return c, nil
+}
+
+var statDec = func() cbor.DecMode {
+	m, err := cbor.DecOptions{MaxMapPairs: maxStatEntries, IndefLength: cbor.IndefLengthForbidden, DupMapKey: cbor.DupMapKeyEnforcedAPF}.DecMode()
+	if err != nil {
+		panic(err) // options are constant
+	}
+	return m
+}()
+
+// Len is the number of files remembered.
+func (c *StatCache) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.entries)
+}
+
+// Save writes the cache to its file, where it changed. Files that were not met
+// for 90 days are forgotten, and the oldest where there are too many.
+func (c *StatCache) Save() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dirty {
+		return nil
+	}
+	age := 90 * 24 * time.Hour
+	for {
+		old := c.now().Add(-age).Unix()
+		for k, e := range c.entries {
+			if e.Seen < old {
+				delete(c.entries, k)
+			}
+		}
+		if len(c.entries) <= maxStatEntries || age < time.Second {
+			break
+		}
+		age /= 2
+	}
+	b, err := nodeEnc.Marshal(c.entries)
+	if err != nil {
+		return fmt.Errorf("stat cache: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*")
+	if err != nil {
+		return fmt.Errorf("stat cache: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(append([]byte(statCacheMagic), b...))
+	// Not synced: what a power cut leaves of it is read as empty.
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), c.path)
+	}
+	if err != nil {
+		return fmt.Errorf("stat cache: %w", err)
+	}
+	c.dirty = false
+	return nil
+}
+
+// cacheKey names a file and how it is stored.
+func cacheKey(path string, p chunker.Params, exact bool) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t", p.Min, p.Avg, p.Max, p.Key, exact))
+	return hex.EncodeToString(how[:8]) + " " + path
+}
+
+func (c *StatCache) get(key string, now stamp) (Entry, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.entries[key]
+	if !ok || e.Stamp != now {
+		return Entry{}, false
+	}
+	id, err := cid.Cast(e.File)
+	if err != nil || CheckID(id) != nil || id.Type() != cid.DagCBOR || e.Size < 0 {
+		return Entry{}, false
+	}
+	if day := c.now().Unix(); day-e.Seen > 24*3600 {
+		e.Seen = day
+		c.entries[key] = e
+		c.dirty = true
+	}
+	return Entry{CID: Ref{id}, Size: e.Size, Kind: KindFile}, true
+}
+
+func (c *StatCache) put(key string, s stamp, scan time.Time, e Entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.settled(scan) {
+		if _, ok := c.entries[key]; ok {
+			delete(c.entries, key)
+			c.dirty = true
+		}
+		return
+	}
+	c.entries[key] = cacheEntry{Stamp: s, File: e.CID.Bytes(), Size: e.Size, Seen: scan.Unix()}
+	c.dirty = true
+}
