@@ -1,0 +1,191 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+
+	"idlewild/job"
+)
+
+// Pad is how many pixels more than it judges a crop renders on each side: the
+// outermost ring differs from the frame's where adaptive sampling is on, and
+// noise is estimated from neighbours.
+const Pad = 2
+
+// DrawOptions say how much of a frame is rendered again. The zero value is the
+// default.
+type DrawOptions struct {
+	Share  float64 // of the frame's pixels; default 0.01
+	Pixels int     // at least so many judged pixels, where the frame has them; default 2000
+	Crops  int     // rectangles, 1 to 3; default 2
+}
+
+func (o DrawOptions) withDefaults() DrawOptions {
+	if !(o.Share > 0) {
+		o.Share = 0.01
+	}
+	o.Share = min(o.Share, 1)
+	if o.Pixels <= 0 {
+		o.Pixels = 2000
+	}
+	if o.Crops <= 0 {
+		o.Crops = 2
+	}
+	o.Crops = min(o.Crops, 3)
+	return o
+}
+
+// Draw picks the rectangles of a frame that are rendered again, Pad included.
+// It depends on nothing but its arguments, so both sides can repeat it once the
+// secret is shown; neither could steer it before. The crops together judge
+// max(Share, Pixels) pixels. A frame with less than twice that is one crop, the
+// whole of it.
+//
+// A crop's centre is drawn evenly over the frame and the rectangle then pushed
+// inside, so that no border is safer to falsify than the middle; crops are
+// drawn again, a few times, when they overlap.
+func Draw(secret []byte, root [32]byte, width, height int, o DrawOptions) []job.Rect {
+	o = o.withDefaults()
+	if width <= 0 || height <= 0 {
+		return nil
+	}
+	whole := job.Rect{X1: width, Y1: height}
+	want := max(float64(o.Pixels), o.Share*float64(width)*float64(height))
+	if 2*want >= float64(width)*float64(height) {
+		return []job.Rect{whole}
+	}
+	rnd := newStream("idlewild crops 1", secret, root)
+	each := want / float64(o.Crops)
+	var out []job.Rect
+	for range o.Crops {
+		// Aspect between 1:2 and 2:1, evenly in its logarithm.
+		aspect := math.Exp2(2*rnd.float() - 1)
+		w := clampInt(int(math.Ceil(math.Sqrt(each*aspect))), 1, width)
+		h := clampInt(int(math.Ceil(each/float64(w))), 1, height)
+		w = clampInt(int(math.Ceil(each/float64(h))), w, width) // a flat frame: wider instead of higher
+		var r job.Rect
+		for try := 0; ; try++ {
+			x := clampInt(rnd.intn(width)-w/2, 0, width-w)
+			y := clampInt(rnd.intn(height)-h/2, 0, height-h)
+			r = padded(job.Rect{X0: x, Y0: y, X1: x + w, Y1: y + h}, whole)
+			if try == 8 || !overlaps(r, out) {
+				break
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// padded grows r by Pad pixels on each side within the bounds.
+func padded(r, bounds job.Rect) job.Rect {
+	return job.Rect{
+		X0: max(r.X0-Pad, bounds.X0), Y0: max(r.Y0-Pad, bounds.Y0),
+		X1: min(r.X1+Pad, bounds.X1), Y1: min(r.Y1+Pad, bounds.Y1),
+	}
+}
+
+// judged is the part of a rendered crop that counts: all but Pad pixels on the
+// sides where the crop does not end with the bounds.
+func judged(r, bounds job.Rect) job.Rect {
+	if r.X0 > bounds.X0 {
+		r.X0 += Pad
+	}
+	if r.Y0 > bounds.Y0 {
+		r.Y0 += Pad
+	}
+	if r.X1 < bounds.X1 {
+		r.X1 -= Pad
+	}
+	if r.Y1 < bounds.Y1 {
+		r.Y1 -= Pad
+	}
+	return r
+}
+
+func overlaps(r job.Rect, others []job.Rect) bool {
+	for _, o := range others {
+		if r.X0 < o.X1 && o.X0 < r.X1 && r.Y0 < o.Y1 && o.Y0 < r.Y1 {
+			return true
+		}
+	}
+	return false
+}
+
+// Ranges cuts a range of samples as the comparer wants it: the first half, up
+// to nine tenths, the rest. Together they are the whole render, at no more cost
+// than it. With fewer than four samples there is nothing to cut and the range
+// comes back whole.
+func Ranges(whole job.Range) []job.Range {
+	n := whole.To - whole.From
+	if n < 4 {
+		return []job.Range{whole}
+	}
+	a := whole.From + n/2
+	b := whole.From + int(math.Round(0.9*float64(n)))
+	b = clampInt(b, a+1, whole.To-1)
+	return []job.Range{{From: whole.From, To: a}, {From: a, To: b}, {From: b, To: whole.To}}
+}
+
+// Challenge returns the parts to render again for a claimed part of a frame
+// (the zero Part: all of it), which is drawn as by Draw. Without adaptive
+// sampling each crop comes as the sample ranges of Ranges.
+func Challenge(c job.CropCheck, claimed job.Part, secret []byte, root [32]byte, o DrawOptions) []job.Part {
+	area := frameOf(c, claimed)
+	samples := claimed.Samples
+	if samples == (job.Range{}) {
+		samples = job.Range{To: c.Samples}
+	}
+	var out []job.Part
+	for _, r := range Draw(secret, root, area.Dx(), area.Dy(), o) {
+		p := claimed
+		p.Tile = job.Rect{X0: r.X0 + area.X0, Y0: r.Y0 + area.Y0, X1: r.X1 + area.X0, Y1: r.Y1 + area.Y0}
+		if c.Adaptive || c.Denoised {
+			out = append(out, p)
+			continue
+		}
+		for _, s := range Ranges(samples) {
+			p.Samples = s
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// frameOf is the rectangle of the frame that a claim shows.
+func frameOf(c job.CropCheck, claimed job.Part) job.Rect {
+	if claimed.Tile != (job.Rect{}) {
+		return claimed.Tile
+	}
+	return job.Rect{X1: c.Width, Y1: c.Height}
+}
+
+// stream is a sequence of random numbers: SHA-256 over a domain, the secret,
+// the root and a counter.
+type stream struct {
+	seed  [32]byte
+	count uint64
+}
+
+func newStream(domain string, secret []byte, root [32]byte) *stream {
+	b := append([]byte(domain), 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(secret)))
+	b = append(append(b, secret...), root[:]...)
+	return &stream{seed: sha256.Sum256(b)}
+}
+
+func (s *stream) uint64() uint64 {
+	b := binary.LittleEndian.AppendUint64(s.seed[:], s.count)
+	s.count++
+	h := sha256.Sum256(b)
+	return binary.LittleEndian.Uint64(h[:])
+}
+
+// float is even over [0, 1).
+func (s *stream) float() float64 { return float64(s.uint64()>>11) / (1 << 53) }
+
+// intn is even over [0, n), up to a bias of n/2^53.
+func (s *stream) intn(n int) int { return int(s.float() * float64(n)) }
+
+func clampInt(v, lo, hi int) int { return max(lo, min(v, hi)) }

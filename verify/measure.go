@@ -1,0 +1,198 @@
+package verify
+
+import (
+	"math"
+	"slices"
+)
+
+// measure is what a crop, or several together, show.
+type measure struct {
+	pixels      int // judged, where the crop itself is a number
+	broken      int // of them, the claim is no number
+	out         int // of them, differ by more than a hundredth
+	flat        int // noise-free pixels
+	flatOut     int // of them, differ by more than Thresholds.Flat
+	informative int // noisy pixels
+
+	z     []float32 // |difference| in sigmas, of the informative pixels
+	zeq   []float32 // of those whose counts agree
+	outEq int       // of those, differ by more than a hundredth
+	byAge [3][]float32
+	// counts of the judged pixels, claimed and of the crop.
+	claimed, counted float64
+	counts           bool
+
+	xx, xy, xyxy float64 // sums for beta
+	slopes       int     // pixels in them with a direction worth the name
+
+	blocks, shifted int // squares of blockSide pixels; of them, brighter or darker as a whole
+}
+
+// measure adds a crop's pixels to m.
+func (m *measure) add(v *view, th Thresholds) {
+	m.addBlocks(v)
+	var least, most float32
+	if v.count != nil {
+		least, most = slices.Min(v.count), slices.Max(v.count)
+	}
+	for y := v.keep.Y0; y < v.keep.Y1; y++ {
+		for x := v.keep.X0; x < v.keep.X1; x++ {
+			i := y*v.w + x
+			rel, ok := v.relative(i)
+			if !ok {
+				continue
+			}
+			m.pixels++
+			if !finite(rel) {
+				m.broken++
+			}
+			if !(rel <= 1e-2) {
+				m.out++
+			}
+			if v.claimedCount != nil {
+				m.counts = true
+				m.claimed += float64(v.claimedCount[i])
+				m.counted += float64(v.count[i])
+			}
+			if !(v.sigma[i] > v.noisy) {
+				m.flat++
+				if !(float64(rel) <= th.Flat) {
+					m.flatOut++
+				}
+				continue
+			}
+			m.informative++
+			d := (v.claim.lum[i] - v.crop.lum[i]) / v.scale(i) / v.sigma[i]
+			if !finite(d) {
+				d = 1e3
+			}
+			z := abs(d)
+			m.z = append(m.z, z)
+			if v.count != nil {
+				m.byAge[age(v.count[i], least, most)] = append(m.byAge[age(v.count[i], least, most)], z)
+				if v.claimedCount != nil && abs(v.claimedCount[i]-v.count[i]) < 0.5 {
+					m.zeq = append(m.zeq, z)
+					if !(rel <= 1e-2) {
+						m.outEq++
+					}
+				}
+			}
+			if v.slope != nil && finite(v.slope[i]) {
+				x, y := float64(clamp3(v.slope[i])), float64(clamp3(d))
+				m.xx += x * x
+				m.xy += x * y
+				m.xyxy += x * x * y * y
+				if math.Abs(x) > 0.05 {
+					m.slopes++
+				}
+			}
+		}
+	}
+}
+
+// blockSide is the side of the squares in which noise averages out.
+const blockSide = 8
+
+// addBlocks counts the squares whose mean moved. Noise, whatever its cause,
+// has no sign: over 64 pixels even another seed's averages to less than a fifth
+// of sigma. Something that is elsewhere in the picture does not.
+func (m *measure) addBlocks(v *view) {
+	for y := v.keep.Y0; y+blockSide <= v.keep.Y1; y += blockSide {
+		for x := v.keep.X0; x+blockSide <= v.keep.X1; x += blockSide {
+			var sum float64
+			n := 0
+			for i := range blockSide * blockSide {
+				p := (y+i/blockSide)*v.w + x + i%blockSide
+				d := (v.claim.lum[p] - v.crop.lum[p]) / v.scale(p) / v.sigma[p]
+				if v.sigma[p] > v.noisy && finite(d) {
+					sum += float64(clamp3(d))
+					n++
+				}
+			}
+			if n < blockSide*blockSide/2 {
+				continue
+			}
+			m.blocks++
+			if math.Abs(sum)/float64(n) > 1 {
+				m.shifted++
+			}
+		}
+	}
+}
+
+// relative is the difference of pixel i, worst channel over brightest channel;
+// false where the crop itself is no number there, +Inf where the claim is none.
+func (v *view) relative(i int) (float32, bool) {
+	var diff, bright float32
+	for k := range v.crop.chans {
+		a, b := v.claim.chans[k][i], v.crop.chans[k][i]
+		if !finite(b) {
+			return 0, false
+		}
+		if !finite(a) {
+			return float32(math.Inf(1)), true
+		}
+		diff = max(diff, abs(a-b))
+		bright = max(bright, abs(a), abs(b))
+	}
+	return diff / (bright + eps), true
+}
+
+// age is the class of a pixel by its number of samples: stopped at the first
+// occasion, later, or not at all.
+func age(count, least, most float32) int {
+	switch {
+	case count >= most-0.5:
+		return 2
+	case count <= least+0.5:
+		return 0
+	}
+	return 1
+}
+
+func (m *measure) z50() float64 { return middle(m.z) }
+
+// beta is the slope and its t; 0, 0 where there is too little to fit.
+func (m *measure) beta() (slope, t float64) {
+	if m.slopes < 15 || m.xx == 0 {
+		return 0, 0
+	}
+	return m.xy / m.xx, m.xy / math.Sqrt(m.xyxy+1e-12)
+}
+
+// sz is the worst median of the classes that have enough pixels.
+func (m *measure) sz() float64 {
+	var worst float64
+	for _, z := range m.byAge {
+		if len(z) >= 20 {
+			worst = max(worst, middle(z))
+		}
+	}
+	return worst
+}
+
+func (m *measure) share(n int) float64 {
+	if m.pixels == 0 {
+		return 0
+	}
+	return float64(n) / float64(m.pixels)
+}
+
+func middle(v []float32) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return float64(v[len(v)/2])
+}
+
+func abs(v float32) float32 {
+	if v < 0 {
+		return -v
+	}
+	return v
+}
+func sqrt(v float32) float32   { return float32(math.Sqrt(float64(v))) }
+func clamp3(v float32) float32 { return max(-3, min(3, v)) }
+func finite(v float32) bool    { return v-v == 0 }
