@@ -114,6 +114,7 @@ func TestSnapshotMaterialisesToTheSameFiles(t *testing.T) {
 				t.Errorf("%d files, %d bytes of %d, progress %d/%d, %d new blocks, %d listed, store has %d",
 					res.Files, res.Bytes, bytes, last, total, res.NewBlocks, len(res.Blocks), store.Len())
 			}
+			last = 0
 			again, err := Snapshot(t.Context(), store, list, o)
 			if err != nil {
 				t.Fatal(err)
@@ -313,28 +314,36 @@ func TestSnapshotEndsWithItsStore(t *testing.T) {
 	}
 }
 
-// growing writes to a file whenever it is read, as many times as told.
 func TestAFileThatChangesIsReadAgainAndThenReported(t *testing.T) {
 	for _, c := range []struct {
 		changes int
 		ok      bool
-	}{{1, true}, {100, false}} {
-		_, list := tree(t, map[string][]byte{"a": noise(1, 4<<20)})
-		left := c.changes
-		grow := func(done, total int64) {
-			if left > 0 && done > 1<<20 && done < 4<<20 {
-				left--
-				f, err := os.OpenFile(list[0].Path, os.O_APPEND|os.O_WRONLY, 0)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				f.Write([]byte("more"))
-				f.Close()
-			}
-		}
+	}{{1, true}, {1 << 30, false}} {
+		_, list := tree(t, map[string][]byte{"a": noise(1, 24<<20)})
+		// The first blocks are put long before the end of the file is read.
+		// What is written then makes every chunk a new one, so that blocks
+		// are put again while it is read again.
+		calls, left := 0, c.changes
 		store := &Memory{}
-		res, err := Snapshot(t.Context(), store, list, Options{Progress: grow})
+		meddle := &Faulty{Store: store, Refuse: func(cid.Cid, []byte) error {
+			calls++
+			if left == 0 || calls%16 != 1 {
+				return nil
+			}
+			left--
+			f, err := os.OpenFile(list[0].Path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			for off := int64(0); off < 24<<20; off += 64 << 10 {
+				if _, err := f.WriteAt(fmt.Appendf(nil, "%8d", calls), off); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+		res, err := Snapshot(t.Context(), meddle, list, Options{})
 		if c.ok {
 			if err != nil {
 				t.Fatal(err)
@@ -343,7 +352,10 @@ func TestAFileThatChangesIsReadAgainAndThenReported(t *testing.T) {
 			if err := Materialize(t.Context(), store, res.Root, dir, nil); err != nil {
 				t.Fatal(err)
 			}
-			now, _ := os.ReadFile(list[0].Path)
+			now, err := os.ReadFile(list[0].Path)
+			if err != nil {
+				t.Fatal(err)
+			}
 			wantTree(t, dir, map[string][]byte{"a": now})
 		} else if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), list[0].Path) {
 			t.Errorf("%d changes: %v", c.changes, err)
