@@ -315,10 +315,7 @@ func (r *Runner) died(ctx context.Context, res Result, exit Exit, said *event) R
 		_, reason := said.outcome()
 		return res.end(fmt.Errorf("%w: %s", exit.Err, reason), job.Broken)
 	}
-	if line := lastLine(exit.Log); line != "" {
-		return res.end(fmt.Errorf("%w; its last words: %s", exit.Err, line), job.Broken)
-	}
-	return res.end(exit.Err, job.Broken)
+	return res.end(lastWords(exit.Err, exit.Log), job.Broken)
 }
 
 // wrongDevice says in words that another sort of device did the work than the

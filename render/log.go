@@ -79,6 +79,14 @@ func lastLine(log []byte) string {
 	return ""
 }
 
+// lastWords adds the last line of a process's log to the error of its end.
+func lastWords(err error, log []byte) error {
+	if line := lastLine(log); line != "" {
+		return fmt.Errorf("%w; its last words: %s", err, line)
+	}
+	return err
+}
+
 // logReader copies a process's output into a buffer. Sync makes sure that
 // everything printed before it was called is in the buffer: the log and the
 // events travel on different pipes, and a request's log must not end up with

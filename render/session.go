@@ -77,7 +77,8 @@ func (s *session) awaitReady(ctx context.Context) error {
 			switch {
 			case !ok:
 				err := s.died()
-				return &OutcomeError{Outcome: job.Broken, Reason: "not ready: " + err.Error()}
+				text := s.text.Take()
+				return &OutcomeError{Outcome: job.Broken, Reason: lastWords(fmt.Errorf("not ready: %w", err), text).Error(), Log: text}
 			case e.Event == "ready":
 				s.load = time.Since(s.began)
 				return nil

@@ -166,7 +166,7 @@ func (k *Kind) Probe(context.Context) (map[string][]string, []string, error) {
 // Session implements render.Kind: one process serves all tasks.
 func (k *Kind) Session(render.Task, render.Dirs) (string, render.Command, error) {
 	return "echo", render.Command{
-		Path: k.exe,
+		Path:         k.exe,
 		Env:          []string{envRunner + "=" + string(Name)},
 		ReadOnly:     []string{k.exe},
 		MemoryBytes:  2 << 30,

@@ -1,0 +1,191 @@
+//go:build linux
+
+package render_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"idlewild/job"
+	"idlewild/render"
+)
+
+// fakeExecutor answers with a function.
+type fakeExecutor struct {
+	execute func(ctx context.Context, t render.Task) render.Result
+	ready   error
+}
+
+func (f fakeExecutor) Ready(context.Context) error { return f.ready }
+
+func (f fakeExecutor) Execute(ctx context.Context, t render.Task, _ render.Dirs, _ func(render.Progress)) render.Result {
+	return f.execute(ctx, t)
+}
+
+func TestSlotsBoundTasksPerDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		now, most := map[string]int{}, map[string]int{}
+		e := render.WithSlots(fakeExecutor{execute: func(ctx context.Context, t render.Task) render.Result {
+			mu.Lock()
+			now[t.Device.Name]++
+			most[t.Device.Name] = max(most[t.Device.Name], now[t.Device.Name])
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			now[t.Device.Name]--
+			mu.Unlock()
+			return render.Result{Outcome: job.Succeeded}
+		}}, 1)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				e.Execute(t.Context(), render.Task{Device: job.Device{Name: []string{"a", "b"}[i%2]}}, render.Dirs{}, nil)
+			})
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("stopped"))
+		if r := e.Execute(ctx, render.Task{Device: job.Device{Name: "a"}}, render.Dirs{}, nil); r.Outcome != job.Cancelled || r.Reason != "stopped" {
+			t.Errorf("%+v", r)
+		}
+		wg.Wait()
+		if most["a"] != 1 || most["b"] != 1 || time.Since(start) != 3*time.Second {
+			t.Errorf("%v in %v", most, time.Since(start))
+		}
+	})
+}
+
+func TestHealthRestsAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		next := job.Broken
+		h := render.WithHealth(fakeExecutor{execute: func(context.Context, render.Task) render.Result {
+			return render.Result{Outcome: next, Reason: "the driver is gone"}
+		}}, 3, time.Minute)
+		run := func(o job.Outcome, n int) {
+			next = o
+			for range n {
+				h.Execute(t.Context(), render.Task{}, render.Dirs{}, nil)
+			}
+		}
+		ready := func(want bool) {
+			t.Helper()
+			if err := h.Ready(t.Context()); (err == nil) != want || (err != nil && !strings.Contains(err.Error(), "the driver is gone")) {
+				t.Errorf("ready: %v", err)
+			}
+		}
+		run(job.Broken, 2)
+		run(job.Succeeded, 1)
+		run(job.Broken, 2)
+		run(job.Failed, 5)
+		run(job.Cancelled, 5)
+		ready(true)
+		run(job.Broken, 1)
+		ready(false)
+		time.Sleep(time.Minute)
+		ready(true)
+		run(job.Broken, 1) // the trial
+		ready(false)
+		h.Reset()
+		ready(true)
+	})
+	h := render.WithHealth(fakeExecutor{ready: errors.New("no")}, 1, time.Minute)
+	if h.Ready(t.Context()) == nil {
+		t.Error("what it decorates is not ready")
+	}
+}
+
+func TestRetryInAFreshSessionOnce(t *testing.T) {
+	eachProcess(t, func(t *testing.T, p render.Process) {
+		b := newBench(t, testKind{}, p, render.Options{})
+		e := render.WithRetry(b)
+		b.want(ask{Do: "pid"}, job.Succeeded, "")
+		r, out := b.runTask(t.Context(), e, b.task(ask{Do: "crash-if-used"}))
+		if s, _ := os.ReadFile(filepath.Join(out, "out.txt")); r.Outcome != job.Succeeded || string(s) != "fresh" {
+			t.Errorf("%s (%s): %q", r.Outcome, r.Reason, s)
+		}
+		// Without it the same is broken.
+		b.want(ask{Do: "crash-if-used"}, job.Broken, "exit code 7")
+	})
+	n := 0
+	fake := fakeExecutor{execute: func(context.Context, render.Task) render.Result {
+		n++
+		return render.Result{Outcome: job.Broken}
+	}}
+	render.WithRetry(fake).Execute(t.Context(), render.Task{}, render.Dirs{}, nil)
+	if n != 1 {
+		t.Errorf("what broke in a fresh session was run %d times", n)
+	}
+}
+
+func TestSessionKilledFromOutsideIsReplaced(t *testing.T) {
+	b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{})
+	e := render.WithRetry(b)
+	pid := b.read(ask{Do: "pid"})
+	// As the kernel does when memory is short, between two requests.
+	kill(t, pid)
+	r, out := b.runTask(t.Context(), e, b.task(ask{Do: "pid"}))
+	if s, _ := os.ReadFile(filepath.Join(out, "out.txt")); r.Outcome != job.Succeeded || string(s) == pid {
+		t.Errorf("%s (%s): %s, before %s", r.Outcome, r.Reason, s, pid)
+	}
+}
+
+func TestLogSaysHowTasksEnd(t *testing.T) {
+	var text bytes.Buffer
+	e := render.WithLog(fakeExecutor{execute: func(context.Context, render.Task) render.Result {
+		return render.Result{Outcome: job.Broken, Reason: "it broke"}
+	}}, slog.New(slog.NewTextHandler(&text, nil)))
+	e.Execute(t.Context(), render.Task{Task: job.Task{Label: "17"}}, render.Dirs{}, nil)
+	for _, want := range []string{"level=WARN", "task=17", "outcome=broken", `reason="it broke"`} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %s in %s", want, &text)
+		}
+	}
+}
+
+func TestSaboteurCheats(t *testing.T) {
+	b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{})
+	read := func(e render.Executor, text, content string) string {
+		t.Helper()
+		x := b.task(ask{Do: "echo", Text: text})
+		x.Content = content
+		r, out := b.runTask(t.Context(), e, x)
+		s, err := os.ReadFile(filepath.Join(out, "out.txt"))
+		if err != nil {
+			t.Fatal(r.Reason, err)
+		}
+		return string(s)
+	}
+	half, err := render.NewSaboteur(b, render.HalfSamples, func(x job.Task) job.Task {
+		x.Params = bytes.Replace(x.Params, []byte("frame"), []byte("fra"), 1)
+		return x
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := read(half, "frame 1", "c"); s != "fra 1" {
+		t.Error(s)
+	}
+	stale, err := render.NewSaboteur(b, render.Stale, nil, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := read(stale, "frame 1", "c") + read(stale, "frame 2", "c") + read(stale, "frame 3", "d"); s != "frame 1frame 1frame 3" {
+		t.Error(s)
+	}
+	for _, mode := range []render.SabotageMode{render.HalfSamples, render.Stale, "other"} {
+		if _, err := render.NewSaboteur(b, mode, nil, ""); err == nil {
+			t.Errorf("%s without what it needs", mode)
+		}
+	}
+}
