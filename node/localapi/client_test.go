@@ -307,6 +307,25 @@ func TestListenRefusals(t *testing.T) {
 	}
 }
 
+func TestTwoDaemonsThatStartAtOnce(t *testing.T) {
+	dir, err := os.MkdirTemp("", "iw") // short: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	a, err := Listen(dir, "", nil) // listens, does not serve yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if b, err := Listen(dir, "", nil); err == nil {
+		b.Close()
+		t.Error("both have the folder")
+	} else if !strings.Contains(err.Error(), "starting for "+dir+" already") {
+		t.Error(err)
+	}
+}
+
 func TestEndpointFileIsPrivateAndCrashesLeaveNoTrouble(t *testing.T) {
 	dir, ep, stop := door(t, newFake())
 	for _, name := range []string{EndpointFile, socketFile} {

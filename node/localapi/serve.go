@@ -68,6 +68,9 @@ func Listen(dir, addr string, log *slog.Logger) (*Door, error) {
 	if ep, err := ReadEndpoint(dir); err == nil && answers(ep) {
 		return nil, fmt.Errorf("a daemon is running for %s already (process %d)", dir, ep.PID)
 	}
+	if answers(Endpoint{Socket: filepath.Join(dir, socketFile)}) {
+		return nil, fmt.Errorf("a daemon is starting for %s already", dir)
+	}
 	d := &Door{dir: dir, log: log.With("part", "localapi")}
 	d.tcp, err = net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
