@@ -19,7 +19,8 @@ import (
 type Swarm interface {
 	// Offers yields open work as it is announced, until ctx ends.
 	Offers(ctx context.Context) iter.Seq[job.Offer]
-	// Join opens the sync stream to a requester.
+	// Join opens the sync stream to a requester. ctx bounds the opening, not
+	// the life of the link.
 	Join(ctx context.Context, requester peer.ID) (Link, error)
 }
 
@@ -29,6 +30,8 @@ type Link interface {
 	Send(ctx context.Context, r job.Report) error
 	// Orders yields what the requester says, until the link is cut or closed.
 	Orders() iter.Seq[job.Order]
+	// Close ends the link after what was sent has gone out, as far as that
+	// goes within a second or so.
 	Close() error
 }
 
@@ -46,6 +49,7 @@ type Assets interface {
 	Collect(ctx context.Context, requester peer.ID, id job.ID, dir string, rules []job.OutputRule) ([]job.Output, []job.Block, error)
 	// Log stores an attempt's log.
 	Log(ctx context.Context, requester peer.ID, id job.ID, text []byte) (job.Ref, error)
-	// Release gives up what was pinned under the job.
+	// Release gives up what Collect and Log pinned under the job. What this
+	// machine's own requester pinned for the same job is something else.
 	Release(ctx context.Context, id job.ID) error
 }

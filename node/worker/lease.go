@@ -1,0 +1,362 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"idlewild/job"
+	"idlewild/render"
+)
+
+// device is one slot for work and its queue. Guarded by Worker.mu, but for wake.
+type device struct {
+	job.Device
+	queue   []*lease
+	current *lease // taken from the queue last; nil while idle
+	wake    chan struct{}
+}
+
+// load is how many leases the device holds that it has work left on. mu is held.
+func (d *device) load() int {
+	n := len(d.queue)
+	if d.current != nil && !d.current.done && !d.current.ended {
+		n++
+	}
+	return n
+}
+
+// lease is a lease that we hold. The fields below cancel are guarded by
+// Worker.mu.
+type lease struct {
+	r      *requester
+	device *device
+	on     job.Device // what the device was when the lease came
+	grant  job.Lease
+	keys   []job.TaskKey
+	serial int
+	inputs map[job.Ref]*input
+	ctx    context.Context // ends with the lease
+	cancel context.CancelCauseFunc
+
+	skip        []bool // tasks whose receipts exist already
+	task        int    // as in job.Progress
+	fraction    float64
+	phase       string
+	executing   bool // a task is under way that can be finished
+	last        bool // ends after the task that is under way
+	done        bool // every task ran; receipts may be missing
+	ended       bool // no longer held
+	uncommitted int  // tasks that ran and have no receipt yet
+}
+
+// input is one tree that tasks of a lease read.
+type input struct {
+	ready chan struct{} // closed when what follows is set
+	dir   string
+	err   error
+}
+
+// take begins a lease, or leaves it out, and with it out of the next report's
+// Progress. mu is held.
+func (w *Worker) take(r *requester, g job.Lease) {
+	if r.held[g.ID] != nil {
+		return // said twice
+	}
+	d := w.devices[g.Device]
+	why := ""
+	switch {
+	case d == nil || g.Device == job.HomeDevice && !r.home:
+		why = "no such device"
+	case w.resting(g.Device) != "":
+		why = w.resting(g.Device)
+	case len(r.held) >= 4*w.opts.Credit*len(w.devices) || len(r.held) >= job.MaxDevices:
+		why = "more than was asked for"
+	}
+	if why != "" {
+		w.log.Info("lease not taken", "requester", r.id, "lease", g.ID, "device", g.Device, "reason", why)
+		r.say(0)
+		return
+	}
+	w.serial++
+	l := &lease{
+		r: r, device: d, on: d.Device, grant: g, serial: w.serial, task: -1, phase: "waiting",
+		keys: make([]job.TaskKey, len(g.Tasks)), skip: make([]bool, len(g.Tasks)),
+		inputs: map[job.Ref]*input{},
+	}
+	if g.Device == job.HomeDevice {
+		l.on = w.homeDevice()
+	}
+	left := 0
+	for i, t := range g.Tasks {
+		l.keys[i] = t.Task.Key()
+		w.secrets.add(g.ID, l.keys[i], t.SecretHash)
+		// The same lease again after a cut: what has a receipt is not done twice.
+		l.skip[i] = slices.ContainsFunc(r.unsettled, func(u *receipt) bool { return u.lease == g.ID && u.has(l.keys[i]) })
+		if !l.skip[i] {
+			left++
+		}
+		if in := t.Task.Input; in.Defined() && l.inputs[in] == nil {
+			l.inputs[in] = &input{ready: make(chan struct{})}
+		}
+	}
+	if left == 0 {
+		r.say(0)
+		return
+	}
+	l.ctx, l.cancel = context.WithCancelCause(w.work)
+	r.held[g.ID] = l
+	r.busy = time.Now()
+	w.jobs[g.Job] = time.Now()
+	d.queue = append(d.queue, l)
+	poke(d.wake)
+	w.devs.Go(func() { w.prepare(l) })
+	// The next report lists it; others learn that the device is taken.
+	for _, x := range w.requesters {
+		if x == r {
+			x.sayAt(x.heard.Add(progressGap))
+		} else {
+			x.say(bidGap)
+		}
+	}
+}
+
+// giveBack ends a lease before its time; with finish the task that is under
+// way may end. The requester sees that the lease is missing in the next report.
+// mu is held.
+func (w *Worker) giveBack(l *lease, why error, finish bool) {
+	if finish && l.executing {
+		l.last = true
+		return
+	}
+	w.end(l, why)
+	l.r.say(0)
+}
+
+// end forgets a lease. mu is held.
+func (w *Worker) end(l *lease, why error) {
+	l.ended = true
+	l.cancel(why)
+	if l.r.held[l.grant.ID] == l {
+		delete(l.r.held, l.grant.ID)
+	}
+	l.device.queue = slices.DeleteFunc(l.device.queue, func(x *lease) bool { return x == l })
+}
+
+// prepare unpacks the inputs of a lease, in the order of its tasks, while the
+// device still works on the one before; and keeps them until the lease ends.
+func (w *Worker) prepare(l *lease) {
+	for _, t := range l.grant.Tasks {
+		ref := t.Task.Input
+		in := l.inputs[ref]
+		if in == nil || in.dir != "" || in.err != nil {
+			continue
+		}
+		var tr *tree
+		in.err = w.retry(l, func() (err error) {
+			tr, err = w.trees.acquire(l.ctx, l.r.id, ref, func(ctx context.Context, dir string, progress func(float64)) error {
+				moved, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, progress)
+				if err == nil {
+					w.log.Debug("content unpacked", "requester", l.r.id, "job", l.grant.Job, "input", ref, "moved_bytes", moved)
+				}
+				return err
+			}, func(f float64) { w.progress(l, -1, "fetching", f) })
+			return err
+		})
+		if in.err == nil {
+			in.dir = tr.dir
+			defer w.trees.release(tr)
+			w.mu.Lock()
+			if len(l.r.content) >= 256 {
+				clear(l.r.content)
+			}
+			l.r.content[l.grant.Job] = ref
+			w.mu.Unlock()
+		}
+		close(in.ready)
+	}
+	<-l.ctx.Done()
+}
+
+// retry fetches again where the network may be to blame: while the requester
+// is out of reach it waits for it, and one failure is forgiven.
+func (w *Worker) retry(l *lease, fetch func() error) error {
+	const tries = 5
+	for try := 1; ; try++ {
+		err := fetch()
+		if err == nil {
+			return nil
+		}
+		if l.ctx.Err() != nil {
+			return context.Cause(l.ctx)
+		}
+		w.mu.Lock()
+		linked, up := l.r.linked, l.r.up
+		w.mu.Unlock()
+		if try >= tries || linked && try >= 2 {
+			return err
+		}
+		w.log.Debug("fetch again", "requester", l.r.id, "lease", l.grant.ID, "err", err)
+		again := time.NewTimer(time.Second)
+		var wait <-chan time.Time
+		if linked {
+			up, wait = nil, again.C
+		}
+		select {
+		case <-up:
+		case <-wait:
+		case <-l.ctx.Done():
+		}
+		again.Stop()
+		if l.ctx.Err() != nil {
+			return context.Cause(l.ctx)
+		}
+	}
+}
+
+// progress notes how far a lease is; the requester hears of it within a second.
+func (w *Worker) progress(l *lease, task int, phase string, fraction float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.ended || l.done || task == -1 && l.task >= 0 {
+		return
+	}
+	l.task, l.phase, l.fraction = task, phase, clamp(fraction)
+	l.r.sayAt(l.r.heard.Add(progressGap))
+}
+
+// drive runs the queue of one device, until the worker shuts down.
+func (w *Worker) drive(d *device) {
+	for {
+		w.mu.Lock()
+		d.current = nil
+		if w.work.Err() != nil {
+			for len(d.queue) > 0 {
+				w.end(d.queue[0], errShutdown)
+			}
+			w.mu.Unlock()
+			return
+		}
+		if len(d.queue) > 0 {
+			d.current = d.queue[0]
+			d.queue = d.queue[1:]
+		}
+		l := d.current
+		w.mu.Unlock()
+		if l != nil {
+			w.runLease(l)
+			continue
+		}
+		select {
+		case <-d.wake:
+		case <-w.work.Done():
+		}
+	}
+}
+
+// runLease runs a lease's tasks in order.
+func (w *Worker) runLease(l *lease) {
+	final := len(l.skip) - 1
+	for final >= 0 && l.skip[final] {
+		final--
+	}
+	for i := range l.grant.Tasks {
+		w.mu.Lock()
+		stop := l.ended || l.last
+		skip := l.skip[i]
+		w.mu.Unlock()
+		if stop {
+			break
+		}
+		if skip {
+			continue
+		}
+		leaf, inline, ok := w.runTask(l, i)
+		if !ok {
+			break
+		}
+		w.mu.Lock()
+		l.executing = false
+		l.done = i == final || l.last
+		l.uncommitted++
+		l.task, l.fraction, l.phase = -1, 0, "waiting"
+		w.finished = append(w.finished, finished{lease: l, leaf: leaf, hash: l.grant.Tasks[i].SecretHash, inline: inline, at: time.Now()})
+		w.mu.Unlock()
+		poke(w.commits)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case l.ended, l.done && l.uncommitted > 0: // the committer ends it
+	default: // stopped between tasks, or cancelled
+		w.end(l, context.Cause(l.ctx))
+		w.bidSoon(l.r)
+	}
+}
+
+// runTask runs one task to its leaf; not ok means that it was cancelled, and
+// nothing is said of it.
+func (w *Worker) runTask(l *lease, i int) (leaf job.Leaf, inline []job.Block, ok bool) {
+	g := l.grant.Tasks[i]
+	leaf = job.Leaf{Task: l.keys[i], Fence: g.Fence, Device: l.on.Name, DeviceClass: l.on.Class}
+	start := time.Now()
+	broken := func(err error) (job.Leaf, []job.Block, bool) {
+		leaf.Outcome, leaf.Reason, leaf.Outputs = job.Broken, clip(err.Error(), job.MaxReasonBytes), nil
+		leaf.Meter.Wall = time.Since(start)
+		w.log.Warn("task broken", "requester", l.r.id, "job", l.grant.Job, "task", g.Task.Label, "err", err)
+		return leaf, nil, l.ctx.Err() == nil
+	}
+
+	dirs, remove, err := w.dirs(l, i)
+	defer remove()
+	if err != nil {
+		return broken(err)
+	}
+	w.mu.Lock()
+	if l.ended || l.last {
+		w.mu.Unlock()
+		return leaf, nil, false
+	}
+	l.executing = true
+	w.mu.Unlock()
+	w.progress(l, i, "starting", 0)
+
+	content := ""
+	if g.Task.Input.Defined() {
+		content = g.Task.Input.String()
+	}
+	start = time.Now()
+	res := w.deps.Exec.Execute(l.ctx, render.Task{Task: g.Task, Requester: l.r.id.String(), Content: content, Device: l.on}, dirs,
+		func(p render.Progress) { w.progress(l, i, p.Phase, p.Fraction) })
+	if l.ctx.Err() != nil {
+		w.log.Debug("task cancelled", "job", l.grant.Job, "task", g.Task.Label, "reason", context.Cause(l.ctx))
+		return leaf, nil, false
+	}
+
+	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))
+	leaf.Runner, leaf.Build = clip(res.Runner, job.MaxNameBytes), clip(res.Build, job.MaxNameBytes)
+	if res.Device != "" {
+		leaf.Device = clip(res.Device, job.MaxNameBytes)
+	}
+	if !leaf.Outcome.Valid() || leaf.Outcome == job.Cancelled {
+		// Nobody here asked for it, so something else on this machine did.
+		leaf.Outcome, leaf.Reason = job.Broken, clip("stopped by something else on this machine: "+res.Reason, job.MaxReasonBytes)
+	}
+	if len(res.Log) > 0 {
+		if leaf.Log, err = w.deps.Assets.Log(l.ctx, l.r.id, l.grant.Job, res.Log); err != nil {
+			w.log.Warn("store the log of a task", "job", l.grant.Job, "task", g.Task.Label, "err", err)
+			leaf.Log = job.Ref{}
+		}
+	}
+	if leaf.Outcome != job.Succeeded {
+		leaf.LogTail = tail(string(res.Log), job.MaxLogTailBytes)
+		w.log.Warn("task did not succeed", "requester", l.r.id, "job", l.grant.Job, "task", g.Task.Label, "outcome", leaf.Outcome, "reason", leaf.Reason)
+		return leaf, nil, l.ctx.Err() == nil
+	}
+	leaf.Outputs, inline, err = w.deps.Assets.Collect(l.ctx, l.r.id, l.grant.Job, dirs.Out, g.Task.Outputs)
+	if err != nil {
+		return broken(fmt.Errorf("keep the outputs: %w", err))
+	}
+	return leaf, inline, true
+}

@@ -1,0 +1,120 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"idlewild/job"
+)
+
+// Pause stops taking work, until Resume. What runs is cancelled, or with
+// finish allowed to end its current task; what waits is given back. The home
+// device goes on: it only finishes and checks this machine's own jobs.
+func (w *Worker) Pause(reason string, finish bool) {
+	if reason == "" {
+		reason = "paused"
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.paused = reason
+	for _, r := range w.requesters {
+		for _, l := range r.held {
+			if l.device.Name != job.HomeDevice && !l.done {
+				w.giveBack(l, errors.New(reason), finish)
+			}
+		}
+	}
+	w.sayAll(0)
+}
+
+// Resume takes work again after Pause.
+func (w *Worker) Resume() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.paused = ""
+	w.sayAll(0)
+}
+
+// sayAll makes every requester hear from us within d. mu is held.
+func (w *Worker) sayAll(d time.Duration) {
+	for _, r := range w.requesters {
+		r.say(d)
+	}
+}
+
+// resting says why a device takes no work, or "". mu is held.
+func (w *Worker) resting(dev string) string {
+	switch {
+	case w.closing:
+		return errShutdown.Error()
+	case w.unsaved != "":
+		return w.unsaved
+	case w.paused != "" && dev != job.HomeDevice:
+		return w.paused
+	}
+	return w.unready
+}
+
+// Doing says what each device does, by its name: the job and task that it
+// works on, or that it is idle or resting and why.
+func (w *Worker) Doing() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]string{}
+	for _, d := range w.machine.Devices {
+		out[d.Name] = "idle: this machine does no work for others"
+	}
+	for name, d := range w.devices {
+		out[name] = w.doing(d)
+	}
+	return out
+}
+
+func (w *Worker) doing(d *device) string {
+	if l := d.current; l != nil {
+		where := ""
+		if i := l.task; i >= 0 && i < len(l.grant.Tasks) {
+			where = " task " + l.grant.Tasks[i].Task.Label
+		}
+		phase := l.phase
+		if phase == "" {
+			phase = "working"
+		}
+		s := fmt.Sprintf("%s: job %s%s", phase, l.grant.Job, where)
+		if l.fraction > 0 {
+			s += fmt.Sprintf(" (%.0f %%)", 100*l.fraction)
+		}
+		return s
+	}
+	if why := w.resting(d.Name); why != "" {
+		return "resting: " + why
+	}
+	joined, unlinked, says := 0, "", ""
+	for _, r := range w.requesters {
+		if d.Name == job.HomeDevice && !r.home {
+			continue
+		}
+		switch {
+		case r.linked && r.resting != "":
+			says = fmt.Sprintf("idle: %s gives no work: %s", r.id, r.resting)
+		case r.linked:
+			joined++
+		case r.trouble != "":
+			unlinked = fmt.Sprintf("idle: cannot reach %s: %s", r.id, r.trouble)
+		}
+	}
+	switch {
+	case says != "":
+		return says
+	case d.Name == job.HomeDevice:
+		return "idle: nothing to finish or check"
+	case unlinked != "":
+		return unlinked
+	case w.passed != "":
+		return "idle: " + w.passed
+	case joined > 0:
+		return "idle: nothing is open"
+	}
+	return "idle: no offers"
+}

@@ -1,0 +1,797 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+	"idlewild/render"
+)
+
+func TestALeaseIsRunInOrderAndItsReceiptKeptUntilSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		first := said(c)
+		if len(first) != 1 || first[0].Machine == nil || want(first[0], "cpu") != 2 || first[0].Session == "" {
+			t.Fatalf("first report: %+v", first)
+		}
+		l := newLease("cpu", 3, ref("scene"))
+		order(c, job.Order{Leases: []job.Lease{l}})
+		if d := b.w.Doing()["cpu"]; !strings.Contains(d, string(l.Job)) {
+			t.Errorf("doing %q", d)
+		}
+		time.Sleep(10 * time.Second)
+		reports := said(c)
+		leaves, of := b.leaves(r, reports)
+		if len(leaves) != 3 {
+			t.Fatalf("%d leaves", len(leaves))
+		}
+		for i, leaf := range leaves {
+			if leaf.Outcome != job.Succeeded || leaf.Task != l.Tasks[i].Task.Key() || leaf.Fence != 1 || leaf.DeviceClass != "x86" || len(leaf.Outputs) != 1 {
+				t.Errorf("leaf %d: %+v", i, leaf)
+			}
+		}
+		if of[0].Lease != l.ID || of[0].Job != l.Job || of[0].Epoch != 1 {
+			t.Errorf("receipt %+v", of[0])
+		}
+		inline := 0
+		for _, rep := range reports {
+			if rep.Machine != nil {
+				t.Error("the machine was described again")
+			}
+			inline += len(rep.Inline)
+		}
+		if inline != 3 {
+			t.Errorf("%d blocks inline", inline)
+		}
+		last := reports[len(reports)-1]
+		if len(last.Progress) != 0 || want(last, "cpu") != 2 || len(last.Bids[0].Jobs) != 1 {
+			t.Errorf("last report: %+v", last)
+		}
+
+		// A cut before it was settled: all of it is said again.
+		c.cut()
+		c = b.joined0(time.Second)
+		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 3 {
+			t.Fatalf("%d leaves after the cut", len(leaves))
+		}
+		order(c, settled(l, leaves...))
+		c.cut()
+		c = b.joined0(time.Second)
+		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 0 {
+			t.Errorf("%d settled leaves were said again", len(leaves))
+		}
+		if left, _ := os.ReadDir(filepath.Join(b.dir, "tasks")); len(left) != 0 {
+			t.Errorf("folders left: %v", left)
+		}
+	})
+}
+
+// joined0 is joined within d.
+func (b *bed) joined0(d time.Duration) *conn {
+	b.t.Helper()
+	tm := time.NewTimer(d)
+	defer tm.Stop()
+	select {
+	case j := <-b.joins:
+		return j.c
+	case <-tm.C:
+		b.t.Fatalf("not joined within %v", d)
+		panic("unreachable")
+	}
+}
+
+func TestTheNextLeaseIsFetchedWhileOneRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(10 * time.Second)
+		fetched := map[job.Ref]int{}
+		b.assets.materialize = func(ctx context.Context, input job.Ref, dir string, progress func(float64)) error {
+			fetched[input]++
+			progress(.5)
+			time.Sleep(8 * time.Second)
+			return os.WriteFile(filepath.Join(dir, "scene"), nil, 0o600)
+		}
+		var ends []time.Duration
+		start := time.Now()
+		run := b.exec.run
+		b.exec.run = func(ctx context.Context, rt render.Task, d render.Dirs, p func(render.Progress)) render.Result {
+			if _, err := os.Stat(filepath.Join(d.In, "scene")); err != nil {
+				t.Error(err)
+			}
+			res := run(ctx, rt, d, p)
+			ends = append(ends, time.Since(start))
+			return res
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		a, z := newLease("cpu", 1, ref("a")), newLease("cpu", 1, ref("z"))
+		more := newLease("cpu", 1, ref("a"))
+		start = time.Now()
+		order(c, job.Order{Leases: []job.Lease{a, z, more}})
+		time.Sleep(3 * time.Second)
+		reports := said(c)
+		if p := reports[len(reports)-1].Progress; len(p) != 3 || p[0].Phase != "fetching" || p[0].Task != -1 || p[0].Fraction != .5 {
+			t.Errorf("progress while fetching: %+v", p)
+		}
+		time.Sleep(57 * time.Second)
+		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 3 {
+			t.Fatalf("%d leaves", len(leaves))
+		}
+		want := []time.Duration{18 * time.Second, 28 * time.Second, 38 * time.Second}
+		for i, e := range ends {
+			if e != want[i] {
+				t.Errorf("task %d ended after %v, want %v: fetching and working do not overlap", i, e, want[i])
+			}
+		}
+		if fetched[ref("a")] != 1 || fetched[ref("z")] != 1 {
+			t.Errorf("fetched %v", fetched)
+		}
+	})
+}
+
+func TestHundredsOfNoOpTasksTakeFewMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(0)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		said(c)
+		const leases, each = 10, 50
+		done, messages := 0, 0
+		for range leases {
+			l := newLease("cpu", each, job.Ref{})
+			order(c, job.Order{Leases: []job.Lease{l}})
+			time.Sleep(50 * time.Millisecond)
+			reports := said(c)
+			messages += len(reports) + 1
+			leaves, _ := b.leaves(r, reports)
+			done += len(leaves)
+			order(c, settled(l, leaves...))
+		}
+		if done != leases*each {
+			t.Errorf("%d of %d done", done, leases*each)
+		}
+		if messages > leases*4 {
+			t.Errorf("%d messages for %d tasks in %d leases", messages, done, leases)
+		}
+		// One task per lease is the worst case: two messages for it.
+		messages = 0
+		for range 100 {
+			l := newLease("cpu", 1, job.Ref{})
+			order(c, job.Order{Leases: []job.Lease{l}})
+			reports := said(c)
+			messages += len(reports) + 1
+			if leaves, _ := b.leaves(r, reports); len(leaves) != 1 {
+				t.Fatalf("%d leaves at once", len(leaves))
+			}
+		}
+		if messages > 200 {
+			t.Errorf("%d messages for 100 leases of one task", messages)
+		}
+	})
+}
+
+func TestReceiptsSurviveAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l := newLease("cpu", 2, ref("scene"))
+		order(c, job.Order{Leases: []job.Lease{l}})
+		time.Sleep(1500 * time.Millisecond) // one done, one runs
+		old := b.w.session
+		killed := copyDir(t, b.dir)
+		b.end()
+
+		b.dir = killed
+		for len(b.joins) > 0 {
+			<-b.joins
+		}
+		b.start(Options{})
+		c = b.joined().c // without an offer: the receipt is reason enough
+		reports := said(c)
+		leaves, _ := b.leaves(r, reports)
+		if len(leaves) != 1 || leaves[0].Task != l.Tasks[0].Task.Key() {
+			t.Fatalf("leaves after the kill: %+v", leaves)
+		}
+		if reports[0].Session == old || len(reports[0].Progress) != 0 {
+			t.Errorf("the restart does not show: %+v", reports[0])
+		}
+		// The same lease again: what has a receipt is not done twice, and the
+		// tree is still there.
+		b.assets.materialize = func(context.Context, job.Ref, string, func(float64)) error {
+			t.Error("fetched again")
+			return nil
+		}
+		order(c, job.Order{Leases: []job.Lease{l}})
+		time.Sleep(2 * time.Second)
+		leaves, _ = b.leaves(r, said(c))
+		if len(leaves) != 1 || leaves[0].Task != l.Tasks[1].Task.Key() {
+			t.Fatalf("leaves of the same lease: %+v", leaves)
+		}
+		order(c, job.Order{Settled: []job.Settled{{Job: l.Job, Lease: l.ID}}})
+		b.end()
+		b.start(Options{})
+		synctest.Wait()
+		if len(b.joins) != 0 {
+			t.Error("settled receipts came back")
+		}
+	})
+}
+
+func copyDir(t *testing.T, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestAStopCancelsPromptlyAndSaysNothingOfTheTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(time.Hour)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l, next := newLease("cpu", 2, job.Ref{}), newLease("cpu", 1, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{l, next}})
+		time.Sleep(5 * time.Second)
+		said(c)
+		at := time.Now()
+		order(c, job.Order{Stops: []job.Stop{{Lease: l.ID, Reason: "cancelled by the artist"}}})
+		reports := said(c)
+		if time.Since(at) != 0 || len(reports) == 0 {
+			t.Fatal("not at once")
+		}
+		last := reports[len(reports)-1]
+		if len(last.Progress) != 1 || last.Progress[0].Lease != next.ID || want(last, "cpu") != 1 {
+			t.Errorf("after the stop: %+v", last)
+		}
+		if leaves, _ := b.leaves(r, reports); len(leaves) != 0 {
+			t.Errorf("a cancelled task has a receipt: %+v", leaves)
+		}
+		if d := b.w.Doing()["cpu"]; !strings.Contains(d, string(next.Job)) {
+			t.Errorf("doing %q", d)
+		}
+		// Orders of an older coordinator count for nothing.
+		order(c, job.Order{Epoch: 5})
+		order(c, job.Order{Epoch: 4, Stops: []job.Stop{{Lease: next.ID}}})
+		if d := b.w.Doing()["cpu"]; !strings.Contains(d, string(next.Job)) {
+			t.Errorf("an old order stopped it: %q", d)
+		}
+	})
+}
+
+func TestPauseGivesBackAndResumeBidsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(10 * time.Second)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		a, z := newLease("cpu", 3, job.Ref{}), newLease("cpu", 1, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{a, z}})
+		time.Sleep(5 * time.Second)
+		said(c)
+		b.w.Pause("somebody plays", true)
+		reports := said(c)
+		last := reports[len(reports)-1]
+		if last.Leaving != "somebody plays" || len(last.Bids) != 0 || len(last.Progress) != 1 || last.Progress[0].Lease != a.ID {
+			t.Errorf("paused: %+v", last)
+		}
+		order(c, job.Order{Leases: []job.Lease{z}}) // crossed on the way
+		time.Sleep(10 * time.Second)
+		reports = said(c)
+		if leaves, _ := b.leaves(r, reports); len(leaves) != 1 {
+			t.Errorf("the task that ran was to finish: %d leaves", len(leaves))
+		}
+		if last := reports[len(reports)-1]; len(last.Progress) != 0 {
+			t.Errorf("still holds %+v", last.Progress)
+		}
+		if d := b.w.Doing()["cpu"]; d != "resting: somebody plays" {
+			t.Errorf("doing %q", d)
+		}
+		b.w.Resume()
+		reports = said(c)
+		if len(reports) == 0 || want(reports[len(reports)-1], "cpu") != 2 || reports[len(reports)-1].Leaving != "" {
+			t.Fatalf("resumed: %+v", reports)
+		}
+		order(c, job.Order{Leases: []job.Lease{a}})
+		time.Sleep(time.Second)
+		said(c)
+		b.w.Pause("owner is back", false)
+		reports = said(c)
+		if last := reports[len(reports)-1]; len(last.Progress) != 0 {
+			t.Errorf("not cancelled at once: %+v", last)
+		}
+		time.Sleep(time.Minute)
+		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 0 {
+			t.Errorf("a cancelled task has a receipt: %+v", leaves)
+		}
+	})
+}
+
+func TestTwoDevicesWorkAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.m.Devices = append(b.m.Devices, job.Device{Name: "GPU-1", Type: "gpu", Class: "ada", MemoryBytes: 8 << 30})
+		b.exec = takes(10 * time.Second)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		if rep := said(c)[0]; want(rep, "cpu") != 2 || want(rep, "GPU-1") != 2 {
+			t.Fatalf("%+v", rep)
+		}
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("s")), newLease("GPU-1", 1, ref("s")), newLease("GPU-1", 1, ref("s")), newLease("no such", 1, ref("s"))}})
+		time.Sleep(10*time.Second + time.Millisecond)
+		leaves, _ := b.leaves(r, said(c))
+		classes := map[string]int{}
+		for _, l := range leaves {
+			classes[l.DeviceClass]++
+		}
+		if classes["x86"] != 1 || classes["ada"] != 1 {
+			t.Errorf("after one task's time: %v", classes)
+		}
+		time.Sleep(10 * time.Second)
+		if leaves, _ = b.leaves(r, said(c)); len(leaves) != 1 || leaves[0].DeviceClass != "ada" {
+			t.Errorf("%+v", leaves)
+		}
+	})
+}
+
+func TestBackWithinTenSecondsOfAnyCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(20 * time.Second)
+		var down atomic.Bool
+		tries := 0
+		b.deny = func(peer.ID) error {
+			tries++
+			if down.Load() {
+				return errors.New("no route")
+			}
+			return nil
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l, other := newLease("cpu", 3, job.Ref{}), newLease("cpu", 1, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{l, other}})
+		for _, cutFor := range []time.Duration{0, 3 * time.Minute, 37 * time.Minute} {
+			down.Store(true)
+			c.cut()
+			time.Sleep(cutFor)
+			down.Store(false)
+			healed := time.Now()
+			c = b.joined0(10 * time.Second)
+			if d := time.Since(healed); d > 10*time.Second || cutFor == 0 && d > time.Second {
+				t.Errorf("cut for %v: back after %v", cutFor, d)
+			}
+			order(c, job.Order{})
+		}
+		if tries > 37*60/3*2 {
+			t.Errorf("%d tries", tries)
+		}
+		// What was done during the cut is offered; what the lease no longer
+		// covered was given up.
+		reports := said(c)
+		leaves, _ := b.leaves(r, reports)
+		// One runs when the minute is over and is finished: 20, 40, 60 s; the
+		// other lease never began.
+		if len(leaves) < 3 || len(reports[0].Progress) != 0 {
+			t.Errorf("%d leaves, %+v", len(leaves), reports[0].Progress)
+		}
+	})
+}
+
+func TestTroubleWithContentBreaksEachTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		tries := 0
+		b.assets.materialize = func(ctx context.Context, input job.Ref, dir string, progress func(float64)) error {
+			tries++
+			os.WriteFile(filepath.Join(dir, "half"), nil, 0o600)
+			return errors.New("block bafy… is not what its name says")
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 2, ref("bad"))}})
+		time.Sleep(5 * time.Second)
+		leaves, _ := b.leaves(r, said(c))
+		if len(leaves) != 2 || tries != 2 {
+			t.Fatalf("%d leaves after %d tries", len(leaves), tries)
+		}
+		for _, l := range leaves {
+			if l.Outcome != job.Broken || !strings.Contains(l.Reason, "not what its name says") {
+				t.Errorf("%+v", l)
+			}
+		}
+		if left, _ := os.ReadDir(filepath.Join(b.dir, "trees", r.String())); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+func TestOutcomes(t *testing.T) {
+	cases := []struct {
+		name    string
+		res     render.Result
+		collect error
+		want    job.Outcome
+		reason  string
+	}{
+		{"failed", render.Result{Outcome: job.Failed, Reason: "no camera", Log: []byte("line\nError: no camera\xff")}, nil, job.Failed, "no camera"},
+		{"broken", render.Result{Outcome: job.Broken, Reason: "crashed"}, nil, job.Broken, "crashed"},
+		{"cancelled by nobody", render.Result{Outcome: job.Cancelled, Reason: "?"}, nil, job.Broken, "something else"},
+		{"nonsense", render.Result{Outcome: "splendid"}, nil, job.Broken, "something else"},
+		{"outputs cannot be kept", render.Result{Outcome: job.Succeeded}, errors.New("no space left on device"), job.Broken, "no space left"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBed(t)
+				b.exec.run = func(context.Context, render.Task, render.Dirs, func(render.Progress)) render.Result { return c.res }
+				b.assets.collect = func(string) error { return c.collect }
+				b.start(Options{})
+				_, r := newPeer(t)
+				b.offer(r)
+				cn := b.joined().c
+				order(cn, job.Order{Leases: []job.Lease{newLease("cpu", 1, job.Ref{})}})
+				leaves, _ := b.leaves(r, said(cn))
+				if len(leaves) != 1 || leaves[0].Outcome != c.want || !strings.Contains(leaves[0].Reason, c.reason) || len(leaves[0].Outputs) != 0 {
+					t.Fatalf("%+v", leaves)
+				}
+				if len(c.res.Log) > 0 && (!leaves[0].Log.Defined() || !strings.Contains(leaves[0].LogTail, "Error: no camera")) {
+					t.Errorf("log: %+v", leaves[0])
+				}
+			})
+		})
+	}
+}
+
+func TestAMachineThatIsNotReadyDoesNotBidAndSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec.setReady(errors.New("blender crashed three times"))
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		rep := said(c)[0]
+		if len(rep.Bids) != 0 || rep.Leaving != "blender crashed three times" {
+			t.Errorf("%+v", rep)
+		}
+		if d := b.w.Doing()["cpu"]; d != "resting: blender crashed three times" {
+			t.Errorf("doing %q", d)
+		}
+		b.exec.setReady(nil)
+		time.Sleep(lookEvery)
+		reports := said(c)
+		if len(reports) != 1 || want(reports[0], "cpu") != 2 || reports[0].Leaving != "" {
+			t.Errorf("%+v", reports)
+		}
+	})
+}
+
+func TestOffersForOthersArePassedOverWithTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		_, stranger := newPeer(t)
+		b.start(Options{Price: 2, Accept: func(p peer.ID) error {
+			if p == stranger {
+				return errors.New("there is no sandbox here, and this peer is not trusted by name")
+			}
+			return nil
+		}})
+		if d := b.w.Doing()["cpu"]; d != "idle: no offers" {
+			t.Errorf("doing %q", d)
+		}
+		_, r := newPeer(t)
+		good := job.Offer{Job: job.NewID(time.Now()), Requester: r, Open: 1, MaxPrice: 2}
+		for _, c := range []struct {
+			change func(*job.Offer)
+			why    string
+		}{
+			{func(o *job.Offer) { o.Requester = stranger }, "no sandbox"},
+			{func(o *job.Offer) { o.MaxPrice = 1 }, "pays 1"},
+			{func(o *job.Offer) { o.Needs.Device = "gpu" }, "needs a gpu"},
+			{func(o *job.Offer) { o.Needs.Require = map[string]string{"blender": "5.0"} }, "blender 5.0"},
+			{func(o *job.Offer) { o.Open = 0 }, "nothing is open"},
+		} {
+			o := good
+			c.change(&o)
+			b.swarm.offers <- o
+			synctest.Wait()
+			if d := b.w.Doing()["cpu"]; !strings.Contains(d, c.why) {
+				t.Errorf("doing %q, want %q", d, c.why)
+			}
+		}
+		own := good
+		own.Requester = b.self
+		b.swarm.offers <- own
+		synctest.Wait()
+		if len(b.joins) != 0 {
+			t.Error("joined")
+		}
+		b.swarm.offers <- good
+		if b.joined().id != r {
+			t.Error("not joined")
+		}
+	})
+}
+
+func TestAnIdleRequesterIsLeftAndHomeIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.start(Options{Home: b.self})
+		home := b.joined()
+		if home.id != b.self {
+			t.Fatal("home was not joined")
+		}
+		rep := said(home.c)[0]
+		if want(rep, job.HomeDevice) != 2 || len(rep.Machine.Devices) != 2 || rep.Machine.Devices[1].Class != "x86" {
+			t.Errorf("home: %+v", rep)
+		}
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		rep = said(c)[0]
+		if want(rep, job.HomeDevice) != 0 || len(rep.Machine.Devices) != 1 {
+			t.Errorf("a stranger: %+v", rep)
+		}
+		// A stranger's lease for the home device is not run.
+		order(c, job.Order{Leases: []job.Lease{newLease(job.HomeDevice, 1, job.Ref{})}})
+		time.Sleep(2*time.Minute + 10*time.Second)
+		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 0 {
+			t.Error("ran a stranger's task at home")
+		}
+		if !c.isCut() {
+			t.Error("not left")
+		}
+		if home.c.isCut() {
+			t.Error("home was left")
+		}
+		if n := len(said(home.c)); n > 10 {
+			t.Errorf("%d reports to home with nothing to say", n)
+		}
+		b.offer(r)
+		b.joined()
+	})
+}
+
+func TestHomeWorksWhilePausedAndBesideALongTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(time.Minute)
+		b.start(Options{Home: b.self})
+		c := b.joined().c
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, job.Ref{}), newLease("cpu", 1, job.Ref{})}})
+		time.Sleep(time.Second)
+		order(c, job.Order{Leases: []job.Lease{newLease(job.HomeDevice, 1, job.Ref{})}})
+		b.w.Pause("paused", false)
+		reports := said(c)
+		if last := reports[len(reports)-1]; last.Leaving != "" || want(last, "cpu") != 0 || want(last, job.HomeDevice) != 1 || len(last.Progress) != 1 {
+			t.Errorf("paused: %+v", last)
+		}
+		time.Sleep(time.Minute)
+		if leaves, _ := b.leaves(b.self, said(c)); len(leaves) != 1 || leaves[0].DeviceClass != "x86" {
+			t.Errorf("%+v", leaves)
+		}
+	})
+}
+
+func TestNoWorkOnlyServesHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.start(Options{Home: b.self, NoWork: true})
+		rep := said(b.joined().c)[0]
+		if len(rep.Bids) != 1 || rep.Bids[0].Device != job.HomeDevice || len(rep.Machine.Devices) != 1 {
+			t.Errorf("%+v", rep)
+		}
+		_, r := newPeer(t)
+		b.offer(r)
+		if len(b.joins) != 0 {
+			t.Error("joined somebody")
+		}
+		if d := b.w.Doing()["cpu"]; !strings.Contains(d, "no work for others") {
+			t.Errorf("doing %q", d)
+		}
+	})
+}
+
+func TestShutdownSaysGoodbyeAndKeepsWhatIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(time.Second)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l := newLease("cpu", 5, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{l}})
+		time.Sleep(2*time.Second + time.Millisecond) // the second ended this moment
+		b.end()
+		reports := said(c)
+		leaves, _ := b.leaves(r, reports)
+		if len(leaves) != 2 {
+			t.Errorf("%d leaves", len(leaves))
+		}
+		if last := reports[len(reports)-1]; !strings.Contains(last.Leaving, "shutting down") || len(last.Progress) != 0 || len(last.Bids) != 0 {
+			t.Errorf("goodbye: %+v", last)
+		}
+		if !c.isCut() {
+			t.Error("link left open")
+		}
+	})
+}
+
+func TestAFullDiskStopsWorkUntilReceiptsCanBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		said(c)
+		// A read-only database is as good as a full disk.
+		db := b.w.store.db
+		tx, err := db.Begin(true) // whoever writes now waits; nothing is acknowledged
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx.Rollback()
+		b.w.deps.Key = badKey{}
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, job.Ref{}), newLease("cpu", 1, job.Ref{})}})
+		time.Sleep(1100 * time.Millisecond)
+		reports := said(c)
+		if leaves, _ := b.leaves(r, reports); len(leaves) != 0 {
+			t.Error("said before it was kept")
+		}
+		if last := reports[len(reports)-1]; !strings.Contains(last.Leaving, "no space left") || len(last.Bids) != 0 {
+			t.Errorf("%+v", last)
+		}
+		b.w.mu.Lock()
+		b.w.deps.Key = b.key
+		b.w.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		reports = said(c)
+		if leaves, _ := b.leaves(r, reports); len(leaves) != 2 {
+			t.Errorf("%d leaves once it could be kept", len(leaves))
+		}
+		if last := reports[len(reports)-1]; last.Leaving != "" || want(last, "cpu") != 2 {
+			t.Errorf("%+v", last)
+		}
+	})
+}
+
+type badKey struct{}
+
+func (badKey) Sign([]byte) ([]byte, error) { return nil, errors.New("no space left on device") }
+
+func TestPriorOutputsAndFoldersOfATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		var seen []string
+		b.exec.run = func(ctx context.Context, rt render.Task, d render.Dirs, _ func(render.Progress)) render.Result {
+			for _, p := range d.Prior {
+				x, err := os.ReadFile(filepath.Join(p, "part.exr"))
+				if err != nil {
+					t.Error(err)
+				}
+				seen = append(seen, string(x))
+			}
+			if e, err := os.ReadDir(d.Out); err != nil || len(e) != 0 {
+				t.Errorf("out: %v %v", e, err)
+			}
+			if e, err := os.ReadDir(d.In); err != nil || len(e) != 0 {
+				t.Errorf("in: %v %v", e, err)
+			}
+			os.WriteFile(filepath.Join(d.Out, "out.txt"), []byte("x"), 0o600)
+			return render.Result{Outcome: job.Succeeded}
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l := newLease("cpu", 1, job.Ref{})
+		for i := range 2 {
+			k := ref(fmt.Sprint("task", i))
+			l.Tasks[0].Task.After = append(l.Tasks[0].Task.After, k)
+			l.Tasks[0].Prior = append(l.Tasks[0].Prior, job.Prior{Task: k, Outputs: []job.Output{{Name: "part.exr", File: ref(fmt.Sprint("part", i))}}})
+		}
+		order(c, job.Order{Leases: []job.Lease{l}})
+		leaves, _ := b.leaves(r, said(c))
+		if len(leaves) != 1 || leaves[0].Outcome != job.Succeeded {
+			t.Fatalf("%+v", leaves)
+		}
+		if len(seen) != 2 || seen[0] != ref("part0").String() || seen[1] != ref("part1").String() {
+			t.Errorf("saw %q", seen)
+		}
+	})
+}
+
+func TestPinsAreReleasedOnceNothingSpeaksOfTheJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.assets.released = make(chan job.ID, 16)
+		b.start(Options{Keep: time.Minute})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l := newLease("cpu", 1, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{l}})
+		time.Sleep(10 * time.Minute)
+		if len(b.assets.released) != 0 {
+			t.Fatal("released before it was settled")
+		}
+		leaves, _ := b.leaves(r, said(c))
+		order(c, settled(l, leaves...))
+		time.Sleep(50 * time.Second)
+		if len(b.assets.released) != 0 {
+			t.Fatal("released at once")
+		}
+		time.Sleep(20 * time.Second)
+		if len(b.assets.released) != 1 || <-b.assets.released != l.Job {
+			t.Error("not released")
+		}
+	})
+}
+
+func TestASecondWorkerInTheSameFolderIsRefused(t *testing.T) {
+	b := newBed(t)
+	s, _, _, err := openReceipts(filepath.Join(b.dir, "receipts.db"), New(Deps{}, Options{}).log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	w := New(Deps{Self: b.self, Key: b.key, Swarm: b.swarm, Assets: b.assets, Exec: b.exec, Machine: func() job.Machine { return b.m }, Dir: b.dir}, Options{})
+	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDamagedReceiptsArePutAside(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "receipts.db")
+	os.WriteFile(path, []byte(strings.Repeat("garbage ", 4096)), 0o600)
+	s, list, _, err := openReceipts(path, New(Deps{}, Options{}).log)
+	if err != nil || len(list) != 0 {
+		t.Fatal(err, list)
+	}
+	s.close()
+	if f, err := os.Open(path + ".damaged"); err != nil {
+		t.Error(err)
+	} else if b, _ := io.ReadAll(f); len(b) != 8*4096 {
+		t.Error("what was damaged is gone")
+	}
+}
