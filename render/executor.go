@@ -151,7 +151,7 @@ func (r *Runner) request(ctx context.Context, s *slot, kind Kind, cmd Command, t
 	at, name, err := r.prepare(s, dirs)
 	if name != "" {
 		defer func() {
-			if err := s.work.RemoveAll(name); err != nil {
+			if err := s.clear(name, keep); err != nil {
 				r.opts.Log.Warn("request folder stays", "err", err)
 				keep = false
 			}
@@ -233,15 +233,8 @@ func (r *Runner) prepare(s *slot, dirs Dirs) (at Mount, name string, err error) 
 	in, work := s.session.Mounts()
 	s.requests++
 	name = strconv.Itoa(s.requests)
-	// Only the runner itself can have made it before; it may not choose what
-	// lies there.
-	if err := s.work.RemoveAll(name); err != nil {
-		return Mount{}, "", fmt.Errorf("request folder: %w", err)
-	}
-	for _, dir := range []string{name, path.Join(name, "out")} {
-		if err := s.work.Mkdir(dir, 0o755); err != nil {
-			return Mount{}, name, fmt.Errorf("request folder: %w", err)
-		}
+	if err := s.makeFolder(name); err != nil {
+		return Mount{}, name, fmt.Errorf("request folder: %w", err)
 	}
 	at = Mount{In: in, Out: path.Join(work, name, "out")}
 	for i, prior := range dirs.Prior {

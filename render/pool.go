@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ type slot struct {
 	root     SessionRoot
 	work     *os.Root // of root.Work
 	requests int      // numbered folders made so far
+	spare    string   // the last request's, emptied
 	served   int      // requests that ended with a closing event
 	runner   string   // identity of the runner's files
 }
@@ -191,7 +193,7 @@ func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error 
 		return nil
 	}
 	p.endSession(s)
-	s.requests, s.served = 0, 0
+	s.requests, s.served, s.spare = 0, 0, ""
 	if err := os.MkdirAll(p.scratch, 0o700); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
@@ -223,6 +225,72 @@ func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error 
 	}
 	return nil
 }
+
+// makeFolder makes the folder of one request, with an empty folder out in it.
+// The last one's is renamed where it can be: making folders is the slowest
+// part of a task that does nothing.
+func (s *slot) makeFolder(name string) error {
+	// Only the runner itself can have made it before; it may not choose what
+	// lies there.
+	if err := s.work.RemoveAll(name); err != nil {
+		return err
+	}
+	if spare := s.spare; spare != "" {
+		s.spare = ""
+		if s.work.Rename(spare, name) == nil {
+			if s.isEmpty(name) {
+				return nil
+			}
+			if err := s.work.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.work.Mkdir(name, 0o755); err != nil {
+		return err
+	}
+	return s.work.Mkdir(path.Join(name, "out"), 0o755)
+}
+
+// isEmpty reports whether a request's folder is as makeFolder makes it.
+func (s *slot) isEmpty(name string) bool {
+	out := path.Join(name, "out")
+	for _, dir := range []string{name, out} {
+		if fi, err := s.work.Lstat(dir); err != nil || !fi.IsDir() {
+			return false
+		}
+	}
+	top, err := readDir(s.work, name, 2)
+	if err != nil || len(top) != 1 {
+		return false
+	}
+	inside, err := readDir(s.work, out, 1)
+	return err == nil && len(inside) == 0
+}
+
+// clear removes what a request left, and its folder too unless the next
+// request will have it.
+func (s *slot) clear(name string, reuse bool) error {
+	if reuse {
+		out := path.Join(name, "out")
+		if names, err := readDir(s.work, out, maxCleared); err == nil && len(names) < maxCleared {
+			for _, n := range names {
+				if err := s.work.RemoveAll(path.Join(out, n)); err != nil {
+					return err
+				}
+			}
+			if err := s.work.RemoveAll(path.Join(name, "prior")); err != nil {
+				return err
+			}
+			s.spare = name
+			return nil
+		}
+	}
+	return s.work.RemoveAll(name)
+}
+
+// maxCleared is how many names are removed one by one.
+const maxCleared = 64
 
 // close ends all sessions; those in use end when their request does.
 func (p *pool) close() {
