@@ -1,0 +1,205 @@
+package blender
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"idlewild/job"
+)
+
+// Facts are what a look at the file found, with the person's overrides: what
+// Plan works from.
+type Facts struct {
+	Version string `json:"version"` // of the Blender that looked: tasks ask for the same
+	Build   string `json:"build"`
+	Main    string `json:"main"` // the .blend, in the input tree
+
+	Scene      string   `json:"scene"`
+	ViewLayers []string `json:"view_layers"` // that are rendered
+	FrameStart int      `json:"frame_start"`
+	FrameEnd   int      `json:"frame_end"`
+	FrameStep  int      `json:"frame_step"`
+	FPS        float64  `json:"fps"`
+	Width      int      `json:"width"` // of the picture, pixels
+	Height     int      `json:"height"`
+	Framed     bool     `json:"framed"` // a border that does not crop
+
+	Engine       string   `json:"engine"` // Blender's name
+	Samples      int      `json:"samples"`
+	LayerSamples bool     `json:"layer_samples"` // the view layer has its own number
+	Keyed        []string `json:"keyed"`         // animated settings of sampling
+	TimeLimit    float64  `json:"time_limit"`    // seconds; 0: none
+	Adaptive     bool     `json:"adaptive"`
+	Seed         int      `json:"seed"`
+	Denoise      bool     `json:"denoise"` // as the file has it
+	CPUOnly      bool     `json:"cpu_only"`
+
+	Format     string   `json:"format"`
+	Extension  string   `json:"extension"`
+	Depth      string   `json:"depth"`
+	Codec      string   `json:"codec"`
+	Multilayer bool     `json:"multilayer"`
+	Compositor bool     `json:"compositor"`
+	Denoisers  []string `json:"denoisers"` // of the Blender that looked
+	Engines    []string `json:"engines"`
+	// Uncheckable says why frames cannot be verified by sampling; empty
+	// where they can.
+	Uncheckable []string `json:"uncheckable"`
+}
+
+// survey is what runner/survey.py writes.
+type survey struct {
+	Opened   bool            `json:"opened"`
+	Version  string          `json:"version"`
+	Build    string          `json:"build"`
+	Main     string          `json:"main"`
+	Facts    json.RawMessage `json:"facts"`
+	Files    []job.Dep       `json:"files"`
+	Problems []job.Problem   `json:"problems"`
+}
+
+// inspectTimeout bounds one look at a file.
+const inspectTimeout = 10 * time.Minute
+
+// Inspect implements dispatch.Kind: it opens the file in a Blender on this
+// machine and lists what a farm would trip over.
+func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) {
+	if p := k.refuseEarly(s); p != nil {
+		return job.Inspection{Problems: []job.Problem{*p}}, nil
+	}
+	p, err := k.probe(ctx)
+	if err != nil {
+		if errors.Is(err, ErrNoBlender) {
+			return job.Inspection{Problems: []job.Problem{problem("Blender", err.Error(), "")}}, nil
+		}
+		return job.Inspection{}, err
+	}
+	if bad := tooNew(s.Input, p); bad != nil {
+		return job.Inspection{Problems: []job.Problem{*bad}}, nil
+	}
+	found, log, err := k.survey(ctx, s)
+	if err != nil {
+		return job.Inspection{}, err
+	}
+	if !found.Opened {
+		return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
+	}
+	in := job.Inspection{Deps: found.Files, Problems: found.Problems}
+	if string(found.Facts) == "{}" {
+		return in, nil // there are problems that say why
+	}
+	facts := Facts{Version: found.Version, Build: found.Build, Main: found.Main}
+	if err := json.Unmarshal(found.Facts, &facts); err != nil {
+		return job.Inspection{}, fmt.Errorf("look at %s: %w", s.Input, err)
+	}
+	for i, d := range in.Deps {
+		if job.SafeName(d.Name) != nil {
+			in.Problems = append(in.Problems, problem(d.Path, "its name cannot travel to every system", "rename it without backslash or colon"))
+			in.Deps[i].Name = ""
+		}
+	}
+	if in.Facts, err = json.Marshal(facts); err != nil {
+		return job.Inspection{}, err
+	}
+	return in, nil
+}
+
+// refuseEarly finds what needs no Blender to see.
+func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
+	refuse := func(where, message, remedy string) *job.Problem {
+		p := problem(where, message, remedy)
+		return &p
+	}
+	if _, err := DecodeSpec(s.Params); err != nil {
+		return refuse("", err.Error(), "")
+	}
+	if s.Input == "" {
+		return refuse("", "no .blend file given", "name one")
+	}
+	switch _, err := fileVersion(s.Input); {
+	case errors.Is(err, os.ErrNotExist):
+		return refuse(s.Input, "there is no such file", "check the path")
+	case errors.Is(err, errNotBlend):
+		return refuse(s.Input, err.Error(), "choose a file that Blender saved")
+	case err != nil:
+		return refuse(s.Input, "it cannot be read: "+err.Error(), "check its permissions")
+	}
+	return nil
+}
+
+// tooNew refuses a file that was saved by a newer Blender: it may open, with
+// parts of it missing.
+func tooNew(input string, p *probe) *job.Problem {
+	saved, err := fileVersion(input)
+	if err != nil {
+		return nil // refuseEarly saw it a moment ago
+	}
+	major, minor := versionPair(p.Version)
+	if saved <= major*100+minor {
+		return nil
+	}
+	bad := problem(input, fmt.Sprintf("it was saved by Blender %s, and this machine has %s", versionText(saved), p.Version),
+		fmt.Sprintf("install Blender %s or newer", versionText(saved)))
+	return &bad
+}
+
+// unreadable is the problem of a file that Blender gives up on.
+func unreadable(input, version string, log []byte) job.Problem {
+	why := ""
+	for l := range strings.Lines(string(log)) {
+		if _, after, ok := strings.Cut(l, "Error: "); ok {
+			why = ": " + strings.TrimSpace(strings.ReplaceAll(after, "'"+input+"'", "the file"))
+		}
+	}
+	return problem(input, fmt.Sprintf("Blender %s cannot read it%s", version, why), "it may be truncated: open it in Blender and save it again")
+}
+
+func problem(where, message, remedy string) job.Problem {
+	return job.Problem{Severity: job.SeverityError, Where: where, Message: message, Remedy: remedy}
+}
+
+// survey runs Blender on the file.
+func (k *Kind) survey(ctx context.Context, s job.Spec) (survey, []byte, error) {
+	var found survey
+	work, err := os.MkdirTemp(k.opts.Scratch, "inspect-")
+	if err != nil {
+		return found, nil, err
+	}
+	defer os.RemoveAll(work)
+	ask, out := filepath.Join(work, "ask.json"), filepath.Join(work, "out.json")
+	wanted := s.Params
+	if len(wanted) == 0 {
+		wanted = json.RawMessage("{}")
+	}
+	if err := os.WriteFile(ask, wanted, 0o600); err != nil {
+		return found, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, inspectTimeout, fmt.Errorf("no answer within %s", inspectTimeout))
+	defer cancel()
+	log, runErr := k.program(ctx, work, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
+		s.Input, "-P", filepath.Join(k.runner, "survey.py"), "--", ask, out)
+	b, err := os.ReadFile(out)
+	if err != nil {
+		if isReadError(log) && !errors.Is(ctx.Err(), context.Canceled) {
+			return survey{}, log, nil // 3.x ends at once when it cannot read a file
+		}
+		if runErr == nil {
+			runErr = errors.New("it ran but did not answer")
+		}
+		return found, log, fmt.Errorf("Blender crashed on %s: %w; the end of its log:\n%s", s.Input, runErr, lastLines(log, 12)) //nolint:staticcheck // a name
+	}
+	if err := json.Unmarshal(b, &found); err != nil {
+		return found, log, fmt.Errorf("look at %s: %w", s.Input, err)
+	}
+	return found, log, nil
+}
+
+func isReadError(log []byte) bool {
+	return strings.Contains(string(log), "Failed to read blend file") || strings.Contains(string(log), "Unable to open")
+}

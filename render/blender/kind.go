@@ -1,0 +1,268 @@
+package blender
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"idlewild/job"
+)
+
+// Name is the kind's name in a job.Spec and a job.Task.
+const Name job.Kind = "blender"
+
+//go:embed all:runner
+var runnerFiles embed.FS
+
+// Options of New; the zero value works.
+type Options struct {
+	// Blender is the program's path; empty finds "blender" on PATH.
+	Blender string
+	// Threads that a Blender on the CPU uses; 0 takes every core.
+	Threads int
+	// Scratch is a folder for the runner's files and the probe's memory;
+	// empty takes one in the user's cache.
+	Scratch string
+	// Env is added to the otherwise cleared environment of every Blender,
+	// for example CYCLES_CPU_NO_AVX2=1 or OCIO.
+	Env []string
+	// MemoryBytes is the size at which a warm Blender is recycled; 0: never.
+	MemoryBytes int64
+	// StartTimeout is how long a Blender may take to open a file; 0: 5 min.
+	StartTimeout time.Duration
+	// Timeout of a task that names none; 0: 6 h.
+	Timeout time.Duration
+	Log     *slog.Logger // nil: silent
+}
+
+// Kind plans Blender jobs and runs their tasks. It implements render.Kind and
+// dispatch.Kind and is safe for concurrent use.
+type Kind struct {
+	opts    Options
+	path    string // of the program; empty: there is none
+	absent  error  // why it is empty
+	runner  string // folder of the runner's files
+	runners string // hash over them
+
+	mu     sync.Mutex
+	probed *probe // of the program as it is now
+}
+
+// ErrNoBlender is matched by every error of a Kind that has no Blender.
+var ErrNoBlender = errors.New("no Blender here")
+
+// New makes a Kind. A missing Blender is no error yet: Probe, Inspect and
+// Session report it, so that a machine without one can still do other work.
+func New(opts Options) (*Kind, error) {
+	if opts.StartTimeout == 0 {
+		opts.StartTimeout = 5 * time.Minute
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = 6 * time.Hour
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Scratch == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("a folder for the Blender runner: %w", err)
+		}
+		opts.Scratch = filepath.Join(cache, "idlewild", "blender")
+	}
+	k := &Kind{opts: opts}
+	k.path, k.absent = find(opts.Blender)
+	if err := k.unpack(); err != nil {
+		return nil, fmt.Errorf("unpack the Blender runner: %w", err)
+	}
+	return k, nil
+}
+
+// find resolves the program to the file that is executed.
+func find(name string) (string, error) {
+	asked := name
+	if name == "" {
+		name = "blender"
+	}
+	p, err := exec.LookPath(name)
+	if err == nil {
+		p, err = filepath.Abs(p)
+	}
+	if err == nil {
+		return p, nil
+	}
+	if asked == "" {
+		return "", fmt.Errorf("%w: no program \"blender\" on PATH; install Blender %s or newer, or name its path", ErrNoBlender, oldest)
+	}
+	return "", fmt.Errorf("%w: %q cannot be executed: %w", ErrNoBlender, asked, err)
+}
+
+// unpack writes the runner's files into a folder named for their hash, so that
+// another version of this program beside it never sees ours.
+func (k *Kind) unpack() error {
+	h := sha256.New()
+	err := fs.WalkDir(runnerFiles, "runner", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || skip(name, d) {
+			return skipped(d, err)
+		}
+		b, err := runnerFiles.ReadFile(name)
+		fmt.Fprintf(h, "%s\x00%d\x00", name, len(b))
+		h.Write(b)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	k.runners = hex.EncodeToString(h.Sum(nil))
+	k.runner = filepath.Join(k.opts.Scratch, "runner-"+k.runners[:16])
+	if sameFiles(k.runner) {
+		return nil
+	}
+	if err := os.MkdirAll(k.opts.Scratch, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(k.opts.Scratch, "runner-new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	err = fs.WalkDir(runnerFiles, "runner", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || skip(name, d) {
+			return skipped(d, err)
+		}
+		b, err := runnerFiles.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(tmp, filepath.FromSlash(strings.TrimPrefix(name, "runner/")))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(to, b, 0o644)
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, k.runner); err != nil {
+		if sameFiles(k.runner) {
+			return nil // another process was faster
+		}
+		if err := os.RemoveAll(k.runner); err != nil { // was damaged
+			return err
+		}
+		return os.Rename(tmp, k.runner)
+	}
+	return nil
+}
+
+// skip says that an embedded entry is no part of the runner: Python's own
+// caches, which `all:` takes along when somebody ran the files in place.
+func skip(name string, d fs.DirEntry) bool {
+	return d.IsDir() || strings.Contains(name, "__pycache__") || !strings.HasSuffix(name, ".py")
+}
+
+func skipped(d fs.DirEntry, err error) error {
+	if err == nil && d.IsDir() && d.Name() == "__pycache__" {
+		return fs.SkipDir
+	}
+	return err
+}
+
+// sameFiles reports whether dir holds the runner's files, unchanged.
+func sameFiles(dir string) bool {
+	err := fs.WalkDir(runnerFiles, "runner", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || skip(name, d) {
+			return skipped(d, err)
+		}
+		want, err := runnerFiles.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		have, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(name, "runner/"))))
+		if err != nil {
+			return err
+		}
+		if string(have) != string(want) {
+			return fmt.Errorf("%s differs", name)
+		}
+		return nil
+	})
+	return err == nil
+}
+
+// program runs Blender once to its end, with a script of the runner, and
+// returns the end of its log.
+func (k *Kind) program(ctx context.Context, work string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, k.path, args...)
+	cmd.Env = expand(k.environment(""), work)
+	cmd.Dir = work
+	var log tail
+	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return log.bytes(), err
+}
+
+// expand replaces the tokens of an environment for a process outside any
+// session, which has one folder for everything.
+func expand(env []string, work string) []string {
+	r := strings.NewReplacer("{work}", work, "{in}", work)
+	out := make([]string, len(env))
+	for i, e := range env {
+		out[i] = r.Replace(e)
+	}
+	return out
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+const tailBytes = 32 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	if len(t.buf) > 2*tailBytes {
+		t.buf = append(t.buf[:0], t.buf[len(t.buf)-tailBytes:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) bytes() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.buf[max(0, len(t.buf)-tailBytes):]
+}
+
+// lastLines is the end of a log for a message to people.
+func lastLines(log []byte, n int) string {
+	var keep []string
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	for i := len(lines) - 1; i >= 0 && len(keep) < n; i-- {
+		if l := strings.TrimSpace(lines[i]); l != "" {
+			keep = append([]string{l}, keep...)
+		}
+	}
+	return strings.Join(keep, "\n")
+}

@@ -1,0 +1,208 @@
+package blender
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/ipfs/go-cid"
+
+	"idlewild/job"
+)
+
+// claimFile is the EXR that a render task leaves and a finish task reads.
+const claimFile = "frame.exr"
+
+// Plan implements dispatch.Kind: two tasks for every frame, one where the
+// artist wants the EXR itself.
+func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, error) {
+	spec, err := DecodeSpec(s.Params)
+	if err != nil {
+		return nil, err
+	}
+	var f Facts
+	if err := json.Unmarshal(in.Facts, &f); err != nil {
+		return nil, fmt.Errorf("plan: what the inspection found: %w", err)
+	}
+	if f.Scene == "" || f.Main == "" || len(f.ViewLayers) == 0 {
+		return nil, fmt.Errorf("plan: the inspection found nothing to render")
+	}
+	frames, err := f.frames(spec.Frames)
+	if err != nil {
+		return nil, err
+	}
+	base := f.params(spec)
+	check, err := f.check(spec)
+	if err != nil {
+		return nil, err
+	}
+	ranks := previewOrder(len(frames))
+	tasks := make([]job.Task, 0, 2*len(frames))
+	names := map[string]int{}
+	for i, frame := range frames {
+		final := frameName(spec.Name, frame) + f.extension()
+		if other, taken := names[final]; taken {
+			return nil, fmt.Errorf("plan: frames %d and %d would both be named %q", other, frame, final)
+		}
+		names[final] = frame
+		p := base
+		p.Frame = frame
+		render := job.Task{
+			Kind:    Name,
+			Params:  p.encode(),
+			Input:   job.RefOf(input),
+			Outputs: []job.OutputRule{{Name: claimFile, Media: job.MediaEXR}},
+			Label:   strconv.Itoa(frame),
+			Needs:   f.needs(spec),
+			Check:   check,
+			Rank:    ranks[i],
+		}
+		if f.Multilayer {
+			render.Outputs[0].Final = final
+			tasks = append(tasks, render)
+			continue
+		}
+		render.Label += " render"
+		tasks = append(tasks, render, f.finish(render, p, final))
+	}
+	return tasks, nil
+}
+
+// finish is the task that turns render's EXR into the artist's file.
+func (f Facts) finish(render job.Task, p Params, final string) job.Task {
+	ext := f.extension()
+	return job.Task{
+		Kind: Name,
+		// Only what the compositor and the writer of files depend on.
+		Params: Params{
+			Op: opFinish, Main: p.Main, Frame: p.Frame, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
+			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext,
+		}.encode(),
+		Input:   render.Input,
+		Outputs: []job.OutputRule{{Name: "frame" + ext, Media: mediaOf(ext), Final: final}},
+		After:   []job.TaskKey{render.Key()},
+		Label:   strconv.Itoa(p.Frame),
+		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version}},
+		Place:   job.AtRequester,
+		Rank:    render.Rank,
+	}
+}
+
+// extension of delivered files. Blender has none where the artist switched
+// extensions off; a delivered file always has one.
+func (f Facts) extension() string {
+	if f.Multilayer {
+		return ".exr"
+	}
+	if safeExtension(f.Extension) {
+		return f.Extension
+	}
+	return ".png"
+}
+
+func mediaOf(ext string) job.Media {
+	switch ext {
+	case ".png":
+		return job.MediaPNG
+	case ".exr":
+		return job.MediaEXR
+	}
+	return job.MediaFile
+}
+
+// frames that are asked for, or the file's own range.
+func (f Facts) frames(asked string) ([]int, error) {
+	if asked != "" {
+		return ParseFrames(asked)
+	}
+	step := max(f.FrameStep, 1)
+	if f.FrameEnd < f.FrameStart {
+		return nil, fmt.Errorf("frames: the file's range %d-%d is empty; name the frames to render", f.FrameStart, f.FrameEnd)
+	}
+	return ParseFrames(fmt.Sprintf("%d-%dx%d", f.FrameStart, f.FrameEnd, step))
+}
+
+// params that all render tasks of the job share. Samples are spelled out
+// where that changes nothing, so that a task says how much work it is.
+func (f Facts) params(spec SpecParams) Params {
+	p := Params{
+		Op:         opRender,
+		Main:       f.Main,
+		Scene:      f.Scene,
+		Camera:     spec.Camera,
+		ViewLayer:  spec.ViewLayer,
+		Samples:    spec.Samples,
+		Width:      spec.Width,
+		Height:     spec.Height,
+		Percent:    spec.Percent,
+		Persistent: len(f.ViewLayers) == 1,
+		Framed:     f.Framed,
+	}
+	if spec.Engine != "" {
+		p.Engine = f.Engine
+	}
+	if f.Engine == cycles {
+		if p.Samples == 0 && !f.LayerSamples && !slices.Contains(f.Keyed, "cycles.samples") {
+			p.Samples = f.Samples
+		}
+		if f.Denoise && !f.denoises(spec) {
+			p.Denoise = "off"
+		}
+	}
+	if f.Multilayer {
+		p.Depth, p.Codec = f.Depth, f.Codec
+	}
+	return p
+}
+
+// denoises reports whether frames are denoised: where the file says so, this
+// machine's Blender can, and nobody switched it off.
+func (f Facts) denoises(spec SpecParams) bool {
+	return f.Engine == cycles && f.Denoise && spec.Denoise != "off" && len(f.Denoisers) > 0
+}
+
+func (f Facts) needs(spec SpecParams) job.Needs {
+	n := job.Needs{Require: map[string]string{FactVersion: f.Version, FactEngine: f.Engine}}
+	if f.denoises(spec) {
+		n.Require[FactDenoiser] = f.Denoisers[0]
+	}
+	if f.CPUOnly {
+		n.Device = "cpu"
+	}
+	return n
+}
+
+// Channels that a checker compares.
+const (
+	passCombined = "Combined"
+	// passNoisy is what Cycles keeps of the picture before it denoises. The
+	// denoised pass itself cannot be told from sampling.
+	passNoisy = "Noisy Image"
+)
+
+func (f Facts) check(spec SpecParams) (job.Check, error) {
+	if len(f.Uncheckable) > 0 || f.Engine != cycles {
+		return job.Check{}, nil
+	}
+	c := job.CropCheck{
+		Layer:    f.ViewLayers[0],
+		Pass:     passCombined,
+		Width:    f.Width,
+		Height:   f.Height,
+		Samples:  f.Samples,
+		Adaptive: f.Adaptive,
+		Seed:     f.Seed,
+	}
+	if f.denoises(spec) {
+		c.Pass = passNoisy
+	}
+	if err := c.Validate(); err != nil {
+		return job.Check{}, fmt.Errorf("plan: %w", err)
+	}
+	b, err := job.Encode(c)
+	if err != nil {
+		return job.Check{}, fmt.Errorf("plan: %w", err)
+	}
+	return job.Check{Method: job.CheckCrop, Output: claimFile, Params: b}, nil
+}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that differs between Blender versions, 3.3 to 5.x."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any, Iterator, Optional
+
+import bpy
+
+EEVEE = ("BLENDER_EEVEE_NEXT", "BLENDER_EEVEE")
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def origin() -> str:
+    """Who built this Blender: builds of one commit may still differ."""
+    path = bpy.app.binary_path
+    if not path:
+        return "bpy"
+    if _text(bpy.app.build_hash) == "Unknown" and path.startswith("/usr/"):
+        return "debian" if os.path.exists("/etc/debian_version") else "distribution"
+    if "steam" in path.lower():
+        return "steam"
+    if _text(bpy.app.build_branch).startswith(("blender-v", "main", "master")):
+        return "blender.org"
+    return "unknown"
+
+
+def build() -> str:
+    """Version, commit and origin: results compare only within one."""
+    return "%s %s %s" % (version(), _text(bpy.app.build_hash).lower(), origin())
+
+
+def version() -> str:
+    return "%d.%d.%d" % tuple(bpy.app.version)
+
+
+def denoisers() -> list[str]:
+    """Denoisers that work on every machine with this build."""
+    try:
+        import _cycles
+    except ImportError:
+        return []
+    found = []
+    if getattr(_cycles, "with_openimagedenoise", False):
+        found.append("openimagedenoise")
+    return found
+
+
+def engines() -> list[str]:
+    """Names of the engines that this Blender has."""
+    names = ["BLENDER_WORKBENCH"]
+    prop = bpy.types.RenderSettings.bl_rna.properties["engine"]
+    listed = {item.identifier for item in prop.enum_items}
+    # EEVEE's name is in the list of 3.x-5.x only where it is built in.
+    names += [name for name in EEVEE if name in listed or bpy.app.version < (4, 2, 0) and name == "BLENDER_EEVEE"]
+    names += [e.bl_idname for e in bpy.types.RenderEngine.__subclasses__() if getattr(e, "bl_idname", "")]
+    return sorted(set(names))
+
+
+def engine_name(wanted: str) -> str:
+    """Blender's name of an engine that a person named ("cycles", "EEVEE")."""
+    have = engines()
+    upper = wanted.upper()
+    if upper in EEVEE or upper == "EEVEE":
+        return next((name for name in EEVEE if name in have), "")
+    for name in (upper, "BLENDER_" + upper):
+        if name in have:
+            return name
+    return ""
+
+
+def platform_name() -> str:
+    return "%s %s" % (platform.system().lower(), platform.machine().lower())
+
+
+# Compositor: up to 4.x a tree of the scene, since 5.0 a node group.
+
+def compositor(scene: Any) -> Optional[Any]:
+    """The compositor's tree where it is in use, else None."""
+    if not scene.render.use_compositing:
+        return None
+    if hasattr(scene, "compositing_node_group"):
+        return scene.compositing_node_group
+    return scene.node_tree if scene.use_nodes else None
+
+
+def plain_compositor(scene: Any) -> tuple[Any, Any]:
+    """Makes an empty compositor that only shows one picture; returns the tree
+    and the socket that takes the picture."""
+    if hasattr(scene, "compositing_node_group"):
+        tree = bpy.data.node_groups.new("idlewild", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        scene.compositing_node_group = tree
+        output = tree.nodes.new("NodeGroupOutput")
+    else:
+        scene.use_nodes = True
+        tree = scene.node_tree
+        tree.nodes.clear()
+        output = tree.nodes.new("CompositorNodeComposite")
+    scene.render.use_compositing = True
+    return tree, output.inputs[0]
+
+
+def uses_sequencer(scene: Any) -> bool:
+    """Whether strips of the sequencer would replace the rendered picture."""
+    editor = scene.sequence_editor
+    if not scene.render.use_sequencer or editor is None:
+        return False
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    return any(not s.mute and s.type != "SOUND" for s in strips)
+
+
+def set_multilayer(overlay: Any, depth: str, codec: str) -> None:
+    """Output as one EXR with every pass of every view layer."""
+    image = overlay.scene.render.image_settings
+    if hasattr(image, "media_type"):  # 5.0
+        overlay.set(image, "media_type", "MULTI_LAYER_IMAGE")
+    overlay.set(image, "file_format", "OPEN_EXR_MULTILAYER")
+    overlay.set(image, "color_mode", "RGBA")
+    overlay.set(image, "color_depth", depth)
+    overlay.set(image, "exr_codec", codec)
+    if hasattr(image, "color_management"):
+        overlay.set(image, "color_management", "FOLLOW_SCENE")
+
+
+def set_png(image: Any) -> None:
+    """Output as an 8-bit PNG: for files that ask for a movie."""
+    if hasattr(image, "media_type"):
+        image.media_type = "IMAGE"
+    image.file_format = "PNG"
+    image.color_mode = "RGB"
+    image.color_depth = "8"
+
+
+def sample_range(overlay: Any, cycles: Any, first: int, end: int, total: int) -> None:
+    """Render only the samples first <= s < end of total."""
+    if hasattr(cycles, "use_sample_subset"):  # 4.5 and later
+        overlay.set(cycles, "samples", total)
+        overlay.set(cycles, "use_sample_subset", True)
+        overlay.set(cycles, "sample_offset", first)
+        overlay.set(cycles, "sample_subset_length", end - first)
+    elif hasattr(cycles, "sample_offset"):
+        overlay.set(cycles, "sample_offset", first)
+        overlay.set(cycles, "samples", end - first)
+    elif first:
+        raise RuntimeError("this Blender cannot render a range of samples")
+    else:
+        overlay.set(cycles, "samples", end)
+
+
+def curves(owner: Any) -> Iterator[Any]:
+    """Animation curves of a datablock: of its action, and its drivers."""
+    data = getattr(owner, "animation_data", None)
+    if data is None:
+        return
+    action = data.action
+    if action is not None:
+        if hasattr(action, "fcurves"):
+            yield from action.fcurves
+        else:  # 5.0: layers, strips and a bag per slot
+            for layer in action.layers:
+                for strip in layer.strips:
+                    for bag in strip.channelbags:
+                        if bag.slot == data.action_slot:
+                            yield from bag.fcurves
+    yield from data.drivers

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a rendered EXR into the artist's own file: compositing, colour
+management, format, dither, stamp. No engine is started for it.
+
+Every Render Layers node of the compositor is replaced by an Image node that
+reads the EXR, so what follows is what Blender does after any render.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Optional
+
+import bpy
+
+import compat
+import frame
+from overlay import Overlay
+from protocol import Broken, Failed, Request
+
+MOVIES = {"FFMPEG", "AVI_JPEG", "AVI_RAW"}
+
+
+class Stage:
+    """The scene's compositor with the render taken out of it, built once per
+    session; each request shows it another EXR."""
+
+    def __init__(self, scene: Any, request: Request) -> None:
+        self.scene = scene
+        self._black: Any = None
+        self._images: list[tuple[Any, str]] = []  # node, view layer
+        # node, view layer, pass, tree, target socket
+        self._links: list[tuple[Any, str, str, Any, Any]] = []
+        tree = compat.compositor(scene)
+        if tree is None:
+            tree, target = compat.plain_compositor(scene)
+            node = tree.nodes.new("CompositorNodeImage")
+            # What Blender saves without a compositor: the first layer.
+            layer = rendered_layers(scene, request)[0]
+            self._images.append((node, layer))
+            self._links.append((node, layer, "Image", tree, target))
+        else:
+            self._replace(tree)
+        self._quiet(tree)
+        if scene.render.image_settings.file_format in MOVIES:
+            compat.set_png(scene.render.image_settings)
+
+    def _replace(self, tree: Any) -> None:
+        for old in [n for n in tree.nodes if n.bl_idname == "CompositorNodeRLayers"]:
+            if old.scene not in (None, self.scene):
+                raise Failed("compositor node %r shows another scene" % old.name)
+            new = tree.nodes.new("CompositorNodeImage")
+            new.mute = old.mute
+            self._images.append((new, old.layer))
+            for socket in old.outputs:
+                for link in socket.links:
+                    self._links.append((new, old.layer, socket.name, tree, link.to_socket))
+            tree.nodes.remove(old)
+        for node in tree.nodes:
+            if node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER":
+                raise Failed("compositor node %r reads cryptomattes from the render" % node.name)
+
+    def _quiet(self, tree: Any) -> None:
+        """File Output nodes would write to the artist's own paths."""
+        for node in tree.nodes:
+            if node.bl_idname == "CompositorNodeOutputFile":
+                node.mute = True
+
+    def show(self, path: str, rendered: list[str]) -> Any:
+        """Connects the EXR at path, which holds the view layers `rendered`;
+        returns its image, to be removed later."""
+        image = bpy.data.images.load(path, check_existing=False)
+        width, _ = image.size  # reading it loads the file; only then is the type known
+        if image.type != "MULTILAYER" and not width:
+            raise Failed("the rendered file cannot be read")
+        for node, layer in self._images:
+            node.image = image
+            if node.has_layers and layer in rendered:
+                node.layer = layer
+        for node, layer, name, tree, target in self._links:
+            source = find_output(node, name) if layer in rendered else None
+            tree.links.new(source or self._black_socket(tree), target)
+        return image
+
+    def _black_socket(self, tree: Any) -> Any:
+        """What a Render Layers node gives for a pass that was not rendered."""
+        if self._black is None:
+            self._black = tree.nodes.new("CompositorNodeRGB")
+            self._black.outputs[0].default_value = (0.0, 0.0, 0.0, 0.0)
+        return self._black.outputs[0]
+
+
+def find_output(node: Any, name: str) -> Optional[Any]:
+    """The socket of an Image node that gives what a Render Layers node's
+    socket of that name gave. Should Blender take an EXR with a single pass
+    for a plain picture, its only pass is Image."""
+    wanted = "Combined" if name == "Image" and node.image.type == "MULTILAYER" else name
+    for socket in node.outputs:
+        if socket.name == wanted and socket.enabled:
+            return socket
+    return None
+
+
+def rendered_layers(scene: Any, request: Request) -> list[str]:
+    """The view layers that the render task rendered, in order."""
+    if request.view_layer:
+        return [request.view_layer]
+    used = [layer.name for layer in scene.view_layers if layer.use]
+    if not used:
+        raise Failed("no view layer of scene %r is rendered" % scene.name)
+    return used
+
+
+_built: dict[str, Stage] = {}  # by view layer; never more than one
+
+
+def stage_for(scene: Any, request: Request) -> Stage:
+    """This session's Stage. Building one takes the render out of the tree, so
+    there is no second."""
+    if request.view_layer not in _built:
+        if _built:
+            raise Broken("this session shows another view layer")
+        _built[request.view_layer] = Stage(scene, request)
+    return _built[request.view_layer]
+
+
+def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
+    """Writes out/frame<extension> from prior[0]/frame.exr."""
+    scene = frame.current_scene(request)
+    source = os.path.join(request.prior[0], "frame.exr")
+    stage = stage_for(scene, request)
+    with Overlay(scene) as overlay:
+        render_ = scene.render
+        frame.resolution(overlay, request)
+        frame.camera(overlay, request)
+        image = stage.show(source, rendered_layers(scene, request))
+        try:
+            base = os.path.join(request.out, "frame")
+            overlay.set(render_, "use_sequencer", False)
+            overlay.set(render_, "use_file_extension", True)
+            overlay.set(render_, "use_overwrite", True)
+            overlay.set(render_, "use_placeholder", False)
+            overlay.set(render_, "filepath", base)
+            progress("saving", 0.1)
+            scene.frame_set(request.frame)
+            result = bpy.ops.render.render(write_still=True)
+        finally:
+            bpy.data.images.remove(image)
+    path = base + request.extension
+    if "FINISHED" not in result or not os.path.isfile(path):
+        raise Failed("Blender wrote no finished picture of frame %d; see the log" % request.frame)
+    return {"device": request.device.get("name") or "cpu"}

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would make the farm's picture differ from the artist's."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import bpy
+
+import compat
+from problems import Problems, listing
+
+BAKE = "bake it (Physics > Cache > Bake), to disk or into the file, and save"
+
+
+def look(scene: Any, facts: dict, problems: Problems) -> None:
+    """Adds what it finds to problems, and `uncheckable` reasons to facts."""
+    facts["uncheckable"] = []
+    physics(scene, problems)
+    drivers(problems)
+    texts(problems)
+    pipeline(scene, problems)
+    compositor(scene, problems)
+    engine(scene, facts, problems)
+
+
+def physics(scene: Any, problems: Problems) -> None:
+    """Unbaked simulations depend on the order of frames."""
+    world = scene.rigidbody_world
+    if world and world.enabled and world.collection and any(o.rigid_body for o in world.collection.objects):
+        if any(o.rigid_body and o.rigid_body.type == "ACTIVE" for o in world.collection.objects):
+            unbaked(world.point_cache, "Rigid body world of scene '%s'" % scene.name, problems)
+    for obj in scene.objects:
+        if obj.hide_render:
+            continue
+        for mod in obj.modifiers:
+            if mod.show_render:
+                simulation(obj, mod, problems)
+
+
+def simulation(obj: Any, mod: Any, problems: Problems) -> None:
+    where = "Modifier '%s' of object '%s'" % (mod.name, obj.name)
+    if mod.type in ("CLOTH", "SOFT_BODY"):
+        unbaked(mod.point_cache, where, problems)
+    elif mod.type == "PARTICLE_SYSTEM":
+        particles(obj, mod.particle_system, problems)
+    elif mod.type == "DYNAMIC_PAINT" and mod.canvas_settings:
+        for surface in mod.canvas_settings.canvas_surfaces:
+            if surface.is_active:
+                unbaked(surface.point_cache, where, problems)
+    elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
+        domain = mod.domain_settings
+        if domain.cache_type == "REPLAY" or not domain.has_cache_baked_data:
+            problems.error(where, "the fluid is not baked", "set the cache type to All or Modular, bake and save")
+    elif mod.type == "NODES" and mod.node_group and simulates(mod.node_group):
+        if not any(getattr(b, "bake_mode", "") for b in getattr(mod, "bakes", ())):
+            problems.error(where, "the simulation zone is not baked", "bake it (Physics > Simulation Nodes) and save")
+
+
+def particles(obj: Any, system: Any, problems: Problems) -> None:
+    settings = system.settings
+    where = "Particle system '%s' of object '%s'" % (system.name, obj.name)
+    if settings.type == "EMITTER" and settings.physics_type != "NO":
+        unbaked(system.point_cache, where, problems)
+    elif settings.type == "HAIR" and system.use_hair_dynamics and system.cloth:
+        unbaked(system.cloth.point_cache, where, problems)
+
+
+def unbaked(cache: Any, where: str, problems: Problems) -> None:
+    if cache and not cache.is_baked and not cache.use_external:
+        problems.error(where, "the simulation is not baked: its frames would depend on the order they are "
+                       "rendered in", BAKE)
+
+
+def simulates(tree: Any, seen: set | None = None) -> bool:
+    """Whether a geometry node tree holds a simulation zone."""
+    seen = set() if seen is None else seen
+    if tree in seen:
+        return False
+    seen.add(tree)
+    return any(n.bl_idname == "GeometryNodeSimulationOutput"
+               or (n.bl_idname == "GeometryNodeGroup" and n.node_tree and simulates(n.node_tree, seen))
+               for n in tree.nodes)
+
+
+def owners() -> Iterator[tuple[str, Any]]:
+    """Everything in the file that may be animated, with its name."""
+    for name in dir(bpy.data):
+        group = getattr(bpy.data, name)
+        if not isinstance(group, bpy.types.bpy_prop_collection):
+            continue
+        for item in group:
+            if not isinstance(item, bpy.types.ID):
+                continue
+            label = "%s '%s'" % (item.bl_rna.name, item.name)
+            yield label, item
+            tree = getattr(item, "node_tree", None)
+            if tree is not None:
+                yield "Nodes of %s" % label, tree
+            keys = getattr(item, "shape_keys", None)
+            if keys is not None:
+                yield "Shape keys of %s" % label, keys
+
+
+def drivers(problems: Problems) -> None:
+    """Expressions that need Python do not run: scripts are off on workers."""
+    for label, item in owners():
+        data = getattr(item, "animation_data", None)
+        for curve in data.drivers if data else ():
+            driver = curve.driver
+            if driver.type == "SCRIPTED" and not curve.mute and not driver.is_simple_expression:
+                problems.error(label, "the driver of %s needs Python ('%s'), which workers do not run"
+                               % (curve.data_path, driver.expression[:80]),
+                               "use a simple expression, or bake the driven property to keyframes")
+
+
+def texts(problems: Problems) -> None:
+    names = [t.name for t in bpy.data.texts if t.use_module]
+    if names:
+        problems.warning("Text %s" % listing(names), "scripts that register themselves do not run on workers",
+                         "nothing, if they only draw panels; otherwise bake what they do")
+
+
+def pipeline(scene: Any, problems: Problems) -> None:
+    where = "Scene '%s'" % scene.name
+    if compat.uses_sequencer(scene):
+        problems.error(where, "strips of the video sequencer replace the render",
+                       "switch off Output > Post Processing > Sequencer, or render the scene that the strips show")
+    if scene.render.use_multiview:
+        problems.error(where, "stereoscopy renders several views", "switch off Output > Stereoscopy")
+    if scene.render.use_freestyle:
+        for layer in scene.view_layers:
+            if layer.use and layer.use_freestyle and layer.freestyle_settings.mode == "SCRIPT":
+                problems.error("View layer '%s'" % layer.name, "Freestyle scripts do not run on workers",
+                               "use the Parameter Editor mode of Freestyle")
+
+
+def compositor(scene: Any, problems: Problems) -> None:
+    tree = compat.compositor(scene)
+    for node in tree.nodes if tree else ():
+        where = "Compositor node '%s'" % node.name
+        if node.bl_idname == "CompositorNodeRLayers" and node.scene not in (None, scene):
+            problems.error(where, "it shows scene '%s', which would have to be rendered too" % node.scene.name,
+                           "render that scene to files and read them with an Image node")
+        elif node.bl_idname == "CompositorNodeOutputFile" and not node.mute:
+            problems.warning(where, "files of File Output nodes are not delivered",
+                             "choose OpenEXR MultiLayer as output to get every pass")
+        elif node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER":
+            problems.error(where, "it reads cryptomattes from the running render",
+                           "set its source to Image, or composite from a multilayer file afterwards")
+
+
+def engine(scene: Any, facts: dict, problems: Problems) -> None:
+    where = "Scene '%s'" % scene.name
+    if facts["engine"] != "CYCLES":
+        facts["uncheckable"].append("engine %s" % facts["engine"])
+        problems.warning(where, "frames of %s cannot be checked by sampling" % facts["engine"],
+                         "share the job only with people you trust, or render with Cycles")
+        return
+    if scene.render.use_freestyle:
+        facts["uncheckable"].append("freestyle")
+        problems.warning(where, "Freestyle lines cannot be checked by sampling",
+                         "share the job only with people you trust")
+    if facts.get("keyed"):
+        facts["uncheckable"].append("animated sampling")
+    if facts.get("time_limit", 0) > 0:
+        facts["uncheckable"].append("time limit")
+    first = scene.view_layers.get(facts["view_layers"][0]) if facts["view_layers"] else None
+    if first is not None and not first.use_pass_combined:
+        facts["uncheckable"].append("no combined pass")
+        problems.warning("View layer '%s'" % first.name, "without a Combined pass frames cannot be checked",
+                         "switch the Combined pass on")

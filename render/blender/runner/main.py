@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A warm Blender that renders on request.
+
+Started by `blender -b -Y --factory-startup --python-exit-code 97 FILE.blend
+[-S SCENE] -P main.py`. Requests are JSON objects, one a line, on stdin; events are JSON
+objects, one a line, in the file that $IDLEWILD_EVENTS names (standard error
+where it names none). Whatever Blender prints is log. To try it by hand:
+
+    echo '{"id": 1, "op": "render", "frame": 1, "out": "/tmp/out"}' | \\
+        blender -b -Y --factory-startup FILE.blend -P main.py
+
+The .blend on disk is never written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import bpy  # noqa: E402
+
+import compat  # noqa: E402
+import finish  # noqa: E402
+import frame  # noqa: E402
+import protocol  # noqa: E402
+import relocate  # noqa: E402
+
+OPS = {"render": frame.render, "crop": frame.crops, "finish": finish.finish}
+
+
+def serve(events: protocol.Events) -> int:
+    """Answers requests until stdin ends."""
+    if not bpy.data.filepath:
+        # Blender shows its default scene where it could not read the file.
+        events.error("failed", "Blender %s cannot open the file; see the log" % bpy.app.version_string)
+        return 0
+    # The tree is mounted as a whole; absolute paths of the artist's disk lie
+    # in a folder of it.
+    missing = relocate.relocate(os.environ.get("IDLEWILD_IN", ""))
+    for path in missing:
+        print("idlewild: not in the tree:", path)
+    events.ready(build=compat.build(), scene=bpy.context.scene.name)
+    for line in sys.stdin:
+        if not line.strip():
+            continue
+        request = protocol.Request.parse(line)
+        answer(events, request)
+    return 0
+
+
+def answer(events: protocol.Events, request: protocol.Request) -> None:
+    """Runs one request and writes its closing event, whatever happens."""
+    start = time.monotonic()
+    facts: dict = {}
+    try:
+        op = OPS.get(request.op)
+        if op is None:
+            raise protocol.Failed("unknown operation %r" % request.op)
+        facts = op(request, lambda phase, part: events.progress(request.id, phase, part))
+        outcome, reason = "succeeded", ""
+    except BaseException as exc:  # also SystemExit from a script in the file
+        protocol.log_exception()
+        outcome, reason = protocol.classify(exc)
+    events.done(
+        request.id,
+        outcome,
+        reason,
+        device=facts.get("device", ""),
+        build=compat.build(),
+        render_s=round(time.monotonic() - start, 4),
+        load_s=0.0,
+    )
+
+
+def main() -> None:
+    with protocol.Events.open(os.environ.get("IDLEWILD_EVENTS", "/dev/stderr")) as events:
+        try:
+            code = serve(events)
+        except BaseException as exc:
+            protocol.log_exception()
+            outcome, reason = protocol.classify(exc)
+            events.error(outcome, reason)
+            code = 97
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Blender's own tear-down of a large scene takes seconds and may crash;
+    # there is nothing left that it could save.
+    os._exit(code)
+
+
+main()

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract with the process that started us: requests, events, outcomes.
+
+No bpy here: this module is tested in plain Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+MAX_REASON = 2000  # characters of a reason
+
+
+class Failed(Exception):
+    """The request is wrong: another machine would fail too."""
+
+
+class Broken(Exception):
+    """This machine cannot do it; another one might."""
+
+
+@dataclass
+class Request:
+    """One line from stdin. Zero values mean: as the file has it."""
+
+    id: int = 0
+    op: str = ""
+    main: str = ""  # the file, which is open already
+    frame: int = 0
+    scene: str = ""
+    camera: str = ""
+    view_layer: str = ""
+    engine: str = ""
+    samples: int = 0
+    width: int = 0
+    height: int = 0
+    percent: int = 0
+    denoise: str = ""  # "off": never, whatever the file says
+    depth: str = ""  # bits of the EXR's channels, "16" or "32"
+    codec: str = ""  # compression of the EXR, Blender's name
+    seed_delta: int = 0
+    count_pass: bool = False
+    persistent: bool = False
+    framed: bool = False  # the file has a border that does not crop
+    extension: str = ""  # of the finished file
+    crops: list = field(default_factory=list)
+    # Where: folders as this process sees them.
+    out: str = ""
+    prior: list = field(default_factory=list)
+    tile: dict = field(default_factory=dict)  # x0, y0, x1, y1; half-open, bottom left
+    sample_range: dict = field(default_factory=dict)  # "from", "to"
+    device: dict = field(default_factory=dict)  # "type", "name"
+
+    @classmethod
+    def parse(cls, line: str) -> "Request":
+        """Reads a request. What it does not know it refuses: a setting that
+        is silently dropped is a wrong picture."""
+        try:
+            data = json.loads(line)
+        except ValueError as exc:
+            raise Failed("request is no JSON: %s" % exc) from None
+        if not isinstance(data, dict):
+            raise Failed("request is no JSON object")
+        unknown = sorted(set(data) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise Failed("request has unknown fields: %s" % ", ".join(unknown))
+        defaults = cls()
+        for name, value in data.items():
+            want = type(getattr(defaults, name))
+            if type(value) is not want and not (want is list and value is None):
+                raise Failed("request field %s is %r" % (name, value))
+        return cls(**{k: v for k, v in data.items() if v is not None})
+
+
+class Events:
+    """The stream of events, one JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @classmethod
+    def open(cls, path: str) -> "Events":
+        return cls(open(path, "a" if os.path.isfile(path) else "w", encoding="utf-8"))
+
+    def __enter__(self) -> "Events":
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._stream.close()
+
+    def write(self, event: str, **values: Any) -> None:
+        self._stream.write(json.dumps({"event": event, **values}, separators=(",", ":")) + "\n")
+        self._stream.flush()
+
+    def ready(self, **values: Any) -> None:
+        self.write("ready", **values)
+
+    def error(self, outcome: str, reason: str) -> None:
+        self.write("error", outcome=outcome, reason=reason[:MAX_REASON])
+
+    def progress(self, id: int, phase: str, fraction: float) -> None:
+        self.write("progress", id=id, phase=phase, fraction=round(fraction, 4))
+
+    def done(self, id: int, outcome: str, reason: str, **values: Any) -> None:
+        self.write("done", id=id, outcome=outcome, reason=reason[:MAX_REASON], **values)
+
+
+def classify(exc: BaseException) -> tuple[str, str]:
+    """The outcome that an exception means, and one sentence for people.
+
+    The question is whether another machine would fail too.
+    """
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    if isinstance(exc, Failed):
+        return "failed", text
+    if isinstance(exc, Broken):
+        return "broken", text
+    if isinstance(exc, MemoryError):
+        return "broken", "out of memory"
+    if isinstance(exc, OSError) and exc.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.EACCES,
+    ):
+        return "broken", text
+    low = text.lower()
+    if isinstance(exc, RuntimeError) and any(
+        word in low for word in ("out of memory", "not enough memory", "cuda error", "hip error", "optix error",
+                                 "device error", "illegal address", "no space left")
+    ):
+        return "broken", text
+    return "failed", "%s: %s" % (type(exc).__name__, text)
+
+
+def log_exception() -> None:
+    """Writes the current exception where Blender's own log goes."""
+    sys.stdout.flush()
+    traceback.print_exc()
+    sys.stderr.flush()

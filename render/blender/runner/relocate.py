@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Points absolute paths of the artist's disk at the files that came along."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Iterator
+
+import bpy
+
+import paths
+
+
+def relocate(root: str) -> list[str]:
+    """Rewrites, in memory, every absolute path whose file lies in the tree at
+    root; returns those that are not there."""
+    missing: list[str] = []
+    if not root:
+        return missing
+    for lib in list(bpy.data.libraries):
+        new = place(root, lib.filepath)
+        if new:
+            lib.filepath = new
+            lib.reload()
+        elif new is None:
+            missing.append(lib.filepath)
+    for owner, name in fields():
+        raw = getattr(owner, name)
+        new = place(root, raw)
+        if new:
+            setattr(owner, name, new)
+        elif new is None:
+            missing.append(raw)
+    return missing
+
+
+def place(root: str, raw: str) -> str | None:
+    """The new path; "" where the old one stays; None where nothing is there."""
+    if not raw or raw.startswith("<") or paths.is_relative(raw):
+        return ""
+    new = os.path.join(root, *paths.absolute_name(raw).split("/"))
+    if os.path.exists(new):
+        return new
+    if "<" in raw and os.path.isdir(os.path.dirname(new)):  # <UDIM>
+        return new
+    return "" if os.path.exists(raw) else None
+
+
+def fields() -> Iterator[tuple[Any, str]]:
+    """Every path that a render may read: (owner, property)."""
+    data = bpy.data
+    for group in (data.images, data.movieclips, data.volumes, data.cache_files, data.fonts):
+        for item in group:
+            if not getattr(item, "packed_file", None):
+                yield item, "filepath"
+    for tree in shader_trees():
+        for node in tree.nodes:
+            if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript") and node.mode == "EXTERNAL":
+                yield node, "filepath"
+    for obj in data.objects:
+        for mod in obj.modifiers:
+            if mod.type in ("MESH_CACHE", "OCEAN"):
+                yield mod, "filepath"
+            elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
+                yield mod.domain_settings, "cache_directory"
+
+
+def shader_trees() -> Iterator[Any]:
+    data = bpy.data
+    for group in (data.materials, data.worlds, data.lights):
+        for item in group:
+            if item.use_nodes and item.node_tree:
+                yield item.node_tree
+    yield from (t for t in data.node_groups if t.bl_idname == "ShaderNodeTree")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file's render settings come to, with a person's overrides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+import compat
+from finish import MOVIES
+from problems import Problems, listing
+
+# Compressions of EXR that keep every value.
+LOSSLESS = {"NONE", "ZIP", "ZIPS", "RLE", "PIZ"}
+
+
+def facts(wanted: dict, problems: Problems) -> dict:
+    """Facts for the planner; empty where the scene itself is not there."""
+    scene = pick_scene(wanted.get("scene", ""), problems)
+    if scene is None:
+        return {}
+    engine = pick_engine(scene, wanted.get("engine", ""), problems)
+    layers = pick_layers(scene, wanted.get("view_layer", ""), problems)
+    check_camera(scene, wanted.get("camera", ""), problems)
+    width, height = size(scene, wanted)
+    result = {
+        "scene": scene.name,
+        "view_layers": layers,
+        "frame_start": scene.frame_start,
+        "frame_end": scene.frame_end,
+        "frame_step": scene.frame_step,
+        "fps": scene.render.fps / scene.render.fps_base,
+        "width": width,
+        "height": height,
+        "framed": scene.render.use_border and not scene.render.use_crop_to_border,
+        "engine": engine,
+        "compositor": compat.compositor(scene) is not None,
+        "denoisers": compat.denoisers(),
+        "engines": compat.engines(),
+    }
+    result.update(cycles(scene, layers, wanted, problems) if engine == "CYCLES" else {})
+    result.update(output(scene, result["compositor"], problems))
+    return result
+
+
+def pick_scene(name: str, problems: Problems) -> Any:
+    if not name:
+        return bpy.context.scene
+    scene = bpy.data.scenes.get(name)
+    if scene is None:
+        problems.error("scene", "there is no scene '%s' in the file" % name,
+                       "choose one of %s" % listing([s.name for s in bpy.data.scenes]))
+    return scene
+
+
+def pick_engine(scene: Any, wanted: str, problems: Problems) -> str:
+    name = compat.engine_name(wanted) if wanted else scene.render.engine
+    if name not in compat.engines():
+        problems.error("Scene '%s'" % scene.name, "this Blender has no engine '%s'" % (wanted or name or "?"),
+                       "choose one of %s" % listing(compat.engines()))
+    return name
+
+
+def pick_layers(scene: Any, wanted: str, problems: Problems) -> list[str]:
+    if wanted:
+        if wanted not in scene.view_layers:
+            problems.error("Scene '%s'" % scene.name, "there is no view layer '%s'" % wanted,
+                           "choose one of %s" % listing([v.name for v in scene.view_layers]))
+        return [wanted]
+    layers = [v.name for v in scene.view_layers if v.use]
+    if not layers:
+        problems.error("Scene '%s'" % scene.name, "no view layer is enabled for rendering",
+                       "switch on 'Use for Rendering' of one, or name one with --view-layer")
+    return layers
+
+
+def check_camera(scene: Any, wanted: str, problems: Problems) -> None:
+    cameras = sorted(o.name for o in scene.objects if o.type == "CAMERA")
+    if wanted:
+        if wanted not in cameras:
+            problems.error("Scene '%s'" % scene.name, "there is no camera '%s'" % wanted,
+                           "choose one of %s" % listing(cameras))
+        return
+    if scene.camera is not None:
+        return
+    first = min((m.frame for m in scene.timeline_markers if m.camera is not None), default=None)
+    if first is not None and first <= scene.frame_start:
+        return
+    remedy = ("name one of %s with --camera" % listing(cameras) if cameras
+              else "add a camera, or make one active with Ctrl+Numpad 0")
+    problems.error("Scene '%s'" % scene.name, "the scene has no active camera", remedy)
+
+
+def size(scene: Any, wanted: dict) -> tuple[int, int]:
+    """Pixels of the picture that a render leaves."""
+    render = scene.render
+    if wanted.get("width"):
+        width, height = wanted["width"], wanted["height"]
+    else:
+        percent = wanted.get("percent") or render.resolution_percentage
+        width, height = render.resolution_x * percent // 100, render.resolution_y * percent // 100
+    if render.use_border and render.use_crop_to_border:
+        width, height = (round(render.border_max_x * width) - round(render.border_min_x * width),
+                         round(render.border_max_y * height) - round(render.border_min_y * height))
+    return max(width, 1), max(height, 1)
+
+
+def cycles(scene: Any, layers: list[str], wanted: dict, problems: Problems) -> dict:
+    """Sampling: what is checked is checked against these."""
+    c = scene.cycles
+    where = "Scene '%s'" % scene.name
+    samples, per_layer = c.samples, False
+    if wanted.get("samples"):
+        samples = wanted["samples"]
+    elif layers and layers[0] in scene.view_layers and c.use_layer_samples != "IGNORE":
+        own = scene.view_layers[layers[0]].samples
+        if own > 0:
+            samples, per_layer = (own if c.use_layer_samples == "USE" else min(own, samples)), True
+    keyed = sorted({curve.data_path for curve in compat.curves(scene)
+                    if curve.data_path in ("cycles.samples", "cycles.seed", "cycles.use_adaptive_sampling",
+                                           "cycles.adaptive_threshold", "cycles.time_limit")})
+    if wanted.get("samples"):
+        keyed = [k for k in keyed if k != "cycles.samples"]
+    if keyed:
+        problems.warning(where, "%s is animated, so frames of it cannot be checked by sampling" % listing(keyed),
+                         "remove the keyframes, or name --samples")
+    if c.time_limit > 0:
+        problems.warning(where, "a time limit of %g s ends a frame early, by how fast the machine is" % c.time_limit,
+                         "set the time limit to 0; until then frames cannot be checked by sampling")
+    denoise = c.use_denoising and any(
+        scene.view_layers[name].cycles.use_denoising for name in layers if name in scene.view_layers)
+    if denoise and wanted.get("denoise") != "off" and not compat.denoisers():
+        problems.warning(where, "denoising is on, but this build of Blender has no denoiser: frames are delivered "
+                         "without denoising", "use a Blender that has OpenImageDenoise, or pass denoise off")
+    if c.shading_system:
+        problems.warning(where, "Open Shading Language renders on the CPU only", "nothing, if that is meant")
+    return {
+        "samples": samples,
+        "layer_samples": per_layer,
+        "keyed": keyed,
+        "time_limit": c.time_limit,
+        "adaptive": bool(c.use_adaptive_sampling),
+        "seed": c.seed,
+        "denoise": bool(denoise),
+        "cpu_only": bool(c.shading_system),
+    }
+
+
+def output(scene: Any, compositor: bool, problems: Problems) -> dict:
+    """The artist's own file format."""
+    image = scene.render.image_settings
+    where = "Output of scene '%s'" % scene.name
+    result = {
+        "format": image.file_format,
+        "extension": scene.render.file_extension,
+        "depth": image.color_depth,
+        "codec": image.exr_codec,
+        "multilayer": image.file_format == "OPEN_EXR_MULTILAYER",
+    }
+    if image.file_format in MOVIES:
+        problems.warning(where, "the format is a movie; frames are delivered as PNG files",
+                         "make the movie from the frames afterwards")
+        result.update(format="PNG", extension=".png", depth="8")
+    if result["multilayer"]:
+        if image.exr_codec not in LOSSLESS:
+            problems.warning(where, "%s compression loses detail; frames are delivered with ZIP" % image.exr_codec,
+                             "choose a lossless codec")
+            result["codec"] = "ZIP"
+        if compositor:
+            problems.warning(where, "multilayer files are delivered with the passes of the render, without the "
+                             "compositor's layer", "choose another format to get the composited picture")
+    return result
+
+

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a file before anything moves: `blender -b -Y --factory-startup
+FILE.blend -P survey.py -- REQUEST.json OUT.json`.
+
+REQUEST holds the overrides a person gave; OUT gets facts for the planner, the
+files that a render reads, and problems, each with a remedy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import bpy  # noqa: E402
+
+import compat  # noqa: E402
+import deps  # noqa: E402
+import hazards  # noqa: E402
+import settings  # noqa: E402
+from problems import Problems  # noqa: E402
+
+
+def main() -> None:
+    ask, out = sys.argv[sys.argv.index("--") + 1 :][:2]
+    with open(ask, encoding="utf-8") as f:
+        wanted = json.load(f)
+    result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
+    if bpy.data.filepath:
+        problems = Problems()
+        tree = deps.collect(bpy.data.filepath, problems)
+        facts = settings.facts(wanted, problems)
+        if facts:
+            hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
+        result.update(
+            facts=facts,
+            main=tree.main_name(),
+            files=[{"path": path, "name": name} for path, name in tree.files()],
+            problems=problems.found,
+        )
+    with open(out + ".part", "w", encoding="utf-8") as f:
+        json.dump(result, f)
+    os.replace(out + ".part", out)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+main()
