@@ -36,6 +36,11 @@ var table = crc32.MakeTable(crc32.Castagnoli)
 // ErrNewer is returned for a log that a newer version of the program wrote.
 var ErrNewer = errors.New("written by a newer version of this program")
 
+// ErrInDoubt is wrapped by every error after which nobody can know what is on
+// disk: the log must be opened anew. After any other error nothing was written,
+// and the call can be tried again.
+var ErrInDoubt = errors.New("log in doubt")
+
 // Options describe a log.
 type Options struct {
 	Magic        string // four bytes: what is in it
@@ -289,7 +294,7 @@ func (l *Log) Append(recs ...[]byte) error {
 	}
 	if _, err := l.f.WriteAt(buf, l.size); err != nil {
 		if terr := l.f.Truncate(l.size); terr != nil {
-			l.dead = fmt.Errorf("recordlog: %w", errors.Join(err, terr))
+			l.dead = fmt.Errorf("%w: %w", ErrInDoubt, errors.Join(err, terr))
 			return l.dead
 		}
 		return fmt.Errorf("recordlog: %w", err)
@@ -305,7 +310,7 @@ func (l *Log) Append(recs ...[]byte) error {
 // disk.
 func (l *Log) rotate() error {
 	if err := l.f.Sync(); err != nil {
-		l.dead = fmt.Errorf("recordlog: sync: %w", err)
+		l.dead = fmt.Errorf("%w: sync: %w", ErrInDoubt, err)
 		return l.dead
 	}
 	return l.begin(l.seq + 1)
@@ -332,9 +337,10 @@ func (l *Log) Sync() error {
 	if err := f.Sync(); err != nil && !errors.Is(err, fs.ErrClosed) {
 		// What a failed fsync left on disk cannot be known.
 		l.mu.Lock()
-		l.dead = fmt.Errorf("recordlog: sync: %w", err)
+		l.dead = fmt.Errorf("%w: sync: %w", ErrInDoubt, err)
+		dead := l.dead
 		l.mu.Unlock()
-		return err
+		return dead
 	}
 	l.synced = have
 	return nil

@@ -1,0 +1,468 @@
+package dispatch
+
+import (
+	"container/heap"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/oklog/ulid/v2"
+
+	"idlewild/job"
+)
+
+// Board decides everything about this machine's jobs: what is leased to whom,
+// what becomes of results, when a job ends. It touches neither clock nor disk
+// nor network and starts no goroutine: the same events at the same times have
+// the same effects. It is not safe for concurrent use.
+type Board struct {
+	self  peer.ID
+	o     Options
+	epoch uint64
+
+	grants  uint32 // made in this epoch
+	nLeases uint64
+	jobs    []*jobState
+	byID    map[job.ID]*jobState
+	workers []*worker // in the order in which they were first seen
+	byPeer  map[peer.ID]*worker
+	leases  map[job.LeaseID]*lease
+	members uint64 // grows when what workers can do changes
+
+	timers  timerHeap
+	timerNo uint64
+	lapse   time.Time // no lease lapses before
+
+	now     time.Time
+	out     []Effect
+	hungry  bool // something became open: ask all workers
+	recount bool // joined times may have changed for all
+	looking bool // a timer will look for copies again
+	ended   []*jobState
+	owing   []*worker // with orders to send at the end of this step
+}
+
+// NewBoard returns a board of requester self. epoch is higher than that of any
+// board before it on the same journals.
+func NewBoard(self peer.ID, epoch uint64, o Options) *Board {
+	return &Board{
+		self: self, o: o.withDefaults(), epoch: epoch,
+		byID: map[job.ID]*jobState{}, byPeer: map[peer.ID]*worker{}, leases: map[job.LeaseID]*lease{},
+	}
+}
+
+// settleDelay is how long news of settled work waits for another order to ride
+// along with. No worker waits for it.
+const settleDelay = 100 * time.Millisecond
+
+// Step takes one event and returns what is to be done about it.
+func (b *Board) Step(now time.Time, ev Event) []Effect {
+	if now.After(b.now) {
+		b.now = now
+	}
+	b.fire()
+	b.take(ev)
+	for b.hungry || len(b.ended) > 0 {
+		for _, j := range drain(&b.ended) {
+			b.finish(j)
+		}
+		if b.hungry {
+			b.hungry = false
+			b.feedAll()
+		}
+	}
+	if b.recount {
+		b.recount = false
+		for _, w := range b.workers {
+			b.account(w)
+		}
+	}
+	b.announce()
+	b.flush()
+	return drain(&b.out)
+}
+
+func drain[T any](s *[]T) []T {
+	out := *s
+	*s = nil
+	return out
+}
+
+// Deadline is when Step wants a Tick at the latest; zero: not at all.
+func (b *Board) Deadline() time.Time {
+	if len(b.timers) == 0 {
+		return time.Time{}
+	}
+	return b.timers[0].at
+}
+
+func (b *Board) take(ev Event) {
+	switch e := ev.(type) {
+	case Submitted:
+		b.submitted(e)
+	case Prepared:
+		b.prepared(e)
+	case Refused:
+		b.refused(e)
+	case Planned:
+		b.planned(e)
+	case Opened:
+		b.opened(e)
+	case Reported:
+		b.reported(e)
+	case Closed:
+		b.closed(e)
+	case Fetched:
+		b.fetched(e)
+	case Challenged:
+		b.challenged(e)
+	case Judged:
+		b.judged(e)
+	case Booked:
+		b.booked(e)
+	case Delivered:
+		b.delivered(e)
+	case Lost:
+		b.lost(e)
+	case Steered:
+		b.steered(e)
+	case Requeued:
+		b.requeued(e)
+	case Cleaned:
+		if j := b.byID[e.ID]; j != nil && j.state.Ended() && !j.cleaned {
+			b.write(j, &cleanRecord{Served: e.Served})
+		}
+	case Tick:
+	}
+}
+
+func (b *Board) do(e Effect) { b.out = append(b.out, e) }
+
+// write makes a fact durable and true.
+func (b *Board) write(j *jobState, r record) {
+	if err := j.apply(r); err != nil {
+		// The board only writes what it checked.
+		panic(fmt.Sprintf("dispatch: job %s: %v", j.id, err))
+	}
+	b.do(Write{j.id, r})
+	b.replace(j)
+}
+
+// replace puts the tasks that apply touched where they belong now.
+func (b *Board) replace(j *jobState) {
+	for len(j.touched) > 0 {
+		for _, t := range drain(&j.touched) {
+			b.place(j, t)
+		}
+	}
+}
+
+// place moves t to the phase that it is in.
+func (b *Board) place(j *jobState, t *task) {
+	was, is := t.phase, t.where()
+	if t.check == nil && is != was {
+		t.phase = is
+		switch was {
+		case open:
+			if t.class.open--; t.class.open == 0 {
+				b.recount = true
+			}
+		case leased:
+			t.class.out--
+		}
+		switch is {
+		case open:
+			t.class.open++
+			b.hungry = true
+		case leased:
+			t.class.out++
+		}
+		if is.final() && !was.final() {
+			j.left--
+			b.closeCopies(j, t)
+			b.maybeEnd(j)
+		}
+		if was.final() && !is.final() {
+			j.left++
+		}
+		if is == taken {
+			b.closeCopies(j, t)
+			t.tries = 0
+			b.deliver(j, t)
+		}
+		if is == failed {
+			for _, n := range t.next {
+				if !n.isFailed && n.accepted == nil {
+					b.fail(j, n, fmt.Sprintf("needs %s, which failed", t.Label))
+				}
+			}
+		}
+	}
+	if t.phase == blocked && len(t.grants) > 0 {
+		// Its inputs changed under it.
+		for _, g := range slices.Clone(t.grants) {
+			b.stop(g.lease, "its inputs are made again")
+		}
+	}
+	if t.phase == open && t.check == nil {
+		t.class.push(t)
+	}
+}
+
+func (b *Board) fail(j *jobState, t *task, reason string) {
+	b.write(j, &failRecord{Task: t.index, Reason: reason})
+	b.emit(j, job.Event{Type: job.EventFailed, Task: t.Label, Text: reason})
+}
+
+// emit tells watchers; time and job are filled in.
+func (b *Board) emit(j *jobState, e job.Event) {
+	e.Job, e.Time = j.id, b.now
+	b.do(Emit{e})
+}
+
+// peerNo returns the index of p in j's journal, writing it if need be.
+func (b *Board) peerNo(j *jobState, p peer.ID) int {
+	n, ok := j.peerNo[p]
+	if !ok {
+		b.write(j, &peerRecord{ID: p.String()})
+		n = j.peerNo[p]
+	}
+	return n
+}
+
+// leaseID makes a fresh name: unique, and the same in every run of the same
+// events.
+func (b *Board) leaseID() job.LeaseID {
+	b.nLeases++
+	var seed [16]byte
+	binary.BigEndian.PutUint64(seed[:], b.epoch)
+	binary.BigEndian.PutUint64(seed[8:], b.nLeases)
+	h := sha256.Sum256(append(seed[:], b.self...))
+	var u ulid.ULID
+	if err := u.SetTime(ulid.Timestamp(b.now)); err != nil {
+		panic(err) // not before the year 10889
+	}
+	copy(u[6:], h[:10])
+	return job.LeaseID(u.String())
+}
+
+// fence returns the next fence: higher than every one before it, of this and
+// of earlier epochs.
+func (b *Board) fence() uint64 {
+	b.grants++
+	return b.epoch<<32 | uint64(b.grants)
+}
+
+// secret decides what is checked of one attempt. It follows from the job's own
+// secret, so it need not be stored.
+func (j *jobState) secretOf(w peer.ID, l job.LeaseID, k job.TaskKey, fence uint64) []byte {
+	m := hmac.New(sha256.New, j.secret)
+	for _, part := range [][]byte{[]byte("idlewild challenge 1"), []byte(w), []byte(l), k.Bytes(), binary.BigEndian.AppendUint64(nil, fence)} {
+		m.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		m.Write(part)
+	}
+	return m.Sum(nil)
+}
+
+// Timers.
+
+type timer struct {
+	at time.Time
+	no uint64
+	f  func()
+}
+
+type timerHeap []timer
+
+func (h timerHeap) Len() int { return len(h) }
+func (h timerHeap) Less(i, j int) bool {
+	if !h[i].at.Equal(h[j].at) {
+		return h[i].at.Before(h[j].at)
+	}
+	return h[i].no < h[j].no
+}
+func (h timerHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *timerHeap) Push(x any)   { *h = append(*h, x.(timer)) }
+func (h *timerHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return t
+}
+
+// after calls f in the first Step d from now. f checks whether it still matters.
+func (b *Board) after(d time.Duration, f func()) {
+	b.timerNo++
+	heap.Push(&b.timers, timer{b.now.Add(d), b.timerNo, f})
+}
+
+// fire runs the timers that are due; those they set are for later steps.
+func (b *Board) fire() {
+	var due []timer
+	for len(b.timers) > 0 && !b.timers[0].at.After(b.now) {
+		due = append(due, heap.Pop(&b.timers).(timer))
+	}
+	for _, t := range due {
+		t.f()
+	}
+}
+
+// flush sends each worker the order that this step made for it.
+func (b *Board) flush() {
+	for _, w := range drain(&b.owing) {
+		w.owed = false
+		if !w.connected {
+			w.order = job.Order{}
+			continue
+		}
+		o := w.order
+		if !w.urgent {
+			if len(o.Settled) > 0 && !w.waiting {
+				w.waiting = true
+				b.after(settleDelay, func() {
+					w.waiting = false
+					if w.connected && len(w.order.Settled) > 0 {
+						b.urge(w)
+					}
+				})
+			}
+			continue
+		}
+		w.order, w.urgent = job.Order{}, false
+		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.o.BeatEvery, w.resting
+		b.do(Send{w.peer, w.stream, o})
+	}
+}
+
+func (b *Board) owe(w *worker) {
+	if !w.owed {
+		w.owed = true
+		b.owing = append(b.owing, w)
+	}
+}
+
+// urge makes w's order go out with this step.
+func (b *Board) urge(w *worker) {
+	w.urgent = true
+	b.owe(w)
+}
+
+// announce offers the open work of each job when there is some and nobody
+// knows yet, and again after a while.
+func (b *Board) announce() {
+	for _, j := range b.jobs {
+		if j.state.Ended() {
+			continue
+		}
+		n, o := 0, job.Offer{}
+		most := 0
+		if j.live() {
+			for _, c := range j.classes {
+				if c.place == job.Anywhere || !b.selfHere() {
+					n += c.open
+					if c.open > most {
+						most, o.Needs = c.open, c.needs
+					}
+				}
+			}
+			if len(j.checks) > 0 && !b.selfHere() {
+				n += len(j.checks)
+			}
+		}
+		fresh := n > 0 && j.told == 0
+		again := n > 0 && !b.now.Before(j.toldAt.Add(b.o.Announce))
+		j.told = n
+		if !fresh && !again {
+			continue
+		}
+		j.toldAt = b.now
+		o.Job, o.Requester, o.Kind = j.id, b.self, j.spec.Kind
+		o.InputBytes, o.Open, o.MaxPrice = j.snapshot.Bytes, n, j.spec.Policy.MaxPrice
+		o.Expires = b.now.Add(2*b.o.Announce + b.o.Announce/2)
+		b.do(Announce{o})
+		b.after(b.o.Announce, func() {})
+	}
+}
+
+func (b *Board) selfHere() bool {
+	w := b.byPeer[b.self]
+	return w != nil && w.connected
+}
+
+// finish closes the books of a job once nothing of it is left.
+func (b *Board) maybeEnd(j *jobState) {
+	if j.state == job.StatePlanned && !slices.Contains(b.ended, j) {
+		b.ended = append(b.ended, j)
+	}
+}
+
+func (b *Board) finish(j *jobState) {
+	if j.state != job.StatePlanned || j.left > 0 || j.rechecks > 0 {
+		return
+	}
+	n, total, first := 0, 0, ""
+	for _, t := range j.tasks {
+		if !j.counts(t) {
+			continue
+		}
+		total++
+		if t.isFailed {
+			if n++; n == 1 {
+				first = t.Label + ": " + t.failure
+			}
+		}
+	}
+	if n == 0 {
+		for _, t := range j.tasks {
+			if t.isFailed {
+				if n++; n == 1 {
+					first = t.Label + ": " + t.failure
+				}
+			}
+		}
+		total = max(total, n)
+	}
+	if n > 0 {
+		b.end(j, job.StateFailed, fmt.Sprintf("%d of %d tasks failed; %s", n, total, first), nil)
+		return
+	}
+	b.end(j, job.StateFinished, "", nil)
+}
+
+// end writes the job's last state and lets go of everything.
+func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Problem) {
+	b.settleAccounts(j)
+	b.write(j, &stateRecord{State: s, Reason: reason, At: micros(b.now), Problems: problems})
+	for _, l := range j.leaseSeq {
+		b.stop(l, "job "+string(s))
+	}
+	for id := range j.leases {
+		delete(b.leases, id)
+	}
+	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
+	j.checks, j.checking = nil, map[uint64]*grant{}
+	j.rechecks = 0
+	for _, t := range j.tasks {
+		t.grants, t.active = nil, nil
+		for _, x := range t.rets {
+			x.inline, x.checks, x.evidence, x.pending = nil, nil, nil, nil
+			if x.state < retJudged {
+				x.state, x.settled = retEnded, "the job is "+string(s)
+				b.settle(j, x)
+			}
+		}
+		b.place(j, t)
+	}
+	j.stuck = ""
+	b.emit(j, job.Event{Type: job.EventState, Text: string(s)})
+	b.do(Clean{j.id})
+}
+
+// counts reports whether t is one of the tasks that people are shown.
+func (j *jobState) counts(t *task) bool {
+	return t.final() || len(t.next) == 0
+}

@@ -1,0 +1,505 @@
+package dispatch
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/internal/recordlog"
+	"idlewild/job"
+)
+
+// ErrStopped is returned by calls to a Dispatcher that does not run any more.
+var ErrStopped = errors.New("the dispatcher is stopped")
+
+// Dispatcher owns this machine's jobs: it drives a Board, keeps its journal and
+// carries out its effects. It is p2p.Coordinator, localapi.Jobs and
+// localapi.Views.
+type Dispatcher struct {
+	deps Deps
+	o    Options
+	log  *slog.Logger
+
+	ctx     context.Context // ends with Run
+	cancel  context.CancelFunc
+	events  chan Event
+	commits chan []Effect
+	wg      sync.WaitGroup
+	ring    *ring
+	journal *journal // used by the committer alone once Run began
+	start   []Effect // what restoring wants done
+	closeMu sync.Mutex
+	closed  bool
+	fatal   context.CancelCauseFunc
+	disk    atomic.Pointer[string] // why the journal cannot be written now
+
+	mu    sync.Mutex
+	board *Board // guarded by mu
+
+	streamMu      sync.Mutex
+	streams       map[peer.ID]*stream
+	streamNo      uint64
+	streamsClosed bool
+
+	runs   map[job.ID]*jobRun // used by the committer alone
+	grants map[grantKey]readGrant
+
+	fetching, quick, judging, booking, delivering, preparing, saving, cleaning, announcing *pool
+}
+
+type grantKey struct {
+	id     job.ID
+	reader peer.ID
+}
+
+type readGrant struct {
+	signed  job.Signed
+	expires time.Time
+}
+
+// jobRun is what runs for one job outside the board: it ends with the job.
+type jobRun struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	ready  <-chan struct{} // closed once an earlier run is cleaned up; nil: at once
+}
+
+// NewDispatcher opens the journal below d.Dir and restores every job in it.
+// Run must be called for anything to happen, or Close.
+func NewDispatcher(d Deps, o Options) (*Dispatcher, error) {
+	for name, missing := range map[string]bool{
+		"Self": d.Self == "", "Key": d.Key == nil, "Content": d.Content == nil, "Market": d.Market == nil, "Results": d.Results == nil,
+		"Judge": d.Judge == nil, "Book": d.Book == nil, "Sink": d.Sink == nil, "Dir": d.Dir == "",
+	} {
+		if missing {
+			return nil, fmt.Errorf("dispatch: no %s given", name)
+		}
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	x := &Dispatcher{deps: d, o: o.withDefaults(), log: d.Log, events: make(chan Event, 256), commits: make(chan []Effect),
+		streams: map[peer.ID]*stream{}, runs: map[job.ID]*jobRun{}, grants: map[grantKey]readGrant{}}
+	n, jobs, err := openJournal(d.Dir, d.Log)
+	if err != nil {
+		return nil, err
+	}
+	x.journal = n
+	x.ring = newRing(n.epoch<<32 + 1)
+	x.ctx, x.cancel = context.WithCancel(context.Background())
+	x.board = NewBoard(d.Self, n.epoch, x.o)
+	x.board.now = time.Now()
+	for _, j := range jobs {
+		x.board.restore(j)
+		x.sweep(j)
+	}
+	x.start = append(drain(&x.board.out), x.board.Step(time.Now(), Tick{})...)
+	pools := []struct {
+		p     **pool
+		limit int
+	}{
+		{&x.fetching, x.o.Fetches}, {&x.quick, 4}, {&x.judging, x.o.Judges}, {&x.booking, 16}, {&x.delivering, 4},
+		{&x.preparing, 2}, {&x.saving, 4}, {&x.cleaning, 4}, {&x.announcing, 1},
+	}
+	for _, p := range pools {
+		*p.p = &pool{limit: p.limit, wg: &x.wg}
+	}
+	return x, nil
+}
+
+// sweep removes staging folders that no record speaks of: a crash came first.
+func (d *Dispatcher) sweep(j *jobState) {
+	dir := filepath.Join(d.journal.jobDir(j.id), "staging")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fence, err := strconv.ParseUint(e.Name(), 16, 64)
+		if x := j.rets[fence]; err != nil || x == nil || x.state == retEnded {
+			os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+// Epoch is the number of this start of the coordinator.
+func (d *Dispatcher) Epoch() uint64 { return d.journal.epoch }
+
+// Run works until ctx ends, or until the journal cannot be written any more,
+// which is the error then. It closes the Dispatcher.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	ctx, d.fatal = context.WithCancelCause(ctx)
+	defer d.fatal(nil)
+	stop := context.AfterFunc(ctx, d.cancel)
+	defer stop()
+
+	committed := make(chan struct{})
+	go func() {
+		defer close(committed)
+		for batch := range d.commits {
+			d.commit(batch)
+		}
+	}()
+	d.loop()
+	close(d.commits)
+	<-committed
+	err := d.Close()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return err
+}
+
+// Close ends a Dispatcher and gives up its folder. Run does it by itself.
+func (d *Dispatcher) Close() error {
+	d.closeMu.Lock()
+	defer d.closeMu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	d.cancel()
+	d.hangUp()
+	d.wg.Wait()
+	return d.journal.close()
+}
+
+// post gives the board an event; false once nobody listens.
+func (d *Dispatcher) post(e Event) bool {
+	select {
+	case d.events <- e:
+		return true
+	case <-d.ctx.Done():
+		return false
+	}
+}
+
+// loop owns the order of things: one event after the other. While records are
+// on their way to disk it goes on; their effects wait in pending.
+func (d *Dispatcher) loop() {
+	pending := d.start
+	d.start = nil
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		d.mu.Lock()
+		at := d.board.Deadline()
+		d.mu.Unlock()
+		var tick <-chan time.Time
+		if !at.IsZero() {
+			t.Reset(max(0, time.Until(at)))
+			tick = t.C
+		}
+		var out chan<- []Effect
+		if len(pending) > 0 {
+			out = d.commits
+		}
+		select {
+		case e := <-d.events:
+			pending = append(pending, d.step(e)...)
+		case <-tick:
+			pending = append(pending, d.step(Tick{})...)
+		case out <- pending:
+			pending = nil
+		case <-d.ctx.Done():
+			// What was decided becomes durable; the rest of it is for the
+			// next start.
+			if len(pending) > 0 {
+				d.commits <- pending
+			}
+			return
+		}
+	}
+}
+
+// step takes e, and whatever else is there already.
+func (d *Dispatcher) step(e Event) []Effect {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := d.board.Step(time.Now(), e)
+	for range 64 {
+		select {
+		case e := <-d.events:
+			out = append(out, d.board.Step(time.Now(), e)...)
+		default:
+			return out
+		}
+	}
+	return out
+}
+
+// commit makes the records of a batch durable, then does the rest of it.
+func (d *Dispatcher) commit(batch []Effect) {
+	var ws []Write
+	for _, e := range batch {
+		if w, ok := e.(Write); ok {
+			ws = append(ws, w)
+		}
+	}
+	if len(ws) > 0 && !d.persist(ws) {
+		return
+	}
+	for _, e := range batch {
+		d.carryOut(e)
+	}
+}
+
+// persist writes records. Nothing was acknowledged while the disk is full, so
+// it may wait until somebody makes room; a disk in doubt ends the Dispatcher.
+func (d *Dispatcher) persist(ws []Write) bool {
+	for told := false; ; {
+		left, err := d.journal.write(ws)
+		if err == nil {
+			if told {
+				d.log.Info("journal is written again")
+				d.disk.Store(nil)
+			}
+			return true
+		}
+		if errors.Is(err, recordlog.ErrInDoubt) {
+			d.log.Error("journal cannot be written", "err", err)
+			d.fatal(err)
+			return false
+		}
+		if !told {
+			told = true
+			d.log.Error("journal cannot be written, waiting", "err", err)
+			why := "nothing can be recorded: " + err.Error()
+			d.disk.Store(&why)
+		}
+		ws = left
+		select {
+		case <-time.After(time.Second):
+		case <-d.ctx.Done():
+			return false
+		}
+	}
+}
+
+// newSecret is what a job's challenges are derived from.
+func newSecret() []byte {
+	b := make([]byte, 32)
+	rand.Read(b) // never fails
+	return b
+}
+
+// ask posts an event that is acknowledged, and waits for that.
+func (d *Dispatcher) ask(ctx context.Context, make1 func(ack chan error) Event) error {
+	ack := make(chan error, 1)
+	if !d.post(make1(ack)) {
+		return ErrStopped
+	}
+	select {
+	case err := <-ack:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.ctx.Done():
+		return ErrStopped
+	}
+}
+
+// Inspect implements localapi.Jobs.
+func (d *Dispatcher) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) {
+	k, err := d.kind(s)
+	if err != nil {
+		return job.Inspection{}, err
+	}
+	return k.Inspect(ctx, s)
+}
+
+func (d *Dispatcher) kind(s job.Spec) (Kind, error) {
+	if err := s.Validate(); err != nil {
+		return nil, job.Refuse("", err.Error(), "")
+	}
+	k := d.deps.Kinds[s.Kind]
+	if k == nil {
+		var known []string
+		for name := range d.deps.Kinds {
+			known = append(known, string(name))
+		}
+		slices.Sort(known)
+		return nil, job.Refuse("kind", fmt.Sprintf("%q is not known here", s.Kind), fmt.Sprintf("this machine knows %v", known))
+	}
+	return k, nil
+}
+
+// Submit implements localapi.Jobs.
+func (d *Dispatcher) Submit(ctx context.Context, s job.Spec) (job.ID, error) {
+	if _, err := d.kind(s); err != nil {
+		return "", err
+	}
+	if err := d.deps.Sink.Check(s); err != nil {
+		if errors.Is(err, job.ErrRefused) {
+			return "", err
+		}
+		return "", job.Refuse("output", err.Error(), "choose a folder that can be written")
+	}
+	id := job.NewID(time.Now())
+	err := d.ask(ctx, func(ack chan error) Event { return Submitted{ID: id, Spec: s, Secret: newSecret(), Ack: ack} })
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// Steer implements localapi.Jobs.
+func (d *Dispatcher) Steer(ctx context.Context, id job.ID, a job.Action) error {
+	return d.ask(ctx, func(ack chan error) Event { return Steered{ID: id, Action: a, Ack: ack} })
+}
+
+// Requeue implements localapi.Jobs. The content of a job that ended was let go
+// of; it is stored again, and must still be the same.
+func (d *Dispatcher) Requeue(ctx context.Context, id job.ID, label string) error {
+	d.mu.Lock()
+	j := d.board.byID[id]
+	var s job.Spec
+	var root Snapshot
+	ended := false
+	if j != nil {
+		s, root, ended = j.spec, j.snapshot, j.state.Ended()
+	}
+	tasks := j != nil && len(j.tasks) > 0
+	d.mu.Unlock()
+	switch {
+	case j == nil:
+		return job.ErrUnknownJob
+	case !tasks:
+		return fmt.Errorf("job %s has no tasks", id)
+	case ended && root.Root.Defined():
+		k, err := d.kind(s)
+		if err != nil {
+			return err
+		}
+		in, err := k.Inspect(ctx, s)
+		if err != nil {
+			return fmt.Errorf("inspect: %w", err)
+		}
+		again, err := d.deps.Content.Snapshot(ctx, id, in.Deps, s.Policy.Exact)
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		if again.Root != root.Root {
+			if err := d.deps.Content.Release(ctx, id); err != nil {
+				d.log.Warn("content not released", "job", id, "err", err)
+			}
+			return fmt.Errorf("the job's files changed since it was submitted; submit it again")
+		}
+	}
+	return d.ask(ctx, func(ack chan error) Event { return Requeued{ID: id, Label: label, Ack: ack} })
+}
+
+// List implements localapi.Views.
+func (d *Dispatcher) List() []job.Status {
+	d.mu.Lock()
+	now := time.Now()
+	out := make([]job.Status, 0, len(d.board.jobs))
+	for _, j := range d.board.jobs {
+		out = append(out, d.board.status(now, j, 0, false))
+	}
+	d.mu.Unlock()
+	slices.Reverse(out)
+	for i := range out {
+		if !out[i].State.Ended() {
+			out[i].UploadedBytes = d.deps.Content.Served(out[i].Job)
+		}
+	}
+	return out
+}
+
+// Status implements localapi.Views.
+func (d *Dispatcher) Status(id job.ID) (job.Status, error) {
+	served := d.deps.Content.Served(id)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, ok := d.board.Status(time.Now(), id, served, true)
+	if !ok {
+		return job.Status{}, job.ErrUnknownJob
+	}
+	if why := d.disk.Load(); why != nil && !s.State.Ended() {
+		s.Reason = *why
+	}
+	return s, nil
+}
+
+// Log implements localapi.Views.
+func (d *Dispatcher) Log(ctx context.Context, id job.ID, label string) ([]byte, error) {
+	type entry struct {
+		index  int
+		label  string
+		worker peer.ID
+		leaf   job.Leaf
+		ran    bool
+	}
+	var list []entry
+	d.mu.Lock()
+	j := d.board.byID[id]
+	if j != nil {
+		for _, t := range j.tasks {
+			if label != "" && t.Label != label {
+				continue
+			}
+			e := entry{index: t.index, label: t.Label}
+			if x := t.accepted; x != nil {
+				e.worker, e.leaf, e.ran = x.peer, x.leaf, true
+			}
+			list = append(list, e)
+		}
+	}
+	d.mu.Unlock()
+	if j == nil {
+		return nil, job.ErrUnknownJob
+	}
+	if len(list) == 0 && label != "" {
+		return nil, fmt.Errorf("job %s has no task %q", id, label)
+	}
+	var out []byte
+	for _, e := range list {
+		text, err := os.ReadFile(d.logPath(id, e.index))
+		if err != nil && label != "" && e.ran {
+			if f, ok := d.deps.Results.(LogFetcher); ok && e.leaf.Log.Defined() {
+				if text, err = f.Log(ctx, e.worker, id, e.leaf); err != nil {
+					return nil, fmt.Errorf("log of task %s: %w", e.label, err)
+				}
+			} else {
+				text, err = []byte(e.leaf.LogTail), nil
+			}
+		}
+		if err != nil || len(text) == 0 {
+			continue
+		}
+		if len(list) > 1 {
+			out = fmt.Appendf(out, "== task %s\n", e.label)
+		}
+		out = append(out, text...)
+		if out[len(out)-1] != '\n' {
+			out = append(out, '\n')
+		}
+		if len(out) > maxLogAnswer {
+			break
+		}
+	}
+	return out, nil
+}
+
+// maxLogAnswer bounds the logs of a whole job in one answer.
+const maxLogAnswer = 16 << 20
+
+func (d *Dispatcher) logPath(id job.ID, index int) string {
+	return filepath.Join(d.journal.jobDir(id), "logs", strconv.Itoa(index)+".txt")
+}
+
+var _ io.Closer = (*Dispatcher)(nil)

@@ -1,0 +1,208 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"idlewild/internal/recordlog"
+	"idlewild/job"
+)
+
+// journalOptions name the format of a job's journal; see docs/formats.md.
+var journalOptions = recordlog.Options{Magic: "jobs", Version: 1, MaxRecord: maxRecordBytes}
+
+// journal keeps the facts of all jobs of this machine, one log per job:
+//
+//	lock, epoch
+//	jobs/<id>/journal/       records
+//	jobs/<id>/staging/       results that were not delivered yet, by fence
+//	jobs/<id>/evidence/      outputs of checks, by fence of what they check
+//	jobs/<id>/logs/          what tasks said that did not succeed, by index
+//
+// It is used by one goroutine at a time.
+type journal struct {
+	dir   string
+	lock  io.Closer
+	log   *slog.Logger
+	logs  map[job.ID]*recordlog.Log
+	dirty []job.ID // written and not synced
+	// epoch of this opening: higher than all before.
+	epoch uint64
+}
+
+// openJournal takes the folder, counts one epoch on, and reads every job in
+// the order of submission. A job whose journal cannot be understood is left
+// alone and said.
+func openJournal(dir string, log *slog.Logger) (*journal, []*jobState, error) {
+	lock, err := recordlog.Lock(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("journal: %w", err)
+	}
+	n := &journal{dir: dir, lock: lock, log: log, logs: map[job.ID]*recordlog.Log{}}
+	jobs, err := n.read()
+	if err == nil {
+		err = n.count(jobs)
+	}
+	if err != nil {
+		n.close()
+		return nil, nil, fmt.Errorf("journal: %w", err)
+	}
+	return n, jobs, nil
+}
+
+func (n *journal) jobDir(id job.ID) string { return filepath.Join(n.dir, "jobs", string(id)) }
+
+func (n *journal) read() ([]*jobState, error) {
+	root := filepath.Join(n.dir, "jobs")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(root) // sorted: ULIDs sort by time
+	if err != nil {
+		return nil, err
+	}
+	var jobs []*jobState
+	for _, e := range entries {
+		id, err := job.ParseID(e.Name())
+		if err != nil || !e.IsDir() {
+			continue
+		}
+		j, err := n.open(id)
+		switch {
+		case err != nil:
+			n.log.Error("job cannot be read, left as it is", "job", id, "err", err)
+		case j.submitted.IsZero():
+			// It was never acknowledged.
+			n.drop(id)
+			if err := os.RemoveAll(n.jobDir(id)); err != nil {
+				return nil, err
+			}
+		default:
+			if j.cleaned {
+				n.drop(id) // opened again if need be
+			}
+			jobs = append(jobs, j)
+		}
+	}
+	return jobs, nil
+}
+
+// open replays one job.
+func (n *journal) open(id job.ID) (*jobState, error) {
+	j := newJobState(id)
+	l, err := recordlog.Open(filepath.Join(n.jobDir(id), "journal"), journalOptions, func(b []byte) error {
+		r, err := decodeRecord(b)
+		if err != nil {
+			return err
+		}
+		if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
+			return fmt.Errorf("the journal does not begin with the job")
+		}
+		return j.apply(r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if l.Torn != "" {
+		n.log.Warn("journal repaired", "job", id, "bytes", l.Cut, "reason", l.Torn)
+	}
+	n.logs[id] = l
+	return j, nil
+}
+
+// drop closes a log until it is written again.
+func (n *journal) drop(id job.ID) {
+	if l := n.logs[id]; l != nil {
+		if err := l.Close(); err != nil {
+			n.log.Warn("journal close", "job", id, "err", err)
+		}
+		delete(n.logs, id)
+	}
+}
+
+// count begins an epoch: the number is on disk before anything is granted.
+func (n *journal) count(jobs []*jobState) error {
+	path := filepath.Join(n.dir, "epoch")
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if s := strings.TrimSpace(string(b)); s != "" {
+		if n.epoch, err = strconv.ParseUint(s, 10, 32); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	for _, j := range jobs {
+		n.epoch = max(n.epoch, j.maxFence>>32)
+	}
+	n.epoch++
+	return recordlog.WriteFile(path, fmt.Appendf(nil, "%d\n", n.epoch), 0o600)
+}
+
+// write puts records on disk in their order. Where it returns nil, those that
+// are not lazy survive a power cut; else left are those that are not written.
+func (n *journal) write(ws []Write) (left []Write, err error) {
+	for len(ws) > 0 {
+		// Runs of one job are one write.
+		id, recs, must, run := ws[0].ID, [][]byte(nil), false, 0
+		for run < len(ws) && ws[run].ID == id {
+			b, err := encodeRecord(ws[run].Record)
+			if err != nil {
+				return ws, fmt.Errorf("journal: %w: %w", recordlog.ErrInDoubt, err)
+			}
+			recs = append(recs, b)
+			must = must || !lazy(ws[run].Record)
+			run++
+		}
+		l := n.logs[id]
+		if l == nil {
+			if l, err = recordlog.Open(filepath.Join(n.jobDir(id), "journal"), journalOptions, func([]byte) error { return nil }); err != nil {
+				return ws, fmt.Errorf("journal: %w", err)
+			}
+			if err := recordlog.SyncDir(filepath.Join(n.dir, "jobs")); err != nil {
+				l.Close()
+				return ws, fmt.Errorf("journal: %w", err)
+			}
+			if err := recordlog.SyncDir(n.jobDir(id)); err != nil {
+				l.Close()
+				return ws, fmt.Errorf("journal: %w", err)
+			}
+			n.logs[id] = l
+		}
+		if err := l.Append(recs...); err != nil {
+			return ws, fmt.Errorf("journal: %w", err)
+		}
+		ws = ws[run:]
+		if must && !slices.Contains(n.dirty, id) {
+			n.dirty = append(n.dirty, id)
+		}
+	}
+	for len(n.dirty) > 0 {
+		if err := n.logs[n.dirty[0]].Sync(); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		n.dirty = n.dirty[1:]
+	}
+	return nil, nil
+}
+
+func (n *journal) close() error {
+	var first error
+	for id, l := range n.logs {
+		if err := l.Close(); err != nil && first == nil {
+			first = fmt.Errorf("journal of job %s: %w", id, err)
+		}
+	}
+	n.logs = map[job.ID]*recordlog.Log{}
+	if err := n.lock.Close(); err != nil && first == nil {
+		first = err
+	}
+	return first
+}

@@ -1,0 +1,709 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"idlewild/job"
+)
+
+// errGone is wrapped by what fetching returns where the worker is not there.
+var errGone = errors.New("the worker is not connected")
+
+// receipt takes in the leaves of a receipt.
+func (b *Board) receipt(w *worker, o openedReceipt, inline []job.Block) {
+	r := o.receipt
+	j := b.byID[r.Job]
+	var sum time.Duration
+	for _, l := range r.Leaves {
+		sum += l.Meter.Wall
+	}
+	elapsed := time.Duration(0)
+	if l := b.leases[r.Lease]; l != nil && l.peer == w.peer {
+		from := l.granted
+		if last := w.last[l.device]; last.After(from) {
+			from = last
+		}
+		if !from.IsZero() {
+			elapsed = b.now.Sub(from)
+		}
+		w.last[l.device] = b.now
+	}
+	for i, leaf := range r.Leaves {
+		if j == nil {
+			b.sayTo(w, job.Settled{Job: r.Job, Lease: r.Lease, Task: leaf.Task, Ruling: job.Unsure, Reason: "no such job here"})
+			continue
+		}
+		share := time.Duration(0)
+		if sum > 0 {
+			share = time.Duration(float64(elapsed) * float64(leaf.Meter.Wall) / float64(sum))
+		}
+		b.leaf(w, j, o, i, inline, share)
+	}
+}
+
+func (b *Board) sayTo(w *worker, s job.Settled) {
+	if len(s.Reason) > job.MaxReasonBytes {
+		s.Reason = s.Reason[:job.MaxReasonBytes]
+	}
+	for i, old := range w.order.Settled {
+		if old.Job == s.Job && old.Lease == s.Lease && old.Task == s.Task {
+			w.order.Settled[i] = s
+			return
+		}
+	}
+	w.order.Settled = append(w.order.Settled, s)
+	if len(w.order.Settled) >= 1024 {
+		b.urge(w)
+	}
+	b.owe(w)
+}
+
+// settle tells x's worker how things stand with x.
+func (b *Board) settle(j *jobState, x *ret) {
+	w := b.byPeer[x.peer]
+	if w == nil || !w.connected {
+		return
+	}
+	s := job.Settled{Job: j.id, Lease: x.lease, Task: x.leaf.Task}
+	if !s.Task.Defined() {
+		s.Task = x.t.key
+	}
+	switch x.state {
+	case retHeld, retFetching:
+		return // nothing is certain yet
+	case retSafe:
+	case retJudged:
+		s.Ruling, s.Reason = x.verdict.Ruling, x.verdict.Reason
+	case retEnded:
+		s.Ruling, s.Reason = job.Unsure, x.settled
+	}
+	if s.Ruling != "" {
+		s.Secret = j.secretOf(x.peer, x.lease, s.Task, x.fence)
+	}
+	b.sayTo(w, s)
+}
+
+// leaf takes in one leaf: it counts once, whatever comes how often.
+func (b *Board) leaf(w *worker, j *jobState, o openedReceipt, no int, inline []job.Block, elapsed time.Duration) {
+	r, leaf := o.receipt, o.receipt.Leaves[no]
+	no1 := func(reason string) {
+		b.sayTo(w, job.Settled{Job: j.id, Lease: r.Lease, Task: leaf.Task, Ruling: job.Unsure, Reason: reason})
+	}
+	if g := j.checking[leaf.Fence]; g != nil {
+		if g.lease.peer == w.peer && g.lease.id == r.Lease && g.t.key == leaf.Task {
+			b.checkLeaf(w, j, g, leaf, inline)
+		}
+		no1("seen")
+		return
+	}
+	if x := j.rets[leaf.Fence]; x != nil {
+		if x.peer == w.peer && x.lease == r.Lease && x.t.key == leaf.Task {
+			b.settle(j, x)
+		} else {
+			no1("that fence was granted to somebody else")
+		}
+		return
+	}
+	t := j.byKey[leaf.Task]
+	g := j.grants[leaf.Fence]
+	switch {
+	case j.state.Ended():
+		no1("the job is " + string(j.state))
+		return
+	case t == nil:
+		no1("no such task")
+		return
+	case leaf.Fence <= t.floor:
+		no1("granted before the task was begun anew")
+		return
+	case g != nil && (g.t != t || g.lease.peer != w.peer || g.lease.id != r.Lease):
+		no1("not granted like that")
+		return
+	case g == nil && (leaf.Fence>>32 == 0 || leaf.Fence>>32 >= b.epoch):
+		// A grant of an earlier epoch may have been lost with the power.
+		no1("never granted")
+		return
+	}
+	if g != nil {
+		b.endGrant(g)
+		defer b.place(j, t)
+	}
+	switch {
+	case leaf.Outcome == job.Succeeded:
+		if why := mismatch(t.Task, leaf); why != "" {
+			leaf.Outcome, leaf.Reason = job.Broken, why
+			b.attempt(w, j, t, r.Lease, leaf)
+			return
+		}
+	default:
+		b.attempt(w, j, t, r.Lease, leaf)
+		return
+	}
+	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, leaf: leaf, receipt: -1, signed: o.signed, inline: only(inline, leaf), leafNo: no, elapsed: elapsed}
+	j.rets[x.fence] = x
+	t.rets = append(t.rets, x)
+	if !w.worked[j.id] {
+		x.elapsed = 0 // it fetched the content first
+		w.worked[j.id] = true
+	}
+	switch {
+	case j.barred[w.peer] != "":
+		x.state, x.settled = retEnded, "no more work of this peer is taken for this job"
+		b.settle(j, x)
+	case t.phase >= taken:
+		x.state, x.settled = retEnded, "the task has its result"
+		b.settle(j, x)
+	default:
+		b.emit(j, job.Event{Type: job.EventReturned, Task: t.Label, Worker: w.peer.String()})
+		x.state = retHeld
+		b.next(j, t)
+	}
+}
+
+// only returns the inline blocks if the leaf could use them: they come with
+// the report that brings it.
+func only(inline []job.Block, leaf job.Leaf) []job.Block {
+	if len(leaf.Outputs) == 0 {
+		return nil
+	}
+	return inline
+}
+
+// mismatch says what a leaf lacks of what its task asks for.
+func mismatch(t job.Task, leaf job.Leaf) string {
+	if len(leaf.Outputs) != len(t.Outputs) {
+		return fmt.Sprintf("%d outputs where %d were asked for", len(leaf.Outputs), len(t.Outputs))
+	}
+	for _, o := range t.Outputs {
+		if !slices.ContainsFunc(leaf.Outputs, func(x job.Output) bool { return x.Name == o.Name && x.Media == o.Media }) {
+			return fmt.Sprintf("output %q is missing", o.Name)
+		}
+	}
+	return ""
+}
+
+// next starts on the next result of t, if none is being looked at.
+func (b *Board) next(j *jobState, t *task) {
+	if t.active == nil && t.accepted == nil {
+		for _, x := range t.rets {
+			if x.state == retHeld {
+				t.active = x
+				x.state = retFetching
+				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline})
+				break
+			}
+		}
+	}
+	b.place(j, t)
+}
+
+// attempt notes one that ended without a result.
+func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job.Leaf) {
+	b.do(SaveLog{ID: j.id, Index: t.index, Worker: w.peer, Leaf: leaf})
+	reason := leaf.Reason
+	if reason == "" {
+		reason = string(leaf.Outcome)
+	}
+	b.write(j, &attemptRecord{Task: t.index, Peer: b.peerNo(j, w.peer), Lease: packLease(l), Fence: leaf.Fence, Outcome: leaf.Outcome, Reason: reason})
+	b.settle(j, j.rets[leaf.Fence])
+	if t.phase >= taken {
+		return
+	}
+	text := fmt.Sprintf("%s: %s", leaf.Outcome, reason)
+	switch leaf.Outcome {
+	case job.Failed, job.Broken:
+		if leaf.Outcome == job.Broken {
+			b.restFor(w, j, reason)
+			b.urge(w)
+		}
+		if why := hopeless(t); why != "" && t.active == nil {
+			b.fail(j, t, why)
+			return
+		}
+	case job.Cancelled:
+		// Nobody's fault: its owner came back, say. One that bids and cancels
+		// again and again is left alone.
+		n := 0
+		for i := len(t.ended) - 1; i >= 0 && t.ended[i].outcome == job.Cancelled && t.ended[i].peer == w.peer; i-- {
+			n++
+		}
+		if n > 1 {
+			b.restFor(w, j, reason)
+		}
+	}
+	b.emit(j, job.Event{Type: job.EventBroken, Task: t.Label, Worker: w.peer.String(), Text: text})
+}
+
+// hopeless says why a task will not be tried again, or "".
+func hopeless(t *task) string {
+	const brokenPeers, brokenTimes = 3, 6
+	failed, broken := map[string]int{}, map[string]int{}
+	last := ""
+	nf, nb := 0, 0
+	for _, a := range t.ended {
+		switch a.outcome {
+		case job.Failed:
+			failed[string(a.peer)]++
+			nf, last = nf+1, a.reason
+		case job.Broken:
+			broken[string(a.peer)]++
+			nb++
+			if nf == 0 {
+				last = a.reason
+			}
+		}
+	}
+	switch {
+	case len(failed) >= 2:
+		return "failed on two peers: " + last
+	case nf >= 2:
+		return "failed twice on the only peer that could try: " + last
+	case len(broken) >= brokenPeers:
+		return fmt.Sprintf("broke on %d peers: %s", len(broken), last)
+	case nb >= brokenTimes:
+		return fmt.Sprintf("broke %d times: %s", nb, last)
+	}
+	return ""
+}
+
+// fetched: a result, or evidence, is here.
+func (b *Board) fetched(e Fetched) {
+	j := b.byID[e.ID]
+	if j == nil || j.state.Ended() {
+		return
+	}
+	if g := j.checking[e.Fence]; g != nil {
+		b.evident(j, g, e.Err)
+		return
+	}
+	x := j.rets[e.Fence]
+	if x == nil || x.state != retFetching {
+		return
+	}
+	t := x.t
+	if e.Err == nil {
+		if x.receipt = b.receiptNo(j, x); x.receipt < 0 {
+			return
+		}
+		b.write(j, &returnRecord{Task: t.index, Receipt: x.receipt, Leaf: x.leafNo, Moved: e.Moved})
+		b.settle(j, x)
+		b.check(j, x)
+		return
+	}
+	w := b.byPeer[x.peer]
+	x.tries++
+	switch {
+	case w == nil || !w.connected || errors.Is(e.Err, errGone):
+		// It keeps the receipt and offers it again when it is back.
+		b.forget(j, x)
+	case x.tries < 3:
+		b.after(time.Duration(x.tries)*time.Second, func() {
+			if x.state == retFetching {
+				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline})
+			}
+		})
+	default:
+		leaf := x.leaf
+		leaf.Outcome, leaf.Reason = job.Broken, fmt.Sprintf("its outputs could not be fetched: %v", e.Err)
+		b.forget(j, x)
+		b.attempt(w, j, t, x.lease, leaf)
+		b.next(j, t)
+	}
+}
+
+// forget undoes the arrival of x.
+func (b *Board) forget(j *jobState, x *ret) {
+	delete(j.rets, x.fence)
+	x.t.rets = slices.DeleteFunc(x.t.rets, func(o *ret) bool { return o == x })
+	x.state = retEnded
+	x.inline = nil
+	if x.t.active == x {
+		x.t.active = nil
+	}
+	b.do(Discard{ID: j.id, Fence: x.fence})
+	b.next(j, x.t)
+}
+
+// receiptNo returns the index of x's receipt in the journal, writing it if it
+// is the first of its leaves to be recorded.
+func (b *Board) receiptNo(j *jobState, x *ret) int {
+	for i := len(j.receipts) - 1; i >= 0 && i >= len(j.receipts)-256; i-- {
+		r := &j.receipts[i]
+		if r.peer == x.peer && r.receipt.Lease == x.lease && string(r.signed.Sig) == string(x.signed.Sig) && string(r.signed.Body) == string(x.signed.Body) {
+			return i
+		}
+	}
+	b.write(j, &receiptRecord{Peer: b.peerNo(j, x.peer), Body: x.signed.Body, Sig: x.signed.Sig})
+	return len(j.receipts) - 1
+}
+
+// check begins the judgement of a result that is safe here.
+func (b *Board) check(j *jobState, x *ret) {
+	t := x.t
+	switch {
+	case x.peer == b.self:
+		b.found(j, x, standardVerdicts[verdictSelf])
+	case t.Check.Method == job.CheckNone:
+		b.found(j, x, standardVerdicts[verdictNoCheck])
+	default:
+		rate := j.spec.Policy.Recheck
+		if x.force || x.recheck || j.barred[x.peer] != "" {
+			one := 1.0
+			rate = &one
+		}
+		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task, Leaf: x.leaf,
+			Secret: j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence), Rate: rate})
+	}
+}
+
+// judging returns the result that fence names while it is being judged.
+func (b *Board) judging(id job.ID, fence uint64) (*jobState, *ret) {
+	j := b.byID[id]
+	if j == nil || j.state.Ended() {
+		return nil, nil
+	}
+	x := j.rets[fence]
+	if x == nil || (x.state != retSafe && !x.recheck) {
+		return nil, nil
+	}
+	return j, x
+}
+
+func (b *Board) challenged(e Challenged) {
+	j, x := b.judging(e.ID, e.Fence)
+	if j == nil || x.checks != nil || x.pending != nil {
+		return
+	}
+	switch {
+	case e.Err != nil:
+		b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "no check could be drawn: " + e.Err.Error()})
+	case len(e.Tasks) == 0:
+		b.found(j, x, standardVerdicts[verdictNotDrawn])
+	default:
+		for _, ct := range e.Tasks {
+			ct.Place = job.AtRequester
+			t := &task{Task: ct, key: ct.Key(), index: -1, class: &class{needs: ct.Needs, place: job.AtRequester}, check: x}
+			x.checks = append(x.checks, t)
+			b.queueCheck(j, t)
+		}
+		b.watchChecks(j, x)
+	}
+}
+
+// checkPatience is how long a result waits for a worker on this machine to
+// check it before it counts as one that could not be verified.
+const checkPatience = 2 * time.Minute
+
+// watchChecks gives up on checks that nobody here can run. A worker of this
+// machine that is there but busy, or paused by its owner, is waited for.
+func (b *Board) watchChecks(j *jobState, x *ret) {
+	checks := x.checks
+	var look func()
+	look = func() {
+		if len(checks) == 0 || len(x.checks) == 0 || &x.checks[0] != &checks[0] || j.state.Ended() {
+			return
+		}
+		why := ""
+		if w := b.byPeer[b.self]; w == nil || !w.connected {
+			why = "this machine runs no worker that could check it"
+		} else {
+			for _, t := range checks {
+				if lacks := lacking(w, t.Needs); lacks != "" {
+					why = "this machine cannot check it: it " + lacks
+				}
+			}
+		}
+		if why != "" && j.live() {
+			b.dropChecks(j, x)
+			b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: why})
+			return
+		}
+		b.after(checkPatience, look)
+	}
+	b.after(checkPatience, look)
+}
+
+// lacking says in words why none of w's devices meets n, or "".
+func lacking(w *worker, n job.Needs) string {
+	why := "has no device"
+	for _, d := range w.machine.Devices {
+		if why = w.machine.Lacks(n, d); why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
+// dropChecks takes x's checks off the board.
+func (b *Board) dropChecks(j *jobState, x *ret) {
+	j.checks = slices.DeleteFunc(j.checks, func(t *task) bool { return t.check == x })
+	x.checks = nil
+	x.evidence = nil
+}
+
+// checkLeaf: this machine ran a check.
+func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inline []job.Block) {
+	if g.over {
+		return
+	}
+	b.endGrant(g)
+	x := g.t.check
+	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task, leaf) == "" {
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, leaf: leaf, peer: w.peer}}
+		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
+		return
+	}
+	delete(j.checking, g.fence)
+	reason := leaf.Reason
+	if reason == "" {
+		reason = string(leaf.Outcome)
+	}
+	if leaf.Outcome == job.Broken {
+		b.restFor(w, j, reason)
+	}
+	b.retryCheck(j, g.t, reason, leaf.Outcome != job.Cancelled)
+}
+
+// retryCheck runs a check again, or does without it.
+func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
+	x := t.check
+	if !slices.Contains(x.checks, t) {
+		return
+	}
+	if counts {
+		t.tries++
+	}
+	if t.tries < 3 {
+		if !counts {
+			b.after(time.Second, func() {
+				if slices.Contains(x.checks, t) {
+					b.queueCheck(j, t)
+				}
+			})
+			return
+		}
+		b.queueCheck(j, t)
+		return
+	}
+	b.dropChecks(j, x)
+	b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "the check could not be run: " + reason})
+}
+
+// evident: the outputs of a check are here.
+func (b *Board) evident(j *jobState, g *grant, err error) {
+	delete(j.checking, g.fence)
+	x := g.t.check
+	if !slices.Contains(x.checks, g.t) || len(g.t.rets) == 0 {
+		return
+	}
+	leaf := g.t.rets[0].leaf
+	if err != nil {
+		b.retryCheck(j, g.t, err.Error(), true)
+		return
+	}
+	x.evidence = append(x.evidence, evidence{g.t.Task, leaf, g.fence})
+	if len(x.evidence) < len(x.checks) {
+		return
+	}
+	// In the order in which they were drawn.
+	order := map[job.TaskKey]int{}
+	for i, t := range x.checks {
+		if _, ok := order[t.key]; !ok {
+			order[t.key] = i
+		}
+	}
+	slices.SortStableFunc(x.evidence, func(a, c evidence) int { return order[a.leaf.Task] - order[c.leaf.Task] })
+	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task, Leaf: x.leaf, Evidence: x.evidence})
+}
+
+func (b *Board) judged(e Judged) {
+	if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending == nil {
+		b.found(j, x, e.Verdict)
+	}
+}
+
+// found books a verdict before it has consequences.
+func (b *Board) found(j *jobState, x *ret, v job.Verdict) {
+	x.pending = &v
+	x.checks = nil
+	if x.peer == b.self {
+		b.conclude(j, x)
+		return
+	}
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: v})
+}
+
+func (b *Board) booked(e Booked) {
+	j, x := b.judging(e.ID, e.Fence)
+	if j == nil || x.pending == nil {
+		return
+	}
+	if e.Err != nil {
+		b.do(Note{"verdict could not be booked", []any{"job", j.id, "peer", x.peer, "err", e.Err}})
+		b.after(time.Second, func() {
+			if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending != nil {
+				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: *x.pending})
+			}
+		})
+		return
+	}
+	if w := b.byPeer[x.peer]; w != nil {
+		if (w.score.Banned == "") != (e.Score.Banned == "") {
+			b.members++
+		}
+		w.score = e.Score
+	}
+	b.conclude(j, x)
+}
+
+// conclude acts on a verdict that is booked.
+func (b *Board) conclude(j *jobState, x *ret) {
+	v, t := *x.pending, x.t
+	was := x.recheck
+	take := v.Ruling == job.Accepted
+	if v.Ruling == job.Unsure {
+		// Once, somebody else gets a try; then it is delivered as what it is.
+		take = was || len(t.avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
+	}
+	if was {
+		j.rechecks--
+	}
+	r := &judgeRecord{Task: t.index, Fence: x.fence, Take: take, Standard: isStandard(v)}
+	if r.Standard < 0 {
+		r.Verdict = &v
+	}
+	b.write(j, r)
+	b.settle(j, x)
+	b.emit(j, job.Event{Type: job.EventJudged, Task: t.Label, Worker: x.peer.String(), Verdict: x.verdict, Text: v.Reason})
+	if w := b.byPeer[x.peer]; w != nil && take {
+		delete(w.rests, j.id)
+	}
+	switch {
+	case take:
+		if v.Ruling == job.Accepted {
+			b.learn(j, x)
+		}
+		for _, o := range t.rets {
+			if o.state == retHeld {
+				o.state, o.settled, o.inline = retEnded, "another peer was first", nil
+				b.settle(j, o)
+			}
+		}
+	case v.Ruling == job.Rejected:
+		b.do(Discard{ID: j.id, Fence: x.fence})
+		b.bar(j, x)
+		b.next(j, t)
+	default:
+		t.avoid = append(t.avoid, x.peer)
+		b.do(Discard{ID: j.id, Fence: x.fence})
+		b.next(j, t)
+	}
+	b.maybeEnd(j)
+}
+
+// bar ends a peer's part in a job after a result of it was rejected: its
+// leases go to others, what it returned unseen is checked.
+func (b *Board) bar(j *jobState, caught *ret) {
+	b.members++
+	p := caught.peer
+	for _, l := range slices.Clone(j.leaseSeq) {
+		if l.peer == p && !l.closed {
+			b.stop(l, "a result was rejected: "+caught.verdict.Reason)
+		}
+	}
+	for _, t := range j.tasks {
+		for _, x := range t.rets {
+			if x.peer != p {
+				continue
+			}
+			switch x.state {
+			case retHeld:
+				x.state, x.settled, x.inline = retEnded, "no more work of this peer is taken for this job", nil
+				b.settle(j, x)
+			case retFetching, retSafe:
+				x.force = true
+			case retJudged:
+				b.suspect(j, x)
+			}
+		}
+	}
+	if w := b.byPeer[p]; w != nil {
+		b.tell(w)
+		b.account(w)
+		if w.connected {
+			b.urge(w)
+		}
+	}
+	b.hungry = true
+}
+
+// suspect checks a result that was accepted unseen from a peer that was caught.
+func (b *Board) suspect(j *jobState, x *ret) {
+	if x.taken && x.t.accepted == x && !x.recheck && x.verdict.Ruling == job.Accepted && x.verdict.Method == "trusted" && x.t.Check.Method != job.CheckNone && x.peer != b.self {
+		x.recheck = true
+		x.checks, x.evidence, x.pending = nil, nil, nil
+		j.rechecks++
+		b.check(j, x)
+	}
+}
+
+// deliver hands t's files over.
+func (b *Board) deliver(j *jobState, t *task) {
+	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: t.index, Spec: j.spec, Task: t.Task})
+}
+
+func (b *Board) delivered(e Delivered) {
+	j := b.byID[e.ID]
+	if j == nil || j.state.Ended() || e.Task < 0 || e.Task >= len(j.tasks) {
+		return
+	}
+	t := j.tasks[e.Task]
+	if t.phase != taken || t.accepted.fence != e.Fence {
+		return
+	}
+	if e.Err != nil {
+		// The result is safe here; a full disk is for a person to mend.
+		j.stuck = fmt.Sprintf("%s cannot be delivered: %v", t.Label, e.Err)
+		t.tries++
+		if t.tries == 1 {
+			b.emit(j, job.Event{Type: job.EventWarning, Task: t.Label, Text: j.stuck})
+		}
+		b.after(min(time.Second<<min(t.tries-1, 5), 30*time.Second), func() {
+			if t.phase == taken && t.accepted.fence == e.Fence {
+				b.deliver(j, t)
+			}
+		})
+		return
+	}
+	j.stuck = ""
+	r := &deliverRecord{Task: t.index, Files: e.Files}
+	if slices.Equal(e.Files, finalFiles(j.spec, t.Task)) {
+		r.Files = nil
+	}
+	b.write(j, r)
+	b.emit(j, job.Event{Type: job.EventDelivered, Task: t.Label, Worker: t.accepted.peer.String(), Files: t.files, Verdict: t.accepted.verdict})
+	if x := t.accepted; len(t.next) == 0 && x.verdict.Method != "trusted" {
+		b.do(Discard{ID: j.id, Fence: x.fence}) // nobody needs it here any more
+	}
+}
+
+// lost: the folder of a result is gone, so it is made again.
+func (b *Board) lost(e Lost) {
+	j := b.byID[e.ID]
+	if j == nil || j.state.Ended() {
+		return
+	}
+	x := j.rets[e.Fence]
+	if x == nil || x.state == retEnded {
+		return
+	}
+	b.do(Note{"result is gone from staging", []any{"job", j.id, "task", x.t.Label}})
+	if x.recheck {
+		x.recheck = false
+		j.rechecks--
+	}
+	b.redo(j, []*task{x.t})
+}

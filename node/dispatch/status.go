@@ -1,0 +1,284 @@
+package dispatch
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// Status describes a job; served is what of its content went to others.
+func (b *Board) Status(now time.Time, id job.ID, served int64, frames bool) (job.Status, bool) {
+	j := b.byID[id]
+	if j == nil {
+		return job.Status{}, false
+	}
+	return b.status(now, j, served, frames), true
+}
+
+func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) job.Status {
+	s := job.Status{
+		Job: j.id, Title: j.spec.Title, Kind: j.spec.Kind, State: j.State(), Submitted: j.submitted, Output: j.spec.Output,
+		ContentBytes: j.snapshot.Bytes, NewBytes: j.snapshot.NewBytes, UploadedBytes: served, ResultBytes: j.results,
+		Problems: j.problems,
+	}
+	if s.Title == "" && j.spec.Input != "" {
+		s.Title = filepath.Base(j.spec.Input)
+	}
+	if j.cleaned {
+		s.UploadedBytes = j.served
+	}
+	end := now
+	if j.state.Ended() {
+		end = j.at
+	}
+	s.WallSeconds = max(0, end.Sub(j.submitted).Seconds())
+
+	shares := map[account]*job.WorkerStatus{}
+	var order []account
+	share := func(p peer.ID, device string) *job.WorkerStatus {
+		a := account{p, device}
+		if shares[a] == nil {
+			shares[a] = &job.WorkerStatus{Peer: p.String(), Device: device}
+			order = append(order, a)
+		}
+		return shares[a]
+	}
+	joinedAll := 0.0
+	for _, a := range j.accOrder {
+		x := j.accounts[a]
+		d := x.total
+		if !x.since.IsZero() && now.After(x.since) {
+			d += now.Sub(x.since)
+		}
+		share(a.peer, a.device).JoinedSeconds = d.Seconds()
+		joinedAll += d.Seconds()
+	}
+	for _, t := range j.tasks {
+		if j.counts(t) {
+			s.Tasks++
+			switch t.phase {
+			case done:
+				s.Delivered++
+			case failed:
+				s.FailedN++
+			case skipped:
+				s.Skipped++
+			case blocked, open:
+				s.Waiting++
+			default:
+				s.Running++
+			}
+			if frames {
+				s.Frames = append(s.Frames, t.status(j))
+			}
+		}
+		x := t.accepted
+		if x == nil {
+			continue
+		}
+		render := rendered(x).Seconds()
+		s.RenderSeconds += render
+		w := share(x.peer, x.leaf.Device)
+		w.Tasks++
+		w.RenderSeconds += render
+		if x.verdict.Method != "trusted" {
+			s.Rechecked++
+		}
+		switch {
+		case x.verdict.Ruling == job.Accepted:
+			s.Accepted++
+		case x.verdict.Ruling == job.Unsure:
+			s.Unsure++
+		}
+	}
+	for _, x := range j.rejected {
+		s.Rechecked++
+		s.Rejected++
+		share(x.peer, x.leaf.Device).Rejected++
+	}
+	if joinedAll > 0 {
+		s.Efficiency = min(1, s.RenderSeconds/joinedAll)
+	}
+	for _, a := range order {
+		w := shares[a]
+		if r := j.barred[a.peer]; r != "" {
+			w.Resting = "a result was rejected: " + r
+		} else if x := b.byPeer[a.peer]; x != nil && !x.rested(j, now) {
+			w.Resting = x.rests[j.id].why
+		}
+		if frames {
+			s.Workers = append(s.Workers, *w)
+		}
+	}
+	s.Reason = b.reason(now, j)
+	if j.state == job.StatePlanned {
+		s.LeftSeconds = b.left(j)
+	}
+	return s
+}
+
+// rendered is the time that counts as work done.
+func rendered(x *ret) time.Duration {
+	if x.leaf.Meter.Render > 0 {
+		return x.leaf.Meter.Render
+	}
+	return x.leaf.Meter.Wall
+}
+
+func (t *task) status(j *jobState) job.TaskStatus {
+	s := job.TaskStatus{Label: t.Label, State: t.phase.String(), Attempts: t.granted, Files: t.files, Reason: t.failure}
+	switch {
+	case t.accepted != nil:
+		s.Worker, s.Verdict, s.Fraction = t.accepted.peer.String(), t.accepted.verdict, 1
+		s.RenderSeconds = rendered(t.accepted).Seconds()
+	case t.active != nil:
+		s.Worker, s.Fraction = t.active.peer.String(), 1
+		s.RenderSeconds = rendered(t.active).Seconds()
+	case len(t.grants) > 0:
+		for _, g := range t.grants {
+			if s.Worker == "" {
+				s.Worker = g.lease.peer.String()
+			}
+			if g.lease.seen && g.lease.progress.Task == g.pos {
+				s.Worker = g.lease.peer.String()
+				s.Fraction = max(s.Fraction, g.lease.progress.Fraction)
+			}
+		}
+	case len(t.prior) > 0:
+		s.Fraction = float64(len(t.prior)-t.missing) / float64(len(t.prior))
+	}
+	if s.Reason == "" && len(t.ended) > 0 && t.accepted == nil {
+		a := t.ended[len(t.ended)-1]
+		s.Reason = fmt.Sprintf("%s on %s: %s", a.outcome, short(a.peer), a.reason)
+	}
+	if t.phase == failed {
+		s.Fraction = 0
+	}
+	return s
+}
+
+// left is how long the rest of a job will take, in seconds; 0 where unknown.
+func (b *Board) left(j *jobState) float64 {
+	longest := 0.0
+	for _, c := range j.classes {
+		n := c.open + c.out
+		if n == 0 {
+			continue
+		}
+		mean, ok := c.costs.mean()
+		total, _ := b.capacity(j, c)
+		if !ok || total <= 0 {
+			return 0
+		}
+		longest += mean * float64(n) / total
+	}
+	return longest
+}
+
+// reason says why a job is as it is or, where nothing happens, why not.
+func (b *Board) reason(now time.Time, j *jobState) string {
+	switch {
+	case j.state.Ended():
+		return j.reason
+	case j.paused:
+		return "paused"
+	case j.state == job.StateAccepted:
+		return j.phase
+	case j.stuck != "":
+		return j.stuck
+	}
+	waiting, running := 0, 0
+	for _, c := range j.classes {
+		waiting += c.open
+		running += c.out
+	}
+	if len(j.checks) > 0 {
+		w := b.byPeer[b.self]
+		switch {
+		case w == nil || !w.connected:
+			return fmt.Sprintf("%d checks wait: this machine runs no worker", len(j.checks))
+		case len(w.leases) == 0 && !b.bids(w):
+			return fmt.Sprintf("%d checks wait: this machine's worker takes no work now", len(j.checks))
+		}
+	}
+	if waiting == 0 || running > 0 {
+		return ""
+	}
+	var whys []string
+	peers := 0
+	for _, w := range b.workers {
+		if !w.connected {
+			continue
+		}
+		peers++
+		if why := b.whyNot(now, w, j); why != "" {
+			whys = append(whys, "worker "+short(w.peer)+" "+why)
+		}
+	}
+	if peers == 0 {
+		return "no peers are connected"
+	}
+	const most = 4
+	if len(whys) > most {
+		whys = append(whys[:most], fmt.Sprintf("and %d more", len(whys)-most))
+	}
+	return strings.Join(whys, "; ")
+}
+
+func (b *Board) bids(w *worker) bool {
+	for i := range w.bids {
+		if w.bids[i].Want > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// whyNot says why w has no work of j although there is some, or "".
+func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
+	switch {
+	case w.score.Banned != "":
+		return "is banned: " + w.score.Banned
+	case j.barred[w.peer] != "":
+		return "gets no more work on this job, a result was rejected: " + j.barred[w.peer]
+	case w.leaving != "":
+		return "takes no more work: " + w.leaving
+	case !w.rested(j, now):
+		r := w.rests[j.id]
+		return fmt.Sprintf("rests for %v: %s", r.until.Sub(now).Round(time.Second), r.why)
+	}
+	lacks := ""
+	for _, c := range j.classes {
+		if c.open == 0 {
+			continue
+		}
+		if c.place != job.Anywhere && w.peer != b.self {
+			lacks = "is not the machine that must do this"
+			continue
+		}
+		if lacks = lacking(w, c.needs); lacks != "" {
+			continue
+		}
+		if b.peek(w, j, c) == nil {
+			return "failed at what is left"
+		}
+		switch {
+		case len(w.leases) > 0:
+			return "is busy with other work"
+		case !b.bids(w):
+			return "takes no work now"
+		}
+		for i := range w.bids {
+			if w.bids[i].Price > j.spec.Policy.MaxPrice {
+				return fmt.Sprintf("asks %g per second, the job pays %g at most", w.bids[i].Price, j.spec.Policy.MaxPrice)
+			}
+		}
+		return ""
+	}
+	return lacks
+}

@@ -1,0 +1,284 @@
+package dispatch
+
+import (
+	"fmt"
+	"slices"
+
+	"idlewild/job"
+)
+
+func (b *Board) submitted(e Submitted) {
+	if b.byID[e.ID] != nil {
+		b.do(Ack{e.Ack, fmt.Errorf("job %s is here already", e.ID)})
+		return
+	}
+	j := newJobState(e.ID)
+	b.add(j)
+	b.write(j, &jobRecord{ID: e.ID, Spec: e.Spec, Secret: e.Secret, Submitted: micros(b.now)})
+	b.emit(j, job.Event{Type: job.EventState, Text: string(job.StateAccepted)})
+	b.do(Ack{Token: e.Ack})
+	b.do(Prepare{e.ID, e.Spec})
+}
+
+func (b *Board) add(j *jobState) {
+	b.jobs = append(b.jobs, j)
+	b.byID[j.id] = j
+}
+
+func (b *Board) prepared(e Prepared) {
+	j := b.byID[e.ID]
+	if j == nil || j.state != job.StateAccepted {
+		return
+	}
+	j.phase = e.Text
+	b.emit(j, job.Event{Type: job.EventPhase, Text: e.Text, Fraction: e.Fraction})
+}
+
+func (b *Board) refused(e Refused) {
+	j := b.byID[e.ID]
+	if j == nil || j.state != job.StateAccepted {
+		return
+	}
+	b.warn(j, e.Problems)
+	b.end(j, job.StateFailed, e.Reason, e.Problems)
+}
+
+func (b *Board) warn(j *jobState, ps []job.Problem) {
+	for _, p := range ps {
+		b.emit(j, job.Event{Type: job.EventWarning, Text: p.String()})
+	}
+}
+
+func (b *Board) planned(e Planned) {
+	j := b.byID[e.ID]
+	if j == nil || j.state != job.StateAccepted {
+		return
+	}
+	for from := 0; from < len(e.Tasks); from += tasksPerRecord {
+		zip, err := zipTasks(e.Tasks[from:min(from+tasksPerRecord, len(e.Tasks))])
+		if err != nil {
+			b.end(j, job.StateFailed, fmt.Sprintf("the plan cannot be stored: %v", err), nil)
+			return
+		}
+		b.write(j, &tasksRecord{From: from, Zip: zip})
+	}
+	s := e.Snapshot
+	b.write(j, &planRecord{
+		Tasks: len(e.Tasks), Facts: e.Facts, Problems: e.Problems, Root: job.RefOf(s.Root), Files: s.Files,
+		Bytes: s.Bytes, NewBytes: s.NewBytes, Blocks: s.NewBlocks, Skipped: e.Skipped,
+	})
+	j.phase = ""
+	b.warn(j, e.Problems)
+	b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
+	b.begin(j)
+}
+
+// begin puts a job's tasks on the board.
+func (b *Board) begin(j *jobState) {
+	for _, t := range j.tasks {
+		b.place(j, t)
+	}
+	b.hungry, b.recount = true, true
+	b.maybeEnd(j)
+}
+
+// Restore puts a job that was read from its journal on the board, and goes on
+// where it stopped. Jobs come in the order of their submission.
+func (b *Board) restore(j *jobState) {
+	b.add(j)
+	j.touched = nil
+	switch j.state {
+	case job.StateAccepted:
+		b.do(Prepare{j.id, j.spec})
+		return
+	case job.StatePlanned:
+	default:
+		for _, t := range j.tasks {
+			b.place(j, t)
+		}
+		if !j.cleaned {
+			b.do(Clean{j.id})
+		}
+		return
+	}
+	for _, t := range j.tasks {
+		if t.accepted != nil && t.accepted.verdict.Ruling == job.Accepted {
+			b.learn(j, t.accepted)
+		}
+	}
+	// Workers that held leases may still be at them.
+	for _, l := range j.leaseSeq {
+		w := b.worker(l.peer)
+		w.heard = b.now
+		w.worked[j.id] = true
+		for _, g := range l.grants {
+			newest := true
+			for _, o := range g.t.grants {
+				newest = newest && o.fence < g.fence
+			}
+			if j.rets[g.fence] != nil || g.fence <= g.t.floor || g.t.where() > leased || !newest || j.barred[l.peer] != "" {
+				g.over = true
+				continue
+			}
+			for _, o := range slices.Clone(g.t.grants) {
+				b.endGrant(o)
+			}
+			l.live++
+			g.t.grants = append(g.t.grants, g)
+		}
+		l.granted = b.now
+		b.leases[l.id] = l
+		if l.live == 0 {
+			l.closed = true
+			continue
+		}
+		w.leases = append(w.leases, l)
+		b.expect()
+	}
+	b.begin(j)
+	for _, t := range j.tasks {
+		if x := t.active; x != nil && x.state == retSafe {
+			b.check(j, x)
+		}
+		// One safe result is judged at a time.
+		for _, x := range t.rets {
+			if j.barred[x.peer] != "" && x.state == retJudged {
+				b.suspect(j, x)
+			}
+		}
+	}
+}
+
+func (b *Board) steered(e Steered) {
+	j := b.byID[e.ID]
+	if j == nil {
+		b.do(Ack{e.Ack, job.ErrUnknownJob})
+		return
+	}
+	if j.state.Ended() {
+		var err error
+		if e.Action != job.Cancel || j.state != job.StateCancelled {
+			err = fmt.Errorf("job %s is %s already", j.id, j.state)
+		}
+		b.do(Ack{e.Ack, err})
+		return
+	}
+	switch e.Action {
+	case job.Cancel:
+		b.end(j, job.StateCancelled, "cancelled", nil)
+	case job.Pause:
+		if !j.paused {
+			b.write(j, &stateRecord{State: job.StatePaused, At: micros(b.now)})
+			b.emit(j, job.Event{Type: job.EventState, Text: string(job.StatePaused)})
+			b.recount = true
+		}
+	case job.Resume:
+		if j.paused {
+			b.write(j, &stateRecord{State: j.state, At: micros(b.now)})
+			b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
+			b.hungry = true
+		}
+	default:
+		b.do(Ack{e.Ack, fmt.Errorf("job: action %q is not known", e.Action)})
+		return
+	}
+	b.do(Ack{Token: e.Ack})
+}
+
+func (b *Board) requeued(e Requeued) {
+	j := b.byID[e.ID]
+	if j == nil {
+		b.do(Ack{e.Ack, job.ErrUnknownJob})
+		return
+	}
+	var ts []*task
+	for _, t := range j.tasks {
+		if t.Label == e.Label && j.counts(t) {
+			ts = append(ts, t)
+		}
+	}
+	if len(ts) == 0 {
+		for _, t := range j.tasks {
+			if t.Label == e.Label {
+				ts = append(ts, t)
+			}
+		}
+	}
+	if len(ts) == 0 {
+		b.do(Ack{e.Ack, fmt.Errorf("job %s has no task %q", j.id, e.Label)})
+		return
+	}
+	if j.state.Ended() {
+		b.write(j, &stateRecord{State: job.StatePlanned, At: micros(b.now)})
+		b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
+		in := map[*task]bool{}
+		for _, t := range ts {
+			in[t] = true
+		}
+		more := func(t *task) {
+			if !in[t] {
+				in[t] = true
+				ts = append(ts, t)
+			}
+		}
+		for _, t := range j.tasks {
+			// What was cut off by the end is as if it had never been tried.
+			if !t.where().final() {
+				more(t)
+			}
+		}
+		// What they are made of was let go of at the end.
+		for i := 0; i < len(ts); i++ {
+			for _, p := range ts[i].prior {
+				more(p)
+			}
+		}
+	}
+	b.redo(j, ts)
+	b.do(Ack{Token: e.Ack})
+}
+
+// redo runs tasks again, with what was made from them and with whatever they
+// need that is not there.
+func (b *Board) redo(j *jobState, ts []*task) {
+	in := map[*task]bool{}
+	var list []*task
+	var add func(t *task)
+	add = func(t *task) {
+		if in[t] {
+			return
+		}
+		in[t] = true
+		list = append(list, t)
+		for _, p := range t.prior {
+			if p.accepted == nil && (p.skip || p.isFailed) {
+				add(p)
+			}
+		}
+		for _, n := range t.next {
+			if !n.skip {
+				add(n)
+			}
+		}
+	}
+	for _, t := range ts {
+		add(t)
+	}
+	r := &resetRecord{}
+	for _, t := range list {
+		r.Tasks = append(r.Tasks, t.index)
+		for _, g := range slices.Clone(t.grants) {
+			b.stop(g.lease, "the task is begun anew")
+		}
+		for _, x := range t.rets {
+			if x.state != retEnded {
+				b.do(Discard{ID: j.id, Fence: x.fence})
+			}
+		}
+	}
+	b.write(j, r)
+	for _, t := range list {
+		b.place(j, t)
+	}
+	b.hungry = true
+}
