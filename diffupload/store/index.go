@@ -1,0 +1,328 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	mh "github.com/multiformats/go-multihash"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"idlewild/diffupload"
+)
+
+// key is a block's sha2-256: a chunk and a node of equal bytes are one block.
+type key [32]byte
+
+// keyOf needs an id that diffupload.CheckID accepts.
+func keyOf(id cid.Cid) key {
+	b := id.Bytes()
+	return key(b[len(b)-len(key{}):])
+}
+
+func (k key) hash() mh.Multihash {
+	h, err := mh.Encode(k[:], mh.SHA2_256)
+	if err != nil {
+		panic(err) // the length is right
+	}
+	return h
+}
+
+func (k key) cid() cid.Cid { return cid.NewCidV1(cid.Raw, k.hash()) }
+
+// index is the bbolt file.
+//
+//	meta    "version" -> 1; "clean" -> 1 where the store was closed in order
+//	blocks  key -> size u32, last use in unix seconds u64, big-endian
+//	pins    owner -> bucket of key -> nothing
+//	refs    key -> number of owners u32
+type index struct {
+	db     *bolt.DB
+	blocks atomic.Int64
+	bytes  atomic.Int64
+}
+
+var (
+	bucketMeta   = []byte("meta")
+	bucketBlocks = []byte("blocks")
+	bucketPins   = []byte("pins")
+	bucketRefs   = []byte("refs")
+	keyVersion   = []byte("version")
+	keyClean     = []byte("clean")
+)
+
+type entry struct {
+	size uint32
+	used int64
+}
+
+func (e entry) encode() []byte {
+	b := binary.BigEndian.AppendUint32(nil, e.size)
+	return binary.BigEndian.AppendUint64(b, uint64(e.used))
+}
+
+func decodeEntry(b []byte) (entry, error) {
+	if len(b) != 12 {
+		return entry{}, fmt.Errorf("index: entry of %d bytes", len(b))
+	}
+	return entry{binary.BigEndian.Uint32(b), int64(binary.BigEndian.Uint64(b[4:]))}, nil
+}
+
+func openIndex(path string) (*index, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, ErrLocked
+	} else if err != nil {
+		return nil, err
+	}
+	ix := &index{db: db}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketBlocks, bucketPins, bucketRefs} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		m := tx.Bucket(bucketMeta)
+		if v := m.Get(keyVersion); v != nil && !bytes.Equal(v, []byte{1}) {
+			return fmt.Errorf("index: version %v, this program knows 1", v)
+		}
+		return m.Put(keyVersion, []byte{1})
+	})
+	if err == nil {
+		err = db.View(func(tx *bolt.Tx) error {
+			return tx.Bucket(bucketBlocks).ForEach(func(_, v []byte) error {
+				e, err := decodeEntry(v)
+				ix.blocks.Add(1)
+				ix.bytes.Add(int64(e.size))
+				return err
+			})
+		})
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return ix, nil
+}
+
+// clean reports whether the store was closed in order.
+func (ix *index) clean() (ok bool, err error) {
+	err = ix.db.View(func(tx *bolt.Tx) error {
+		ok = tx.Bucket(bucketMeta).Get(keyClean) != nil
+		return nil
+	})
+	return ok, err
+}
+
+func (ix *index) setClean(clean bool) error {
+	return ix.db.Update(func(tx *bolt.Tx) error {
+		if clean {
+			return tx.Bucket(bucketMeta).Put(keyClean, []byte{1})
+		}
+		return tx.Bucket(bucketMeta).Delete(keyClean)
+	})
+}
+
+// split tells which ids are missing, in order, and the keys of the others.
+func (ix *index) split(ids []cid.Cid) (missing []cid.Cid, have []key, err error) {
+	err = ix.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketBlocks)
+		for _, id := range ids {
+			if diffupload.CheckID(id) != nil {
+				missing = append(missing, id) // an address that no block here can have
+				continue
+			}
+			if k := keyOf(id); b.Get(k[:]) == nil {
+				missing = append(missing, id)
+			} else {
+				have = append(have, k)
+			}
+		}
+		return nil
+	})
+	return missing, have, err
+}
+
+// add enters blocks that are on disk, and notes uses.
+func (ix *index) add(fresh map[key]entry, used map[key]int64) error {
+	var blocks, size int64
+	err := ix.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketBlocks)
+		for _, k := range sorted(fresh) {
+			if b.Get(k[:]) == nil {
+				blocks++
+				size += int64(fresh[k].size)
+			}
+			if err := b.Put(k[:], fresh[k].encode()); err != nil {
+				return err
+			}
+		}
+		return touchIn(b, used)
+	})
+	if err == nil {
+		ix.blocks.Add(blocks)
+		ix.bytes.Add(size)
+	}
+	return err
+}
+
+func (ix *index) touch(used map[key]int64) error {
+	if len(used) == 0 {
+		return nil
+	}
+	return ix.db.Update(func(tx *bolt.Tx) error { return touchIn(tx.Bucket(bucketBlocks), used) })
+}
+
+func touchIn(b *bolt.Bucket, used map[key]int64) error {
+	for _, k := range sorted(used) {
+		v := b.Get(k[:])
+		if v == nil {
+			continue
+		}
+		e, err := decodeEntry(v)
+		if err != nil {
+			return err
+		}
+		if used[k] <= e.used {
+			continue
+		}
+		e.used = used[k]
+		if err := b.Put(k[:], e.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove takes keys off the index; with pinned false those that somebody
+// pinned, or that were used after before, stay. It returns what it removed.
+func (ix *index) remove(keys []key, pinned bool, before int64) (gone []key, size int64, err error) {
+	err = ix.db.Update(func(tx *bolt.Tx) error {
+		gone, size = nil, 0
+		b, refs := tx.Bucket(bucketBlocks), tx.Bucket(bucketRefs)
+		for _, k := range keys {
+			v := b.Get(k[:])
+			if v == nil {
+				continue
+			}
+			e, err := decodeEntry(v)
+			if err != nil {
+				return err
+			}
+			if !pinned && (refs.Get(k[:]) != nil || e.used > before) {
+				continue
+			}
+			if err := b.Delete(k[:]); err != nil {
+				return err
+			}
+			gone = append(gone, k)
+			size += int64(e.size)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	ix.blocks.Add(-int64(len(gone)))
+	ix.bytes.Add(-size)
+	return gone, size, nil
+}
+
+// cutoff returns the time of last use such that the unpinned blocks used no
+// later have at least want bytes, or before where there are not so many. Its
+// memory depends on the hours that are between uses and not on the blocks.
+func (ix *index) cutoff(want, before int64) (int64, error) {
+	perMinute := map[int64]int64{}
+	err := ix.db.View(func(tx *bolt.Tx) error {
+		refs := tx.Bucket(bucketRefs)
+		return tx.Bucket(bucketBlocks).ForEach(func(k, v []byte) error {
+			e, err := decodeEntry(v)
+			if err != nil || e.used > before || refs.Get(k) != nil {
+				return err
+			}
+			perMinute[e.used/60] += int64(e.size)
+			return nil
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	minutes := make([]int64, 0, len(perMinute))
+	for m := range perMinute {
+		minutes = append(minutes, m)
+	}
+	slices.Sort(minutes)
+	for _, m := range minutes {
+		if want -= perMinute[m]; want <= 0 {
+			return min(before, m*60+59), nil
+		}
+	}
+	return before, nil
+}
+
+// oldest returns up to n keys of unpinned blocks used no later than before,
+// from after on, which it moves.
+func (ix *index) oldest(after *key, n int, before int64) ([]aged, error) {
+	var out []aged
+	err := ix.db.View(func(tx *bolt.Tx) error {
+		refs := tx.Bucket(bucketRefs)
+		c := tx.Bucket(bucketBlocks).Cursor()
+		for k, v := seekPast(c, after); k != nil && len(out) < n; k, v = c.Next() {
+			e, err := decodeEntry(v)
+			if err != nil {
+				return err
+			}
+			*after = key(k)
+			if e.used <= before && refs.Get(k) == nil {
+				out = append(out, aged{key(k), e})
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+type aged struct {
+	key
+	entry
+}
+
+// after returns up to n keys behind k, which it moves.
+func (ix *index) after(k *key, n int) ([]key, error) {
+	var out []key
+	err := ix.db.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketBlocks).Cursor()
+		for b, _ := seekPast(c, k); b != nil && len(out) < n; b, _ = c.Next() {
+			out = append(out, key(b))
+		}
+		return nil
+	})
+	if len(out) > 0 {
+		*k = out[len(out)-1]
+	}
+	return out, err
+}
+
+// seekPast moves to the first entry behind k; the zero key is before all.
+func seekPast(c *bolt.Cursor, k *key) ([]byte, []byte) {
+	b, v := c.Seek(k[:])
+	if b != nil && *k != (key{}) && bytes.Equal(b, k[:]) {
+		return c.Next()
+	}
+	return b, v
+}
+
+func sorted[V any](m map[key]V) []key {
+	out := make([]key, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b key) int { return bytes.Compare(a[:], b[:]) })
+	return out
+}
