@@ -50,6 +50,7 @@ func TileRoot(m *Image) (root [32]byte, leaves [][32]byte, err error) {
 	all := []byte("idlewild pixels 1\x00")
 	all = u32(u32(u32(all, uint32(m.Width)), uint32(m.Height)), uint32(len(chans)))
 	var buf []byte
+	var line [4 * TileSide]byte
 	for y := 0; y < m.Height; y += TileSide {
 		for x := 0; x < m.Width; x += TileSide {
 			w, h := min(TileSide, m.Width-x), min(TileSide, m.Height-y)
@@ -58,19 +59,21 @@ func TileRoot(m *Image) (root [32]byte, leaves [][32]byte, err error) {
 			buf = u32(u32(u32(u32(buf, uint32(x)), uint32(y)), uint32(w)), uint32(h))
 			for _, c := range chans {
 				buf = append(u32(buf, uint32(len(c.Name))), c.Name...)
+				sum.Write(buf)
 				for row := y; row < y+h; row++ {
-					for _, v := range c.Data[row*m.Width+x : row*m.Width+x+w] {
+					line := line[:4*w]
+					for i, v := range c.Data[row*m.Width+x : row*m.Width+x+w] {
 						bits := math.Float32bits(v)
 						if v != v {
 							bits = 0x7fc00000
 						}
-						buf = u32(buf, bits)
+						binary.LittleEndian.PutUint32(line[4*i:], bits)
 					}
+					sum.Write(line)
 				}
-				sum.Write(buf)
 				buf = buf[:0]
 			}
-			sum.Write(buf)
+			sum.Write(buf) // of an image without channels
 			leaf := [32]byte(sum.Sum(nil))
 			leaves = append(leaves, leaf)
 			all = append(all, leaf[:]...)

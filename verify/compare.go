@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -40,6 +41,9 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 	var worstZ, worstSZ float64
 	for _, crop := range crops {
 		v, err := newView(c, claim, crop)
+		if bad := (claimError{}); errors.As(err, &bad) {
+			return job.Verdict{Ruling: job.Rejected, Method: method, Reason: fmt.Sprintf("the result has %v", bad)}
+		}
 		if err != nil {
 			return Unverified(err)
 		}

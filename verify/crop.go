@@ -58,11 +58,16 @@ type view struct {
 	claimedCount []float32
 }
 
-// colour is a pass as light: its channels but alpha, and their luminance.
+// colour is a pass as light: its channels but alpha, their luminance, and alpha
+// where there is one.
 type colour struct {
 	chans [][]float32
 	lum   []float32
+	alpha []float32
 }
+
+// claimError is trouble with the claim that only its worker can have made.
+type claimError struct{ error }
 
 // newColour reads a pass of an image, cut to the half-open rectangle r with
 // origin at the bottom left of the image.
@@ -78,6 +83,7 @@ func newColour(m *media.Image, c job.CropCheck, r job.Rect) (colour, error) {
 	var out colour
 	for _, ch := range chans {
 		if _, _, n := media.Split(ch.Name); n == "A" || n == "a" {
+			out.alpha = cut(m, ch.Data, r)
 			continue
 		}
 		out.chans = append(out.chans, cut(m, ch.Data, r))
@@ -105,8 +111,8 @@ func cut(m *media.Image, data []float32, r job.Rect) []float32 {
 	return out
 }
 
-// newView aligns a crop with the claim. Its errors are the checker's trouble:
-// the claim was looked at before.
+// newView aligns a crop with the claim. Its errors are the checker's trouble
+// unless they are claimErrors.
 func newView(c job.CropCheck, claim Claim, crop Crop) (*view, error) {
 	area := frameOf(c, claim.Part)
 	r := crop.Rect
@@ -145,7 +151,10 @@ func newView(c job.CropCheck, claim Claim, crop Crop) (*view, error) {
 		return nil, err
 	}
 	if len(v.claim.chans) != len(v.crop.chans) {
-		return nil, fmt.Errorf("crop has %d channels, the claim %d", len(v.crop.chans), len(v.claim.chans))
+		return nil, claimError{fmt.Errorf("%d channels of colour, the crops have %d", len(v.claim.chans), len(v.crop.chans))}
+	}
+	if v.claim.alpha == nil && v.crop.alpha != nil {
+		return nil, claimError{fmt.Errorf("no alpha, the crops have it")}
 	}
 	return v, nil
 }
@@ -182,7 +191,16 @@ func (v *view) fromRanges(c job.CropCheck, ranges []SampleRange, read func(*medi
 		}
 	}
 	v.crop.lum = make([]float32, v.w*v.h)
+	if parts[0].alpha != nil {
+		v.crop.alpha = make([]float32, v.w*v.h)
+	}
 	for i, p := range parts {
+		if (p.alpha == nil) != (v.crop.alpha == nil) {
+			return fmt.Errorf("sample ranges with different channels")
+		}
+		for j, x := range p.alpha {
+			v.crop.alpha[j] += n(i) * x
+		}
 		for j, x := range p.lum {
 			v.crop.lum[j] += n(i) * x
 		}
@@ -244,13 +262,32 @@ func (v *view) fromRender(c job.CropCheck, claim Claim, crop Crop, within job.Re
 	if !c.Adaptive {
 		return nil
 	}
-	if chans, ok := crop.Image.Pass(c.Layer, SampleCount); ok {
-		v.count = counts(chans[0].Data, c.Samples)
-		if chans, ok := claim.Image.Pass(c.Layer, SampleCount); ok {
-			// Decided on the whole claim: a small crop may not show its unit.
-			v.claimedCount = cut(claim.Image, counts(chans[0].Data, c.Samples), within)
-		}
+	chans, ok := crop.Image.Pass(c.Layer, SampleCount)
+	if !ok {
+		return nil
 	}
+	us := units(chans[0].Data, c.Samples)
+	if theirs, ok := claim.Image.Pass(c.Layer, SampleCount); ok {
+		// The claim's unit is found on all of it: a crop may not show its own.
+		// Where a crop leaves a choice, the one that agrees best counts.
+		all := units(theirs[0].Data, c.Samples)
+		v.claimedCount = cut(claim.Image, scaled(theirs[0].Data, all[0]), within)
+		best := -1
+		for _, u := range us {
+			mine := scaled(chans[0].Data, u)
+			same := 0
+			for i := range mine {
+				if abs(mine[i]-v.claimedCount[i]) < 0.5 {
+					same++
+				}
+			}
+			if same > best {
+				best, v.count = same, mine
+			}
+		}
+		return nil
+	}
+	v.count = scaled(chans[0].Data, us[0])
 	return nil
 }
 
@@ -290,27 +327,40 @@ func median(in []float32, w, h, radius int) []float32 {
 	return out
 }
 
-// counts turns a sample-count pass into numbers of samples. Cycles divides it
-// by the number of samples that the render reached, which is less than the
-// maximum if every pixel stopped before; but pixels stop at multiples of 16
-// only, so the unit is the smallest one in which all counts are such.
-func counts(pass []float32, most int) []float32 {
-	top := slices.Max(pass)
-	out := make([]float32, len(pass))
-	if !(top > 0) || !finite(top) {
-		return out
-	}
-	unit := float32(most) / top
-	if top > 1.5 {
-		unit = 1 // not divided
-	} else {
-		for m := 16; m < most; m += 16 {
-			if whole(pass, float32(m)/top, m) {
-				unit = float32(m) / top
-				break
-			}
+// units returns what a sample-count pass can have been divided by, likeliest
+// first. Cycles divides it by the number of samples that the render reached,
+// which is less than the maximum if every pixel stopped before; but pixels stop
+// at multiples of 16 only, so the unit is one in which all counts are such: the
+// smallest, or the maximum where all pixels are alike and nothing shows it.
+func units(pass []float32, most int) []float32 {
+	var top, low float32
+	for i, v := range pass {
+		if !finite(v) {
+			return []float32{1}
+		}
+		top = max(top, v)
+		if i == 0 || v < low {
+			low = v
 		}
 	}
+	if !(top > 0) || top > 1.5 {
+		return []float32{1} // nothing, or not divided
+	}
+	var out []float32
+	for m := 16; m < most && len(out) < 64; m += 16 {
+		if whole(pass, float32(m)/top, m) {
+			out = append(out, float32(m)/top)
+		}
+	}
+	out = append(out, float32(most)/top)
+	if low == top {
+		out[0], out[len(out)-1] = out[len(out)-1], out[0]
+	}
+	return out
+}
+
+func scaled(pass []float32, unit float32) []float32 {
+	out := make([]float32, len(pass))
 	for i, v := range pass {
 		out[i] = v * unit
 	}
@@ -319,14 +369,12 @@ func counts(pass []float32, most int) []float32 {
 
 // whole reports whether all counts are multiples of 16, or m, in that unit.
 func whole(pass []float32, unit float32, m int) bool {
-	some := false
 	for _, v := range pass {
 		c := v * unit
 		r := float32(int(c + 0.5))
 		if abs(c-r) > 2e-3*max(1, c/64) || (int(r)%16 != 0 && int(r) != m) || r < 1 {
 			return false
 		}
-		some = some || int(r) != m
 	}
-	return some // all pixels alike: nothing shows the unit
+	return true
 }

@@ -153,6 +153,8 @@ func (e evidence) judgeAdaptive(th Thresholds) job.Verdict {
 		return say(job.Rejected, "pixels that claim as many samples as the crops' differ by %.2f of the noise", zeq)
 	case ratio < th.CountRatio:
 		return say(job.Rejected, "sampling stopped too early: %.1f %% of the crops' samples, and the pixels differ by %.2f of the noise", 100*ratio, worst)
+	case outEq > th.OutSure:
+		return say(job.Rejected, "%.1f %% of the pixels with as many samples show something else", 100*outEq)
 	case outEq > th.Out && e.calm(th):
 		return say(job.Rejected, "%.1f %% of the pixels show something else, while the rest agrees with the crops", 100*out)
 	case outEq > th.Out:

@@ -120,8 +120,8 @@ func (m *measure) addBlocks(v *view) {
 	}
 }
 
-// relative is the difference of pixel i, worst channel over brightest channel;
-// false where the crop itself is no number there, +Inf where the claim is none.
+// relative is the difference of pixel i, worst channel over brightest channel,
+// or that of alpha where it is larger; false where the crop itself is no number there, +Inf where the claim is none.
 func (v *view) relative(i int) (float32, bool) {
 	var diff, bright float32
 	for k := range v.crop.chans {
@@ -135,7 +135,15 @@ func (v *view) relative(i int) (float32, bool) {
 		diff = max(diff, abs(a-b))
 		bright = max(bright, abs(a), abs(b))
 	}
-	return diff / (bright + eps), true
+	diff /= bright + eps
+	if v.crop.alpha != nil && finite(v.crop.alpha[i]) {
+		if a := v.claim.alpha[i]; finite(a) {
+			diff = max(diff, abs(a-v.crop.alpha[i]))
+		} else {
+			diff = float32(math.Inf(1))
+		}
+	}
+	return diff, true
 }
 
 // age is the class of a pixel by its number of samples: stopped at the first

@@ -59,7 +59,7 @@ type Thresholds struct {
 // DefaultThresholds are those of the measurements.
 func DefaultThresholds() Thresholds {
 	return Thresholds{
-		Z50: 0.12, Z50Sure: 0.5, Beta: 0.15, BetaT: 2, BetaHint: 0.05, BetaHintT: 3, Calm: 0.03, Out: 0.02, OutSure: 0.25, Shifted: 0.05,
+		Z50: 0.12, Z50Sure: 0.45, Beta: 0.15, BetaT: 2, BetaHint: 0.05, BetaHintT: 3, Calm: 0.03, Out: 0.02, OutSure: 0.25, Shifted: 0.05,
 		SZ: 0.12, Zeq: 0.12, CountRatio: 0.96, BetaAdaptive: 0.35,
 		Flat: 1e-2, FlatShare: 0.98, Informative: 200,
 	}
