@@ -200,6 +200,9 @@ func wrap(_ context.Context, lh host.Host, cfg Config, members *Membership, g *g
 			}
 			return nil
 		}),
+		// What we say ourselves goes to every subscriber at once: the mesh
+		// takes a heartbeat to form, and what is published before is lost.
+		pubsub.WithFloodPublish(true),
 		pubsub.WithMaxMessageSize(64<<10), // frames of the protocol; the validator holds ours to 1 kB
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
 	)

@@ -105,14 +105,30 @@ func (k *keeper) Connected(_ network.Network, c network.Conn) {
 	k.h.goRun(func(ctx context.Context) { k.greet(ctx, p) })
 }
 
+// greet says hello, and again if it was lost on the way: without it we do not
+// hear of the peer's open offers until gossip repeats them.
 func (k *keeper) greet(ctx context.Context, p peer.ID) {
-	err := k.h.hello(ctx, p)
-	if err == nil || ctx.Err() != nil {
-		return
-	}
-	k.h.log.Debug("hello failed", "peer", p, "err", err)
-	if errors.Is(err, ErrRevoked) {
-		k.wake() // to sweep
+	for try := 1; try <= 3; try++ {
+		err := k.h.hello(ctx, p)
+		if err == nil {
+			return
+		}
+		k.h.log.Debug("hello failed", "peer", p, "err", err)
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			k.wake() // to sweep: we may be the one that was revoked
+			return
+		}
+		pause := time.NewTimer(time.Duration(try) * time.Second)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+		if k.h.host.Network().Connectedness(p) != network.Connected {
+			return
+		}
 	}
 }
 

@@ -15,12 +15,14 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/goleak"
 
 	"idlewild/job"
 	"idlewild/p2p/wire"
 )
 
 func TestJoinByTicket(t *testing.T) {
+	t.Parallel()
 	farm := newFarm(t, 3)
 	for _, h := range farm {
 		f, ok := h.Membership().Farm()
@@ -104,6 +106,7 @@ func TestSpentTicketStaysSpentAfterRestart(t *testing.T) {
 }
 
 func TestTicketsThatDoNotWork(t *testing.T) {
+	t.Parallel()
 	owner, other := newFarm(t, 1)[0], newFarm(t, 1)[0]
 	good, err := owner.Membership().Invite(time.Minute)
 	if err != nil {
@@ -170,6 +173,7 @@ func flip(s string) string {
 }
 
 func TestInviterAway(t *testing.T) {
+	t.Parallel()
 	owner := newHost(t, "owner")
 	if _, err := owner.Membership().CreateFarm("f"); err != nil {
 		t.Fatal(err)
@@ -185,6 +189,7 @@ func TestInviterAway(t *testing.T) {
 }
 
 func TestStrangerIsQuarantined(t *testing.T) {
+	t.Parallel()
 	owner := newFarm(t, 1)[0]
 	owner.ServeSync(&coordinator{})
 	owner.ServeBlocks(newMemory(), allowAll, nil, nil)
@@ -266,6 +271,7 @@ func TestCertificateOfAnotherPeerDoesNotHelp(t *testing.T) {
 }
 
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	farm := newFarm(t, 3)
 	owner, bad, third := farm[0], farm[1], farm[2]
 	eventually(t, 10*time.Second, "members connected", func() bool { return connected(third, bad.ID()) && connected(bad, owner.ID()) })
@@ -290,6 +296,7 @@ func TestRevoke(t *testing.T) {
 }
 
 func TestRevokedPeerLearnsItOnReturn(t *testing.T) {
+	t.Parallel()
 	dir, key := t.TempDir(), newKey(t)
 	config := func(c *Config) { c.DataDir, c.Key = dir, key }
 	owner := newFarm(t, 1)[0]
@@ -318,6 +325,7 @@ func TestForgedRevocation(t *testing.T) {
 }
 
 func TestMembersAreRememberedAcrossRestart(t *testing.T) {
+	t.Parallel()
 	dirs, keys, listen := []string{t.TempDir(), t.TempDir()}, []func(*Config){}, loopback
 	for i := range dirs {
 		key := newKey(t)
@@ -346,6 +354,7 @@ func TestMembersAreRememberedAcrossRestart(t *testing.T) {
 }
 
 func TestReconnectAfterCut(t *testing.T) {
+	t.Parallel()
 	farm := newFarm(t, 2)
 	eventually(t, 5*time.Second, "connected", func() bool { return connected(farm[0], farm[1].ID()) })
 	for range 3 {
@@ -417,4 +426,103 @@ func TestDataFolderOfAnotherIdentity(t *testing.T) {
 	if _, err := New(context.Background(), Config{Key: newKey(t), DataDir: dir, Listen: loopback}); err == nil || !strings.Contains(err.Error(), "identity") {
 		t.Errorf("%v", err)
 	}
+}
+
+// Nothing but mDNS can tell these two where the other one is now.
+func TestFoundByMDNS(t *testing.T) {
+	t.Parallel()
+	dir, key := t.TempDir(), newKey(t)
+	onEveryInterface := func(c *Config) { c.MDNS, c.Listen = true, []string{"/ip4/0.0.0.0/tcp/0"} }
+	config := func(c *Config) { c.DataDir, c.Key = dir, key; onEveryInterface(c) }
+	owner := newHost(t, "owner", config)
+	if _, err := owner.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, "member", onEveryInterface)
+	joinFarm(t, owner, h)
+	if err := owner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.members.mu.Lock()
+	h.members.members[owner.ID()].addrs = nil
+	h.members.mu.Unlock()
+	h.host.Peerstore().ClearAddrs(owner.ID())
+	owner = newHost(t, "owner", config)
+	owner.members.mu.Lock()
+	owner.members.members[h.ID()].addrs = nil
+	owner.members.mu.Unlock()
+	owner.host.Peerstore().ClearAddrs(h.ID())
+	deadline, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !connected(h, owner.ID()) {
+		select {
+		case <-tick.C:
+		case <-deadline.Done():
+			if !multicast(t) {
+				t.Skip("NOT RUN: multicast does not work on this machine")
+			}
+			t.Fatal("not found on the local network")
+		}
+	}
+}
+
+// multicast reports whether a packet to the mDNS group comes back to us.
+func multicast(t *testing.T) bool {
+	group := &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353}
+	l, err := net.ListenMulticastUDP("udp4", nil, group)
+	if err != nil {
+		return false
+	}
+	defer l.Close()
+	c, err := net.DialUDP("udp4", nil, group)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("idlewild?")); err != nil {
+		return false
+	}
+	_ = l.SetReadDeadline(time.Now().Add(2 * time.Second))
+	b := make([]byte, 1500)
+	for {
+		n, err := l.Read(b)
+		if err != nil {
+			return false
+		}
+		if string(b[:n]) == "idlewild?" {
+			return true
+		}
+	}
+}
+
+func TestCloseLeavesNothingRunning(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	a, b := newHost(t, "a", func(c *Config) { c.MDNS = true }), newHost(t, "b")
+	if _, err := a.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	joinFarm(t, a, b)
+	c := newCoordinator()
+	a.ServeSync(c)
+	link, err := b.Join(t.Context(), a.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := link.Send(t.Context(), job.Report{Session: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	s := receive(t, c.sessions, "session")
+	receive(t, s.in, "report")
+	for _, h := range []*Host{b, a} {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	closed(t, s.in, "reports")
+	close(s.out)
+	for range link.Orders() {
+	}
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p-pubsub/timecache.background"))
 }

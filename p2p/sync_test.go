@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -182,6 +180,7 @@ func TestCoordinatorHangsUp(t *testing.T) {
 }
 
 func TestLinkCutIsNoticedOnBothSides(t *testing.T) {
+	t.Parallel()
 	farm := newFarm(t, 2)
 	c := newCoordinator()
 	farm[0].ServeSync(c)
@@ -218,6 +217,7 @@ func TestLinkCutIsNoticedOnBothSides(t *testing.T) {
 
 // A worker that does not read is cut; the coordinator never waits for it.
 func TestSlowReaderIsCut(t *testing.T) {
+	t.Parallel()
 	farm := newFarm(t, 2)
 	c := newCoordinator()
 	farm[0].ServeSync(c)
@@ -411,6 +411,7 @@ func offer(h *Host) job.Offer {
 }
 
 func TestOffersReachEverybody(t *testing.T) {
+	t.Parallel()
 	farm := newFarm(t, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -489,6 +490,3 @@ func TestHostileGossip(t *testing.T) {
 		t.Error("an offer in another's name was published")
 	}
 }
-
-var _ = cid.Undef
-var _ = network.Connected
