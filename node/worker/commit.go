@@ -118,14 +118,18 @@ func (w *Worker) commit() error {
 		l := u.from
 		u.from = nil
 		if l.done && l.uncommitted == 0 && !l.ended {
-			w.end(l, errDone)
+			w.end(l, nil)
 			for _, r := range w.requesters {
 				if r != l.r {
 					r.say(bidGap)
 				}
 			}
 		}
-		if r := w.requesterLocked(u.requester, true); r != nil {
+		r := w.requesters[u.requester]
+		if r == nil && !u.volatile {
+			r = w.requesterLocked(u.requester, true)
+		}
+		if r != nil && (r.linked || !u.volatile) {
 			r.unsettled = append(r.unsettled, u)
 			r.busy = w.committed
 			r.say(0)
@@ -134,23 +138,23 @@ func (w *Worker) commit() error {
 	return nil
 }
 
-var errDone = fmt.Errorf("the lease is done")
-
 // receipts makes signed receipts of a batch: one per lease, or more where the
 // leaves are big.
 func (w *Worker) receipts(batch []finished) ([]*receipt, error) {
 	var out []*receipt
-	open := map[*lease]*receipt{}
+	open := map[bool]map[*lease]*receipt{true: {}, false: {}}
 	sizes := map[*receipt]int{}
 	for _, f := range batch {
 		enc, err := job.Encode(f.leaf)
 		if err != nil {
 			return nil, fmt.Errorf("leaf: %w", err)
 		}
+		volatile := f.leaf.Outcome == job.Cancelled
+		open := open[volatile]
 		u := open[f.lease]
 		if u == nil || sizes[u]+len(enc) > maxLeafBytes || len(u.body.Leaves) >= maxReceiptLeafs || !u.fits(f.inline) {
 			u = &receipt{
-				requester: f.lease.r.id, job: f.lease.grant.Job, lease: f.lease.grant.ID, at: time.Now(), from: f.lease,
+				requester: f.lease.r.id, job: f.lease.grant.Job, lease: f.lease.grant.ID, at: time.Now(), from: f.lease, volatile: volatile,
 				body: job.Receipt{
 					Version: 1, Requester: f.lease.r.id.String(), Worker: w.deps.Self.String(),
 					Job: f.lease.grant.Job, Lease: f.lease.grant.ID, Epoch: f.lease.grant.Epoch,

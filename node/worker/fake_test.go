@@ -351,6 +351,18 @@ func (b *bed) leaves(requester peer.ID, reports []job.Report) (out []job.Leaf, o
 	return out, of
 }
 
+// done leaves out what was cancelled, which cancelled counts.
+func done(leaves []job.Leaf) (out []job.Leaf, cancelled int) {
+	for _, l := range leaves {
+		if l.Outcome == job.Cancelled {
+			cancelled++
+		} else {
+			out = append(out, l)
+		}
+	}
+	return out, cancelled
+}
+
 func settled(l job.Lease, leaves ...job.Leaf) (o job.Order) {
 	for _, leaf := range leaves {
 		o.Settled = append(o.Settled, job.Settled{Job: l.Job, Lease: l.ID, Task: leaf.Task})

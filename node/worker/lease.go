@@ -41,14 +41,16 @@ type lease struct {
 	cancel context.CancelCauseFunc
 
 	skip        []bool // tasks whose receipts exist already
+	next        int    // the first task that may not have been accounted for
 	task        int    // as in job.Progress
 	fraction    float64
 	phase       string
-	executing   bool // a task is under way that can be finished
-	last        bool // ends after the task that is under way
-	done        bool // every task ran; receipts may be missing
-	ended       bool // no longer held
-	uncommitted int  // tasks that ran and have no receipt yet
+	executing   bool  // a task is under way that can be finished
+	last        bool  // ends after the task that is under way
+	why         error // of last
+	done        bool  // every task ran; receipts may be missing
+	ended       bool  // no longer held
+	uncommitted int   // tasks that ran and have no receipt yet
 }
 
 // input is one tree that tasks of a lease read.
@@ -58,8 +60,7 @@ type input struct {
 	err   error
 }
 
-// take begins a lease, or leaves it out, and with it out of the next report's
-// Progress. mu is held.
+// take begins a lease, or gives it back at once. mu is held.
 func (w *Worker) take(r *requester, g job.Lease) {
 	if r.held[g.ID] != nil {
 		return // said twice
@@ -68,38 +69,43 @@ func (w *Worker) take(r *requester, g job.Lease) {
 	why := ""
 	switch {
 	case d == nil || g.Device == job.HomeDevice && !r.home:
-		why = "no such device"
+		why = "there is no such device here"
 	case w.resting(g.Device) != "":
 		why = w.resting(g.Device)
 	case len(r.held) >= 4*w.opts.Credit*len(w.devices) || len(r.held) >= job.MaxDevices:
 		why = "more than was asked for"
 	}
-	if why != "" {
-		w.log.Info("lease not taken", "requester", r.id, "lease", g.ID, "device", g.Device, "reason", why)
-		r.say(0)
-		return
-	}
 	w.serial++
 	l := &lease{
-		r: r, device: d, on: d.Device, grant: g, serial: w.serial, task: -1, phase: "waiting",
+		r: r, device: d, on: job.Device{Name: clip(g.Device, job.MaxNameBytes)}, grant: g, serial: w.serial, task: -1, phase: "waiting",
 		keys: make([]job.TaskKey, len(g.Tasks)), skip: make([]bool, len(g.Tasks)),
 		inputs: map[job.Ref]*input{},
 	}
-	if g.Device == job.HomeDevice {
+	switch {
+	case d == nil:
+	case g.Device == job.HomeDevice:
 		l.on = w.homeDevice()
+	default:
+		l.on = d.Device
 	}
 	left := 0
 	for i, t := range g.Tasks {
 		l.keys[i] = t.Task.Key()
 		w.secrets.add(g.ID, l.keys[i], t.SecretHash)
 		// The same lease again after a cut: what has a receipt is not done twice.
-		l.skip[i] = slices.ContainsFunc(r.unsettled, func(u *receipt) bool { return u.lease == g.ID && u.has(l.keys[i]) })
+		l.skip[i] = slices.ContainsFunc(r.unsettled, func(u *receipt) bool { return !u.volatile && u.lease == g.ID && u.has(l.keys[i]) })
 		if !l.skip[i] {
 			left++
 		}
 		if in := t.Task.Input; in.Defined() && l.inputs[in] == nil {
 			l.inputs[in] = &input{ready: make(chan struct{})}
 		}
+	}
+	if why != "" {
+		w.log.Info("lease not taken", "requester", r.id, "lease", g.ID, "device", g.Device, "reason", why)
+		l.ended = true
+		w.sayCancelled(l, why)
+		return
 	}
 	if left == 0 {
 		r.say(0)
@@ -123,20 +129,44 @@ func (w *Worker) take(r *requester, g job.Lease) {
 }
 
 // giveBack ends a lease before its time; with finish the task that is under
-// way may end. The requester sees that the lease is missing in the next report.
-// mu is held.
+// way may end. mu is held.
 func (w *Worker) giveBack(l *lease, why error, finish bool) {
 	if finish && l.executing {
-		l.last = true
+		l.last, l.why = true, why
 		return
 	}
 	w.end(l, why)
 	l.r.say(0)
 }
 
-// end forgets a lease. mu is held.
+// sayCancelled tells the requester of every task of a lease that was not run
+// that it will not be, so that somebody else gets it at once. That is no work
+// done: it need not survive anything. mu is held.
+func (w *Worker) sayCancelled(l *lease, why string) {
+	for i := l.next; i < len(l.grant.Tasks); i++ {
+		if !l.skip[i] {
+			leaf := job.Leaf{
+				Task: l.keys[i], Fence: l.grant.Tasks[i].Fence, Outcome: job.Cancelled, Reason: clip(why, job.MaxReasonBytes),
+				Device: l.on.Name, DeviceClass: l.on.Class,
+			}
+			l.uncommitted++
+			w.finished = append(w.finished, finished{lease: l, leaf: leaf, at: time.Now()})
+		}
+	}
+	l.next = len(l.grant.Tasks)
+	poke(w.commits)
+}
+
+// end forgets a lease. Unless the requester itself ended it, or was out of
+// reach for longer than it lasts, it hears of what was not done. mu is held.
 func (w *Worker) end(l *lease, why error) {
+	if l.ended {
+		return
+	}
 	l.ended = true
+	if _, byThem := why.(stopped); !byThem && why != errExpired && why != nil {
+		w.sayCancelled(l, why.Error())
+	}
 	l.cancel(why)
 	if l.r.held[l.grant.ID] == l {
 		delete(l.r.held, l.grant.ID)
@@ -278,10 +308,18 @@ func (w *Worker) runLease(l *lease) {
 		}
 		w.mu.Lock()
 		l.executing = false
+		if l.ended { // told already that it was cancelled
+			w.mu.Unlock()
+			break
+		}
+		l.next = i + 1
 		l.done = i == final || l.last
 		l.uncommitted++
 		l.task, l.fraction, l.phase = -1, 0, "waiting"
 		w.finished = append(w.finished, finished{lease: l, leaf: leaf, hash: l.grant.Tasks[i].SecretHash, inline: inline, at: time.Now()})
+		if l.last && l.why != errExpired {
+			w.sayCancelled(l, l.why.Error())
+		}
 		w.mu.Unlock()
 		poke(w.commits)
 	}
@@ -289,8 +327,12 @@ func (w *Worker) runLease(l *lease) {
 	defer w.mu.Unlock()
 	switch {
 	case l.ended, l.done && l.uncommitted > 0: // the committer ends it
-	default: // stopped between tasks, or cancelled
-		w.end(l, context.Cause(l.ctx))
+	default: // asked to stop between tasks, or cancelled with all work
+		why := context.Cause(l.ctx)
+		if why == nil {
+			why = l.why
+		}
+		w.end(l, why)
 		w.bidSoon(l.r)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ type receipt struct {
 	key       uint64 // on disk
 	inline    []job.Block
 	sent      int // the requester.link that carried it; 0: none
+
+	// volatile: it only says what was not done, and need not outlive the link.
+	volatile bool
 
 	body job.Receipt // until it is signed
 	from *lease      // until it is committed
@@ -185,6 +189,10 @@ func readKept(k, v []byte) (*receipt, error) {
 func (s *receiptStore) put(list []*receipt) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list = slices.DeleteFunc(slices.Clone(list), func(u *receipt) bool { return u.volatile })
+	if len(list) == 0 {
+		return nil
+	}
 	keys := make([]uint64, len(list))
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		b, jobs := tx.Bucket(bucketReceipts), tx.Bucket(bucketJobs)
@@ -235,6 +243,9 @@ func (s *receiptStore) clean(tx *bolt.Tx) error {
 
 // forget drops a receipt, on disk with the next put or flush.
 func (s *receiptStore) forget(u *receipt) {
+	if u.volatile {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgot = append(s.forgot, u.key)

@@ -163,6 +163,7 @@ func (w *Worker) converse(r *requester, link Link) (good bool) {
 	defer w.mu.Unlock()
 	r.linked, r.cut, r.due = false, time.Now(), time.Time{}
 	r.resting = ""
+	r.unsettled = slices.DeleteFunc(r.unsettled, func(u *receipt) bool { return u.volatile })
 	r.up = make(chan struct{})
 	return r.orders > 0
 }

@@ -56,6 +56,8 @@ type tree struct {
 	end   context.CancelFunc // of the unpacking
 	subs  map[int]func(float64)
 	sub   int
+
+	fraction float64 // unpacked so far
 }
 
 func (t *tree) done() bool {
@@ -173,10 +175,17 @@ func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref,
 	t.refs++
 	t.sub++
 	me := t.sub
-	if !t.done() && progress != nil {
+	at := t.fraction
+	if t.done() {
+		progress = nil
+	}
+	if progress != nil {
 		t.subs[me] = progress
 	}
 	ts.mu.Unlock()
+	if progress != nil {
+		progress(at) // who comes late hears where it is
+	}
 
 	var err error
 	select {
@@ -208,6 +217,7 @@ func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context,
 	if err == nil {
 		err = fillIt(ctx, t.dir, func(f float64) {
 			ts.mu.Lock()
+			t.fraction = f
 			var subs []func(float64)
 			for _, s := range t.subs {
 				subs = append(subs, s)

@@ -301,6 +301,11 @@ func TestPauseGivesBackAndResumeBidsAgain(t *testing.T) {
 		said(c)
 		b.w.Pause("somebody plays", true)
 		reports := said(c)
+		// What waited is given back in words, so that others get it at once.
+		leaves, of := b.leaves(r, reports)
+		if got, cancelled := done(leaves); len(got) != 0 || cancelled != 1 || of[0].Lease != z.ID || leaves[0].Reason != "somebody plays" {
+			t.Errorf("given back: %+v", leaves)
+		}
 		last := reports[len(reports)-1]
 		if last.Leaving != "somebody plays" || len(last.Bids) != 0 || len(last.Progress) != 1 || last.Progress[0].Lease != a.ID {
 			t.Errorf("paused: %+v", last)
@@ -308,8 +313,9 @@ func TestPauseGivesBackAndResumeBidsAgain(t *testing.T) {
 		order(c, job.Order{Leases: []job.Lease{z}}) // crossed on the way
 		time.Sleep(10 * time.Second)
 		reports = said(c)
-		if leaves, _ := b.leaves(r, reports); len(leaves) != 1 {
-			t.Errorf("the task that ran was to finish: %d leaves", len(leaves))
+		leaves, _ = b.leaves(r, reports)
+		if got, cancelled := done(leaves); len(got) != 1 || got[0].Task != a.Tasks[0].Task.Key() || cancelled != 3 {
+			t.Errorf("the task that ran was to finish, the other two and the lease that crossed come back: %+v", leaves)
 		}
 		if last := reports[len(reports)-1]; len(last.Progress) != 0 {
 			t.Errorf("still holds %+v", last.Progress)
@@ -322,7 +328,7 @@ func TestPauseGivesBackAndResumeBidsAgain(t *testing.T) {
 		if len(reports) == 0 || want(reports[len(reports)-1], "cpu") != 2 || reports[len(reports)-1].Leaving != "" {
 			t.Fatalf("resumed: %+v", reports)
 		}
-		order(c, job.Order{Leases: []job.Lease{a}})
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 3, job.Ref{})}})
 		time.Sleep(time.Second)
 		said(c)
 		b.w.Pause("owner is back", false)
@@ -330,9 +336,13 @@ func TestPauseGivesBackAndResumeBidsAgain(t *testing.T) {
 		if last := reports[len(reports)-1]; len(last.Progress) != 0 {
 			t.Errorf("not cancelled at once: %+v", last)
 		}
+		leaves, _ = b.leaves(r, reports)
+		if got, cancelled := done(leaves); len(got) != 0 || cancelled != 3 {
+			t.Errorf("%+v", leaves)
+		}
 		time.Sleep(time.Minute)
 		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 0 {
-			t.Errorf("a cancelled task has a receipt: %+v", leaves)
+			t.Errorf("a cancelled task has a result: %+v", leaves)
 		}
 	})
 }
@@ -354,9 +364,9 @@ func TestTwoDevicesWorkAtOnce(t *testing.T) {
 		leaves, _ := b.leaves(r, said(c))
 		classes := map[string]int{}
 		for _, l := range leaves {
-			classes[l.DeviceClass]++
+			classes[l.DeviceClass+" "+string(l.Outcome)]++
 		}
-		if classes["x86"] != 1 || classes["ada"] != 1 {
+		if classes["x86 succeeded"] != 1 || classes["ada succeeded"] != 1 || classes[" cancelled"] != 1 {
 			t.Errorf("after one task's time: %v", classes)
 		}
 		time.Sleep(10 * time.Second)
@@ -570,11 +580,14 @@ func TestAnIdleRequesterIsLeftAndHomeIsNot(t *testing.T) {
 			t.Errorf("a stranger: %+v", rep)
 		}
 		// A stranger's lease for the home device is not run.
-		order(c, job.Order{Leases: []job.Lease{newLease(job.HomeDevice, 1, job.Ref{})}})
-		time.Sleep(2*time.Minute + 10*time.Second)
-		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 0 {
-			t.Error("ran a stranger's task at home")
+		stranger := newLease(job.HomeDevice, 1, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{stranger}})
+		leaves, _ := b.leaves(r, said(c))
+		if got, cancelled := done(leaves); len(got) != 0 || cancelled != 1 {
+			t.Errorf("a stranger's task at home: %+v", leaves)
 		}
+		order(c, settled(job.Lease{ID: stranger.ID, Job: stranger.Job}, leaves...))
+		time.Sleep(2*time.Minute + 10*time.Second)
 		if !c.isCut() {
 			t.Error("not left")
 		}
@@ -604,7 +617,8 @@ func TestHomeWorksWhilePausedAndBesideALongTask(t *testing.T) {
 			t.Errorf("paused: %+v", last)
 		}
 		time.Sleep(time.Minute)
-		if leaves, _ := b.leaves(b.self, said(c)); len(leaves) != 1 || leaves[0].DeviceClass != "x86" {
+		leaves, _ := b.leaves(b.self, said(c))
+		if len(leaves) != 1 || leaves[0].Outcome != job.Succeeded || leaves[0].DeviceClass != "x86" {
 			t.Errorf("%+v", leaves)
 		}
 	})
@@ -643,8 +657,8 @@ func TestShutdownSaysGoodbyeAndKeepsWhatIsDone(t *testing.T) {
 		b.end()
 		reports := said(c)
 		leaves, _ := b.leaves(r, reports)
-		if len(leaves) != 2 {
-			t.Errorf("%d leaves", len(leaves))
+		if got, cancelled := done(leaves); len(got) != 2 || cancelled != 3 {
+			t.Errorf("%+v", leaves)
 		}
 		if last := reports[len(reports)-1]; !strings.Contains(last.Leaving, "shutting down") || len(last.Progress) != 0 || len(last.Bids) != 0 {
 			t.Errorf("goodbye: %+v", last)
