@@ -334,6 +334,7 @@ func (b *Board) flush() {
 		}
 		w.order, w.urgent = job.Order{}, false
 		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.o.BeatEvery, w.resting
+		b.countOrder(o)
 		b.do(Send{w.peer, w.stream, o})
 	}
 }
@@ -436,7 +437,7 @@ func (b *Board) finish(j *jobState) {
 // end writes the job's last state and lets go of everything.
 func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Problem) {
 	b.settleAccounts(j)
-	b.write(j, &stateRecord{State: s, Reason: reason, At: micros(b.now), Problems: problems})
+	b.write(j, &stateRecord{State: s, Reason: reason, At: micros(b.now), Problems: problems, Messages: j.messages})
 	for _, l := range j.leaseSeq {
 		b.stop(l, "job "+string(s))
 	}

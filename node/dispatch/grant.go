@@ -55,9 +55,10 @@ func (b *Board) feedOne(w *worker, d job.Device, bid *job.Bid, credit int) bool 
 		if checks < 2 && b.leaseCheck(w, d) {
 			return true
 		}
-		// Here nothing need be fetched ahead, and a check should not have to
-		// wait behind two leases.
-		credit = min(credit, 1)
+		if !w.home() {
+			// A check should not have to wait behind two leases.
+			credit = min(credit, 1)
+		}
 	}
 	if work+checks >= credit {
 		return false
@@ -109,7 +110,7 @@ func (b *Board) chooseClass(w *worker, d job.Device, j *jobState, ahead bool) *c
 	var best *class
 	var first *task
 	for _, c := range j.classes {
-		if c.open == 0 || (c.place != job.Anywhere && w.peer != b.self) || !w.machine.Has(c.needs, d) {
+		if c.open == 0 || !b.fits(w, d, c.needs, c.place) {
 			continue
 		}
 		if ahead {
@@ -167,19 +168,36 @@ func (b *Board) may(w *worker, j *jobState, t *task) bool {
 // others reports whether a connected peer other than p could try t.
 func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
 	for _, o := range b.workers {
-		if o.peer == p || !b.can(o, j) || (t.class.place != job.Anywhere && o.peer != b.self) || slices.Contains(t.avoid, o.peer) {
+		if o.peer == p || !b.can(o, j) || slices.Contains(t.avoid, o.peer) {
 			continue
 		}
 		if slices.ContainsFunc(t.ended, func(a attempt) bool { return a.peer == o.peer && a.outcome == job.Failed }) {
 			continue
 		}
 		for _, d := range o.machine.Devices {
-			if o.machine.Has(t.Needs, d) {
+			if b.fits(o, d, t.Needs, t.Place) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// fits reports whether device d of w can run tasks with these needs there. The
+// requester's own work goes to its home slot where there is one, and nothing
+// else does.
+func (b *Board) fits(w *worker, d job.Device, n job.Needs, p job.Place) bool {
+	home := d.Name == job.HomeDevice
+	if p == job.Anywhere && home || p != job.Anywhere && (w.peer != b.self || !home && w.home()) {
+		return false
+	}
+	return w.machine.Has(n, d)
+}
+
+// home reports whether the machine has a slot for its own finishing and checks.
+func (w *worker) home() bool {
+	_, ok := w.device(job.HomeDevice)
+	return ok
 }
 
 // capacity is the speed of all devices that can work on c now, together, and
@@ -190,11 +208,11 @@ func (b *Board) capacity(j *jobState, c *class) (float64, int) {
 	}
 	c.capacity, c.devices, c.capAt, c.capVer = 0, 0, b.now, b.members
 	for _, w := range b.workers {
-		if !b.can(w, j) || (c.place != job.Anywhere && w.peer != b.self) {
+		if !b.can(w, j) {
 			continue
 		}
 		for _, d := range w.machine.Devices {
-			if w.machine.Has(c.needs, d) && (b.wants(w, d.Name) || len(w.leases) > 0) {
+			if b.fits(w, d, c.needs, c.place) && (b.wants(w, d.Name) || len(w.leases) > 0) {
 				c.capacity += w.speed(d.Name)
 				c.devices++
 			}
@@ -216,7 +234,7 @@ func (b *Board) cut(w *worker, d job.Device, j *jobState, c *class) []*task {
 		left := mean * float64(c.open+c.out) / max(total, own)
 		target = min(left/4, b.o.LeaseWork.Seconds()) * own
 		most = b.o.MaxLeaseTasks
-		if w.peer == b.self {
+		if w.peer == b.self && !w.home() {
 			target = min(target, b.o.LeaseWork.Seconds()/4*own)
 		}
 	}
@@ -332,7 +350,7 @@ func (b *Board) leaseCheck(w *worker, d job.Device) bool {
 		l := &lease{job: j, peer: w.peer, device: d.Name, check: true}
 		var left []*task
 		for _, t := range j.checks {
-			if len(l.grants) == most || !w.machine.Has(t.Needs, d) {
+			if len(l.grants) == most || !b.fits(w, d, t.Needs, job.AtRequester) {
 				left = append(left, t)
 				continue
 			}

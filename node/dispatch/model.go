@@ -208,6 +208,7 @@ type jobState struct {
 	accounts map[account]*joined
 	accOrder []account
 	results  int64 // bytes that crossed the network
+	messages int
 	leases   map[job.LeaseID]*lease
 	leaseSeq []*lease
 	maxFence uint64 // of a recorded grant
@@ -348,6 +349,7 @@ func (j *jobState) apply(r record) error {
 		j.state = r.State
 		j.reason = r.Reason
 		j.problems = append(j.problems, r.Problems...)
+		j.messages = max(j.messages, r.Messages)
 		j.at = time.Time{}
 		if r.State.Ended() {
 			j.at = fromMicros(r.At)

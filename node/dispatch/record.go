@@ -125,6 +125,7 @@ type (
 		Reason   string
 		At       int64
 		Problems []job.Problem
+		Messages int
 	}
 	// resetRecord: these tasks run again.
 	resetRecord struct {

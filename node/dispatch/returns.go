@@ -411,7 +411,7 @@ func (b *Board) watchChecks(j *jobState, x *ret) {
 			why = "this machine runs no worker that could check it"
 		} else {
 			for _, t := range checks {
-				if lacks := lacking(w, t.Needs); lacks != "" {
+				if lacks := b.lacking(w, t.Needs, job.AtRequester); lacks != "" {
 					why = "this machine cannot check it: it " + lacks
 				}
 			}
@@ -426,10 +426,13 @@ func (b *Board) watchChecks(j *jobState, x *ret) {
 	b.after(checkPatience, look)
 }
 
-// lacking says in words why none of w's devices meets n, or "".
-func lacking(w *worker, n job.Needs) string {
-	why := "has no device"
+// lacking says in words why none of w's devices meets n there, or "".
+func (b *Board) lacking(w *worker, n job.Needs, p job.Place) string {
+	why := "has no device for it"
 	for _, d := range w.machine.Devices {
+		if !b.fits(w, d, job.Needs{}, p) {
+			continue
+		}
 		if why = w.machine.Lacks(n, d); why == "" {
 			return ""
 		}

@@ -85,16 +85,7 @@ type Book interface {
 }
 
 // Score of a peer.
-type Score struct {
-	Checked  int // results checked
-	Accepted int
-	Rejected int
-	Unsure   int
-	// Rate is the share of this peer's results to check now, 0 to 1.
-	Rate float64
-	// Banned is not empty where the peer gets no work, and says why.
-	Banned string
-}
+type Score = job.Score
 
 // Sink takes finished files.
 type Sink interface {

@@ -23,7 +23,7 @@ func (b *Board) Status(now time.Time, id job.ID, served int64, frames bool) (job
 func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) job.Status {
 	s := job.Status{
 		Job: j.id, Title: j.spec.Title, Kind: j.spec.Kind, State: j.State(), Submitted: j.submitted, Output: j.spec.Output,
-		ContentBytes: j.snapshot.Bytes, NewBytes: j.snapshot.NewBytes, UploadedBytes: served, ResultBytes: j.results,
+		ContentBytes: j.snapshot.Bytes, NewBytes: j.snapshot.NewBytes, UploadedBytes: served, ResultBytes: j.results, Messages: j.messages,
 		Problems: j.problems,
 	}
 	if s.Title == "" && j.spec.Input != "" {
@@ -48,7 +48,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		}
 		return shares[a]
 	}
-	joinedAll := 0.0
+	joinedAll, worked := 0.0, 0.0 // of slots for work, the home slot aside
 	for _, a := range j.accOrder {
 		x := j.accounts[a]
 		d := x.total
@@ -56,7 +56,9 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 			d += now.Sub(x.since)
 		}
 		share(a.peer, a.device).JoinedSeconds = d.Seconds()
-		joinedAll += d.Seconds()
+		if a.device != job.HomeDevice {
+			joinedAll += d.Seconds()
+		}
 	}
 	for _, t := range j.tasks {
 		if j.counts(t) {
@@ -83,6 +85,9 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		}
 		render := rendered(x).Seconds()
 		s.RenderSeconds += render
+		if x.leaf.Device != job.HomeDevice {
+			worked += render
+		}
 		w := share(x.peer, x.leaf.Device)
 		w.Tasks++
 		w.RenderSeconds += render
@@ -102,7 +107,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		share(x.peer, x.leaf.Device).Rejected++
 	}
 	if joinedAll > 0 {
-		s.Efficiency = min(1, s.RenderSeconds/joinedAll)
+		s.Efficiency = min(1, worked/joinedAll)
 	}
 	for _, a := range order {
 		w := shares[a]
@@ -261,7 +266,7 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 			lacks = "is not the machine that must do this"
 			continue
 		}
-		if lacks = lacking(w, c.needs); lacks != "" {
+		if lacks = b.lacking(w, c.needs, c.place); lacks != "" {
 			continue
 		}
 		if b.peek(w, j, c) == nil {

@@ -42,7 +42,7 @@ func (b *Board) duplicate(w *worker, d job.Device, bid *job.Bid) bool {
 			for _, g := range l.grants {
 				t := g.t
 				if g.over || t.phase != leased || len(t.grants) >= maxCopies || t.grants[0].lease.peer == w.peer ||
-					(t.class.place != job.Anywhere && w.peer != b.self) || !w.machine.Has(t.Needs, d) || !b.may(w, j, t) {
+					!b.fits(w, d, t.Needs, t.Place) || !b.may(w, j, t) {
 					continue
 				}
 				running = true

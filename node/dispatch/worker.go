@@ -157,7 +157,12 @@ func (b *Board) reported(e Reported) {
 	for _, o := range e.Receipts {
 		b.receipt(w, o, r.Inline)
 	}
-	b.progress(w, r.Progress, first)
+	size := 0
+	for _, x := range r.Receipts {
+		size += len(x.Body)
+	}
+	b.progress(w, r.Progress, first, len(r.Receipts) >= 32 || size >= job.MaxReceiptBytes/4)
+	b.count(w, e)
 	b.feed(w, b.o.Credit)
 	b.tell(w)
 	b.account(w)
@@ -166,8 +171,51 @@ func (b *Board) reported(e Reported) {
 	}
 }
 
+// count counts a report as a message about each job that it speaks of; one that
+// only asks for work speaks of all that have some.
+func (b *Board) count(w *worker, e Reported) {
+	about := map[*jobState]bool{}
+	for _, o := range e.Receipts {
+		about[b.byID[o.receipt.Job]] = true
+	}
+	for _, p := range e.Report.Progress {
+		if l := b.leases[p.Lease]; l != nil {
+			about[l.job] = true
+		}
+	}
+	for _, j := range b.jobs {
+		if about[j] || len(about) == 0 && j.live() {
+			j.messages++
+		}
+	}
+}
+
+// countOrder does the same for an order.
+func (b *Board) countOrder(o job.Order) {
+	about := map[job.ID]bool{}
+	for _, l := range o.Leases {
+		about[l.Job] = true
+	}
+	for _, s := range o.Settled {
+		about[s.Job] = true
+	}
+	for _, s := range o.Stops {
+		if l := b.leases[s.Lease]; l != nil {
+			about[l.job.id] = true
+		}
+	}
+	for _, j := range b.jobs {
+		if about[j.id] || len(about) == 0 && j.live() {
+			j.messages++
+		}
+	}
+}
+
 // progress notes what w says it holds, and takes back what it does not.
-func (b *Board) progress(w *worker, list []job.Progress, first bool) {
+//
+// In the first report of a stream a lease that is missing was lost on the way or
+// with the worker's process, unless its receipts may follow (backlog).
+func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 	const patience = 5 * time.Second
 	has := make(map[job.LeaseID]job.Progress, len(list))
 	for _, p := range list {
@@ -203,7 +251,7 @@ func (b *Board) progress(w *worker, list []job.Progress, first bool) {
 			continue
 		}
 		switch {
-		case first:
+		case first && !backlog:
 			b.giveUp(l, "lost on the way or with the worker's restart")
 		case l.missing.IsZero():
 			l.missing = b.now
@@ -448,7 +496,7 @@ func (b *Board) wants(w *worker, device string) bool {
 
 func (b *Board) hasWork(j *jobState, w *worker, d job.Device) bool {
 	for _, c := range j.classes {
-		if c.open > 0 && (c.place == job.Anywhere || w.peer == b.self) && w.machine.Has(c.needs, d) {
+		if c.open > 0 && b.fits(w, d, c.needs, c.place) {
 			return true
 		}
 	}
