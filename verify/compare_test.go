@@ -343,6 +343,16 @@ func adaptiveRender(f fake, most int, strict float64) *media.Image {
 	return m
 }
 
+// lie writes another sample count where pixels had less than the most.
+func lie(m *media.Image, count float64) *media.Image {
+	for i, v := range m.Channels[3].Data {
+		if v < 1 {
+			m.Channels[3].Data[i] = float32(count)
+		}
+	}
+	return m
+}
+
 func TestCompareAdaptive(t *testing.T) {
 	c := fakeCheck()
 	c.Adaptive, c.Samples = true, 96
@@ -358,6 +368,8 @@ func TestCompareAdaptive(t *testing.T) {
 		"half the most":  {adaptiveRender(f, 48, 4), job.Rejected},
 		"five sixths":    {adaptiveRender(f, 80, 4), job.Rejected},
 		"looser":         {adaptiveRender(f, 96, 2.5), job.Rejected},
+		"looser, lying":  {lie(adaptiveRender(f, 96, 2.5), 1), job.Rejected},
+		"looser, NaN":    {lie(adaptiveRender(f, 96, 2.5), math.NaN()), job.Rejected},
 		"other seed":     {adaptiveRender(fake{seed: 2, noise: 0.8}, 96, 4), job.Rejected},
 		"seed, no count": {without(adaptiveRender(fake{seed: 2, noise: 0.8}, 96, 4)), job.Rejected},
 		"other frame":    {adaptiveRender(fake{seed: 1, noise: 0.8, shift: 4}, 96, 4), job.Rejected},

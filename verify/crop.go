@@ -267,7 +267,10 @@ func (v *view) fromRender(c job.CropCheck, claim Claim, crop Crop, within job.Re
 		return nil
 	}
 	us := units(chans[0].Data, c.Samples)
-	if theirs, ok := claim.Image.Pass(c.Layer, SampleCount); ok {
+	if !counted(chans[0].Data) {
+		return nil
+	}
+	if theirs, ok := claim.Image.Pass(c.Layer, SampleCount); ok && counted(theirs[0].Data) {
 		// The claim's unit is found on all of it: a crop may not show its own.
 		// Where a crop leaves a choice, the one that agrees best counts.
 		all := units(theirs[0].Data, c.Samples)
@@ -327,6 +330,16 @@ func median(in []float32, w, h, radius int) []float32 {
 	return out
 }
 
+// counted reports whether a pass can be one of counts: finite, not negative.
+func counted(pass []float32) bool {
+	for _, v := range pass {
+		if !(v >= 0 && v <= 1<<24) {
+			return false
+		}
+	}
+	return true
+}
+
 // units returns what a sample-count pass can have been divided by, likeliest
 // first. Cycles divides it by the number of samples that the render reached,
 // which is less than the maximum if every pixel stopped before; but pixels stop
@@ -335,9 +348,6 @@ func median(in []float32, w, h, radius int) []float32 {
 func units(pass []float32, most int) []float32 {
 	var top, low float32
 	for i, v := range pass {
-		if !finite(v) {
-			return []float32{1}
-		}
 		top = max(top, v)
 		if i == 0 || v < low {
 			low = v

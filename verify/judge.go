@@ -153,6 +153,9 @@ func (e evidence) judgeAdaptive(th Thresholds) job.Verdict {
 		return say(job.Rejected, "pixels that claim as many samples as the crops' differ by %.2f of the noise", zeq)
 	case ratio < th.CountRatio:
 		return say(job.Rejected, "sampling stopped too early: %.1f %% of the crops' samples, and the pixels differ by %.2f of the noise", 100*ratio, worst)
+	case e.timed > 0 && float64(e.otherCount) > th.OtherCount*float64(e.timed) || ratio > 2-th.CountRatio:
+		// Counts excuse a difference, and whoever cheats writes them too.
+		return say(job.Unsure, "it differs from the crops by %.2f of the noise, and too many pixels say that they had another number of samples (%.1f %% in all)", worst, 100*ratio)
 	case outEq > th.OutSure:
 		return say(job.Rejected, "%.1f %% of the pixels with as many samples show something else", 100*outEq)
 	case outEq > th.Out && e.calm(th):

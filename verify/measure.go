@@ -21,6 +21,8 @@ type measure struct {
 	// counts of the judged pixels, claimed and of the crop.
 	claimed, counted float64
 	counts           bool
+	timed            int // pixels in those sums
+	otherCount       int // of them, the two disagree
 
 	xx, xy, xyxy float64 // sums for beta
 	slopes       int     // pixels in them with a direction worth the name
@@ -53,6 +55,10 @@ func (m *measure) add(v *view, th Thresholds) {
 				m.counts = true
 				m.claimed += float64(v.claimedCount[i])
 				m.counted += float64(v.count[i])
+				m.timed++
+				if abs(v.claimedCount[i]-v.count[i]) >= 0.5 {
+					m.otherCount++
+				}
 			}
 			if !(v.sigma[i] > v.noisy) {
 				m.flat++

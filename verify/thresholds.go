@@ -21,7 +21,9 @@ package verify
 //	zeq    z50 among pixels for which claim and crop report the same count;
 //	count_ratio is the claim's mean count over the crop's. Counts are
 //	       self-reported: they can excuse a pixel that stopped at another step
-//	       on other hardware, never prove anything by themselves.
+//	       on other hardware, some pixels at most, and never prove anything by
+//	       themselves. Who lies about them in both directions can hide what a
+//	       slightly looser threshold saves.
 //
 // The defaults were fitted on 160x90 renders of eight Cycles scenes in Blender
 // 3.4 on CPUs, honest variation being other instruction sets, thread counts and
@@ -49,6 +51,7 @@ type Thresholds struct {
 	SZ           float64 // adaptive: as Z50
 	Zeq          float64 // adaptive: what equal counts must keep to
 	CountRatio   float64 // adaptive: what the claim's counts must reach
+	OtherCount   float64 // adaptive: the share of pixels that a different count can excuse
 	BetaAdaptive float64 // adaptive: slope towards a render with a looser threshold
 
 	Flat        float64 // relative difference allowed where there is no noise
@@ -60,7 +63,7 @@ type Thresholds struct {
 func DefaultThresholds() Thresholds {
 	return Thresholds{
 		Z50: 0.12, Z50Sure: 0.45, Beta: 0.15, BetaT: 2, BetaHint: 0.05, BetaHintT: 3, Calm: 0.03, Out: 0.02, OutSure: 0.25, Shifted: 0.05,
-		SZ: 0.12, Zeq: 0.12, CountRatio: 0.96, BetaAdaptive: 0.35,
+		SZ: 0.12, Zeq: 0.12, CountRatio: 0.96, OtherCount: 0.25, BetaAdaptive: 0.35,
 		Flat: 1e-2, FlatShare: 0.98, Informative: 200,
 	}
 }
