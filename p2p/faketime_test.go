@@ -251,12 +251,12 @@ func TestStrangerInFakeTime(t *testing.T) {
 		if err := lh.Connect(t.Context(), peer.AddrInfo{ID: f.hosts[0].ID(), Addrs: f.hosts[0].host.Addrs()}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(quarantine - time.Millisecond)
+		time.Sleep(quarantine / 2)
 		synctest.Wait()
 		if lh.Network().Connectedness(f.hosts[0].ID()) != network.Connected {
 			t.Error("closed before its time")
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(quarantine / 2)
 		synctest.Wait()
 		if lh.Network().Connectedness(f.hosts[0].ID()) == network.Connected {
 			t.Error("not closed")

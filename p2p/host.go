@@ -138,6 +138,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.WithDialTimeout(10*time.Second),
+		libp2p.DialRanker(rankDials),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)

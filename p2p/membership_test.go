@@ -51,7 +51,7 @@ func TestJoinByTicket(t *testing.T) {
 		t.Errorf("names %q", got)
 	}
 	for _, p := range farm[0].Peers() {
-		if !p.Self && !strings.HasPrefix(p.Path, "direct ") {
+		if !p.Self && p.Path != "direct tcp" { // QUIC is there too, and slower here
 			t.Errorf("path %q of %s", p.Path, p.Addr)
 		}
 	}
@@ -525,4 +525,18 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 	for range link.Orders() {
 	}
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p-pubsub/timecache.background"))
+}
+
+func TestQUICWhereThereIsNoTCP(t *testing.T) {
+	quic := func(c *Config) { c.Listen = []string{"/ip4/127.0.0.1/udp/0/quic-v1"} }
+	owner, h := newHost(t, "owner", quic), newHost(t, "h", quic)
+	if _, err := owner.Membership().CreateFarm("f"); err != nil {
+		t.Fatal(err)
+	}
+	joinFarm(t, owner, h)
+	for _, p := range h.Peers() {
+		if !p.Self && p.Path != "direct quic" {
+			t.Errorf("path %q", p.Path)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type session struct {
 	sent        atomic.Uint64 // highest seq of ours
 
 	closing   chan struct{} // closed: send what is queued, then end
+	ending    atomic.Bool   // our last message is on its way
 	closeOnce sync.Once
 	done      chan struct{} // closed when the stream is gone
 	cutOnce   sync.Once
@@ -186,6 +188,7 @@ func (c *session) write() {
 				}
 				break
 			}
+			c.ending.Store(true)
 			if send(&wire.Sync{Body: &wire.Sync_Bye{Bye: &wire.Bye{}}}) {
 				c.cut(nil)
 			}
@@ -204,6 +207,10 @@ func (c *session) read(take func(*wire.Sync) error) {
 			select {
 			case <-c.done: // our own doing
 			default:
+				if errors.Is(err, io.EOF) && c.ending.Load() {
+					c.cut(nil) // they were as quick as we
+					return
+				}
 				if errors.Is(err, wire.ErrTooLarge) {
 					c.stats.malformed.Add(1)
 				}
