@@ -88,6 +88,11 @@ func (r *Runner) Ready(ctx context.Context) error {
 	return nil
 }
 
+// EndIdle ends the warm sessions of a device that run nothing, or of all
+// devices where the name is empty, and returns when their memory is free: the
+// machine's owner is back. A task may start a new one at any time.
+func (r *Runner) EndIdle(device string) { r.pool.endIdle(device) }
+
 // Close ends all sessions. Tasks that run are waited for: end their contexts
 // first.
 func (r *Runner) Close() error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -415,4 +416,67 @@ func TestScratchOfAKilledProcessIsRemoved(t *testing.T) {
 	if len(left) != 2 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+func TestSessionSeesAnInputFolderThatWasMadeAgain(t *testing.T) {
+	eachProcess(t, func(t *testing.T, p render.Process) {
+		b := newBench(t, testKind{}, p, render.Options{})
+		b.in = filepath.Join(b.in, "tree")
+		for _, text := range []string{"old", "new"} {
+			os.RemoveAll(b.in)
+			os.Mkdir(b.in, 0o755)
+			os.WriteFile(filepath.Join(b.in, "scene"), []byte(text), 0o644)
+			if got := b.read(ask{Do: "input", Text: "scene"}); got != text {
+				t.Errorf("%q, want %q", got, text)
+			}
+		}
+		os.RemoveAll(b.in)
+		b.want(ask{Do: "pid"}, job.Broken, "input folder")
+	})
+}
+
+func TestEndIdleFreesADevice(t *testing.T) {
+	b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{})
+	pid := b.read(ask{Do: "pid"})
+	b.EndIdle("another")
+	if b.read(ask{Do: "pid"}) != pid {
+		t.Error("ended on another device")
+	}
+	b.EndIdle("cpu")
+	if _, err := os.Stat("/proc/" + pid); err == nil {
+		t.Error("it lives on")
+	}
+	if b.read(ask{Do: "pid"}) == pid {
+		t.Error("not ended")
+	}
+}
+
+// A day of sessions that start and end in every way leaves nothing open here.
+func TestNothingIsLeftOpen(t *testing.T) {
+	eachProcess(t, func(t *testing.T, p render.Process) {
+		open := func() int {
+			e, err := os.ReadDir("/proc/self/fd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(e)
+		}
+		round := func() {
+			b := newBench(t, testKind{}, p, render.Options{Timeout: 200 * time.Millisecond})
+			b.want(ask{Do: "pid"}, job.Succeeded, "")
+			b.want(ask{Do: "crash"}, job.Broken, "")
+			b.want(ask{Do: "hang"}, job.Broken, "")
+			b.want(ask{Do: "garbage"}, job.Broken, "")
+			b.want(ask{Do: "pid"}, job.Succeeded, "")
+			b.Close()
+		}
+		round()
+		files, routines := open(), runtime.NumGoroutine()
+		for range 5 {
+			round()
+		}
+		eventually(t, "as few open files and goroutines as before", func() bool {
+			return open() <= files && runtime.NumGoroutine() <= routines
+		})
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path"
@@ -44,11 +45,12 @@ type slot struct {
 	session  Session // nil: to be started
 	dir      string  // its folder below scratch
 	root     SessionRoot
-	work     *os.Root // of root.Work
-	requests int      // numbered folders made so far
-	spare    string   // the last request's, emptied
-	served   int      // requests that ended with a closing event
-	runner   string   // identity of the runner's files
+	work     *os.Root    // of root.Work
+	requests int         // numbered folders made so far
+	spare    string      // the last request's, emptied
+	input    fs.FileInfo // root.In, when the session started
+	served   int         // requests that ended with a closing event
+	runner   string      // identity of the runner's files
 }
 
 func newPool(p Process, o Options) *pool {
@@ -189,7 +191,7 @@ func (p *pool) endSession(s *slot) {
 // open makes the slot's folders and starts its session, where it has none that
 // lives.
 func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error {
-	if s.session != nil && s.session.Alive() {
+	if s.session != nil && s.session.Alive() && s.sees(in) {
 		return nil
 	}
 	p.endSession(s)
@@ -212,6 +214,9 @@ func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error 
 			return fmt.Errorf("scratch folder: %w", err)
 		}
 	}
+	if s.input, err = os.Stat(s.root.In); err != nil {
+		return fmt.Errorf("input folder: %w", err)
+	}
 	if s.work, err = os.OpenRoot(s.root.Work); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
@@ -224,6 +229,17 @@ func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error 
 		return err
 	}
 	return nil
+}
+
+// sees reports whether the session's input folder is still the one at in. A
+// folder that was removed and made again under its name is another one, which
+// a sandbox does not show.
+func (s *slot) sees(in string) bool {
+	if in == "" {
+		return true
+	}
+	now, err := os.Stat(in)
+	return err == nil && os.SameFile(s.input, now)
 }
 
 // makeFolder makes the folder of one request, with an empty folder out in it.
@@ -292,24 +308,30 @@ func (s *slot) clear(name string, reuse bool) error {
 // maxCleared is how many names are removed one by one.
 const maxCleared = 64
 
+// endIdle ends the sessions of a device that nobody uses, or of all devices.
+func (p *pool) endIdle(device string) {
+	var done sync.WaitGroup
+	p.mu.Lock()
+	for key, s := range p.slots {
+		if s.busy || (device != "" && s.device != device) {
+			continue
+		}
+		s.timer.Stop()
+		delete(p.slots, key)
+		p.closing.Add(1)
+		done.Go(func() { p.discard(s) })
+	}
+	p.wake()
+	p.mu.Unlock()
+	done.Wait()
+}
+
 // close ends all sessions; those in use end when their request does.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
-	var idle []*slot
-	for key, s := range p.slots {
-		if !s.busy {
-			s.timer.Stop()
-			delete(p.slots, key)
-			p.closing.Add(1)
-			idle = append(idle, s)
-		}
-	}
-	p.wake()
 	p.mu.Unlock()
-	for _, s := range idle {
-		go p.discard(s)
-	}
+	p.endIdle("")
 	for {
 		p.mu.Lock()
 		busy, wait := len(p.slots), p.changed

@@ -79,6 +79,9 @@ type launch struct {
 	memory       int64
 	startTimeout time.Duration
 	wrapped      bool // path is a wrapper that passes on a signal as exit code 128+n
+	// data appears to the process on descriptors from 4 on, each short enough
+	// to fit into a pipe.
+	data []string
 }
 
 // start starts l and waits for its ready event.
@@ -160,6 +163,19 @@ func (s *session) spawn(eventsFile bool) (err error) {
 		if !s.launch.wrapped {
 			cmd.Env = append(cmd.Env, envEvents+"="+eventsPath)
 		}
+	}
+
+	for _, text := range s.launch.data {
+		r, w := pipe()
+		if err != nil {
+			return err
+		}
+		theirs = append(theirs, r)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, r)
+		if _, err = w.WriteString(text); err != nil {
+			return err
+		}
+		w.Close()
 	}
 
 	s.cmd, s.stdin = cmd, inW

@@ -33,6 +33,7 @@ type ask struct {
 // sight is what a process sees of the machine around it.
 type sight struct {
 	UID       int
+	User      string
 	Env       []string
 	Root      []string // names in /
 	Home      []string // names in $HOME
@@ -101,6 +102,10 @@ func (a ask) answer(events *os.File) string {
 	case "echo":
 		fmt.Println("line", a.Text)
 		must(os.WriteFile(out, []byte(a.Text), 0o600))
+	case "input":
+		b, err := os.ReadFile(filepath.Join(a.In, a.Text))
+		must(err)
+		must(os.WriteFile(out, b, 0o600))
 	case "progress":
 		fmt.Fprintf(events, `{"event":"progress","id":%d,"phase":"rendering","fraction":0.5}`+"\n", a.ID)
 		fmt.Fprintf(events, `{"event":"progress","id":%d,"phase":"rendering","fraction":9}`+"\n", a.ID-1)
@@ -222,6 +227,11 @@ func (a ask) look() []byte {
 	write := func(path string) func() error {
 		return func() error { return os.WriteFile(path, []byte("x"), 0o600) }
 	}
+	try("user", func() error {
+		u, err := exec.Command("/usr/bin/id", "-un").Output() // by the C library, as other programs do
+		s.User = strings.TrimSpace(string(u))
+		return err
+	})
 	try("dial", func() error {
 		c, err := net.DialTimeout("tcp", a.Text, time.Second)
 		if err == nil {

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,9 @@ import (
 
 // mountHome is the HOME of a sandboxed process: memory that ends with it.
 const mountHome = "/idlewild/home"
+
+// sandboxUser is user and group inside, where there is a user namespace.
+const sandboxUser = 1000
 
 // tmpBytes bounds each of the sandbox's folders in memory.
 const tmpBytes = 1 << 30
@@ -104,8 +106,6 @@ func DetectSandbox(ctx context.Context) (layers string, ok bool, reason string) 
 
 // probe runs a shell inside and believes only what it did.
 func (s *Sandbox) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	dir, err := os.MkdirTemp("", "idlewild-probe-")
 	if err != nil {
 		return err
@@ -119,21 +119,21 @@ func (s *Sandbox) probe(ctx context.Context) error {
 	}
 	const script = `
 touch /idlewild/work/ok || exit 10
-if touch /idlewild/in/no 2>/dev/null; then exit 11; fi
-if touch /usr/no 2>/dev/null; then exit 12; fi
+[ -w /idlewild/in ] && exit 11
+[ -w /usr ] && exit 12
 n=0
 while read -r name rest; do
   case "$name" in lo:*|Inter-*|face*|*\|*) ;; *) n=1 ;; esac
 done < /proc/net/dev
-exit $n
+[ $n = 0 ] || exit 13
+echo '{"event":"ready"}' > "$IDLEWILD_EVENTS"
 `
-	args := s.args(Command{Path: "/bin/sh", Args: []string{"-c", script}}, root)
-	cmd := exec.CommandContext(ctx, s.bwrap, args...)
-	cmd.Env = []string{}
-	out, err := cmd.CombinedOutput()
+	// It counts as ready when it has found nothing wrong.
+	se, err := s.Start(ctx, Command{Path: "/bin/sh", Args: []string{"-c", script}, StartTimeout: 10 * time.Second}, root)
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, sentence(string(bytes.TrimSpace(out)), 300))
+		return err
 	}
+	se.Close()
 	if _, err := os.Stat(filepath.Join(root.Work, "ok")); err != nil {
 		return errors.New("a file written inside did not appear outside")
 	}
@@ -146,6 +146,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 		path: s.bwrap, args: s.args(cmd, root),
 		dir: root.Work, in: MountIn, work: MountWork, hostWork: root.Work,
 		memory: cmd.MemoryBytes, startTimeout: cmd.StartTimeout, wrapped: true,
+		data: s.accounts(),
 	})
 	if err != nil {
 		return nil, err
@@ -157,14 +158,14 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 // is there on some distributions only.
 var (
 	systemDirs  = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/run/opengl-driver", "/run/current-system"}
-	systemFiles = []string{"/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/fonts", "/etc/localtime", "/etc/OpenCL", "/etc/vulkan", "/etc/nsswitch.conf"}
+	systemFiles = []string{"/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/fonts", "/etc/localtime", "/etc/OpenCL", "/etc/vulkan"}
 )
 
 // args is bubblewrap's command line for cmd.
 func (s *Sandbox) args(cmd Command, root SessionRoot) []string {
 	a := []string{"--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv", "--hostname", "idlewild"}
 	if s.grants.user {
-		a = append(a, "--unshare-user", "--uid", "1000", "--gid", "1000")
+		a = append(a, "--unshare-user", "--uid", strconv.Itoa(sandboxUser), "--gid", strconv.Itoa(sandboxUser))
 	}
 	if s.grants.noUserns {
 		a = append(a, "--disable-userns")
@@ -192,6 +193,9 @@ func (s *Sandbox) args(cmd Command, root SessionRoot) []string {
 	for _, f := range systemFiles {
 		a = append(a, "--ro-bind-try", f, f)
 	}
+	for i, f := range accountFiles {
+		a = append(a, "--ro-bind-data", strconv.Itoa(4+i), f)
+	}
 	a = append(a, "--proc", "/proc", "--dev", "/dev")
 	tmpfs("/dev/shm")
 	tmpfs("/tmp")
@@ -218,7 +222,7 @@ func (s *Sandbox) args(cmd Command, root SessionRoot) []string {
 	a = append(a, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", MountWork)
 
 	env := expandAll(cmd.Env, MountIn, MountWork, runner)
-	for _, d := range []struct{ name, value string }{{"HOME", mountHome}, {"TMPDIR", "/tmp"}} {
+	for _, d := range []struct{ name, value string }{{"HOME", mountHome}, {"TMPDIR", "/tmp"}, {"USER", "idlewild"}} {
 		if !hasEnv(env, d.name) {
 			env = append(env, d.name+"="+d.value)
 		}
@@ -231,6 +235,23 @@ func (s *Sandbox) args(cmd Command, root SessionRoot) []string {
 	}
 	a = append(a, "--", cmd.Path)
 	return append(a, expandAll(cmd.Args, MountIn, MountWork, runner)...)
+}
+
+// accountFiles tell programs who they are: some crash where their user has no
+// name. Their contents come on descriptors from 4 on.
+var accountFiles = []string{"/etc/passwd", "/etc/group", "/etc/nsswitch.conf"}
+
+// accounts is what accountFiles hold, in that order.
+func (s *Sandbox) accounts() []string {
+	uid, gid := sandboxUser, sandboxUser
+	if !s.grants.user {
+		uid, gid = os.Getuid(), os.Getgid()
+	}
+	return []string{
+		fmt.Sprintf("idlewild:x:%d:%d:idlewild:%s:/bin/sh\n", uid, gid, mountHome),
+		fmt.Sprintf("idlewild:x:%d:\n", gid),
+		"passwd: files\ngroup: files\nhosts: files\n",
+	}
 }
 
 // gpuNodes lists the device nodes of this machine's GPUs, of any maker.

@@ -47,7 +47,7 @@ func TestSandboxShowsTheTaskAndNothingElse(t *testing.T) {
 		return s, b.in
 	}
 	s, in := look(p)
-	may := []string{"write work", "write tmp", "write home"}
+	may := []string{"user", "write work", "write tmp", "write home"}
 	if !slices.Equal(s.Succeeded, may) {
 		t.Errorf("inside, these succeeded: %v, and should: %v\n%v", s.Succeeded, may, s.Errors)
 	}
@@ -56,6 +56,9 @@ func TestSandboxShowsTheTaskAndNothingElse(t *testing.T) {
 	}
 	if s.UID == 0 && os.Getuid() == 0 && strings.Contains(p.(*render.Sandbox).Layers(), "another user") {
 		t.Error("it is root")
+	}
+	if s.User != "idlewild" {
+		t.Errorf("it is %q", s.User)
 	}
 	if s.Proc > 3 {
 		t.Errorf("it sees %d processes", s.Proc)
@@ -94,7 +97,7 @@ func TestDetectSandboxSaysWhatOrWhyNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", fake)
-	if _, ok, reason := render.DetectSandbox(t.Context()); ok || !strings.Contains(reason, "did not appear") {
+	if _, ok, reason := render.DetectSandbox(t.Context()); ok || !strings.Contains(reason, "not ready") {
 		t.Errorf("with a fake: %v %q", ok, reason)
 	}
 }
