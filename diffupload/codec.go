@@ -31,7 +31,7 @@ var ErrDelta = errors.New("bad delta")
 
 // plainEnc and plainDec are stateless in use (EncodeAll, DecodeAll).
 var plainEnc = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(MaxBlockBytes))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(2), zstd.WithSingleSegment(true))
 	if err != nil {
 		panic(err) // options are constant
 	}
@@ -57,7 +57,7 @@ func (Codec) Encode(base, block []byte) ([]byte, bool) {
 		out = plainEnc().EncodeAll(block, []byte{methodZstd})
 	} else {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(2*MaxBlockBytes), zstd.WithEncoderDictRaw(dictID, base))
+			zstd.WithWindowSize(2*MaxBlockBytes), zstd.WithSingleSegment(true), zstd.WithEncoderDictRaw(dictID, base))
 		if err != nil {
 			return nil, false
 		}

@@ -13,8 +13,8 @@ import (
 
 // Bounds of the memory that a snapshot holds beside its list of addresses.
 const (
-	sinkBytes  = 4 << 20 // of one group of blocks; one is written while one fills
-	sinkBlocks = 256
+	sinkBytes  = 8 << 20 // of one group of blocks; one is written while one fills
+	sinkBlocks = 512
 )
 
 // sink takes the blocks of a snapshot and stores those that the store lacks,

@@ -3,7 +3,6 @@ package diffupload
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 
@@ -137,9 +136,11 @@ func (t *Tiered) fetchRemote(ctx context.Context, wants []Want, yield func(Block
 		size   int
 		stored error // first trouble with Local
 	)
-	flush := func(ctx context.Context) {
+	// What crossed the network is kept even where the fetch is given up.
+	keep := context.WithoutCancel(ctx)
+	flush := func() {
 		if len(group) > 0 && stored == nil {
-			if err := PutMany(ctx, t.Local, group); err != nil {
+			if err := PutMany(keep, t.Local, group); err != nil {
 				stored = fmt.Errorf("keep %d fetched blocks: %w", len(group), err)
 			}
 		}
@@ -148,7 +149,7 @@ func (t *Tiered) fetchRemote(ctx context.Context, wants []Want, yield func(Block
 	for b, err := range t.Remote.Fetch(ctx, wants) {
 		if err != nil {
 			if !yield(b, err) {
-				flush(context.WithoutCancel(ctx))
+				flush()
 				return
 			}
 			continue
@@ -159,16 +160,15 @@ func (t *Tiered) fetchRemote(ctx context.Context, wants []Want, yield func(Block
 			size += len(b.Data)
 		}
 		if !yield(b, nil) {
-			flush(context.WithoutCancel(ctx))
+			flush()
 			return
 		}
 		if len(group) >= tieredGroup || size >= tieredBytes {
-			flush(ctx)
+			flush()
 		}
 	}
-	// What crossed the network is kept even where the fetch was given up.
-	flush(context.WithoutCancel(ctx))
-	if stored != nil && !errors.Is(stored, context.Canceled) {
+	flush()
+	if stored != nil {
 		yield(Block{}, stored)
 	}
 }

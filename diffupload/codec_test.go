@@ -1,0 +1,109 @@
+package diffupload
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"pgregory.net/rapid"
+)
+
+func TestCodecRoundTrips(t *testing.T) {
+	var c Codec
+	base := noise(1, 60_000)
+	edited := bytes.Clone(base)
+	copy(edited[30_000:], "an edit in the middle of it")
+	d, ok := c.Encode(base, edited)
+	if !ok || len(d) > 400 {
+		t.Errorf("an edit of 27 bytes: delta of %d bytes, %t", len(d), ok)
+	}
+	if got, err := c.Decode(base, d, len(edited)); err != nil || !bytes.Equal(got, edited) {
+		t.Errorf("decode: %v", err)
+	}
+	if _, err := c.Decode(noise(2, 60_000), d, len(edited)); err == nil {
+		got, _ := c.Decode(noise(2, 60_000), d, len(edited))
+		if bytes.Equal(got, edited) {
+			t.Error("another base gives the same block")
+		}
+	}
+	if _, ok := c.Encode(nil, noise(3, 5000)); ok {
+		t.Error("noise got smaller")
+	}
+	if _, ok := c.Encode(nil, nil); ok {
+		t.Error("nothing got smaller")
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		base := noise(rapid.Uint64Range(0, 99).Draw(t, "base"), rapid.IntRange(0, 3000).Draw(t, "base size"))
+		var block []byte
+		for range rapid.IntRange(1, 5).Draw(t, "pieces") {
+			if len(base) > 0 && rapid.Bool().Draw(t, "of the base") {
+				at := rapid.IntRange(0, len(base)-1).Draw(t, "at")
+				block = append(block, base[at:]...)
+			} else {
+				block = append(block, make([]byte, rapid.IntRange(0, 2000).Draw(t, "zeros"))...)
+			}
+		}
+		d, ok := c.Encode(base, block)
+		if !ok {
+			return
+		}
+		got, err := c.Decode(base, d, MaxBlockBytes)
+		if err != nil || !bytes.Equal(got, block) {
+			t.Fatalf("%d bytes of %d: %v", len(got), len(block), err)
+		}
+		if len(block) > 0 {
+			if _, err := c.Decode(base, d, len(block)-1); !errors.Is(err, ErrDelta) {
+				t.Fatalf("over the bound: %v", err)
+			}
+		}
+	})
+}
+
+func TestDeltaBombIsRefusedBeforeMemory(t *testing.T) {
+	e, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := e.EncodeAll(make([]byte, 256<<20), []byte{methodZstd})
+	// The same without its size in the header, and two frames in one.
+	var s bytes.Buffer
+	s.WriteByte(methodZstd)
+	w, err := zstd.NewWriter(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 64 {
+		w.Write(make([]byte, 1<<20))
+	}
+	w.Close()
+	two := e.EncodeAll(make([]byte, 1<<20), e.EncodeAll([]byte("x"), []byte{methodZstd}))
+	for name, d := range map[string][]byte{"sized": bomb, "unsized": s.Bytes(), "two frames": two, "method": {9, 1, 2, 3}, "empty": nil, "short": {0}} {
+		if out, err := (Codec{}).Decode(nil, d, 64<<10); !errors.Is(err, ErrDelta) {
+			t.Errorf("%s: %d bytes, %v", name, len(out), err)
+		}
+	}
+	r := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			Codec{}.Decode(nil, bomb, 64<<10)
+		}
+	})
+	if r.AllocedBytesPerOp() > 1<<20 {
+		t.Errorf("refusing a bomb takes %d bytes", r.AllocedBytesPerOp())
+	}
+}
+
+func FuzzCodecDecode(f *testing.F) {
+	base := noise(1, 2000)
+	d, _ := Codec{}.Encode(base, append(bytes.Clone(base), "more"...))
+	f.Add(base, d)
+	z, _ := Codec{}.Encode(nil, make([]byte, 3000))
+	f.Add([]byte(nil), z)
+	f.Fuzz(func(t *testing.T, base, delta []byte) {
+		out, err := Codec{}.Decode(base, delta, 5000)
+		if err == nil && len(out) > 5000 {
+			t.Fatalf("%d bytes over the bound", len(out))
+		}
+	})
+}
