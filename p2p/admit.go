@@ -34,9 +34,7 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 		if f.ID == t.Farm {
 			return f, nil // nothing to do, and the ticket stays good
 		}
-		return Farm{}, fmt.Errorf("the ticket is %w (%q): this node already belongs to %q", ErrOtherFarm, t.Name, f.Name)
-	} else if ok && f.ID != t.Farm {
-		return Farm{}, fmt.Errorf("the ticket is %w (%q): this node belonged to %q", ErrOtherFarm, t.Name, f.Name)
+		return Farm{}, fmt.Errorf("the ticket is %w (%q): this node already belongs to %q; leave that one first", ErrOtherFarm, t.Name, f.Name)
 	}
 	inviter := t.inviter()
 	release := h.gate.expect(inviter.ID)
@@ -64,6 +62,11 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 	}
 	if subject != m.self {
 		return Farm{}, fmt.Errorf("join: the certificate is for another peer, %s", subject)
+	}
+	if f, ok := m.Farm(); ok && f.ID != t.Farm { // which revoked this node: nothing holds it there
+		if err := m.Leave(); err != nil {
+			return Farm{}, err
+		}
 	}
 	f, err := m.enter(t.root(), nil, farmFile{Root: t.Root, Name: t.Name, Certificate: s})
 	if err != nil {

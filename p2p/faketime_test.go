@@ -248,13 +248,14 @@ func TestStrangerInFakeTime(t *testing.T) {
 		if err := f.net.LinkAll(); err != nil {
 			t.Fatal(err)
 		}
+		start := time.Now()
 		if err := lh.Connect(t.Context(), peer.AddrInfo{ID: f.hosts[0].ID(), Addrs: f.hosts[0].host.Addrs()}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(quarantine / 2)
 		synctest.Wait()
 		if lh.Network().Connectedness(f.hosts[0].ID()) != network.Connected {
-			t.Error("closed before its time")
+			t.Errorf("closed before its time: at %v", time.Since(start))
 		}
 		time.Sleep(quarantine / 2)
 		synctest.Wait()

@@ -2,6 +2,8 @@ package p2p
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +32,9 @@ type gate struct {
 	log     interface{ Debug(string, ...any) }
 
 	mu       sync.Mutex
-	timers   map[network.Conn]*time.Timer
-	expected map[peer.ID]int // peers that we are joining through
+	timers   map[network.Conn]*time.Timer // in quarantine
+	passed   map[network.Conn]struct{}    // of members
+	expected map[peer.ID]int              // peers that we are joining through
 }
 
 var (
@@ -40,7 +43,7 @@ var (
 )
 
 func newGate(m *Membership, log interface{ Debug(string, ...any) }) *gate {
-	return &gate{members: m, log: log, timers: map[network.Conn]*time.Timer{}, expected: map[peer.ID]int{}}
+	return &gate{members: m, log: log, timers: map[network.Conn]*time.Timer{}, passed: map[network.Conn]struct{}{}, expected: map[peer.ID]int{}}
 }
 
 // expect keeps connections to p until released, stranger or not.
@@ -59,11 +62,13 @@ func (g *gate) expect(p peer.ID) (release func()) {
 
 // Connected implements network.Notifiee.
 func (g *gate) Connected(_ network.Network, c network.Conn) {
-	if g.members.Known(c.RemotePeer()) {
-		return
-	}
+	known := g.members.Known(c.RemotePeer())
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if known {
+		g.passed[c] = struct{}{}
+		return
+	}
 	g.timers[c] = time.AfterFunc(quarantine, func() { g.over(c) })
 }
 
@@ -78,6 +83,9 @@ func (g *gate) over(c network.Conn) {
 		g.timers[c].Reset(quarantine) // look again
 	} else {
 		delete(g.timers, c)
+		if mine && known {
+			g.passed[c] = struct{}{}
+		}
 	}
 	g.mu.Unlock()
 	if mine && !keep {
@@ -90,6 +98,7 @@ func (g *gate) over(c network.Conn) {
 func (g *gate) Disconnected(_ network.Network, c network.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	delete(g.passed, c)
 	if t, ok := g.timers[c]; ok {
 		t.Stop()
 		delete(g.timers, c)
@@ -104,17 +113,12 @@ func (g *gate) ListenClose(network.Network, ma.Multiaddr) {}
 
 // sweep closes the connections of peers that were members and are no more:
 // revoked, or their certificate ended.
-func (g *gate) sweep(n network.Network) {
-	for _, c := range n.Conns() {
-		p := c.RemotePeer()
-		if g.members.Known(p) {
-			continue
-		}
-		g.mu.Lock()
-		_, inQuarantine := g.timers[c]
-		inQuarantine = inQuarantine || g.expected[p] > 0
-		g.mu.Unlock()
-		if !inQuarantine {
+func (g *gate) sweep() {
+	g.mu.Lock()
+	all := slices.Collect(maps.Keys(g.passed))
+	g.mu.Unlock()
+	for _, c := range all {
+		if p := c.RemotePeer(); !g.members.Known(p) {
 			g.log.Debug("connection of a former member closed", "peer", p)
 			c.Close()
 		}

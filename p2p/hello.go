@@ -118,6 +118,7 @@ func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
 		case err != nil:
 			refusal = &wire.Refusal{Code: wire.Refusal_EXPIRED, Text: err.Error()}
 		case h.members.Known(p):
+			h.members.saveFresh()
 			return nil
 		}
 	}
@@ -157,6 +158,7 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 			h.log.Debug("member not believed", "peer", p, "err", err)
 		}
 	}
+	h.members.saveFresh()
 	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
 	h.host.ConnManager().Protect(p, "member")
 	h.keeper.met(p)

@@ -250,6 +250,20 @@ func (h *Host) farmReady() {
 	h.keeper.wake()
 }
 
+// farmGone ends what belongs to a farm.
+func (h *Host) farmGone() {
+	h.offers.stop()
+	h.mu.Lock()
+	mdns := h.mdns
+	h.mdns = nil
+	h.mu.Unlock()
+	if mdns != nil {
+		mdns.Close()
+	}
+	h.keeper.forget()
+	h.keeper.wake()
+}
+
 // Close leaves the network: streams end, then what is known of the members is
 // written. It may be called twice.
 func (h *Host) Close() error {

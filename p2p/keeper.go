@@ -76,6 +76,13 @@ func (k *keeper) found(p peer.AddrInfo) {
 	k.wake()
 }
 
+// forget drops what belonged to a farm.
+func (k *keeper) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.candidates)
+}
+
 // met notes a hello with p.
 func (k *keeper) met(p peer.ID) {
 	k.mu.Lock()
@@ -166,10 +173,10 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-k.wakeC:
-			k.h.gate.sweep(k.h.host.Network())
+			k.h.gate.sweep()
 		case <-timer.C:
 		case <-sweep.C:
-			k.h.gate.sweep(k.h.host.Network())
+			k.h.gate.sweep()
 			continue
 		case <-save.C:
 			if err := k.h.members.save(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,6 +52,7 @@ type Membership struct {
 	members map[peer.ID]*memberState
 	revoked map[peer.ID]revokedState
 	dirty   bool          // members differ from the disk
+	fresh   bool          // by more than times and addresses
 	news    chan struct{} // closed and replaced when somebody becomes known
 }
 
@@ -272,7 +274,7 @@ func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Far
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.root != "" && !(m.root == root && m.farm.Revoked) {
-		return Farm{}, fmt.Errorf("this node already belongs to farm %q", m.farm.Name)
+		return Farm{}, fmt.Errorf("this node already belongs to farm %q: leave it first", m.farm.Name)
 	}
 	dir, err := newFarmDir(m.dataDir, farmIDOf(root))
 	if err != nil {
@@ -293,6 +295,51 @@ func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Far
 	}
 	m.tellLocked()
 	return m.farmLocked(), nil
+}
+
+// Leave ends this node's membership on its own side: its peers close, and it
+// can join another farm. The owner stays: the root key is its farm.
+func (m *Membership) Leave() error {
+	m.mu.Lock()
+	switch {
+	case m.root == "":
+		m.mu.Unlock()
+		return ErrNoFarm
+	case m.rootKey != nil:
+		m.mu.Unlock()
+		return fmt.Errorf("leave: the root key of farm %q is on this node", m.farm.Name)
+	}
+	if err := os.Rename(m.dir.file("farm"), m.dir.file("farm.left")); err != nil {
+		m.mu.Unlock()
+		return fmt.Errorf("leave: %w", err)
+	}
+	m.log.Info("farm left", "name", m.farm.Name)
+	m.root, m.farm, m.dir, m.dirty, m.fresh = "", farmFile{}, farmDir{}, false, false
+	clear(m.members)
+	clear(m.revoked)
+	m.mu.Unlock()
+	m.host.farmGone()
+	return nil
+}
+
+// Find returns the member that a person named: by its name or its peer ID.
+func (m *Membership) Find(name string) (peer.ID, error) {
+	var found []peer.ID
+	for _, v := range m.Members() {
+		if v.Peer.String() == name {
+			return v.Peer, nil
+		}
+		if v.Name == name {
+			found = append(found, v.Peer)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", fmt.Errorf("%q: %w", name, ErrNotMember)
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("%q names %d members: give the peer ID", name, len(found))
 }
 
 // tellLocked wakes whoever awaits a peer.
@@ -445,10 +492,7 @@ func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) 
 		}
 		return p, nil
 	}
-	m.dirty = true
-	if err := m.saveLocked(); err != nil {
-		return p, err
-	}
+	m.dirty, m.fresh = true, true
 	m.tellLocked()
 	return p, nil
 }
@@ -477,6 +521,18 @@ func (m *Membership) save() error {
 	return m.saveLocked()
 }
 
+// saveFresh writes new members, of which many may have come at once.
+func (m *Membership) saveFresh() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.fresh || m.root == "" {
+		return
+	}
+	if err := m.saveLocked(); err != nil {
+		m.log.Error("members not written", "err", err) // tried again with the next save
+	}
+}
+
 func (m *Membership) saveLocked() error {
 	all := make([]memberFile, 0, len(m.members))
 	for p, s := range m.members {
@@ -487,7 +543,7 @@ func (m *Membership) saveLocked() error {
 	if err := m.dir.write("members", membersMagic, all); err != nil {
 		return fmt.Errorf("members: %w", err)
 	}
-	m.dirty = false
+	m.dirty, m.fresh = false, false
 	return nil
 }
 

@@ -540,3 +540,71 @@ func TestQUICWhereThereIsNoTCP(t *testing.T) {
 		}
 	}
 }
+
+func TestLeaveAndJoinAnotherFarm(t *testing.T) {
+	t.Parallel()
+	one, two := newFarm(t, 1)[0], newFarm(t, 1)[0]
+	h := newHost(t, "h")
+	joinFarm(t, one, h)
+	if err := one.Membership().Leave(); err == nil {
+		t.Error("the owner left")
+	}
+	if err := h.Membership().Leave(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the old farm is gone", func() bool { return h.host.Network().Connectedness(one.ID()) != network.Connected })
+	joinFarm(t, two, h)
+	o := offer(two)
+	if err := two.Announce(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	for v := range h.Offers(t.Context()) {
+		if v.Job == o.Job {
+			break
+		}
+	}
+	// A revoked node is not held in its farm.
+	if err := two.Membership().Revoke(h.ID()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "revoked", func() bool { f, _ := h.Membership().Farm(); return f.Revoked })
+	joinFarm(t, one, h)
+	if f, _ := h.Membership().Farm(); f.ID != one.Membership().FarmID() {
+		t.Errorf("in farm %v", f)
+	}
+	if p, err := one.Membership().Find("h"); err != nil || p != h.ID() {
+		t.Errorf("%v %v", p, err)
+	}
+	if _, err := one.Membership().Find("nobody"); !errors.Is(err, ErrNotMember) {
+		t.Errorf("%v", err)
+	}
+}
+
+// The farm outlives a full disk: nobody is admitted who would be forgotten.
+func TestTicketIsNotSpentWhereItCannotBeRecorded(t *testing.T) {
+	owner := newFarm(t, 1)[0]
+	ticket, err := owner.Membership().Invite(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tickets := owner.members.dir.file("tickets")
+	if err := os.Remove(tickets); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tickets, nil, 0o600); err != nil { // in the way of the folder
+		t.Fatal(err)
+	}
+	h := newHost(t, "h")
+	if _, err := h.Membership().Join(t.Context(), ticket); err == nil || owner.Membership().Known(h.ID()) {
+		t.Errorf("admitted: %v", err)
+	}
+	if err := os.Remove(tickets); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(tickets, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Membership().Join(t.Context(), ticket); err != nil {
+		t.Errorf("once there is room: %v", err)
+	}
+}

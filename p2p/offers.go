@@ -35,6 +35,7 @@ type offers struct {
 
 	mu    sync.Mutex
 	topic *pubsub.Topic
+	leave context.CancelFunc // of the topic
 	open  map[offerKey]job.Offer
 	count map[peer.ID]int
 	subs  map[*offerSub]struct{}
@@ -73,9 +74,12 @@ func (o *offers) start(ctx context.Context, ps *pubsub.PubSub, f FarmID) error {
 	if err != nil {
 		return fmt.Errorf("offers: %w", err)
 	}
+	ctx, o.leave = context.WithCancel(ctx)
 	o.topic = topic
-	o.h.goRun(func(context.Context) {
+	started := o.h.goRun(func(context.Context) {
+		defer topic.Close()
 		defer sub.Cancel()
+		defer func() { _ = ps.UnregisterTopicValidator(name) }()
 		for {
 			m, err := sub.Next(ctx)
 			if err != nil {
@@ -86,7 +90,26 @@ func (o *offers) start(ctx context.Context, ps *pubsub.PubSub, f FarmID) error {
 			}
 		}
 	})
+	if !started {
+		o.leave()
+	}
 	return nil
+}
+
+// stop leaves the topic and forgets what others offered.
+func (o *offers) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.leave != nil {
+		o.leave()
+	}
+	o.topic, o.leave = nil, nil
+	for k := range o.open {
+		if k.requester != o.self {
+			delete(o.open, k)
+			delete(o.count, k.requester)
+		}
+	}
 }
 
 // validate looks at a message before it is passed on.
@@ -289,7 +312,8 @@ func (h *Host) Offers(ctx context.Context) iter.Seq[job.Offer] {
 			o.mu.Unlock()
 			now := time.Now()
 			for _, v := range batch {
-				if v.Open > 0 && v.Expires.After(now) && !yield(v) {
+				ours := v.Requester == h.ID() || h.members.Known(v.Requester)
+				if ours && v.Open > 0 && v.Expires.After(now) && !yield(v) {
 					return
 				}
 			}
