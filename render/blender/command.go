@@ -98,16 +98,10 @@ func (k *Kind) needs() []string {
 	if err != nil {
 		real = k.path
 	}
-	// Blender asks for the user's name at start, and dies in the system's name
-	// service where there is a configuration of it but no list of users.
-	var need []string
-	if _, err := os.Stat("/etc/passwd"); err == nil {
-		need = append(need, "/etc/passwd")
-	}
 	if dir := filepath.Dir(real); !strings.HasPrefix(dir, "/usr/") {
-		need = append(need, dir)
+		return []string{dir}
 	}
-	return need
+	return nil
 }
 
 // build is what tells one Blender from another before it was probed.

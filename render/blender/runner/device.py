@@ -25,7 +25,7 @@ def choose(overlay: Any, want: dict) -> str:
         return name  # Eevee and Workbench take what the driver offers
     if kind == "cpu":
         overlay.set(scene.cycles, "device", "CPU")
-        return name
+        return "cpu"  # whatever the slot is called
     prefs = bpy.context.preferences.addons["cycles"].preferences
     for backend in BACKENDS:
         try:

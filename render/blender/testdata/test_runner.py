@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the runner's parts that need no Blender: `python3 -m unittest
+testdata/test_runner.py`."""
+
+import errno
+import io
+import json
+import os
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "runner"))
+
+import paths  # noqa: E402
+import problems  # noqa: E402
+import protocol  # noqa: E402
+
+
+class Requests(unittest.TestCase):
+    def test_contract_examples(self):
+        with open(os.path.join(HERE, "contract", "requests.jsonl"), encoding="utf-8") as f:
+            parsed = [protocol.Request.parse(line) for line in f]
+        self.assertEqual([r.op for r in parsed], ["render", "finish", "crop"])
+        self.assertEqual(parsed[2].crops[0]["rect"], {"x0": 0, "y0": 0, "x1": 8, "y1": 4})
+
+    def test_refuses(self):
+        for line in ("", "[]", "{", '{"op": 1}', '{"opp": "render"}', '{"frame": "1"}', '{"persistent": 1}', '{"frame": true}'):
+            with self.assertRaises(protocol.Failed, msg=line):
+                protocol.Request.parse(line)
+
+    def test_defaults(self):
+        r = protocol.Request.parse('{"op": "render", "crops": null}')
+        self.assertEqual((r.crops, r.samples, r.id), ([], 0, 0))
+
+
+class EventStream(unittest.TestCase):
+    def test_lines(self):
+        out = io.StringIO()
+        events = protocol.Events(out)
+        events.ready(build="x")
+        events.progress(3, "rendering", 1 / 3)
+        events.done(3, "failed", "why\n" + "x" * 5000, device="cpu")
+        lines = [json.loads(line) for line in out.getvalue().splitlines()]
+        self.assertEqual(lines[0], {"event": "ready", "build": "x"})
+        self.assertEqual(lines[1], {"event": "progress", "id": 3, "phase": "rendering", "fraction": 0.3333})
+        self.assertEqual(len(lines[2]["reason"]), protocol.MAX_REASON)
+
+
+class Outcomes(unittest.TestCase):
+    def test_would_another_machine_fail_too(self):
+        for exc, want in (
+            (protocol.Failed("no camera"), "failed"),
+            (protocol.Broken("no GPU"), "broken"),
+            (MemoryError(), "broken"),
+            (OSError(errno.ENOSPC, "full"), "broken"),
+            (FileNotFoundError(errno.ENOENT, "x"), "failed"),
+            (RuntimeError("Error: Out of memory in CUDA queue"), "broken"),
+            (RuntimeError("Error: Cannot render, no camera"), "failed"),
+            (ValueError("x"), "failed"),
+            (SystemExit(3), "failed"),
+        ):
+            self.assertEqual(protocol.classify(exc)[0], want, repr(exc))
+
+
+class TreeNames(unittest.TestCase):
+    def test_relative_layout_is_kept(self):
+        tree = paths.Tree("/p/shot/scene.blend")
+        tree.add("//tex/a.png", "/p/shot/tex/a.png")
+        self.assertEqual(tree.main_name(), "scene.blend")
+        self.assertEqual(tree.files(), [("/p/shot/scene.blend", "scene.blend"), ("/p/shot/tex/a.png", "tex/a.png")])
+        tree.add("//../lib/b.blend", "/p/shot/../lib/b.blend")
+        tree.add("//c.png", "/p/lib/c.png", "/p/lib/b.blend")
+        self.assertEqual(tree.main_name(), "shot/scene.blend")
+        self.assertEqual([n for _, n in tree.files()], ["lib/b.blend", "lib/c.png", "shot/scene.blend", "shot/tex/a.png"])
+
+    def test_absolute_paths_get_a_folder_of_their_own(self):
+        tree = paths.Tree("/p/scene.blend")
+        tree.add("/t/one/a.png", "/t/one/a.png")
+        tree.add("/t/two/a.png", "/t/two/a.png")
+        names = dict(tree.files())
+        self.assertEqual(names["/t/one/a.png"], paths.absolute_name("/t/one/a.png"))
+        self.assertTrue(names["/t/one/a.png"].startswith("_abs/") and names["/t/one/a.png"].endswith("/a.png"))
+        self.assertNotEqual(names["/t/one/a.png"], names["/t/two/a.png"])
+        self.assertEqual(tree.main_name(), "scene.blend")
+
+    def test_what_an_absolute_library_names_stays_beside_it(self):
+        tree = paths.Tree("/p/scene.blend")
+        tree.add("/l/lib.blend", "/l/lib.blend")
+        tree.add("//tex/a.png", "/l/tex/a.png", "/l/lib.blend")
+        names = dict(tree.files())
+        self.assertEqual(os.path.dirname(names["/l/lib.blend"]) + "/tex/a.png", names["/l/tex/a.png"])
+
+    def test_sequences_share_a_folder(self):
+        self.assertEqual(os.path.dirname(paths.absolute_name("/t/s_001.exr")), os.path.dirname(paths.absolute_name("/t/s_002.exr")))
+        self.assertEqual(paths.absolute_name("C:\\t\\a.png"), paths.absolute_name("C:/t/a.png"))
+
+
+class Finders(unittest.TestCase):
+    def test_sequence_and_tiles(self):
+        with tempfile.TemporaryDirectory() as d:
+            for name in ("s_001.exr", "s_002.exr", "s_x.exr", "t_001.exr", "w.1001.png", "w.1002.png", "w.png"):
+                open(os.path.join(d, name), "w").close()
+            base = [os.path.basename(p) for p in paths.sequence(os.path.join(d, "s_001.exr"))]
+            self.assertEqual(base, ["s_001.exr", "s_002.exr"])
+            base = [os.path.basename(p) for p in paths.udim(os.path.join(d, "w.<UDIM>.png"))]
+            self.assertEqual(base, ["w.1001.png", "w.1002.png"])
+            self.assertEqual(paths.sequence(os.path.join(d, "none.png")), [os.path.join(d, "none.png")])
+
+
+class Lists(unittest.TestCase):
+    def test_problems_are_said_once(self):
+        p = problems.Problems()
+        p.error("a", "b", "c")
+        p.error("a", "b", "c")
+        p.warning("a", "d", "e")
+        self.assertEqual([x["severity"] for x in p.found], ["error", "warning"])
+
+    def test_listing(self):
+        self.assertEqual(problems.listing([]), "none")
+        self.assertEqual(problems.listing(["a", "b", "c"], 2), "'a', 'b' and 1 more")
+
+
+if __name__ == "__main__":
+    unittest.main()
