@@ -55,11 +55,13 @@ func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir strin
 	}
 	defer at.Close()
 	m := newMaterializer(ctx, store, progress)
+	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
-		if d := path.Dir(name); d != "." {
+		if d := path.Dir(name); d != made {
 			if err := at.MkdirAll(d, 0o777); err != nil {
 				return nil, err
 			}
+			made = d
 		}
 		return at.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}

@@ -31,6 +31,9 @@ func parseHeader(b []byte, info *Info) (*walker, error) {
 	case '-':
 		w.headBytes = 24
 	default:
+		if len(b) < largeHeader && string(b[7:12]) == "17-01" {
+			return nil, ErrTruncated
+		}
 		if len(b) < largeHeader || string(b[7:13]) != "17-01v" {
 			return nil, fmt.Errorf("%w: header %q", ErrNotBlend, b)
 		}
