@@ -1,0 +1,154 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/diffupload"
+	"idlewild/job"
+	"idlewild/media"
+	"idlewild/node/worker"
+	"idlewild/p2p"
+)
+
+// assets is the worker's side of the store: worker.Assets.
+type assets struct {
+	self    peer.ID
+	store   blockStore
+	blocks  p2p.Blocks       // nil where there is no network
+	members func() []peer.ID // all that are known, this machine left out
+	near    func() []peer.ID // those that are connected: they may hold a job's content too
+}
+
+var _ worker.Assets = (*assets)(nil)
+
+// from is our store in front of those who may have a job's content.
+func (a *assets) from(requester peer.ID, id job.ID, grant job.Signed) (diffupload.Store, *remote) {
+	r := &remote{blocks: a.blocks, requester: requester, job: id, grant: grant}
+	if requester == a.self || a.blocks == nil {
+		return a.store, r // the content is here already
+	}
+	r.from = append([]peer.ID{requester}, a.near()...)
+	return &diffupload.Tiered{Local: a.store, Remote: r, Owner: input(requester, id)}, r
+}
+
+// Materialize implements worker.Assets.
+func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, progress func(float64)) (int64, error) {
+	store, r := a.from(requester, l.Job, l.Read)
+	err := diffupload.Materialize(ctx, store, in.Cid, dir, func(done, total int64) {
+		if progress != nil && total > 0 {
+			progress(float64(done) / float64(total))
+		}
+	})
+	return r.moved.Load(), err
+}
+
+// Prior implements worker.Assets.
+func (a *assets) Prior(ctx context.Context, requester peer.ID, l job.Lease, p job.Prior, dir string) error {
+	store, _ := a.from(requester, l.Job, l.Read)
+	for _, o := range p.Outputs {
+		path := filepath.Join(dir, filepath.FromSlash(o.Name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := diffupload.MaterializeFile(ctx, store, o.File.Cid, path); err != nil {
+			return fmt.Errorf("result %s of an earlier task: %w", o.Name, err)
+		}
+	}
+	return nil
+}
+
+// inlineFile is up to which size an output rides along in the report.
+const inlineFile = 32 << 10
+
+// Collect implements worker.Assets.
+func (a *assets) Collect(ctx context.Context, requester peer.ID, id job.ID, dir string, rules []job.OutputRule) ([]job.Output, []job.Block, error) {
+	var outs []job.Output
+	var inline []job.Block
+	sent := 0
+	for _, rule := range rules {
+		path := filepath.Join(dir, filepath.FromSlash(rule.Name))
+		r, err := diffupload.SnapshotFile(ctx, a.store, path, diffupload.Options{Exact: true, Owner: output(requester, id)})
+		if err != nil {
+			return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
+		}
+		o := job.Output{Name: rule.Name, Media: rule.Media, File: job.RefOf(r.Root), Bytes: r.Bytes}
+		if rule.Media == job.MediaEXR || rule.Media == job.MediaPNG {
+			img, err := media.DecodeFile(path, media.Limits{})
+			if err != nil {
+				return nil, nil, fmt.Errorf("output %s is no readable image: %w", rule.Name, err)
+			}
+			root, _, err := media.TileRoot(img)
+			if err != nil {
+				return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
+			}
+			o.Pixels = root[:]
+		}
+		outs = append(outs, o)
+		if requester == a.self || r.Bytes > inlineFile || sent+int(r.Bytes) > inlineFile {
+			continue
+		}
+		for _, c := range r.Blocks {
+			b, err := diffupload.Get(ctx, a.store, c)
+			if err != nil {
+				return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
+			}
+			inline = append(inline, job.Block{CID: job.RefOf(c), Data: b})
+			sent += len(b)
+		}
+	}
+	return outs, inline, nil
+}
+
+// Log implements worker.Assets.
+func (a *assets) Log(ctx context.Context, requester peer.ID, id job.ID, text []byte) (job.Ref, error) {
+	r, err := diffupload.SnapshotReader(ctx, a.store, bytes.NewReader(text), diffupload.Options{Exact: true, Owner: output(requester, id)})
+	if err != nil {
+		return job.Ref{}, fmt.Errorf("store the log: %w", err)
+	}
+	return job.RefOf(r.Root), nil
+}
+
+// Release implements worker.Assets. A job's name says nothing of its requester,
+// and only pins under both are safe from a member that borrows another's name
+// for a job, so every member that could be it is tried.
+func (a *assets) Release(ctx context.Context, id job.ID) error {
+	for _, requester := range append(a.members(), a.self) {
+		if err := a.store.Unpin(ctx, input(requester, id)); err != nil {
+			return err
+		}
+		if err := a.store.Unpin(ctx, output(requester, id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFile returns the bytes of a stored file, at most max of them.
+func readFile(ctx context.Context, store diffupload.Store, id cid.Cid, max int64) ([]byte, error) {
+	if !id.Defined() {
+		return nil, nil
+	}
+	dir, err := os.MkdirTemp("", "idlewild-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "file")
+	if err := diffupload.MaterializeFile(ctx, store, id, path); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, max))
+}

@@ -1,0 +1,72 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/diffupload"
+	"idlewild/job"
+)
+
+// grants decides who may read which block: a job's content whoever shows its
+// requester's read grant, a job's results its requester alone.
+type grants struct {
+	self peer.ID
+	pins diffupload.Pinner
+
+	mu sync.Mutex
+	// opened remembers grants whose signature was checked; it is emptied
+	// rather than let grow.
+	opened map[[32]byte]job.ReadGrant
+}
+
+const maxOpenedGrants = 4096
+
+func newGrants(self peer.ID, pins diffupload.Pinner) *grants {
+	return &grants{self: self, pins: pins, opened: map[[32]byte]job.ReadGrant{}}
+}
+
+// Allow implements p2p.Grants.
+func (g *grants) Allow(p, requester peer.ID, id job.ID, grant job.Signed, block cid.Cid) bool {
+	pinned := func(owner string) bool {
+		ok, err := g.pins.Pinned(context.Background(), owner, block)
+		return err == nil && ok
+	}
+	if p == requester && requester != g.self {
+		return pinned(output(requester, id))
+	}
+	if !g.granted(p, requester, id, grant) {
+		return false
+	}
+	if requester == g.self {
+		// A worker on a later task may need what an earlier one gave back.
+		return pinned(ownContent(id)) || pinned(ownResults(id))
+	}
+	return pinned(input(requester, id))
+}
+
+func (g *grants) granted(reader, requester peer.ID, id job.ID, s job.Signed) bool {
+	now := time.Now()
+	key := sha256.Sum256([]byte(requester.String() + "\x00" + reader.String() + "\x00" + string(s.Sig) + string(s.Body)))
+	g.mu.Lock()
+	r, ok := g.opened[key]
+	g.mu.Unlock()
+	if !ok {
+		var err error
+		if r, err = job.OpenReadGrant(s, requester, reader, now); err != nil {
+			return false
+		}
+		g.mu.Lock()
+		if len(g.opened) >= maxOpenedGrants {
+			clear(g.opened)
+		}
+		g.opened[key] = r
+		g.mu.Unlock()
+	}
+	return r.Job == id && now.Before(r.Expires)
+}

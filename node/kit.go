@@ -1,0 +1,217 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"idlewild/job"
+	"idlewild/node/dispatch"
+	"idlewild/render"
+	"idlewild/render/blender"
+	"idlewild/render/echo"
+	"idlewild/render/gpu"
+)
+
+// kit is what this machine can do: kinds of work, devices, and the stack that
+// runs a task. A daemon has one, and so has a farm inside one process.
+type kit struct {
+	planners map[job.Kind]dispatch.Kind
+	croppers map[job.Kind]cropper
+	machine  job.Machine
+	warnings []string
+	// sandbox says which layers there are, or why there are none.
+	sandbox   string
+	sandboxed bool
+	exec      render.Executor
+	work      []*render.Runner // to close
+}
+
+// newKit finds out what this machine can do. scratch is a folder for what
+// running tasks write.
+func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (*kit, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	memory := cfg.Worker.MemoryBytes
+	if memory == 0 {
+		memory = physicalMemory() / 10 * 8
+	}
+	blend := func(threads int, env []string) (*blender.Kind, error) {
+		return blender.New(blender.Options{
+			Blender: cfg.Blender.Path, Threads: threads, Scratch: filepath.Join(cfg.DataDir, "runners"),
+			Env: env, MemoryBytes: memory, Log: log,
+		})
+	}
+	away, err := blend(cfg.Worker.Threads, cfg.Worker.Env)
+	if err != nil {
+		return nil, err
+	}
+	homeThreads := cfg.Worker.HomeThreads
+	if homeThreads == 0 {
+		homeThreads = cfg.Worker.Threads
+	}
+	home, err := blend(homeThreads, nil)
+	if err != nil {
+		return nil, err
+	}
+	echoes := echo.New(exe)
+	k := &kit{
+		planners: map[job.Kind]dispatch.Kind{blender.Name: away, echo.Name: echoes},
+		croppers: map[job.Kind]cropper{blender.Name: away},
+		machine:  job.Machine{Facts: map[string][]string{}},
+	}
+	process, err := k.process(ctx, cfg, memory, log)
+	if err != nil {
+		return nil, err
+	}
+	k.probe(ctx, map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes}, log)
+	if reason := k.devices(ctx); reason != "" {
+		log.Info("no GPU", "reason", reason)
+	}
+
+	runner := func(dir string, b *blender.Kind) *render.Runner {
+		r := render.NewExecutor(map[job.Kind]render.Kind{blender.Name: b, echo.Name: echoes}, process, render.Options{
+			Scratch: filepath.Join(scratch, dir), Log: log,
+		})
+		k.work = append(k.work, r)
+		return r
+	}
+	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away)), brokenInARow, restAfterBroken)
+	if mode := cfg.Worker.Saboteur; mode != "" {
+		log.Warn("this node delivers wrong results on purpose", "mode", mode)
+		cheat := func(t job.Task) job.Task {
+			if t.Kind == echo.Name {
+				return echo.Cheat(t)
+			}
+			return away.Cheat(t)
+		}
+		if exec, err = render.NewSaboteur(exec, render.SabotageMode(mode), cheat, filepath.Join(scratch, "stale")); err != nil {
+			return nil, err
+		}
+	}
+	k.exec = render.WithLog(byPlace{exec, render.WithRetry(runner("home", home))}, log)
+	return k, nil
+}
+
+// A machine whose tasks break this often in a row stops asking for work for a
+// while: a bad driver must not eat a farm's frames.
+const (
+	brokenInARow    = 5
+	restAfterBroken = 10 * time.Minute
+)
+
+// close ends every warm process.
+func (k *kit) close() {
+	for _, r := range k.work {
+		r.Close()
+	}
+}
+
+// process chooses how programs are started, and says whether strangers' files
+// are safe with it.
+func (k *kit) process(ctx context.Context, cfg Config, memory int64, log *slog.Logger) (render.Process, error) {
+	plain := render.NewLocalProcess(log)
+	plain.MaxMemoryBytes = memory
+	if cfg.Sandbox.Mode == "off" {
+		k.sandbox, k.sandboxed = "switched off: members' files run with this user's rights", true
+		return plain, nil
+	}
+	s, err := render.NewSandbox(ctx, log, memory)
+	if err == nil {
+		k.sandbox, k.sandboxed = s.Layers(), true
+		return s, nil
+	}
+	if cfg.Sandbox.Mode == "required" {
+		return nil, fmt.Errorf("sandbox.mode is required, but %w", err)
+	}
+	k.sandbox = fmt.Sprintf("none, so only this machine's own jobs run here: %v", err)
+	k.warnings = append(k.warnings, "no sandbox: "+err.Error())
+	return plain, nil
+}
+
+// probe gathers the kinds' facts. A kind that cannot work here is a warning.
+func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *slog.Logger) {
+	for _, name := range slices.Sorted(func(yield func(job.Kind) bool) {
+		for n := range kinds {
+			if !yield(n) {
+				return
+			}
+		}
+	}) {
+		facts, warnings, err := kinds[name].Probe(ctx)
+		if err != nil {
+			warnings = append(warnings, err.Error())
+		}
+		for f, values := range facts {
+			k.machine.Facts[f] = append(k.machine.Facts[f], values...)
+		}
+		for _, w := range warnings {
+			log.Warn("ability missing", "kind", name, "reason", w)
+			k.warnings = append(k.warnings, w)
+		}
+	}
+}
+
+// devices finds the accelerators and the CPU. It says why there is no GPU
+// where there is none.
+func (k *kit) devices(ctx context.Context) (reason string) {
+	found, err := gpu.NewProber().Devices(ctx)
+	if err != nil {
+		reason = err.Error()
+	}
+	for _, d := range found {
+		major, _, _ := strings.Cut(d.Driver, ".")
+		k.machine.Devices = append(k.machine.Devices, job.Device{
+			Name: d.UUID, Type: "gpu", Model: d.Name, Class: "gpu/" + d.Model + "/" + major, MemoryBytes: d.MemoryBytes,
+		})
+	}
+	k.machine.Devices = append(k.machine.Devices, job.Device{
+		Name: "cpu", Type: "cpu", Model: cpuModel(), Class: "cpu/" + runtime.GOARCH, MemoryBytes: physicalMemory(),
+	})
+	return reason
+}
+
+// byPlace runs a requester's own finishing and checks apart from the work:
+// with its own processes, threads and kernels.
+type byPlace struct {
+	render.Executor
+	home render.Executor
+}
+
+func (b byPlace) Execute(ctx context.Context, t render.Task, dirs render.Dirs, progress func(render.Progress)) render.Result {
+	if t.Device.Name == job.HomeDevice {
+		return b.home.Execute(ctx, t, dirs, progress)
+	}
+	return b.Executor.Execute(ctx, t, dirs, progress)
+}
+
+// physicalMemory in bytes; 0 where the system does not tell.
+func physicalMemory() int64 {
+	b, _ := os.ReadFile("/proc/meminfo")
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "MemTotal:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+func cpuModel() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+			return strings.TrimSpace(v)
+		}
+	}
+	return runtime.GOARCH
+}

@@ -1,0 +1,232 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/diffupload"
+	"idlewild/diffupload/store"
+	"idlewild/job"
+	"idlewild/ledger"
+	"idlewild/node/dispatch"
+	"idlewild/node/localapi"
+	"idlewild/node/worker"
+	"idlewild/p2p"
+	"idlewild/render/echo"
+	"idlewild/verify"
+)
+
+// Version of the program.
+var Version = "0.1.0"
+
+// RunnerMain must be the first thing that a program's main function calls: a
+// warm process of some kinds is this very program, and then it never returns.
+func RunnerMain() { echo.RunnerMain() }
+
+// Node is a daemon: requester and worker in one.
+type Node struct {
+	// constant after construction
+	cfg     Config
+	log     *slog.Logger
+	key     crypto.PrivKey
+	self    peer.ID
+	started time.Time
+	kit     *kit
+	host    *p2p.Host
+	jobs    *dispatch.Dispatcher
+	worker  *worker.Worker
+	book    dispatch.Book
+	door    *localapi.Door
+	life    context.Context // of links in memory; ends with Run
+	end     context.CancelFunc
+	closers []func() // in the order of opening
+
+	mu     sync.Mutex
+	paused string
+}
+
+// New opens everything a daemon needs; Run runs it. An error names what is
+// missing or taken. What was opened is closed again after an error.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{cfg: cfg, log: log, started: time.Now()}
+	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	// The door is first: it knows whether a daemon has this folder already.
+	if n.door, err = localapi.Listen(cfg.DataDir, cfg.API.Address, log); err != nil {
+		return nil, err
+	}
+	served := false
+	n.closers = append(n.closers, func() {
+		if !served {
+			n.door.Close()
+		}
+	})
+	if n.key, err = loadIdentity(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if n.self, err = peer.IDFromPrivateKey(n.key); err != nil {
+		return nil, err
+	}
+	log.Info("starting", "peer", n.self, "name", cfg.Name, "version", Version, "data_dir", cfg.DataDir)
+
+	blocks, err := store.Open(filepath.Join(cfg.DataDir, "store"), store.Options{QuotaBytes: cfg.Store.QuotaBytes})
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(blocks.Close)
+	cache, err := diffupload.OpenStatCache(filepath.Join(cfg.DataDir, "stat.cache"))
+	if err != nil {
+		return nil, err
+	}
+	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), n.key, func(checked, rejected int) float64 {
+		return verify.Rate(checked, rejected, cfg.Check.Rate)
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(book.Close)
+	n.book = book
+	if n.kit, err = newKit(ctx, cfg, filepath.Join(cfg.DataDir, "scratch"), log); err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, n.kit.close)
+
+	n.host, err = p2p.New(ctx, p2p.Config{
+		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
+		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{},
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(n.host.Close)
+	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, served: map[job.ID]int64{}}
+	n.host.ServeBlocks(blocks, newGrants(n.self, blocks), diffupload.Codec{}, content.count)
+
+	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
+		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
+		Judge: &judge{croppers: n.kit.croppers, limits: verify.DefaultThresholds()},
+		Book:  book, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
+	}, dispatch.Options{})
+	if err != nil {
+		return nil, err
+	}
+	n.onClose(n.jobs.Close)
+	n.host.ServeSync(n.jobs)
+
+	n.worker = worker.New(worker.Deps{
+		Self: n.self, Key: n.key,
+		Swarm:   &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
+		Assets:  &assets{self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near},
+		Exec:    n.kit.exec,
+		Machine: func() job.Machine { return n.kit.machine },
+		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,
+	}, worker.Options{
+		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
+	})
+	n.closers = append(n.closers, func() { served = served || n.worker != nil })
+	return n, nil
+}
+
+// onClose has a part closed after those that were opened later.
+func (n *Node) onClose(f func() error) {
+	n.closers = append(n.closers, func() {
+		if err := f(); err != nil {
+			n.log.Error("shutdown", "error", err)
+		}
+	})
+}
+
+func (n *Node) close() {
+	n.end()
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		n.closers[i]()
+	}
+	n.closers = nil
+}
+
+// Run works until ctx ends or a part fails, then shuts down in the order of
+// dependence: the door, the worker, the dispatcher, the network, the stores.
+// It is called once.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.close()
+	handler := localapi.New(localapi.Deps{
+		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n.host, n.book}, Version: Version, Log: n.log,
+	})
+	all, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var door, work, jobs sync.WaitGroup
+	run := func(wg *sync.WaitGroup, ctx context.Context, what string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				fail(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	jobsCtx, endJobs := context.WithCancel(context.WithoutCancel(ctx))
+	defer endJobs()
+	workCtx, endWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWork()
+	run(&jobs, jobsCtx, "dispatcher", n.jobs.Run)
+	run(&work, workCtx, "worker", n.worker.Run)
+	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
+	<-all.Done()
+	n.log.Info("shutting down")
+	door.Wait()
+	endWork()
+	work.Wait()
+	endJobs()
+	jobs.Wait()
+	if err := context.Cause(all); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// accept says whether this machine takes work of a requester.
+func (n *Node) accept(requester peer.ID) error {
+	if n.kit.sandboxed {
+		return nil
+	}
+	return errors.New("this machine has no sandbox, so it runs only its own jobs")
+}
+
+// members are all that are known but this machine.
+func (n *Node) members() []peer.ID {
+	var out []peer.ID
+	for _, m := range n.host.Membership().Members() {
+		if !m.Self {
+			out = append(out, m.Peer)
+		}
+	}
+	return out
+}
+
+// near are the members that are connected now.
+func (n *Node) near() []peer.ID {
+	var out []peer.ID
+	for _, p := range n.host.Peers() {
+		if p.Connected && !p.Self {
+			out = append(out, p.Peer)
+		}
+	}
+	return out
+}

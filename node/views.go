@@ -1,0 +1,134 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+	"idlewild/node/dispatch"
+	"idlewild/node/localapi"
+	"idlewild/p2p"
+)
+
+// machineView is localapi.Machine.
+type machineView struct{ n *Node }
+
+func (m machineView) Machine() localapi.MachineView {
+	n := m.n
+	v := localapi.MachineView{
+		Peer: n.self.String(), Name: n.cfg.Name, Version: Version, Started: n.started,
+		Facts: n.kit.machine.Facts, Warnings: n.kit.warnings, Sandbox: n.kit.sandbox, Paused: n.pausedFor(),
+	}
+	for _, a := range n.host.Addrs() {
+		v.Addrs = append(v.Addrs, a.String())
+	}
+	doing := n.worker.Doing()
+	for _, d := range n.kit.machine.Devices {
+		v.Devices = append(v.Devices, deviceView(d, doing[d.Name]))
+	}
+	if what, ok := doing[job.HomeDevice]; ok {
+		v.Devices = append(v.Devices, localapi.DeviceView{Name: job.HomeDevice, Type: "cpu", Model: "finishing and checking own jobs", Doing: what})
+	}
+	return v
+}
+
+func deviceView(d job.Device, doing string) localapi.DeviceView {
+	return localapi.DeviceView{Name: d.Name, Type: d.Type, Model: d.Model, Class: d.Class, MemoryBytes: d.MemoryBytes, Doing: doing}
+}
+
+func (m machineView) SetPaused(_ context.Context, paused bool, reason string) error {
+	n := m.n
+	if paused && reason == "" {
+		reason = "paused by its owner"
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !paused {
+		n.paused = ""
+		n.worker.Resume()
+		return nil
+	}
+	n.paused = reason
+	n.worker.Pause(reason, false)
+	return nil
+}
+
+func (n *Node) pausedFor() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.paused
+}
+
+// farmView is localapi.Farm.
+type farmView struct {
+	host *p2p.Host
+	book dispatch.Book
+}
+
+func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, error) {
+	if _, err := f.host.Membership().CreateFarm(name); err != nil {
+		return localapi.FarmView{}, err
+	}
+	return f.View(), nil
+}
+
+func (f farmView) Invite(_ context.Context, valid time.Duration) (string, error) {
+	return f.host.Membership().Invite(valid)
+}
+
+func (f farmView) Join(ctx context.Context, ticket string) (localapi.FarmView, error) {
+	if _, err := f.host.Membership().Join(ctx, ticket); err != nil {
+		return localapi.FarmView{}, err
+	}
+	return f.View(), nil
+}
+
+func (f farmView) Revoke(_ context.Context, id string) error {
+	p, err := peer.Decode(id)
+	if err != nil {
+		// People know members by name.
+		var named []peer.ID
+		for _, m := range f.host.Membership().Members() {
+			if m.Name == id {
+				named = append(named, m.Peer)
+			}
+		}
+		switch len(named) {
+		case 0:
+			return fmt.Errorf("no member is called %q; see: idlewild farm members", id)
+		case 1:
+			p = named[0]
+		default:
+			return fmt.Errorf("%d members are called %q; give the peer id, see: idlewild farm members", len(named), id)
+		}
+	}
+	return f.host.Membership().Revoke(p)
+}
+
+func (f farmView) View() localapi.FarmView {
+	farm, ok := f.host.Membership().Farm()
+	if !ok {
+		return localapi.FarmView{Members: []localapi.PeerView{}}
+	}
+	v := localapi.FarmView{ID: string(farm.ID), Name: farm.Name, Owner: farm.Owner}
+	for _, p := range f.host.Peers() {
+		v.Members = append(v.Members, localapi.PeerView{
+			Peer: p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
+			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.book.Score(p.Peer)),
+		})
+	}
+	return v
+}
+
+func scoreText(s dispatch.Score) string {
+	if s.Banned != "" {
+		return "banned: " + s.Banned
+	}
+	if s.Checked == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d checked results accepted, %d rejected", s.Accepted, s.Checked, s.Rejected)
+}
