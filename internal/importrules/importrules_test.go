@@ -29,6 +29,7 @@ func TestEachRuleIsSeenBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
+		"bench/b.go:8: the kind \"blender\" as a string literal: only in node/node.go, render/blender, render/ai",
 		"cmd/idlewild/main.go:10: the kind \"blender\" as a string literal: only in node/node.go, render/blender, render/ai",
 		"diffupload/d.go: diffupload may not import github.com/ipfs/boxo/blockstore: it stays inside p2p, diffupload/store, chunker, bench",
 		"job/job.go: job may not import media",

@@ -1,0 +1,3 @@
+package render_test
+
+import _ "idlewild/render/echo"
