@@ -197,7 +197,11 @@ func (b *Board) place(j *jobState, t *task) {
 		if is == failed {
 			for _, n := range t.next {
 				if !n.isFailed && n.accepted == nil {
-					b.fail(j, n, fmt.Sprintf("needs %s, which failed", t.Label))
+					why := t.failure
+					if n.Label != t.Label {
+						why = fmt.Sprintf("needs %s, which failed: %s", t.Label, why)
+					}
+					b.fail(j, n, why)
 				}
 			}
 		}

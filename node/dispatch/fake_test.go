@@ -25,7 +25,7 @@ import (
 )
 
 // testPeer is the same peer whenever it is called with the same name.
-func testPeer(t testing.TB, name string) (crypto.PrivKey, peer.ID) {
+func testPeer(t tester, name string) (crypto.PrivKey, peer.ID) {
 	t.Helper()
 	seed := sha256.Sum256([]byte("test peer " + name))
 	k, err := crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed[:]))

@@ -55,7 +55,7 @@ func (b *Board) sayTo(w *worker, s job.Settled) {
 		}
 	}
 	w.order.Settled = append(w.order.Settled, s)
-	if len(w.order.Settled) >= 1024 {
+	if len(w.order.Settled) >= 1024 || w.leaving != "" {
 		b.urge(w)
 	}
 	b.owe(w)
@@ -95,8 +95,9 @@ func (b *Board) leaf(w *worker, j *jobState, o openedReceipt, no int, inline []j
 	if g := j.checking[leaf.Fence]; g != nil {
 		if g.lease.peer == w.peer && g.lease.id == r.Lease && g.t.key == leaf.Task {
 			b.checkLeaf(w, j, g, leaf, inline)
+		} else {
+			no1("not granted like that")
 		}
-		no1("seen")
 		return
 	}
 	if x := j.rets[leaf.Fence]; x != nil {
@@ -459,7 +460,7 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
-	delete(j.checking, g.fence)
+	b.checkDone(j, g)
 	reason := leaf.Reason
 	if reason == "" {
 		reason = string(leaf.Outcome)
@@ -468,6 +469,15 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 		b.restFor(w, j, reason)
 	}
 	b.retryCheck(j, g.t, reason, leaf.Outcome != job.Cancelled)
+}
+
+// checkDone lets this machine's worker forget a check that it ran.
+func (b *Board) checkDone(j *jobState, g *grant) {
+	delete(j.checking, g.fence)
+	if w := b.byPeer[g.lease.peer]; w != nil && w.connected {
+		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key, Ruling: job.Accepted, Reason: "a check",
+			Secret: j.secretOf(w.peer, g.lease.id, g.t.key, g.fence)})
+	}
 }
 
 // retryCheck runs a check again, or does without it.
@@ -497,7 +507,7 @@ func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
 
 // evident: the outputs of a check are here.
 func (b *Board) evident(j *jobState, g *grant, err error) {
-	delete(j.checking, g.fence)
+	b.checkDone(j, g)
 	x := g.t.check
 	if !slices.Contains(x.checks, g.t) || len(g.t.rets) == 0 {
 		return
@@ -688,8 +698,21 @@ func (b *Board) delivered(e Delivered) {
 	}
 	b.write(j, r)
 	b.emit(j, job.Event{Type: job.EventDelivered, Task: t.Label, Worker: t.accepted.peer.String(), Files: t.files, Verdict: t.accepted.verdict})
-	if x := t.accepted; len(t.next) == 0 && x.verdict.Method != "trusted" {
-		b.do(Discard{ID: j.id, Fence: x.fence}) // nobody needs it here any more
+	b.tidy(j, t)
+	for _, p := range t.prior {
+		b.tidy(j, p)
+	}
+}
+
+// tidy removes the folder of a result that nobody needs here any more: all that
+// is made of it is made, and no suspicion can fall on it later.
+func (b *Board) tidy(j *jobState, t *task) {
+	x := t.accepted
+	if t.phase != done || slices.ContainsFunc(t.next, func(n *task) bool { return !n.phase.final() }) {
+		return
+	}
+	if x.verdict.Method != "trusted" || x.peer == b.self || t.Check.Method == job.CheckNone {
+		b.do(Discard{ID: j.id, Fence: x.fence})
 	}
 }
 

@@ -63,7 +63,8 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 	for _, t := range j.tasks {
 		if j.counts(t) {
 			s.Tasks++
-			switch t.phase {
+			at, _ := t.shown()
+			switch at {
 			case done:
 				s.Delivered++
 			case failed:
@@ -95,6 +96,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 			s.Rechecked++
 		}
 		switch {
+		case t.Place == job.AtRequester: // nobody to judge
 		case x.verdict.Ruling == job.Accepted:
 			s.Accepted++
 		case x.verdict.Ruling == job.Unsure:
@@ -135,12 +137,60 @@ func rendered(x *ret) time.Duration {
 	return x.leaf.Meter.Wall
 }
 
+// shown is where people see t: a frame that is joined or finished of parts runs
+// while they run. via is the part that says so, nil for t itself.
+func (t *task) shown() (at phase, via *task) {
+	if t.phase == blocked {
+		at = blocked
+		for _, p := range t.prior {
+			if q, _ := p.shown(); q == leased || q == returned || q == taken || q == done {
+				if via == nil || q > at {
+					at, via = q, p
+				}
+			}
+		}
+		if at == done || at == taken { // of this part; others are still to come
+			at = leased
+		}
+		return at, via
+	}
+	if len(t.prior) > 0 && (t.phase == open || t.phase == leased || t.phase == returned) {
+		return taken, nil // the parts are there and accepted
+	}
+	return t.phase, nil
+}
+
 func (t *task) status(j *jobState) job.TaskStatus {
-	s := job.TaskStatus{Label: t.Label, State: t.phase.String(), Attempts: t.granted, Files: t.files, Reason: t.failure}
+	at, via := t.shown()
+	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: t.granted, Files: t.files, Reason: t.failure}
+	// What its parts say counts where they have no files of their own.
+	for _, p := range t.prior {
+		if p.final() {
+			continue
+		}
+		s.Attempts = max(s.Attempts, p.granted)
+		if x := p.accepted; x != nil {
+			s.RenderSeconds += rendered(x).Seconds()
+		}
+	}
 	switch {
 	case t.accepted != nil:
-		s.Worker, s.Verdict, s.Fraction = t.accepted.peer.String(), t.accepted.verdict, 1
-		s.RenderSeconds = rendered(t.accepted).Seconds()
+		x := t.accepted
+		s.Worker, s.Verdict, s.Fraction = x.peer.String(), x.verdict, 1
+		s.RenderSeconds += rendered(x).Seconds()
+		if t.Place == job.AtRequester {
+			for _, p := range t.prior {
+				if y := p.accepted; y != nil && !p.final() && (s.Verdict == x.verdict || y.verdict.Ruling == job.Unsure) {
+					s.Worker, s.Verdict = y.peer.String(), y.verdict
+				}
+			}
+		}
+	case via != nil:
+		p := via.status(j)
+		s.Worker, s.Reason = p.Worker, p.Reason
+		for _, p := range t.prior {
+			s.Fraction += p.status(j).Fraction / float64(len(t.prior))
+		}
 	case t.active != nil:
 		s.Worker, s.Fraction = t.active.peer.String(), 1
 		s.RenderSeconds = rendered(t.active).Seconds()
@@ -154,8 +204,6 @@ func (t *task) status(j *jobState) job.TaskStatus {
 				s.Fraction = max(s.Fraction, g.lease.progress.Fraction)
 			}
 		}
-	case len(t.prior) > 0:
-		s.Fraction = float64(len(t.prior)-t.missing) / float64(len(t.prior))
 	}
 	if s.Reason == "" && len(t.ended) > 0 && t.accepted == nil {
 		a := t.ended[len(t.ended)-1]
@@ -183,6 +231,26 @@ func (b *Board) left(j *jobState) float64 {
 		longest += mean * float64(n) / total
 	}
 	return longest
+}
+
+// onlyHome reports whether the machine only does its own finishing and checks.
+func (w *worker) onlyHome() bool {
+	for _, d := range w.machine.Devices {
+		if d.Name != job.HomeDevice {
+			return false
+		}
+	}
+	return true
+}
+
+// homework reports whether work is open that this machine must do itself.
+func (j *jobState) homework() bool {
+	for _, c := range j.classes {
+		if c.open > 0 && c.place != job.Anywhere {
+			return true
+		}
+	}
+	return false
 }
 
 // reason says why a job is as it is or, where nothing happens, why not.
@@ -217,7 +285,7 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 	var whys []string
 	peers := 0
 	for _, w := range b.workers {
-		if !w.connected {
+		if !w.connected || w.peer == b.self && w.onlyHome() && !j.homework() {
 			continue
 		}
 		peers++

@@ -208,28 +208,34 @@ func (b *Board) requeued(e Requeued) {
 		b.do(Ack{e.Ack, fmt.Errorf("job %s has no task %q", j.id, e.Label)})
 		return
 	}
-	if j.state.Ended() {
+	ended := j.state.Ended()
+	if ended {
 		b.write(j, &stateRecord{State: job.StatePlanned, At: micros(b.now)})
 		b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
-		in := map[*task]bool{}
-		for _, t := range ts {
+	}
+	in := map[*task]bool{}
+	for _, t := range ts {
+		in[t] = true
+	}
+	more := func(t *task) {
+		if !in[t] {
 			in[t] = true
+			ts = append(ts, t)
 		}
-		more := func(t *task) {
-			if !in[t] {
-				in[t] = true
-				ts = append(ts, t)
-			}
-		}
+	}
+	if ended {
 		for _, t := range j.tasks {
 			// What was cut off by the end is as if it had never been tried.
 			if !t.where().final() {
 				more(t)
 			}
 		}
-		// What they are made of was let go of at the end.
-		for i := 0; i < len(ts); i++ {
-			for _, p := range ts[i].prior {
+	}
+	// A frame that is made of parts is made of new ones. What has files of its
+	// own stays, unless it was let go of at the end.
+	for i := 0; i < len(ts); i++ {
+		for _, p := range ts[i].prior {
+			if ended || !p.final() {
 				more(p)
 			}
 		}

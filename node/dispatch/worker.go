@@ -166,7 +166,7 @@ func (b *Board) reported(e Reported) {
 	b.feed(w, b.o.Credit)
 	b.tell(w)
 	b.account(w)
-	if w.leaving != "" {
+	if w.leaving != "" && len(w.order.Settled) > 0 {
 		b.urge(w)
 	}
 }
