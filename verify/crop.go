@@ -64,6 +64,7 @@ type colour struct {
 	chans [][]float32
 	lum   []float32
 	alpha []float32
+	half  bool // the file held 16-bit floats
 }
 
 // claimError is trouble with the claim that only its worker can have made.
@@ -87,6 +88,7 @@ func newColour(m *media.Image, c job.CropCheck, r job.Rect) (colour, error) {
 			continue
 		}
 		out.chans = append(out.chans, cut(m, ch.Data, r))
+		out.half = out.half || ch.Sample == media.Half
 	}
 	if len(out.chans) == 0 {
 		return colour{}, fmt.Errorf("pass %q has no colour", c.Pass)
@@ -153,6 +155,11 @@ func newView(c job.CropCheck, claim Claim, crop Crop) (*view, error) {
 	if len(v.claim.chans) != len(v.crop.chans) {
 		return nil, claimError{fmt.Errorf("%d channels of colour, the crops have %d", len(v.claim.chans), len(v.crop.chans))}
 	}
+	if v.claim.half || v.crop.half {
+		// Rounding to 16 bits is half a thousandth: less noise than six
+		// times that would measure the rounding.
+		v.noisy = max(v.noisy, 3e-3)
+	}
 	if v.claim.alpha == nil && v.crop.alpha != nil {
 		return nil, claimError{fmt.Errorf("no alpha, the crops have it")}
 	}
@@ -173,6 +180,7 @@ func (v *view) fromRanges(c job.CropCheck, ranges []SampleRange, read func(*medi
 		if parts[i], err = read(s.Image); err != nil {
 			return err
 		}
+		v.crop.half = v.crop.half || parts[i].half
 	}
 	if len(ranges) != 3 {
 		return fmt.Errorf("%d sample ranges where 3 are expected", len(ranges))

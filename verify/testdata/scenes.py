@@ -4,10 +4,11 @@
 
 Scenes are built once and saved in FOLDER, and every process renders what it
 loads from there: strands of hair, for one, come out differently in each process
-that grows them anew. JOBS.json is a list of objects: scene, out, width, height, samples, and
-optionally offset (first sample), seed, frame, border [x0, y0, x1, y1] (pixels,
-origin bottom left), percent (of the resolution), adaptive, threshold,
-bvh (another layout of the ray tracing structure), half (16-bit file).
+that grows them anew. JOBS.json is a list of objects: scene, out, width, height,
+samples, and optionally offset (first sample), seed, frame, border [x0, y0, x1,
+y1] (pixels, origin bottom left), percent (of the resolution), adaptive,
+threshold, bvh (another layout of the ray tracing structure, and older
+instructions), half (16-bit file).
 """
 import json
 import math
@@ -184,7 +185,13 @@ def render(job):
     cycles.use_adaptive_sampling = job.get("adaptive", False)
     cycles.adaptive_threshold = job.get("threshold", 0.01)
     cycles.adaptive_min_samples = job.get("min_samples", 0)
-    cycles.debug_bvh_layout = "BVH2" if job.get("bvh") else "EMBREE"
+    # Cycles heeds these only with both preferences on, and then no longer the
+    # CYCLES_CPU_* variables.
+    other = job.get("bvh", False)
+    bpy.context.preferences.view.show_developer_ui = other
+    bpy.context.preferences.experimental.use_cycles_debug = other
+    cycles.debug_bvh_layout = "BVH2" if other else "EMBREE"
+    cycles.debug_use_cpu_avx = cycles.debug_use_cpu_avx2 = not other
     render.image_settings.color_depth = "16" if job.get("half") else "32"
     scene.frame_set(job.get("frame", 2))
     render.filepath = job["out"]
