@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -223,8 +224,8 @@ func TestMaterialiseThroughTrouble(t *testing.T) {
 		return Materialize(t.Context(), &Tiered{Local: local, Remote: remote, Owner: "job"}, res.Root, dir, nil), dir
 	}
 	t.Run("corrupt", func(t *testing.T) {
-		n := 0
-		bad := Verifying{&Faulty{Store: far, Corrupt: func(id cid.Cid) bool { n++; return n == 40 }}}
+		var n atomic.Int64
+		bad := Verifying{&Faulty{Store: far, Corrupt: func(id cid.Cid) bool { return n.Add(1) == 40 }}}
 		err, dir := materialise(bad, &Memory{})
 		if !errors.Is(err, ErrCorrupt) {
 			t.Errorf("a corrupted block: %v", err)
@@ -241,8 +242,8 @@ func TestMaterialiseThroughTrouble(t *testing.T) {
 	})
 	t.Run("cut off and resumed", func(t *testing.T) {
 		local := &Memory{}
-		n := 0
-		cut := &Counting{Store: &Faulty{Store: far, Drop: func(cid.Cid) bool { n++; return n > 100 }}}
+		var n atomic.Int64
+		cut := &Counting{Store: &Faulty{Store: far, Drop: func(cid.Cid) bool { return n.Add(1) > 100 }}}
 		if err, _ := materialise(cut, local); !errors.Is(err, ErrNotFound) {
 			t.Fatalf("cut off: %v", err)
 		}
@@ -273,9 +274,9 @@ func TestMaterialiseThroughTrouble(t *testing.T) {
 		if err, _ := materialise(far, local); err != nil {
 			t.Fatal(err)
 		}
-		n := 0
+		var n atomic.Int64
 		// Says it has them all and then cannot give some: Remote helps.
-		flaky := &Faulty{Store: local, Drop: func(cid.Cid) bool { n++; return n%7 == 0 }}
+		flaky := &Faulty{Store: local, Drop: func(cid.Cid) bool { return n.Add(1)%7 == 0 }}
 		err, dir := materialise(far, flaky)
 		if err != nil {
 			t.Fatal(err)

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -298,6 +300,40 @@ func TestSnapshotRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want it to say %q", name, err, c.want)
 		}
+	}
+}
+
+func TestSnapshotNamesFilesThatCannotBeRead(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no pipes with names, no modes")
+	}
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe.exr")
+	if out, err := exec.Command("mkfifo", pipe).CombinedOutput(); err != nil {
+		t.Skipf("NOT RUN: mkfifo: %v %s", err, out)
+	}
+	// Opening a pipe that nobody writes to would wait for ever.
+	_, err := Snapshot(t.Context(), &Memory{}, []File{{pipe, "pipe.exr"}}, Options{})
+	if !errors.Is(err, ErrNotRegular) || !strings.Contains(err.Error(), pipe) {
+		t.Errorf("a pipe: %v", err)
+	}
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Snapshot(t.Context(), &Memory{}, []File{{loop, "loop"}}, Options{}); err == nil || !strings.Contains(err.Error(), loop) {
+		t.Errorf("a loop: %v", err)
+	}
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := os.Open(secret); err == nil {
+		f.Close()
+		return // root reads everything
+	}
+	if _, err := Snapshot(t.Context(), &Memory{}, []File{{secret, "secret"}}, Options{}); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), secret) {
+		t.Errorf("a file without permission: %v", err)
 	}
 }
 
