@@ -1,0 +1,34 @@
+package blender
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// TestEevee renders with the engine that needs OpenGL, where that works at all.
+func TestEevee(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT RUN: software OpenGL is slow")
+	}
+	file := testScenes(t)
+	k := testKind(t, Options{})
+	facts, _, err := k.Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(facts[FactEngine], "BLENDER_EEVEE") && !slices.Contains(facts[FactEngine], "BLENDER_EEVEE_NEXT") {
+		t.Skip("NOT RUN: Eevee does not render on this machine")
+	}
+	tasks, in := plan(t, k, file, SpecParams{Frames: "3", Scene: "plain", Engine: "eevee", Width: 48, Height: 32})
+	if tasks[0].Check.Method != "" {
+		t.Error("Eevee has no sampled noise to check")
+	}
+	work := newShop(t, k, in.Deps)
+	work.must(tasks[0])
+	out := work.must(tasks[1])
+	m := decode(t, filepath.Join(out, "frame.png"))
+	if m.Bounds().Dx() != 48 || m.Bounds().Dy() != 32 {
+		t.Error(m.Bounds())
+	}
+}
