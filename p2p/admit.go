@@ -41,15 +41,11 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 	defer release()
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 	defer cancel()
-	h.clearBackoff(inviter.ID)
-	if err := h.host.Connect(ctx, inviter); err != nil {
-		if time.Now().After(t.Expires) {
+	answer, err := h.present(ctx, inviter, text)
+	if err != nil {
+		if errors.Is(err, errUnreached) && time.Now().After(t.Expires) {
 			return Farm{}, fmt.Errorf("%w: it was good until %s", ErrTicketExpired, t.Expires.Format(time.DateTime))
 		}
-		return Farm{}, fmt.Errorf("cannot reach the node that made the ticket, at %s: is it running? (%w)", listAddrs(inviter), cause(err))
-	}
-	answer, err := h.askAdmission(ctx, inviter.ID, text)
-	if err != nil {
 		return Farm{}, err
 	}
 	s, err := answer.GetCertificate().Value(wire.MaxSignedBytes)
@@ -82,15 +78,35 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 	return f, nil
 }
 
+var errUnreached = errors.New("cannot reach the node that made the ticket")
+
+// present shows a ticket to the node that made it. A connection that breaks
+// on the way is tried again: to the same peer a ticket gives the same answer.
+func (h *Host) present(ctx context.Context, inviter peer.AddrInfo, text string) (*wire.AdmitAnswer, error) {
+	for try := 1; ; try++ {
+		h.clearBackoff(inviter.ID)
+		if err := h.host.Connect(ctx, inviter); err != nil {
+			return nil, fmt.Errorf("%w, at %s: is it running? (%w)", errUnreached, listAddrs(inviter), cause(err))
+		}
+		answer, err := h.askAdmission(ctx, inviter.ID, text)
+		var refused *RefusedError
+		if err == nil || errors.As(err, &refused) || try == 3 || ctx.Err() != nil {
+			return answer, err
+		}
+		h.log.Debug("ticket shown again", "peer", inviter.ID, "err", err)
+		_ = h.host.Network().ClosePeer(inviter.ID) // likely the other side's doing: begin anew
+	}
+}
+
 func (h *Host) askAdmission(ctx context.Context, p peer.ID, ticket string) (*wire.AdmitAnswer, error) {
 	s, err := h.host.NewStream(ctx, p, ProtocolAdmit)
 	if err != nil {
-		return nil, fmt.Errorf("join: the node that made the ticket does not admit: %w", cause(err))
+		return nil, fmt.Errorf("join: the node that made the ticket does not answer: %w", cause(err))
 	}
 	defer s.Close()
 	stop := watch(s, exchangeTime)
 	defer stop()
-	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version}
+	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.host.Addrs())}
 	if _, err := wire.Write(s, req, wire.MaxAdmitRequest); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
@@ -119,13 +135,39 @@ func (h *Host) answerAdmit(s network.Stream) {
 	answer := h.members.admit(joiner, &req)
 	if answer.Refusal == nil {
 		answer.Details = h.details()
-		h.keeper.wake()
+		h.members.seen(joiner, h.order(joiner, reachable(addrsFrom(req.GetAddrs()), h.near(joiner))))
+		h.tellAdmitted(joiner)
 		h.log.Info("member admitted", "peer", joiner, "name", req.GetName())
 	} else {
 		h.log.Info("admission refused", "peer", joiner, "reason", answer.Refusal.Text)
 	}
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
 		h.log.Debug("admission not answered", "peer", joiner, "err", err)
+	}
+}
+
+// tellAdmitted lets the farm know of a new member. Without it those that the
+// newcomer cannot dial would not hear of it until their next hello.
+func (h *Host) tellAdmitted(p peer.ID) {
+	for _, r := range h.members.records() {
+		cert, err := r.GetCertificate().Value(wire.MaxSignedBytes)
+		if err != nil {
+			continue
+		}
+		if _, subject, err := openCertificate(cert, h.members.rootID()); err != nil || subject != p {
+			continue
+		}
+		for { // as many addresses as fit
+			err := h.offers.publish(&wire.Gossip{Body: &wire.Gossip_Member{Member: r}})
+			if errors.Is(err, wire.ErrTooLarge) && len(r.Addrs) > 0 {
+				r.Addrs = r.Addrs[:len(r.Addrs)-1]
+				continue
+			}
+			if err != nil {
+				h.log.Debug("new member not announced", "peer", p, "err", err)
+			}
+			return
+		}
 	}
 }
 

@@ -83,6 +83,17 @@ func (k *keeper) forget() {
 	clear(k.candidates)
 }
 
+// later puts off the first dial to a newcomer: it is about to dial us, and two
+// dials that cross can undo each other.
+func (k *keeper) later(p peer.ID) {
+	k.mu.Lock()
+	if _, ok := k.dials[p]; !ok {
+		k.stateLocked(p).next = time.Now().Add(retryFirst + rand.N(retryFirst))
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
 // met notes a hello with p.
 func (k *keeper) met(p peer.ID) {
 	k.mu.Lock()

@@ -177,6 +177,13 @@ func (m *Membership) FarmID() FarmID {
 	return f.ID
 }
 
+// rootID is the farm's root key, "" where there is no farm.
+func (m *Membership) rootID() peer.ID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.root
+}
+
 // Known reports whether p may speak to us: a member now, by a certificate
 // that is neither expired nor revoked.
 func (m *Membership) Known(p peer.ID) bool {

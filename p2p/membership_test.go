@@ -608,3 +608,17 @@ func TestTicketIsNotSpentWhereItCannotBeRecorded(t *testing.T) {
 		t.Errorf("once there is room: %v", err)
 	}
 }
+
+// A member that the newcomer cannot dial dials the newcomer.
+func TestNewMemberIsAnnounced(t *testing.T) {
+	t.Parallel()
+	farm := newFarm(t, 2)
+	eventually(t, 10*time.Second, "subscribed", func() bool { return len(farm[0].offers.topic.ListPeers()) == 1 })
+	owner, hidden := farm[0], farm[1]
+	owner.members.mu.Lock() // as if it had no address
+	owner.members.members[hidden.ID()].addrs = nil
+	owner.members.mu.Unlock()
+	fresh := newHost(t, "fresh")
+	joinFarm(t, owner, fresh)
+	eventually(t, 10*time.Second, "the hidden member found it", func() bool { return connected(hidden, fresh.ID()) && connected(fresh, hidden.ID()) })
+}

@@ -137,6 +137,8 @@ func (o *offers) validate(_ context.Context, _ peer.ID, m *pubsub.Message) pubsu
 		}
 		m.ValidatorData = v
 		return pubsub.ValidationAccept
+	case *wire.Gossip_Member:
+		return o.noteMember(b.Member)
 	case *wire.Gossip_Revocation:
 		s, err := b.Revocation.Value(wire.MaxSignedBytes)
 		if err != nil {
@@ -148,6 +150,22 @@ func (o *offers) validate(_ context.Context, _ peer.ID, m *pubsub.Message) pubsu
 		return pubsub.ValidationAccept
 	}
 	return pubsub.ValidationIgnore // of a later version
+}
+
+// noteMember takes in a member that was admitted elsewhere.
+func (o *offers) noteMember(r *wire.MemberRecord) pubsub.ValidationResult {
+	s, err := r.GetCertificate().Value(wire.MaxSignedBytes)
+	if err != nil {
+		return pubsub.ValidationReject
+	}
+	p, err := o.h.members.learn(s, addrsFrom(r.GetAddrs()))
+	if err != nil {
+		return pubsub.ValidationReject
+	}
+	if p != o.self {
+		o.h.keeper.later(p)
+	}
+	return pubsub.ValidationAccept
 }
 
 // publish says something on the topic, if there is one.

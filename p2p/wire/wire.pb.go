@@ -280,6 +280,7 @@ type AdmitRequest struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`              // how the joiner wants to be called
 	Capability    uint32                 `protobuf:"varint,3,opt,name=capability,proto3" json:"capability,omitempty"` // see Capability in frame.go
 	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`        // of the program, for people
+	Addrs         [][]byte               `protobuf:"bytes,5,rep,name=addrs,proto3" json:"addrs,omitempty"`            // multiaddrs where the joiner listens
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +341,13 @@ func (x *AdmitRequest) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *AdmitRequest) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
 }
 
 // AdmitAnswer is the owner's only message: a refusal or all the rest.
@@ -624,6 +632,7 @@ type Gossip struct {
 	//
 	//	*Gossip_Offer
 	//	*Gossip_Revocation
+	//	*Gossip_Member
 	Body          isGossip_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -684,6 +693,15 @@ func (x *Gossip) GetRevocation() *Signed {
 	return nil
 }
 
+func (x *Gossip) GetMember() *MemberRecord {
+	if x != nil {
+		if x, ok := x.Body.(*Gossip_Member); ok {
+			return x.Member
+		}
+	}
+	return nil
+}
+
 type isGossip_Body interface {
 	isGossip_Body()
 }
@@ -696,9 +714,15 @@ type Gossip_Revocation struct {
 	Revocation *Signed `protobuf:"bytes,2,opt,name=revocation,proto3,oneof"`
 }
 
+type Gossip_Member struct {
+	Member *MemberRecord `protobuf:"bytes,3,opt,name=member,proto3,oneof"` // somebody was admitted
+}
+
 func (*Gossip_Offer) isGossip_Body() {}
 
 func (*Gossip_Revocation) isGossip_Body() {}
+
+func (*Gossip_Member) isGossip_Body() {}
 
 // Offer is job.Offer. No file names.
 type Offer struct {
@@ -2236,14 +2260,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x04BUSY\x10\a\x12\n" +
 	"\n" +
 	"\x06FAILED\x10\b\x12\v\n" +
-	"\aTOO_OLD\x10\t\"t\n" +
+	"\aTOO_OLD\x10\t\"\x8a\x01\n" +
 	"\fAdmitRequest\x12\x16\n" +
 	"\x06ticket\x18\x01 \x01(\tR\x06ticket\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x03 \x01(\rR\n" +
 	"capability\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xd6\x01\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
+	"\x05addrs\x18\x05 \x03(\fR\x05addrs\"\xd6\x01\n" +
 	"\vAdmitAnswer\x123\n" +
 	"\arefusal\x18\x01 \x01(\v2\x19.idlewild.wire.v1.RefusalR\arefusal\x12\x1b\n" +
 	"\tfarm_name\x18\x02 \x01(\tR\bfarmName\x12:\n" +
@@ -2267,12 +2292,13 @@ const file_wire_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\v2\x18.idlewild.wire.v1.SignedR\vcertificate\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12 \n" +
 	"\flast_seen_ms\x18\x03 \x01(\x03R\n" +
-	"lastSeenMs\"}\n" +
+	"lastSeenMs\"\xb7\x01\n" +
 	"\x06Gossip\x12/\n" +
 	"\x05offer\x18\x01 \x01(\v2\x17.idlewild.wire.v1.OfferH\x00R\x05offer\x12:\n" +
 	"\n" +
 	"revocation\x18\x02 \x01(\v2\x18.idlewild.wire.v1.SignedH\x00R\n" +
-	"revocationB\x06\n" +
+	"revocation\x128\n" +
+	"\x06member\x18\x03 \x01(\v2\x1e.idlewild.wire.v1.MemberRecordH\x00R\x06memberB\x06\n" +
 	"\x04body\"\xeb\x01\n" +
 	"\x05Offer\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
@@ -2465,33 +2491,34 @@ var file_wire_proto_depIdxs = []int32{
 	2,  // 11: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
 	10, // 12: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
 	2,  // 13: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
-	11, // 14: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
-	31, // 15: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
-	14, // 16: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
-	21, // 17: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
-	13, // 18: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
-	15, // 19: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
-	18, // 20: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
-	19, // 21: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
-	2,  // 22: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
-	20, // 23: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
-	16, // 24: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
-	17, // 25: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
-	22, // 26: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
-	24, // 27: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
-	25, // 28: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
-	23, // 29: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
-	2,  // 30: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
-	27, // 31: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
-	28, // 32: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
-	2,  // 33: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
-	30, // 34: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
-	1,  // 35: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	8,  // 14: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
+	11, // 15: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
+	31, // 16: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
+	14, // 17: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
+	21, // 18: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
+	13, // 19: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
+	15, // 20: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
+	18, // 21: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
+	19, // 22: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
+	2,  // 23: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
+	20, // 24: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
+	16, // 25: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
+	17, // 26: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
+	22, // 27: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
+	24, // 28: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
+	25, // 29: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
+	23, // 30: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
+	2,  // 31: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
+	27, // 32: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
+	28, // 33: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
+	2,  // 34: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
+	30, // 35: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
+	1,  // 36: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2502,6 +2529,7 @@ func file_wire_proto_init() {
 	file_wire_proto_msgTypes[7].OneofWrappers = []any{
 		(*Gossip_Offer)(nil),
 		(*Gossip_Revocation)(nil),
+		(*Gossip_Member)(nil),
 	}
 	file_wire_proto_msgTypes[10].OneofWrappers = []any{
 		(*Sync_Report)(nil),
