@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"idlewild/job"
+	"idlewild/node"
+	"idlewild/node/localapi"
+)
+
+// call is one subcommand at work.
+type call struct {
+	*program
+	*cli.Context
+	// settings are flags that stand for settings, by dotted key.
+	settings map[string]string
+}
+
+func commonFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{DisableDefaultText: true, Name: "json", Usage: "print one JSON document on stdout, or one per line where it streams"},
+		&cli.StringFlag{Name: "data-dir", Usage: "the daemon's identity, store and journal lie in `DIR`"},
+		&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of config.toml in the data folder"},
+	}
+}
+
+// command makes a subcommand of c: the common flags, one shape of errors, and
+// least to most arguments.
+func command(p *program, c *cli.Command, least, most int, act func(*call) error) *cli.Command {
+	c.Flags = append(c.Flags, commonFlags()...)
+	c.OnUsageError = usageError
+	c.HideHelpCommand = true
+	c.Action = func(x *cli.Context) error {
+		p.json = x.Bool("json")
+		k := &call{program: p, Context: x, settings: map[string]string{}}
+		if n := x.NArg(); n < least || n > most {
+			what := c.ArgsUsage
+			if what == "" {
+				what = "no arguments"
+			}
+			return usagef("%s takes %s; see: idlewild %s --help", commandPath(x), what, commandPath(x))
+		}
+		if d := x.String("data-dir"); d != "" {
+			k.settings["data_dir"] = d
+		}
+		return act(k)
+	}
+	return c
+}
+
+// config reads the settings: flags over environment over file over defaults.
+func (k *call) config() (node.Config, []node.Origin, error) {
+	if d, ok := k.settings["data_dir"]; ok {
+		abs, err := absolute(d)
+		if err != nil {
+			return node.Config{}, nil, err
+		}
+		k.settings["data_dir"] = abs
+	}
+	c, origins, err := node.LoadConfig(k.String("config"), k.settings)
+	if err != nil {
+		return c, origins, usage{err}
+	}
+	return c, origins, nil
+}
+
+// client is the way to the daemon of the data folder.
+func (k *call) client() (*localapi.Client, error) {
+	c, _, err := k.config()
+	if err != nil {
+		return nil, err
+	}
+	return localapi.Dial(c.DataDir)
+}
+
+// jobArg reads the job that the n-th argument names.
+func (k *call) jobArg(n int) (job.ID, error) {
+	id, err := job.ParseID(k.Args().Get(n))
+	if err != nil {
+		return "", usagef("%w; see: idlewild status", err)
+	}
+	return id, nil
+}
+
+// outcome is how a job that ended ended, as an error.
+func outcome(s job.Status) error {
+	switch s.State {
+	case job.StateFinished:
+		return nil
+	case job.StateFailed:
+		if problems := (job.Inspection{Problems: s.Problems}).Refused(); s.Tasks == 0 && len(problems) > 0 {
+			return &job.RefusedError{Problems: problems}
+		}
+		if s.Reason == "" {
+			return errors.New("the job failed")
+		}
+		return errors.New("the job failed: " + s.Reason)
+	case job.StateCancelled:
+		return errors.New("the job was cancelled")
+	}
+	return errors.New("the job has not ended")
+}

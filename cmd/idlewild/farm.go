@@ -1,0 +1,134 @@
+package main
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"idlewild/node/localapi"
+)
+
+func farmCommand(p *program) *cli.Command {
+	return &cli.Command{
+		Name:            "farm",
+		Usage:           "make, join and look after a private farm",
+		HideHelpCommand: true,
+		Flags:           commonFlags(),
+		OnUsageError:    usageError,
+		Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return usagef("there is no command %q; see: idlewild farm --help", "farm "+name)
+			}
+			return usagef("farm needs one of create, invite, join, members, revoke; see: idlewild farm --help")
+		},
+		Subcommands: []*cli.Command{
+			command(p, &cli.Command{
+				Name: "create", Usage: "make a farm with this machine as its owner", ArgsUsage: "[NAME]",
+			}, 0, 1, farmCreate),
+			command(p, &cli.Command{
+				Name: "invite", Usage: "print a ticket that lets one machine in, once",
+				Flags: []cli.Flag{&cli.DurationFlag{Name: "valid", Usage: "it can be used for `TIME`", Value: 24 * time.Hour}},
+			}, 0, 0, farmInvite),
+			command(p, &cli.Command{
+				Name: "join", Usage: "join the farm that a ticket is for", ArgsUsage: "TICKET",
+			}, 1, 1, farmJoin),
+			command(p, &cli.Command{
+				Name: "members", Usage: "who is in the farm",
+			}, 0, 0, farmMembers),
+			command(p, &cli.Command{
+				Name: "revoke", Usage: "put a member out of the farm", ArgsUsage: "PEER",
+			}, 1, 1, farmRevoke),
+		},
+	}
+}
+
+// withFarm does one thing through the daemon and tells what came of it.
+func withFarm[T any](k *call, do func(*localapi.Client) (T, error), tell func(T)) error {
+	client, err := k.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	v, err := do(client)
+	if err != nil {
+		return err
+	}
+	return k.answer(v, func() { tell(v) })
+}
+
+func farmCreate(k *call) error {
+	name := k.Args().First()
+	if name == "" {
+		cfg, _, err := k.config()
+		if err != nil {
+			return err
+		}
+		name = "farm"
+		if cfg.Name != "" {
+			name = "farm of " + cfg.Name
+		}
+	}
+	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
+		return c.CreateFarm(k.Context.Context, name)
+	}, func(v localapi.FarmView) {
+		k.say("farm %s (%s) with this machine as its owner; let others in with: idlewild farm invite", clean(v.Name), v.ID)
+	})
+}
+
+func farmInvite(k *call) error {
+	valid := k.Duration("valid")
+	if valid < time.Second || valid > 365*24*time.Hour {
+		return usagef("--valid is %v; it may be 1s to 8760h", valid)
+	}
+	return withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
+		t, err := c.Invite(k.Context.Context, valid)
+		return localapi.Ticket{Ticket: t}, err
+	}, func(t localapi.Ticket) { k.say("%s", t.Ticket) })
+}
+
+func farmJoin(k *call) error {
+	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
+		return c.Join(k.Context.Context, k.Args().First())
+	}, func(v localapi.FarmView) { k.say("joined farm %s (%s)", clean(v.Name), v.ID) })
+}
+
+func farmMembers(k *call) error {
+	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
+		return c.Peers(k.Context.Context)
+	}, func(v localapi.FarmView) {
+		if v.ID == "" {
+			k.say("in no farm")
+			return
+		}
+		rows := [][]string{{"PEER", "NAME", "", ""}}
+		for _, m := range v.Members {
+			rows = append(rows, []string{m.Peer, m.Name, selfText(m), lastSeen(m)})
+		}
+		k.table(rows...)
+	})
+}
+
+func farmRevoke(k *call) error {
+	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
+		return c.Revoke(k.Context.Context, k.Args().First())
+	}, func(v localapi.FarmView) { k.say("%s is no member any more", clean(k.Args().First())) })
+}
+
+func selfText(m localapi.PeerView) string {
+	if m.Self {
+		return "this machine"
+	}
+	return ""
+}
+
+func lastSeen(m localapi.PeerView) string {
+	switch {
+	case m.Self:
+		return ""
+	case m.Connected:
+		return "connected"
+	case m.LastSeen.IsZero():
+		return "never seen"
+	}
+	return "last seen " + m.LastSeen.Local().Format(time.DateTime)
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"idlewild/job"
+	"idlewild/node"
+)
+
+func inspectCommand(p *program) *cli.Command {
+	return command(p, &cli.Command{
+		Name:        "inspect",
+		Usage:       "what a job would need and what is wrong with it; nothing is stored or sent",
+		ArgsUsage:   "FILE",
+		Description: "Exits with 3 where the job would be refused.",
+		Flags:       specFlags(),
+	}, 0, 1, inspect)
+}
+
+func inspect(k *call) error {
+	spec, err := k.spec(false)
+	if err != nil {
+		return err
+	}
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	in, err := node.Inspect(k.Context.Context, cfg, spec)
+	if err != nil {
+		return err
+	}
+	err = k.answer(in, func() {
+		rows := [][]string{}
+		for _, d := range in.Deps {
+			rows = append(rows, []string{d.Name, d.Path})
+		}
+		k.say("%d files", len(rows))
+		k.table(rows...)
+		for _, p := range in.Problems {
+			if p.Severity == job.SeverityWarning {
+				k.say("warning: %s", oneLine(p.String()))
+			}
+		}
+		if len(in.Facts) > 0 {
+			fmt.Fprintf(k.out, "facts %s\n", in.Facts)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if r := in.Refused(); len(r) > 0 {
+		return &job.RefusedError{Problems: r}
+	}
+	return nil
+}

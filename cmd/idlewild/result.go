@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"idlewild/job"
+)
+
+// printResult tells people how a job ended.
+func (p *program) printResult(s job.Status) {
+	if p.json {
+		return
+	}
+	p.say("%s", resultText(s))
+	if len(s.Workers) > 0 {
+		p.say("")
+		p.table(workerRows(s)...)
+	}
+}
+
+func resultText(s job.Status) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d of %d delivered", s.State, s.Delivered+s.Skipped, s.Tasks)
+	if s.Output != "" {
+		fmt.Fprintf(&b, " in %s", clean(s.Output))
+	}
+	fmt.Fprintf(&b, "\ntook %s, rendering %s, efficiency %.2f", secondsText(s.WallSeconds), secondsText(s.RenderSeconds), s.Efficiency)
+	fmt.Fprintf(&b, "\ncontent %s (new %s), sent %s, results %s", bytesText(s.ContentBytes), bytesText(s.NewBytes), bytesText(s.UploadedBytes), bytesText(s.ResultBytes))
+	fmt.Fprintf(&b, "\nchecked %d: %d accepted, %d rejected, %d unsure", s.Rechecked, s.Accepted, s.Rejected, s.Unsure)
+	if s.FailedN > 0 {
+		fmt.Fprintf(&b, "\nfailed %d:", s.FailedN)
+		n := 0
+		for _, f := range s.Frames {
+			if f.State != "failed" {
+				continue
+			}
+			if n++; n > 5 {
+				fmt.Fprintf(&b, "\n  ... see: idlewild status %s", s.Job)
+				break
+			}
+			fmt.Fprintf(&b, "\n  %s: %s", clean(f.Label), oneLine(f.Reason))
+		}
+	}
+	return b.String()
+}
+
+func workerRows(s job.Status) [][]string {
+	rows := [][]string{{"WORKER", "DEVICE", "TASKS", "REJECTED", "RENDERING", "JOINED", "RESTING"}}
+	for _, w := range s.Workers {
+		rows = append(rows, []string{
+			w.Peer, w.Device, fmt.Sprint(w.Tasks), fmt.Sprint(w.Rejected),
+			secondsText(w.RenderSeconds), secondsText(w.JoinedSeconds), w.Resting,
+		})
+	}
+	return rows
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }

@@ -1,0 +1,20 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"idlewild/job"
+)
+
+func resumeCommand(p *program) *cli.Command {
+	return command(p, &cli.Command{
+		Name:      "resume",
+		Usage:     "go on with a paused job; or, without one, take work from others again",
+		ArgsUsage: "[JOB]",
+	}, 0, 1, func(k *call) error {
+		if k.NArg() == 0 {
+			return setPaused(k, false, "")
+		}
+		return steer(k, job.Resume)
+	})
+}

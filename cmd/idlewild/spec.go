@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"idlewild/job"
+	"idlewild/node"
+)
+
+// overrides are the flags that replace values of the file for one job.
+func overrides() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "scene", DefaultText: "the file's", Usage: "render the scene `NAME`"},
+		&cli.StringFlag{Name: "camera", DefaultText: "the file's", Usage: "use the camera `NAME` throughout, whatever markers say"},
+		&cli.StringFlag{Name: "view-layer", DefaultText: "all", Usage: "render only the view layer `NAME`"},
+		&cli.StringFlag{Name: "engine", DefaultText: "the file's", Usage: "render with the engine `NAME`"},
+		&cli.IntFlag{Name: "samples", DefaultText: "the file's", Usage: "take `N` samples per pixel"},
+		&cli.StringFlag{Name: "resolution", DefaultText: "the file's", Usage: "size of the picture, `WxH` pixels"},
+		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
+		&cli.StringFlag{Name: "params", Usage: "parameters of the kind itself, as `JSON`"},
+	}
+}
+
+// specFlags are those of a whole job.
+func specFlags() []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "frames", DefaultText: "the file's", Aliases: []string{"f"}, Usage: "`LIST` of frames, as 1-250x5,300"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put finished files into the folder `DIR`"},
+		&cli.Float64Flag{Name: "recheck", DefaultText: "the farm's", Usage: "check the share `RATE` of results, 0 to 1"},
+		&cli.BoolFlag{DisableDefaultText: true, Name: "only-missing", Usage: "leave out frames whose files are in the folder already"},
+		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto, no or NxM"},
+		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
+	}, overrides()...)
+}
+
+// specOptions reads the flags into options, refusing what cannot be meant.
+func (k *call) specOptions() (node.SpecOptions, error) {
+	o := node.SpecOptions{
+		Kind: k.String("kind"), Frames: k.String("frames"),
+		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
+		Engine: k.String("engine"), Samples: k.Int("samples"),
+		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
+	}
+	if k.IsSet("samples") && o.Samples < 1 {
+		return o, usagef("--samples is %d; it must be at least 1", o.Samples)
+	}
+	if r := k.String("resolution"); r != "" {
+		var err error
+		if o.Width, o.Height, err = parsePair(r); err != nil {
+			return o, usagef("--resolution %q: needs the form WxH, as 1920x1080", r)
+		}
+	}
+	switch o.Parts {
+	case "", "auto", "no":
+	default:
+		if _, _, err := parsePair(o.Parts); err != nil {
+			return o, usagef("--parts %q: may be auto, no or NxM, as 2x2", o.Parts)
+		}
+	}
+	if k.IsSet("recheck") {
+		r := k.Float64("recheck")
+		if !(r >= 0 && r <= 1) {
+			return o, usagef("--recheck is %v; it must lie between 0 and 1", r)
+		}
+		o.Recheck = &r
+	}
+	if s := k.String("params"); s != "" {
+		if !json.Valid([]byte(s)) {
+			return o, usagef("--params is not valid JSON")
+		}
+		o.Params = json.RawMessage(s)
+	}
+	if out := k.String("output"); out != "" {
+		abs, err := absolute(out)
+		if err != nil {
+			return o, err
+		}
+		o.Output = abs
+	}
+	return o, nil
+}
+
+// spec makes the job that the arguments ask for. Its file is the only one.
+func (k *call) spec(needOutput bool) (job.Spec, error) {
+	o, err := k.specOptions()
+	if err != nil {
+		return job.Spec{}, err
+	}
+	file := k.Args().First()
+	if file == "" && o.Kind == "" {
+		return job.Spec{}, usagef("no file named; see: idlewild %s --help", commandPath(k.Context))
+	}
+	if needOutput && o.Output == "" {
+		return job.Spec{}, usagef("no folder for finished files; name one with -o DIR")
+	}
+	if file != "" {
+		if file, err = absolute(file); err != nil {
+			return job.Spec{}, err
+		}
+	}
+	s, err := node.SpecFor(file, o)
+	if err != nil && !errors.Is(err, job.ErrRefused) {
+		return s, usage{err}
+	}
+	return s, err
+}
+
+func parsePair(s string) (w, h int, err error) {
+	a, b, ok := strings.Cut(s, "x")
+	if !ok {
+		return 0, 0, fmt.Errorf("no x in it")
+	}
+	const most = 1 << 16
+	if w, err = strconv.Atoi(a); err != nil || w < 1 || w > most {
+		return 0, 0, fmt.Errorf("%q is not a number from 1 to %d", a, most)
+	}
+	if h, err = strconv.Atoi(b); err != nil || h < 1 || h > most {
+		return 0, 0, fmt.Errorf("%q is not a number from 1 to %d", b, most)
+	}
+	return w, h, nil
+}
+
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("the current folder is gone: %w", err)
+	}
+	return abs, nil
+}

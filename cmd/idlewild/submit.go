@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"idlewild/job"
+	"idlewild/node/localapi"
+)
+
+func submitCommand(p *program) *cli.Command {
+	return command(p, &cli.Command{
+		Name:      "submit",
+		Usage:     "give a job to the farm",
+		ArgsUsage: "FILE",
+		Description: "Returns once the job is planned, with exit code 3 where it is refused; the daemon does the rest.\n" +
+			"With --wait it returns at the end, and Ctrl-C leaves the job running.",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{DisableDefaultText: true, Name: "wait", Aliases: []string{"w"}, Usage: "stay until the job ends"},
+		}, specFlags()...),
+	}, 0, 1, submit)
+}
+
+func submit(k *call) error {
+	spec, err := k.spec(true)
+	if err != nil {
+		return err
+	}
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	client, err := localapi.Dial(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx := k.Context.Context
+	id, err := client.Submit(ctx, spec)
+	if err != nil {
+		return err
+	}
+	k.say("job %s", id)
+	enough := func(s job.Status) bool { return s.State != job.StateAccepted }
+	if k.Bool("wait") {
+		enough = func(s job.Status) bool { return s.State.Ended() }
+	}
+	v := k.newView()
+	s, err := follow(ctx, cfg.DataDir, id, v, enough)
+	v.close()
+	if ctx.Err() != nil {
+		k.complain("job %s goes on; watch it with: idlewild status %s --watch; end it with: idlewild cancel %s", id, id, id)
+		if s.Job == "" {
+			s.Job = id
+		}
+		return k.endWith(s, errInterrupted)
+	}
+	if err != nil {
+		return err
+	}
+	if !s.State.Ended() {
+		return k.answer(s, func() { k.say("watch it with: idlewild status %s --watch", id) })
+	}
+	err = outcome(s)
+	if !errors.Is(err, job.ErrRefused) {
+		k.printResult(s)
+	}
+	if err != nil {
+		k.showLog(client, s)
+	}
+	return k.endWith(s, err)
+}
+
+// endWith prints the job as the document, whatever became of it.
+func (k *call) endWith(s job.Status, err error) error {
+	if k.json {
+		if e := k.doc(s); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+// showLog prints the end of the log of the first task that failed.
+func (k *call) showLog(client *localapi.Client, s job.Status) {
+	for _, f := range s.Frames {
+		if f.State != "failed" {
+			continue
+		}
+		b, err := client.Log(k.Context.Context, s.Job, f.Label)
+		if err != nil || len(b) == 0 {
+			return // the reason stands in the result
+		}
+		k.complain("end of the log of %s; the whole: idlewild logs %s %s", f.Label, s.Job, f.Label)
+		for _, line := range lastLines(string(b), 20) {
+			k.quote(line)
+		}
+		return
+	}
+}
