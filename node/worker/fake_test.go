@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,6 +23,25 @@ import (
 	"idlewild/job"
 	"idlewild/render"
 )
+
+type peerID = peer.ID
+
+type benchPeer struct {
+	key crypto.PrivKey
+	id  peer.ID
+}
+
+func newBenchPeer(b *testing.B) benchPeer {
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return benchPeer{key, id}
+}
 
 func newPeer(t *testing.T) (crypto.PrivKey, peer.ID) {
 	t.Helper()
@@ -224,9 +244,12 @@ type bed struct {
 	key    crypto.PrivKey
 	dir    string
 	m      job.Machine
-	joins  chan joined // every join that was granted
-	deny   func(id peer.ID) error
-	end    func()
+	// machine overrides m
+	machine func() job.Machine
+	log     *slog.Logger
+	joins   chan joined // every join that was granted
+	deny    func(id peer.ID) error
+	end     func()
 }
 
 type joined struct {
@@ -258,9 +281,12 @@ func newBed(t *testing.T) *bed {
 // start runs a worker; end stops it and waits.
 func (b *bed) start(o Options) {
 	b.t.Helper()
+	if b.machine == nil {
+		b.machine = func() job.Machine { return b.m }
+	}
 	b.w = New(Deps{
 		Self: b.self, Key: b.key, Swarm: b.swarm, Assets: b.assets, Exec: b.exec,
-		Machine: func() job.Machine { return b.m }, Dir: b.dir,
+		Machine: b.machine, Dir: b.dir, Log: b.log,
 	}, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -16,6 +16,7 @@ type device struct {
 	queue   []*lease
 	current *lease // taken from the queue last; nil while idle
 	wake    chan struct{}
+	gone    bool // no longer in the machine: what it holds may end
 }
 
 // load is how many leases the device holds that it has work left on. mu is held.
@@ -68,7 +69,7 @@ func (w *Worker) take(r *requester, g job.Lease) {
 	d := w.devices[g.Device]
 	why := ""
 	switch {
-	case d == nil || g.Device == job.HomeDevice && !r.home:
+	case d == nil || d.gone || g.Device == job.HomeDevice && !r.home:
 		why = "there is no such device here"
 	case w.resting(g.Device) != "":
 		why = w.resting(g.Device)
@@ -302,14 +303,17 @@ func (w *Worker) runLease(l *lease) {
 		if skip {
 			continue
 		}
-		leaf, inline, ok := w.runTask(l, i)
+		var remove func()
+		leaf, inline, ok := w.runTask(l, i, &remove)
 		if !ok {
+			remove()
 			break
 		}
 		w.mu.Lock()
 		l.executing = false
 		if l.ended { // told already that it was cancelled
 			w.mu.Unlock()
+			remove()
 			break
 		}
 		l.next = i + 1
@@ -322,6 +326,7 @@ func (w *Worker) runLease(l *lease) {
 		}
 		w.mu.Unlock()
 		poke(w.commits)
+		remove() // the receipt need not wait for it
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -338,8 +343,8 @@ func (w *Worker) runLease(l *lease) {
 }
 
 // runTask runs one task to its leaf; not ok means that it was cancelled, and
-// nothing is said of it.
-func (w *Worker) runTask(l *lease, i int) (leaf job.Leaf, inline []job.Block, ok bool) {
+// nothing is said of it. remove is set to what removes the task's folders.
+func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline []job.Block, ok bool) {
 	g := l.grant.Tasks[i]
 	leaf = job.Leaf{Task: l.keys[i], Fence: g.Fence, Device: l.on.Name, DeviceClass: l.on.Class}
 	start := time.Now()
@@ -350,8 +355,8 @@ func (w *Worker) runTask(l *lease, i int) (leaf job.Leaf, inline []job.Block, ok
 		return leaf, nil, l.ctx.Err() == nil
 	}
 
-	dirs, remove, err := w.dirs(l, i)
-	defer remove()
+	dirs, clean, err := w.dirs(l, i)
+	*remove = clean
 	if err != nil {
 		return broken(err)
 	}

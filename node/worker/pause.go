@@ -66,7 +66,9 @@ func (w *Worker) Doing() map[string]string {
 		out[d.Name] = "idle: this machine does no work for others"
 	}
 	for name, d := range w.devices {
-		out[name] = w.doing(d)
+		if !d.gone || d.current != nil {
+			out[name] = w.doing(d)
+		}
 	}
 	return out
 }

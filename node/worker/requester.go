@@ -245,7 +245,7 @@ func (w *Worker) report(r *requester) (rep job.Report, sent []*receipt, more boo
 	rep.Leaving = clip(rep.Leaving, job.MaxReasonBytes)
 	for _, name := range slices.Sorted(maps.Keys(w.devices)) {
 		d := w.devices[name]
-		if name == job.HomeDevice && !r.home || w.resting(name) != "" {
+		if d.gone || name == job.HomeDevice && !r.home || w.resting(name) != "" {
 			continue
 		}
 		if want := w.opts.Credit - d.load(); want > 0 && len(rep.Bids) < job.MaxDevices {

@@ -183,7 +183,7 @@ func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref,
 		t.subs[me] = progress
 	}
 	ts.mu.Unlock()
-	if progress != nil {
+	if progress != nil && at > 0 {
 		progress(at) // who comes late hears where it is
 	}
 

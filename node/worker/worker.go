@@ -354,6 +354,9 @@ func (w *Worker) look(ctx context.Context) {
 		changed = true
 	}
 	if !w.opts.NoWork {
+		for name, d := range w.devices {
+			d.gone = name != job.HomeDevice
+		}
 		for _, d := range m.Devices {
 			w.addDevice(d)
 		}
@@ -366,7 +369,7 @@ func (w *Worker) look(ctx context.Context) {
 // addDevice begins a queue for d, or takes over what changed about it. mu is held.
 func (w *Worker) addDevice(d job.Device) {
 	if have := w.devices[d.Name]; have != nil {
-		have.Device = d
+		have.Device, have.gone = d, false
 		return
 	}
 	dev := &device{Device: d, wake: make(chan struct{}, 1)}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -100,9 +103,12 @@ func TestTheNextLeaseIsFetchedWhileOneRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
 		b.exec = takes(10 * time.Second)
+		var mu sync.Mutex
 		fetched := map[job.Ref]int{}
 		b.assets.materialize = func(ctx context.Context, input job.Ref, dir string, progress func(float64)) error {
+			mu.Lock()
 			fetched[input]++
+			mu.Unlock()
 			progress(.5)
 			time.Sleep(8 * time.Second)
 			return os.WriteFile(filepath.Join(dir, "scene"), nil, 0o600)
@@ -372,6 +378,123 @@ func TestTwoDevicesWorkAtOnce(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if leaves, _ = b.leaves(r, said(c)); len(leaves) != 1 || leaves[0].DeviceClass != "ada" {
 			t.Errorf("%+v", leaves)
+		}
+	})
+}
+
+func TestADeviceThatIsTakenAwayBidsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		var gpu atomic.Bool
+		gpu.Store(true)
+		cpu := b.m.Devices
+		b.machine = func() job.Machine {
+			m := job.Machine{Facts: b.m.Facts, Devices: cpu}
+			if gpu.Load() {
+				m.Devices = append(slices.Clone(cpu), job.Device{Name: "GPU-1", Type: "gpu"})
+			}
+			return m
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		if rep := said(c)[0]; want(rep, "GPU-1") != 2 {
+			t.Fatalf("%+v", rep)
+		}
+		for _, there := range []bool{false, true} {
+			gpu.Store(there)
+			time.Sleep(lookEvery)
+			reports := said(c)
+			if len(reports) == 0 {
+				t.Fatal("nobody was told")
+			}
+			last := reports[len(reports)-1]
+			if (want(last, "GPU-1") > 0) != there || last.Machine == nil || (len(last.Machine.Devices) == 2) != there {
+				t.Errorf("there: %v: %+v", there, last)
+			}
+			if _, ok := b.w.Doing()["GPU-1"]; ok != there {
+				t.Errorf("doing %v", b.w.Doing())
+			}
+		}
+	})
+}
+
+func TestAWrongSecretIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		var log strings.Builder
+		var mu sync.Mutex
+		b.log = slog.New(slog.NewTextHandler(locked{&mu, &log}, nil))
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l := newLease("cpu", 2, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{l}})
+		time.Sleep(10 * time.Second)
+		leaves, _ := b.leaves(r, said(c))
+		order(c, settled(l, leaves...)) // safe; judgement follows
+		for i, secret := range [][]byte{{0}, {7}} {
+			order(c, job.Order{Settled: []job.Settled{{Job: l.Job, Lease: l.ID, Task: leaves[i].Task, Ruling: job.Accepted, Secret: secret}}})
+			mu.Lock()
+			if got := strings.Contains(log.String(), "not the one that was promised"); got != (i == 1) {
+				t.Errorf("secret %d: noticed: %v", i, got)
+			}
+			mu.Unlock()
+		}
+	})
+}
+
+type locked struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+func TestManyBigReceiptsTravelInSeveralReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec.run = func(_ context.Context, _ render.Task, d render.Dirs, _ func(render.Progress)) render.Result {
+			os.WriteFile(filepath.Join(d.Out, "out.txt"), make([]byte, 100<<10), 0o600)
+			return render.Result{Outcome: job.Succeeded, Build: strings.Repeat("b", 4000)}
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		said(c)
+		l := newLease("cpu", 200, job.Ref{})
+		order(c, job.Order{Leases: []job.Lease{l}})
+		time.Sleep(time.Second)
+		reports := said(c) // each was validated when it was sent
+		leaves, _ := b.leaves(r, reports)
+		if len(leaves) != 200 {
+			t.Errorf("%d leaves", len(leaves))
+		}
+		blocks := 0
+		for _, rep := range reports {
+			size := 0
+			for _, s := range rep.Receipts {
+				size += len(s.Body)
+			}
+			blocks += len(rep.Inline)
+			if size > maxReportBytes+maxLeafBytes {
+				t.Errorf("%d bytes of receipts in one report", size)
+			}
+		}
+		if blocks == 0 {
+			t.Error("no block travelled")
+		}
+		c.cut()
+		c = b.joined0(time.Second)
+		if again, _ := b.leaves(r, said(c)); len(again) != 200 {
+			t.Errorf("%d leaves after the cut", len(again))
 		}
 	})
 }

@@ -1,0 +1,226 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"idlewild/job"
+)
+
+func newTrees(t *testing.T, dir string, max int64) *trees {
+	t.Helper()
+	ts, err := openTrees(dir, max, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ts
+}
+
+// bytesOf fills a tree with one file of that size.
+func bytesOf(n int) func(context.Context, string, func(float64)) error {
+	return func(_ context.Context, dir string, _ func(float64)) error {
+		return os.WriteFile(filepath.Join(dir, "file"), make([]byte, n), 0o400)
+	}
+}
+
+func mustNot(t *testing.T) func(context.Context, string, func(float64)) error {
+	return func(context.Context, string, func(float64)) error { t.Error("made again"); return nil }
+}
+
+func TestTreesAreKeptWithinTheirBoundLeastRecentlyUsedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, p := newPeer(t)
+		ts := newTrees(t, t.TempDir(), 250)
+		use := func(name string, fill func(context.Context, string, func(float64)) error) *tree {
+			tr, err := ts.acquire(t.Context(), p, ref(name), fill, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			return tr
+		}
+		a, b := use("a", bytesOf(100)), use("b", bytesOf(100))
+		ts.release(b)
+		ts.release(a)                    // used last
+		ts.release(use("a", mustNot(t))) // again
+		c := use("c", bytesOf(100))      // b goes
+		d := use("d", bytesOf(100))      // a goes
+		if ts.has(p, ref("b")) || ts.has(p, ref("a")) || !ts.has(p, ref("c")) || !ts.has(p, ref("d")) {
+			t.Error("not the least recently used")
+		}
+		e := use("e", bytesOf(100)) // over the bound, but all in use
+		for _, x := range []*tree{c, d, e} {
+			if _, err := os.Stat(filepath.Join(x.dir, "file")); err != nil {
+				t.Error(err)
+			}
+		}
+		ts.release(c)
+		if ts.has(p, ref("c")) || ts.size != 200 {
+			t.Errorf("%d bytes", ts.size)
+		}
+		if _, err := os.Stat(c.dir); !os.IsNotExist(err) {
+			t.Error("folder stays")
+		}
+		// The same root again is another folder: a warm process may remember
+		// the old one.
+		ts.release(d)
+		if again := use("c", bytesOf(100)); again.dir == c.dir {
+			t.Error("the same folder name")
+		}
+	})
+}
+
+func TestTreesAreMadeOnceForAllWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, p := newPeer(t)
+		_, q := newPeer(t)
+		ts := newTrees(t, t.TempDir(), 1<<20)
+		var made atomic.Int32
+		slow := func(ctx context.Context, dir string, _ func(float64)) error {
+			made.Add(1)
+			select {
+			case <-time.After(time.Minute):
+				return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		first, leave := context.WithCancel(t.Context())
+		errs := make(chan error, 3)
+		go func() { _, err := ts.acquire(first, p, ref("x"), slow, nil); errs <- err }()
+		synctest.Wait()
+		for range 2 {
+			go func() { _, err := ts.acquire(t.Context(), p, ref("x"), slow, nil); errs <- err }()
+		}
+		synctest.Wait()
+		leave() // who began it goes; the others still get it
+		if err := <-errs; !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		for range 2 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		if made.Load() != 1 {
+			t.Errorf("made %d times", made.Load())
+		}
+		// Another requester that knows the root does not get the same files.
+		if ts.has(q, ref("x")) {
+			t.Error("shared between requesters")
+		}
+
+		// Nobody waits any more: the making ends, and leaves nothing.
+		ctx, leave := context.WithCancel(t.Context())
+		go func() { _, err := ts.acquire(ctx, q, ref("y"), slow, nil); errs <- err }()
+		synctest.Wait()
+		at := time.Now()
+		leave()
+		<-errs
+		ts.fills.Wait()
+		if time.Since(at) > 0 {
+			t.Error("went on for nobody")
+		}
+		if left, _ := os.ReadDir(filepath.Join(ts.dir, q.String())); len(left) != 0 {
+			t.Errorf("left %v", left)
+		}
+	})
+}
+
+func TestTreesOutliveTheProcessButNotHalfOnesNorAPowerCut(t *testing.T) {
+	dir := t.TempDir()
+	_, p := newPeer(t)
+	ts := newTrees(t, dir, 1<<20)
+	if ts.boot == "" {
+		t.Skip("NOT RUN: this system does not name its starts")
+	}
+	for _, name := range []string{"a", "b"} {
+		tr, err := ts.acquire(t.Context(), p, ref(name), bytesOf(10), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ts.release(tr)
+	}
+	sub := filepath.Join(dir, p.String())
+	half := filepath.Join(sub, ref("half").String()+"-00")
+	os.Mkdir(half, 0o700)
+	os.WriteFile(filepath.Join(half, "file"), nil, 0o600)
+	os.WriteFile(filepath.Join(sub, ref("no folder").String()+"-00.complete"), []byte(ts.boot+" 1"), 0o600)
+	os.WriteFile(filepath.Join(dir, "not a peer"), nil, 0o600)
+	// b was written before the machine was started last.
+	marks, _ := filepath.Glob(filepath.Join(sub, ref("b").String()+"-*.complete"))
+	if len(marks) != 1 {
+		t.Fatal(marks)
+	}
+	os.WriteFile(marks[0], []byte(strings.Repeat("0", len(ts.boot))+" 10"), 0o600)
+
+	ts = newTrees(t, dir, 1<<20)
+	if !ts.has(p, ref("a")) || ts.has(p, ref("b")) || ts.has(p, ref("half")) || ts.has(p, ref("no folder")) || ts.size != 10 {
+		t.Errorf("size %d", ts.size)
+	}
+	entries, _ := os.ReadDir(sub)
+	if len(entries) != 2 {
+		t.Errorf("left: %v", entries)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "not a peer")); err == nil {
+		t.Error("a stray file stays")
+	}
+	tr, err := ts.acquire(t.Context(), p, ref("a"), mustNot(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts.release(tr)
+}
+
+func FuzzReadKept(f *testing.F) {
+	b, err := job.Encode(kept{Requester: "12D3KooWEVTB22moTfexnoNZFY6Q8KQXg1JBStKDq8cesPXdNxpY", Leaves: []promise{{Task: ref("x")}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(key(1), b)
+	f.Add(key(1), []byte("\xa0"))
+	f.Fuzz(func(t *testing.T, k, v []byte) {
+		u, err := readKept(k, v)
+		if err == nil && (len(u.leaves) == 0 || u.requester == "") {
+			t.Errorf("%+v", u)
+		}
+	})
+}
+
+// BenchmarkOneTaskLeases is what this half costs per task where each comes in
+// a lease of its own: folders, signature and a synced receipt included.
+func BenchmarkOneTaskLeases(b *testing.B) {
+	self, requester := newBenchPeer(b), newBenchPeer(b)
+	c := newConn()
+	w := New(Deps{
+		Self: self.id, Key: self.key, Assets: &assets{}, Exec: takes(0), Dir: b.TempDir(),
+		Machine: func() job.Machine { return job.Machine{Devices: []job.Device{{Name: "cpu", Type: "cpu"}}} },
+		Swarm:   &swarm{offers: make(chan job.Offer), join: func(context.Context, peerID) (Link, error) { return c, nil }},
+	}, Options{Home: requester.id})
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	<-c.reports
+	for b.Loop() {
+		l := newLease("cpu", 1, job.Ref{})
+		c.orders <- job.Order{Epoch: 1, Leases: []job.Lease{l}}
+		for r := range c.reports {
+			if len(r.Receipts) > 0 {
+				c.orders <- job.Order{Epoch: 1, Settled: []job.Settled{{Job: l.Job, Lease: l.ID}}}
+				break
+			}
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}
