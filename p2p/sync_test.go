@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -489,4 +490,34 @@ func TestHostileGossip(t *testing.T) {
 	if err := farm[1].offers.publish(&wire.Gossip{Body: &wire.Gossip_Offer{Offer: foreign}}); err == nil {
 		t.Error("an offer in another's name was published")
 	}
+}
+
+// BenchmarkSyncRoundTrip is a report and the order that answers it.
+func BenchmarkSyncRoundTrip(b *testing.B) {
+	farm := newFarm(b, 2)
+	c := newCoordinator()
+	farm[0].ServeSync(c)
+	link, err := farm[1].Join(b.Context(), farm[0].ID())
+	if err != nil {
+		b.Fatal(err)
+	}
+	order, report := sampleOrder(), sampleReport()
+	go func() {
+		s := <-c.sessions
+		defer close(s.out)
+		for range s.in {
+			s.out <- order
+		}
+	}()
+	next, stop := iter.Pull(link.Orders())
+	defer stop()
+	for b.Loop() {
+		if err := link.Send(b.Context(), report); err != nil {
+			b.Fatal(err)
+		}
+		if _, ok := next(); !ok {
+			b.Fatal(link.Err())
+		}
+	}
+	link.Close()
 }
