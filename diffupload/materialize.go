@@ -78,6 +78,12 @@ func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir strin
 // MaterializeFile writes the file whose node is at file, as SnapshotFile
 // returned it, to path: beside it, synced, then renamed over what was there.
 func MaterializeFile(ctx context.Context, store Store, file cid.Cid, path string) error {
+	return MaterializeFileWithin(ctx, store, file, path, MaxFileBytes)
+}
+
+// MaterializeFileWithin is MaterializeFile for a file of at most max bytes:
+// who was told a size by the peer that names the file should hold it to that.
+func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path string, max int64) error {
 	nodes, err := fetchNodes(ctx, store, []cid.Cid{file})
 	if err != nil {
 		return err
@@ -85,6 +91,9 @@ func MaterializeFile(ctx context.Context, store Store, file cid.Cid, path string
 	n, ok := nodes[0].(*FileNode)
 	if !ok {
 		return fmt.Errorf("manifest %s is not a file", file)
+	}
+	if n.Size > max {
+		return fmt.Errorf("file of %d bytes, at most %d are allowed", n.Size, max)
 	}
 	tmp := beside(path)
 	defer os.Remove(tmp)

@@ -192,6 +192,9 @@ func TestOneFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTree(t, dir, map[string][]byte{"a.exr": data, "out.exr": data})
+	if err := MaterializeFileWithin(t.Context(), store, res.Root, out, int64(len(data))-1); err == nil {
+		t.Error("a file over its bound was written")
+	}
 	same, err := SnapshotReader(t.Context(), store, strings.NewReader(string(data)), Options{})
 	if err != nil || same.Root != res.Root || same.NewBlocks != 0 {
 		t.Errorf("from a reader: %s, %d new, %v", same.Root, same.NewBlocks, err)

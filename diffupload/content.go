@@ -1,0 +1,80 @@
+package diffupload
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+
+	"idlewild/chunker"
+)
+
+// content stores a stream as a file.
+func (s *snapshot) content(r io.Reader, enc Encoding, mode int) (Entry, error) {
+	// One goroutine reads and cuts, the workers hash, this one collects the
+	// links in their order. The queue bounds what is between.
+	queue := make(chan *hashJob, 2*runtime.GOMAXPROCS(0))
+	ctx, stop := context.WithCancel(s.ctx)
+	defer stop()
+	var readErr error
+	go func() {
+		defer close(queue)
+		for c, err := range chunker.Chunks(r, s.Chunk) {
+			if err != nil {
+				readErr = err
+				return
+			}
+			j := &hashJob{data: s.sink.buffer(c.Data), size: int64(len(c.Data)), done: make(chan struct{})}
+			select {
+			case queue <- j:
+			case <-ctx.Done():
+				return
+			}
+			s.hash.jobs <- j
+		}
+	}()
+	links := &leveled[Link]{marks: linkMarks, emit: func(depth int, run []Link) (Link, error) {
+		var size int64
+		for _, l := range run {
+			size += l.Size
+		}
+		return s.node(&PartNode{V: 1, Type: "part", Size: size, Depth: depth, Links: run}, size)
+	}}
+	var size int64
+	var err error
+	for j := range queue {
+		<-j.done
+		if size += j.size; err == nil && size > MaxFileBytes {
+			err = fmt.Errorf("more than %d bytes", int64(MaxFileBytes))
+		}
+		if err == nil {
+			err = links.add(Link{CID: Ref{j.id}, Size: j.size})
+		}
+		if err != nil {
+			stop() // and drain: the reader must have ended before r is closed
+		}
+	}
+	switch {
+	case err != nil:
+		return Entry{}, err
+	case context.Cause(s.ctx) != nil:
+		return Entry{}, context.Cause(s.ctx)
+	case readErr != nil:
+		return Entry{}, readErr
+	}
+	top, depth, err := links.finish()
+	if err != nil {
+		return Entry{}, err
+	}
+	l, err := s.node(&FileNode{V: 1, Type: "file", Size: size, Mode: mode, Encoding: enc, Depth: depth, Links: top}, size)
+	return Entry{CID: l.CID, Size: size, Kind: KindFile}, err
+}
+
+func (s *snapshot) node(n Node, size int64) (Link, error) {
+	b, err := EncodeNode(n)
+	if err != nil {
+		return Link{}, err
+	}
+	s.sink.add(b.ID, b.Data)
+	return Link{CID: Ref{b.ID}, Size: size}, nil
+}
