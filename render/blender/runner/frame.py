@@ -10,6 +10,7 @@ import bpy
 
 import compat
 import device
+from border import border_pixel, border_share
 from overlay import Overlay
 from protocol import Broken, Failed, Request
 
@@ -149,8 +150,8 @@ def own_border(scene: Any) -> tuple[int, int, int, int]:
     r = scene.render
     if not r.use_border:
         return 0, 0, width, height
-    return (round(r.border_min_x * width), round(r.border_min_y * height),
-            round(r.border_max_x * width), round(r.border_max_y * height))
+    return (border_pixel(r.border_min_x, width), border_pixel(r.border_min_y, height),
+            border_pixel(r.border_max_x, width), border_pixel(r.border_max_y, height))
 
 
 def crop(overlay: Overlay, request: Request, rect: dict) -> None:
@@ -174,8 +175,8 @@ def crop(overlay: Overlay, request: Request, rect: dict) -> None:
         x0, y0, x1, y1 = bx0, by0, bx0 + 1, by0 + 1
     overlay.set(render_, "use_border", True)
     overlay.set(render_, "use_crop_to_border", not keep_frame)
-    for name, value in (("border_min_x", x0 / width), ("border_max_x", x1 / width),
-                        ("border_min_y", y0 / height), ("border_max_y", y1 / height)):
+    for name, value in (("border_min_x", border_share(x0, width)), ("border_max_x", border_share(x1, width)),
+                        ("border_min_y", border_share(y0, height)), ("border_max_y", border_share(y1, height))):
         overlay.set(render_, name, value)
 
 

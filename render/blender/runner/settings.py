@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 import compat
+from border import border_pixel
 from finish import MOVIES
 from problems import Problems, listing
 
@@ -101,8 +102,8 @@ def size(scene: Any, wanted: dict) -> tuple[int, int]:
         percent = wanted.get("percent") or render.resolution_percentage
         width, height = render.resolution_x * percent // 100, render.resolution_y * percent // 100
     if render.use_border and render.use_crop_to_border:
-        width, height = (round(render.border_max_x * width) - round(render.border_min_x * width),
-                         round(render.border_max_y * height) - round(render.border_min_y * height))
+        width, height = (border_pixel(render.border_max_x, width) - border_pixel(render.border_min_x, width),
+                         border_pixel(render.border_max_y, height) - border_pixel(render.border_min_y, height))
     return max(width, 1), max(height, 1)
 
 

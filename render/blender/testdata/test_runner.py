@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "runner"))
 
+import border  # noqa: E402
 import paths  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
@@ -34,6 +35,13 @@ class Requests(unittest.TestCase):
     def test_defaults(self):
         r = protocol.Request.parse('{"op": "render", "crops": null}')
         self.assertEqual((r.crops, r.samples, r.id), ([], 0, 0))
+
+
+class Borders(unittest.TestCase):
+    def test_every_pixel_is_found_again(self):
+        for size in (1, 2, 3, 7, 224, 400, 1080, 1920, 2160, 7680):
+            for pixel in range(size + 1):
+                self.assertEqual(border.border_pixel(border.border_share(pixel, size), size), pixel, (pixel, size))
 
 
 class EventStream(unittest.TestCase):
