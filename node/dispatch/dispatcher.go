@@ -364,21 +364,10 @@ func (d *Dispatcher) Steer(ctx context.Context, id job.ID, a job.Action) error {
 // Requeue implements localapi.Jobs. The content of a job that ended was let go
 // of; it is stored again, and must still be the same.
 func (d *Dispatcher) Requeue(ctx context.Context, id job.ID, label string) error {
-	d.mu.Lock()
-	j := d.board.byID[id]
-	var s job.Spec
-	var root Snapshot
-	ended := false
-	if j != nil {
-		s, root, ended = j.spec, j.snapshot, j.state.Ended()
-	}
-	tasks := j != nil && len(j.tasks) > 0
-	d.mu.Unlock()
+	s, root, ended, err := d.settledJob(ctx, id)
 	switch {
-	case j == nil:
-		return job.ErrUnknownJob
-	case !tasks:
-		return fmt.Errorf("job %s has no tasks", id)
+	case err != nil:
+		return err
 	case ended && root.Root.Defined():
 		k, err := d.kind(s)
 		if err != nil {
@@ -399,7 +388,42 @@ func (d *Dispatcher) Requeue(ctx context.Context, id job.ID, label string) error
 			return fmt.Errorf("the job's files changed since it was submitted; submit it again")
 		}
 	}
-	return d.ask(ctx, func(ack chan error) Event { return Requeued{ID: id, Label: label, Ack: ack} })
+	err = d.ask(ctx, func(ack chan error) Event { return Requeued{ID: id, Label: label, Ack: ack} })
+	if err != nil && ended && root.Root.Defined() {
+		if err := d.deps.Content.Release(context.WithoutCancel(ctx), id); err != nil {
+			d.log.Warn("content not released", "job", id, "err", err)
+		}
+	}
+	return err
+}
+
+// settledJob returns what Requeue must know. Of a job that has just ended it
+// waits until everything is let go of, so that nothing new goes with it.
+func (d *Dispatcher) settledJob(ctx context.Context, id job.ID) (s job.Spec, snap Snapshot, ended bool, err error) {
+	for {
+		d.mu.Lock()
+		j := d.board.byID[id]
+		if j == nil {
+			d.mu.Unlock()
+			return s, snap, false, job.ErrUnknownJob
+		}
+		tasks, cleaned := len(j.tasks), j.cleaned
+		s, snap, ended = j.spec, j.snapshot, j.state.Ended()
+		d.mu.Unlock()
+		switch {
+		case tasks == 0:
+			return s, snap, ended, fmt.Errorf("job %s has no tasks", id)
+		case !ended || cleaned:
+			return s, snap, ended, nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return s, snap, ended, ctx.Err()
+		case <-d.ctx.Done():
+			return s, snap, ended, ErrStopped
+		}
+	}
 }
 
 // List implements localapi.Views.

@@ -101,6 +101,7 @@ type ret struct {
 	// recheck: it was accepted unseen from a peer that was caught since.
 	recheck  bool
 	force    bool // check it whatever the rate says
+	suspect  bool // it was looked at again, or is being
 	checks   []*task
 	evidence []evidence
 	checkErr string

@@ -599,6 +599,9 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		if v.Ruling == job.Accepted {
 			b.learn(j, x)
 		}
+		if j.barred[x.peer] != "" {
+			b.suspect(j, x) // it was caught meanwhile
+		}
 		for _, o := range t.rets {
 			if o.state == retHeld {
 				o.state, o.settled, o.inline = retEnded, "another peer was first", nil
@@ -655,8 +658,8 @@ func (b *Board) bar(j *jobState, caught *ret) {
 
 // suspect checks a result that was accepted unseen from a peer that was caught.
 func (b *Board) suspect(j *jobState, x *ret) {
-	if x.taken && x.t.accepted == x && !x.recheck && x.verdict.Ruling == job.Accepted && x.verdict.Method == "trusted" && x.t.Check.Method != job.CheckNone && x.peer != b.self {
-		x.recheck = true
+	if x.taken && x.t.accepted == x && !x.suspect && x.verdict.Ruling == job.Accepted && x.verdict.Method == "trusted" && x.t.Check.Method != job.CheckNone && x.peer != b.self {
+		x.recheck, x.suspect = true, true
 		x.checks, x.evidence, x.pending = nil, nil, nil
 		j.rechecks++
 		b.check(j, x)

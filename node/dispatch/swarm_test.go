@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,6 +125,7 @@ func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f
 func TestAJobIsDeliveredByTwoWorkers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
+		w.rate = .5
 		f := startFarm(t, w, t.TempDir())
 		defer f.stop()
 		f.home()
@@ -131,7 +133,6 @@ func TestAJobIsDeliveredByTwoWorkers(t *testing.T) {
 		f.add(a)
 		f.add(b)
 		start := time.Now()
-		w.rate = .5
 		id := f.submit(fakeParams{Frames: 48, Check: job.CheckExact})
 		s := f.wait(id, time.Hour, job.StateFinished)
 		took := time.Since(start)
@@ -166,9 +167,11 @@ func TestAJobIsDeliveredByTwoWorkers(t *testing.T) {
 		// Every receipt was settled, with its secret.
 		time.Sleep(time.Second)
 		for _, x := range []*fakeWorker{a, b} {
+			x.mu.Lock()
 			if len(x.unsent) != 0 || x.secrets == 0 {
 				t.Errorf("%d receipts unsettled, %d secrets shown", len(x.unsent), x.secrets)
 			}
+			x.mu.Unlock()
 		}
 		for _, dir := range []string{"staging", "evidence"} {
 			if _, err := os.Stat(filepath.Join(f.dir, "jobs", string(id), dir)); !errors.Is(err, os.ErrNotExist) {
@@ -344,9 +347,10 @@ func TestNobodyHere(t *testing.T) {
 		if s := f.status(id); !strings.Contains(s.Reason, "needs fake 2, here is [1]") {
 			t.Errorf("reason %q", s.Reason)
 		}
-		n := len(w.offers)
+		offers := func() int { w.mu.Lock(); defer w.mu.Unlock(); return len(w.offers) }
+		n := offers()
 		time.Sleep(5 * time.Minute)
-		if m := len(w.offers) - n; m != 5 {
+		if m := offers() - n; m != 5 {
 			t.Errorf("%d offers in five minutes", m)
 		}
 	})
@@ -560,9 +564,9 @@ func TestTailIsCopiedToAFasterWorker(t *testing.T) {
 		f := startFarm(t, w, t.TempDir())
 		defer f.stop()
 		a, b := newFakeWorker(t, w, "a", 10*time.Second), newFakeWorker(t, w, "b", 10*time.Second)
-		slow := false
+		var slow atomic.Bool // its owner plays
 		b.cost = func(t job.Task) time.Duration {
-			if slow {
+			if slow.Load() {
 				return time.Hour
 			}
 			return 10 * time.Second
@@ -571,7 +575,7 @@ func TestTailIsCopiedToAFasterWorker(t *testing.T) {
 		f.add(b)
 		id := f.submit(fakeParams{Frames: 12})
 		time.Sleep(25 * time.Second)
-		slow = true // its owner plays
+		slow.Store(true)
 		s := f.wait(id, 10*time.Minute, job.StateFinished)
 		f.check(12)
 		if s.WallSeconds > 300 {
