@@ -75,6 +75,22 @@ func (k *call) client() (*localapi.Client, error) {
 	return localapi.Dial(c.DataDir)
 }
 
+// learnNames makes who speak of members by name; without names it speaks of
+// ids.
+func (k *call) learnNames(c *localapi.Client) {
+	if k.json {
+		return
+	}
+	v, err := c.Peers(k.Context.Context)
+	if err != nil {
+		return
+	}
+	k.names = map[string]string{}
+	for _, m := range v.Members {
+		k.names[m.Peer] = oneLine(m.Name)
+	}
+}
+
 // jobArg reads the job that the n-th argument names.
 func (k *call) jobArg(n int) (job.ID, error) {
 	id, err := job.ParseID(k.Args().Get(n))

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,9 +48,7 @@ func inspect(k *call) error {
 				k.say("warning: %s", oneLine(p.String()))
 			}
 		}
-		if len(in.Facts) > 0 {
-			fmt.Fprintf(k.out, "facts %s\n", in.Facts)
-		}
+		k.table(factRows(in.Facts)...)
 	})
 	if err != nil {
 		return err
@@ -55,4 +57,24 @@ func inspect(k *call) error {
 		return &job.RefusedError{Problems: r}
 	}
 	return nil
+}
+
+// factRows lists what the kind found, which is its own business, by name.
+func factRows(facts json.RawMessage) [][]string {
+	var m map[string]any
+	if json.Unmarshal(facts, &m) != nil {
+		return nil
+	}
+	var rows [][]string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		switch v := m[name].(type) {
+		case nil, bool, string, float64:
+			rows = append(rows, []string{strings.ReplaceAll(name, "_", " "), fmt.Sprint(v)})
+		case []any:
+			if len(v) > 0 {
+				rows = append(rows, []string{strings.ReplaceAll(name, "_", " "), strings.Trim(fmt.Sprint(v), "[]")})
+			}
+		}
+	}
+	return rows
 }

@@ -15,7 +15,7 @@ func (p *program) printResult(s job.Status) {
 	p.say("%s", resultText(s))
 	if len(s.Workers) > 0 {
 		p.say("")
-		p.table(workerRows(s)...)
+		p.table(p.workerRows(s)...)
 	}
 }
 
@@ -45,11 +45,11 @@ func resultText(s job.Status) string {
 	return b.String()
 }
 
-func workerRows(s job.Status) [][]string {
+func (p *program) workerRows(s job.Status) [][]string {
 	rows := [][]string{{"WORKER", "DEVICE", "TASKS", "REJECTED", "RENDERING", "JOINED", "RESTING"}}
 	for _, w := range s.Workers {
 		rows = append(rows, []string{
-			w.Peer, w.Device, fmt.Sprint(w.Tasks), fmt.Sprint(w.Rejected),
+			p.who(w.Peer), w.Device, fmt.Sprint(w.Tasks), fmt.Sprint(w.Rejected),
 			secondsText(w.RenderSeconds), secondsText(w.JoinedSeconds), w.Resting,
 		})
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -47,6 +46,10 @@ func status(k *call) error {
 		return err
 	}
 	ctx := k.Context.Context
+	if client, err := localapi.Dial(cfg.DataDir); err == nil {
+		k.learnNames(client)
+		client.Close()
+	}
 	if k.Bool("watch") {
 		v := k.newWatch()
 		s, err := follow(ctx, cfg.DataDir, id, v, func(s job.Status) bool { return s.State.Ended() })
@@ -69,7 +72,7 @@ func status(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.answer(s, func() { fmt.Fprint(k.out, detail(s, len(s.Frames))) })
+	return k.answer(s, func() { fmt.Fprint(k.out, k.detail(s, len(s.Frames))) })
 }
 
 func statusOverview(k *call) error {
@@ -127,7 +130,7 @@ func statusOverview(k *call) error {
 }
 
 // detail is everything about one job, with at most so many frames.
-func detail(s job.Status, frames int) string {
+func (p *program) detail(s job.Status, frames int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "job %s, %s\n", s.Job, oneLine(s.Title))
 	b.WriteString(resultText(s) + "\n")
@@ -137,11 +140,11 @@ func detail(s job.Status, frames int) string {
 	if s.LeftSeconds > 0 {
 		fmt.Fprintf(&b, "about %s left\n", secondsText(s.LeftSeconds))
 	}
-	for _, p := range s.Problems {
-		fmt.Fprintf(&b, "%s: %s\n", p.Severity, oneLine(p.String()))
+	for _, pr := range s.Problems {
+		fmt.Fprintf(&b, "%s: %s\n", pr.Severity, oneLine(pr.String()))
 	}
 	if len(s.Workers) > 0 {
-		b.WriteString("\n" + tableText(workerRows(s)))
+		b.WriteString("\n" + tableText(p.workerRows(s)))
 	}
 	if len(s.Frames) > 0 && frames > 0 {
 		rows := [][]string{{"TASK", "STATE", "TRIES", "DONE", "VERDICT", "WORKER", ""}}
@@ -157,7 +160,7 @@ func detail(s job.Status, frames int) string {
 			if f.Verdict != nil {
 				verdict = string(f.Verdict.Ruling)
 			}
-			rows = append(rows, []string{f.Label, f.State, fmt.Sprint(f.Attempts), done, verdict, f.Worker, f.Reason})
+			rows = append(rows, []string{f.Label, f.State, fmt.Sprint(f.Attempts), done, verdict, p.who(f.Worker), f.Reason})
 		}
 		b.WriteString("\n" + tableText(rows))
 	}
@@ -171,9 +174,9 @@ func (k *call) newWatch() view {
 	case k.json:
 		return &documents{p: k.program}
 	case k.tty:
-		return &live{out: k.out, w: cwriter.New(k.out)}
+		return &live{p: k.program, w: cwriter.New(k.out)}
 	}
-	return &lines{out: k.out}
+	return &lines{p: k.program, out: k.out}
 }
 
 // documents prints each change of a job's status.
@@ -202,7 +205,7 @@ func (d *documents) close() {}
 
 // live redraws one screen.
 type live struct {
-	out io.Writer
+	p   *program
 	w   *cwriter.Writer
 	odd []string // the newest lines about something odd
 }
@@ -211,7 +214,7 @@ func (l *live) event(e job.Event) {
 	odd := e.Type == job.EventBroken || e.Type == job.EventFailed || e.Type == job.EventWarning ||
 		e.Type == job.EventJudged && e.Verdict != nil && e.Verdict.Ruling != job.Accepted
 	if odd {
-		l.odd = append(l.odd, eventText(e))
+		l.odd = append(l.odd, l.p.eventText(e))
 		l.odd = l.odd[max(0, len(l.odd)-5):]
 	}
 }
@@ -230,7 +233,7 @@ func (l *live) status(s job.Status) {
 		}
 	}
 	s.Frames = busy
-	text := strings.Split(strings.TrimRight(detail(s, max(1, height-16-len(s.Workers)-len(l.odd))), "\n"), "\n")
+	text := strings.Split(strings.TrimRight(l.p.detail(s, max(1, height-16-len(s.Workers)-len(l.odd))), "\n"), "\n")
 	text = append(text, l.odd...)
 	text = text[:min(len(text), height-1)]
 	for _, line := range text {
@@ -242,4 +245,4 @@ func (l *live) status(s job.Status) {
 	_ = l.w.Flush(len(text)) // a terminal that is gone shows nothing
 }
 
-func (l *live) close() { fmt.Fprintln(l.out) }
+func (l *live) close() { fmt.Fprintln(l.p.out) }

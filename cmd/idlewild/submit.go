@@ -42,6 +42,7 @@ func submit(k *call) error {
 		return err
 	}
 	k.say("job %s", id)
+	k.learnNames(client)
 	enough := func(s job.Status) bool { return s.State != job.StateAccepted }
 	if k.Bool("wait") {
 		enough = func(s job.Status) bool { return s.State.Ended() }

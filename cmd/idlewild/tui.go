@@ -41,8 +41,23 @@ type program struct {
 	tty      bool // out is a terminal
 	json     bool
 
+	// names of members by peer id, as far as known; set before views run.
+	names map[string]string
+
 	mu      sync.Mutex
 	printed bool // a document
+}
+
+// who is a peer for people: its name, or the end of its id, which is what
+// tells ids apart.
+func (p *program) who(peer string) string {
+	if n := p.names[peer]; n != "" {
+		return n
+	}
+	if r := []rune(peer); len(r) > 20 {
+		return "…" + string(r[len(r)-8:])
+	}
+	return peer
 }
 
 func isTerminal(w io.Writer) bool {
@@ -178,9 +193,9 @@ func (p *program) newView() view {
 	case p.json:
 		return noView{}
 	case p.tty:
-		return newBars(p.out)
+		return newBars(p)
 	}
-	return &lines{out: p.out}
+	return &lines{p: p, out: p.out}
 }
 
 type noView struct{}
@@ -191,6 +206,7 @@ func (noView) close()            {}
 
 // lines writes what happens once, a line each.
 type lines struct {
+	p     *program
 	out   io.Writer
 	phase string
 	told  bool              // how much there is to do, already
@@ -214,7 +230,7 @@ func (l *lines) event(e job.Event) {
 		}
 		l.trust[e.Task] = string(e.Verdict.Ruling)
 		if e.Verdict.Ruling != job.Accepted {
-			fmt.Fprintln(l.out, eventText(e))
+			fmt.Fprintln(l.out, l.p.eventText(e))
 		}
 	case job.EventDelivered:
 		s := "delivered " + clean(e.Task)
@@ -227,10 +243,10 @@ func (l *lines) event(e job.Event) {
 		// Before the plan these are the problems that inspecting found. They
 		// stand in the status, and in a refusal's error.
 		if l.told {
-			fmt.Fprintln(l.out, eventText(e))
+			fmt.Fprintln(l.out, l.p.eventText(e))
 		}
 	case job.EventBroken, job.EventFailed:
-		fmt.Fprintln(l.out, eventText(e))
+		fmt.Fprintln(l.out, l.p.eventText(e))
 	}
 }
 
@@ -282,7 +298,7 @@ func warnings(s job.Status) []string {
 }
 
 // eventText is one line about something odd.
-func eventText(e job.Event) string {
+func (p *program) eventText(e job.Event) string {
 	var s []string
 	switch e.Type {
 	case job.EventJudged:
@@ -294,7 +310,7 @@ func eventText(e job.Event) string {
 		}
 	}
 	if e.Worker != "" {
-		s = append(s, "from", e.Worker)
+		s = append(s, "from", p.who(e.Worker))
 	}
 	t := strings.Join(s, " ")
 	if e.Verdict != nil && e.Verdict.Reason != "" {
@@ -307,6 +323,7 @@ func eventText(e job.Event) string {
 
 // bars is one bar for the job, and lines above it for what is odd.
 type bars struct {
+	p        *program
 	progress *mpb.Progress
 	bar      *mpb.Bar
 
@@ -315,8 +332,8 @@ type bars struct {
 	phase string
 }
 
-func newBars(out io.Writer) *bars {
-	b := &bars{progress: mpb.New(mpb.WithOutput(out), mpb.WithWidth(40))}
+func newBars(p *program) *bars {
+	b := &bars{p: p, progress: mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40))}
 	left := func(decor.Statistics) string {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -352,17 +369,17 @@ func (b *bars) event(e job.Event) {
 		b.mu.Unlock()
 	case job.EventJudged:
 		if e.Verdict != nil && e.Verdict.Ruling != job.Accepted {
-			fmt.Fprintln(b.progress, eventText(e))
+			fmt.Fprintln(b.progress, b.p.eventText(e))
 		}
 	case job.EventWarning:
 		b.mu.Lock()
 		planned := b.last.Tasks > 0
 		b.mu.Unlock()
 		if planned { // as lines does
-			fmt.Fprintln(b.progress, eventText(e))
+			fmt.Fprintln(b.progress, b.p.eventText(e))
 		}
 	case job.EventBroken, job.EventFailed:
-		fmt.Fprintln(b.progress, eventText(e))
+		fmt.Fprintln(b.progress, b.p.eventText(e))
 	}
 }
 
