@@ -47,6 +47,7 @@ func finished(t *testing.T, s job.Status) {
 }
 
 func TestAThousandTasksOnFourWorkers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{Rate: .05})
@@ -78,6 +79,7 @@ func TestAThousandTasksOnFourWorkers(t *testing.T) {
 }
 
 func TestNoOpTasksTakeTwoMessagesEach(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -94,6 +96,7 @@ func TestNoOpTasksTakeTwoMessagesEach(t *testing.T) {
 }
 
 func TestAJoinAtTheRequesterComesLast(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -119,6 +122,7 @@ func TestAJoinAtTheRequesterComesLast(t *testing.T) {
 func TestALinkThatIsCutAndHealed(t *testing.T) {
 	for _, cut := range []time.Duration{time.Second, 30 * time.Second, 5 * time.Minute} {
 		t.Run(cut.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := New(t)
 				r := f.Requester("r", RequesterOptions{})
@@ -171,6 +175,7 @@ func work(f *Farm, name string) (n int) {
 }
 
 func TestAWorkerThatIsKilled(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -194,6 +199,7 @@ func TestAWorkerThatIsKilled(t *testing.T) {
 }
 
 func TestARequesterThatIsKilled(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{Rate: .1})
@@ -236,6 +242,7 @@ func TestARequesterThatIsKilled(t *testing.T) {
 }
 
 func TestACheatIsCaughtAndItsWorkDoneAgain(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{Rate: 1})
@@ -263,6 +270,7 @@ func TestACheatIsCaughtAndItsWorkDoneAgain(t *testing.T) {
 }
 
 func TestATaskThatFailsOnTwoPeersFailsForGood(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -281,6 +289,7 @@ func TestATaskThatFailsOnTwoPeersFailsForGood(t *testing.T) {
 }
 
 func TestSlowWorkersDoNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -299,6 +308,7 @@ func TestSlowWorkersDoNotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestPauseResumeAndCancel(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -347,6 +357,7 @@ func TestPauseResumeAndCancel(t *testing.T) {
 }
 
 func TestAnOwnerWhoComesBackGetsTheMachineAndTheWorkGoesElsewhere(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -380,6 +391,7 @@ func TestAnOwnerWhoComesBackGetsTheMachineAndTheWorkGoesElsewhere(t *testing.T) 
 }
 
 func TestOrderlyRestarts(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
@@ -404,6 +416,7 @@ func TestOrderlyRestarts(t *testing.T) {
 }
 
 func TestTwoRequestersShareTheWorkers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		one := f.Requester("one", RequesterOptions{})
@@ -427,6 +440,7 @@ func TestTwoRequestersShareTheWorkers(t *testing.T) {
 }
 
 func TestAMachineThatOnlyOwnsJobsDoesNotRenderThem(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{Rate: .2})
@@ -452,6 +466,7 @@ func TestAMachineThatOnlyOwnsJobsDoesNotRenderThem(t *testing.T) {
 }
 
 func TestARequesterThatWorksToo(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{Works: true, Rate: .2, Dispatch: dispatch.Options{BeatEvery: 5 * time.Second}})
