@@ -64,8 +64,12 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
-			case "root":
-				return os.Geteuid() == 0, nil
+			case "blender":
+				_, err := exec.LookPath("blender")
+				if err != nil && strings.Contains(os.Getenv("IDLEWILD_REQUIRE"), "blender") {
+					return false, errors.New("blender is required and not there")
+				}
+				return err == nil, nil
 			}
 			return false, fmt.Errorf("no condition %q", cond)
 		},

@@ -266,7 +266,7 @@ func (l *lines) close() {}
 // waiting says why nothing happens, once.
 func (l *lines) waiting(s job.Status) {
 	why := ""
-	if !s.State.Ended() && s.Running == 0 {
+	if l.told && !s.State.Ended() && s.Running == 0 {
 		why = oneLine(s.Reason)
 	}
 	if why != l.why && why != "" {
