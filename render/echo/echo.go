@@ -180,7 +180,7 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if err != nil {
 		return render.Request{}, err
 	}
-	b, err := json.Marshal(request{Params: p, Device: t.Device.Name, In: at.In, Prior: at.Prior, Out: at.Out})
+	b, err := json.Marshal(request{Params: p, Device: t.Device.Type, In: at.In, Prior: at.Prior, Out: at.Out})
 	if err != nil {
 		return render.Request{}, err
 	}

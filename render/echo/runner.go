@@ -20,7 +20,7 @@ const envRunner = "IDLEWILD_RUNNER"
 type request struct {
 	ID     int64    `json:"id,omitempty"`
 	Params Params   `json:"params"`
-	Device string   `json:"device"`
+	Device string   `json:"device"` // its type: a slot may have any name
 	In     string   `json:"in"`
 	Prior  []string `json:"prior,omitempty"`
 	Out    string   `json:"out"`
