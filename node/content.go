@@ -82,20 +82,9 @@ func (c *content) Release(ctx context.Context, id job.ID) error {
 
 // Fetch implements dispatch.Results.
 func (c *content) Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job.Leaf, inline []job.Block, dir string) (int64, error) {
-	var moved int64
-	for _, b := range inline {
-		if err := diffupload.VerifyBlock(b.CID.Cid, b.Data); err != nil {
-			return moved, fmt.Errorf("results of %s: %w", worker, err)
-		}
-		if err := c.store.Pin(ctx, ownResults(id), []cid.Cid{b.CID.Cid}); err != nil {
-			return moved, err
-		}
-		if err := c.store.Put(ctx, b.CID.Cid, b.Data); err != nil {
-			return moved, err
-		}
-		if worker != c.self {
-			moved += int64(len(b.Data))
-		}
+	moved, err := c.keep(ctx, worker, id, inline)
+	if err != nil {
+		return moved, err
 	}
 	store, r := c.from(worker, id)
 	for _, o := range leaf.Outputs {
@@ -115,6 +104,28 @@ func (c *content) Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job
 		}
 	}
 	return moved + r.moved.Load(), nil
+}
+
+// keep stores blocks that came with a report, as one group.
+func (c *content) keep(ctx context.Context, worker peer.ID, id job.ID, inline []job.Block) (moved int64, err error) {
+	if len(inline) == 0 {
+		return 0, nil
+	}
+	ids := make([]cid.Cid, len(inline))
+	blocks := make([]diffupload.Block, len(inline))
+	for i, b := range inline {
+		if err := diffupload.VerifyBlock(b.CID.Cid, b.Data); err != nil {
+			return moved, fmt.Errorf("results of %s: %w", worker, err)
+		}
+		ids[i], blocks[i] = b.CID.Cid, diffupload.Block{ID: b.CID.Cid, Data: b.Data}
+		if worker != c.self {
+			moved += int64(len(b.Data))
+		}
+	}
+	if err := c.store.Pin(ctx, ownResults(id), ids); err != nil {
+		return moved, err
+	}
+	return moved, diffupload.PutMany(ctx, c.store, blocks)
 }
 
 // maxLogBytes bounds a log that a peer sends.
