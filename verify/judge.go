@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 
 	"idlewild/job"
 )
@@ -47,8 +48,11 @@ func (e evidence) numbers(crops int) map[string]float64 {
 	if e.slopes > 0 {
 		n["beta"], n["beta_t"] = e.slope, e.t
 	}
-	if e.blocks > 0 {
-		n["shifted"] = float64(e.shifted) / float64(e.blocks)
+	if e.squares.n > 0 {
+		n["squares"], n["shifted"] = float64(e.squares.n), float64(e.squares.shifted)
+	}
+	if len(e.squares.z) > 0 {
+		n["z50_square"] = float64(slices.Max(e.squares.z))
 	}
 	if e.broken > 0 {
 		n["not_numbers"] = e.share(e.broken)
@@ -69,121 +73,122 @@ func (e evidence) ratio() float64 {
 	return e.claimed / e.counted
 }
 
-// calm says that the noise agrees with the crop's beyond what any other
-// computation of the same scene explains: hair on other hardware is not calm.
-func (e evidence) calm(th Thresholds) bool { return e.z50 <= th.Calm && e.sz <= th.Calm }
+// ruling is a verdict without its numbers.
+func ruling(r job.Ruling, format string, a ...any) job.Verdict {
+	return job.Verdict{Ruling: r, Reason: fmt.Sprintf(format, a...)}
+}
 
 // judge applies the rules, the strongest proof first.
 func (e evidence) judge(c job.CropCheck, th Thresholds) job.Verdict {
-	say := func(r job.Ruling, format string, a ...any) job.Verdict {
-		return job.Verdict{Ruling: r, Reason: fmt.Sprintf(format, a...)}
-	}
-	out := e.share(e.out)
-	switch {
+	out, flatOut := e.share(e.out), e.flatShare()
+	switch sq := e.squares; {
 	case e.pixels == 0:
-		return say(job.Unsure, "the crops hold no numbers to compare with")
+		return ruling(job.Unsure, "the crops hold no numbers to compare with")
 	case e.share(e.broken) > th.Out:
-		return say(job.Rejected, "%.1f %% of the pixels are no numbers where the crops have some", 100*e.share(e.broken))
+		return ruling(job.Rejected, "%.1f %% of the pixels are no numbers where the crops have some", 100*e.share(e.broken))
 	case c.Denoised:
 		if out <= th.Out {
-			return say(job.Accepted, "equal to the crops within 1 %% on %.1f %% of the pixels", 100*(1-out))
+			return ruling(job.Accepted, "equal to the crops within 1 %% on %.1f %% of the pixels", 100*(1-out))
 		}
-		return say(job.Unsure, "%.1f %% of the pixels differ from the crops, but denoised pixels are no proof", 100*out)
+		return ruling(job.Unsure, "%.1f %% of the pixels differ from the crops, but denoised pixels are no proof", 100*out)
+	case e.flat >= th.Informative && flatOut > th.FlatSure:
+		return ruling(job.Rejected, "%.1f %% of the pixels show something else, where the crops have no noise", 100*flatOut)
 	case e.informative < th.Informative:
 		return e.judgeFlat(th)
-	case e.shifted >= 2 && float64(e.shifted) > th.Shifted*float64(e.blocks):
-		return say(job.Rejected, "another picture: %d of %d squares of the crops are brighter or darker as a whole", e.shifted, e.blocks)
-	case c.Adaptive:
-		return e.judgeAdaptive(th)
+	case sq.several(sq.shifted, th.Squares):
+		return ruling(job.Rejected, "another picture: %d of %d squares of the crops are brighter, darker or more transparent as a whole", sq.shifted, sq.n)
 	}
+	v := e.judgeNoise(th)
+	if c.Adaptive {
+		v = e.judgeAdaptive(th)
+	}
+	if v.Ruling == job.Accepted && e.flat >= th.Informative/4 && flatOut > th.FlatShare {
+		return ruling(job.Unsure, "%.1f %% of the pixels without noise differ from the crops", 100*flatOut)
+	}
+	return v
+}
+
+func (e evidence) judgeNoise(th Thresholds) job.Verdict {
+	sq, out := e.squares, e.share(e.out)
+	off := sq.above(th.Square)
+	hint := e.slope > th.BetaHint && e.t > th.BetaHintT
 	switch {
 	case e.slope > th.Beta && e.t > th.BetaT:
-		return say(job.Rejected, "samples are missing: the difference follows the last tenth of the samples (slope %.2f, t %.0f)", e.slope, e.t)
+		return ruling(job.Rejected, "samples are missing: the difference follows the last tenth of the samples (slope %.2f, t %.0f)", e.slope, e.t)
 	case e.z50 > th.Z50Sure:
-		return say(job.Rejected, "another picture: it differs from the crops by %.2f of the noise", e.z50)
-	case e.z50 > th.Z50 && e.slope > th.BetaHint && e.t > th.BetaHintT:
-		return say(job.Rejected, "samples are missing: it differs by %.2f of the noise, in the direction of fewer samples (slope %.2f, t %.0f)", e.z50, e.slope, e.t)
+		return ruling(job.Rejected, "another picture: it differs from the crops by %.2f of the noise", e.z50)
+	case (e.z50 > th.Z50 || sq.several(off, th.Squares)) && hint:
+		return ruling(job.Rejected, "samples are missing: it differs by %.2f of the noise, %d of %d squares do, in the direction of fewer samples (slope %.2f, t %.0f)", e.z50, off, sq.n, e.slope, e.t)
+	case sq.several(sq.above(th.SquareSure), th.Squares):
+		return ruling(job.Rejected, "%d of %d squares of the crops show something else", sq.above(th.SquareSure), sq.n)
+	case sq.above(th.SquareAlone) > 0:
+		return ruling(job.Rejected, "a place in the crops shows something else")
 	case e.z50 > th.Z50:
-		return say(job.Unsure, "it differs from the crops by %.2f of the noise, more than the same scene on other hardware does but for hair", e.z50)
-	case out > th.OutSure:
-		return say(job.Rejected, "%.1f %% of the pixels show something else", 100*out)
-	case out > th.Out && e.calm(th):
-		return say(job.Rejected, "%.1f %% of the pixels show something else, while the rest agrees with the crops", 100*out)
-	case out > th.Out:
-		return say(job.Unsure, "%.1f %% of the pixels differ from the crops by more than 1 %%", 100*out)
+		return ruling(job.Unsure, "it differs from the crops by %.2f of the noise, more than the same scene on other hardware does but for hair", e.z50)
+	case sq.several(off, th.Squares):
+		return ruling(job.Unsure, "%d of %d squares of the crops differ by more than %.2f of the noise", off, sq.n, th.Square)
+	case e.z50 > th.Z50/3 && out > th.OutNoise:
+		return ruling(job.Unsure, "%.0f %% of the pixels differ from the crops, if only by %.2f of the noise", 100*out, e.z50)
 	}
-	return say(job.Accepted, "agrees with %d pixels of crops within %.3f of the noise", e.informative, e.z50)
+	return ruling(job.Accepted, "agrees with %d pixels of crops within %.3f of the noise", e.informative, e.z50)
 }
 
 // judgeAdaptive knows that on other hardware a pixel may stop at another step,
 // and that then its count says so.
 func (e evidence) judgeAdaptive(th Thresholds) job.Verdict {
-	say := func(r job.Ruling, format string, a ...any) job.Verdict {
-		return job.Verdict{Ruling: r, Reason: fmt.Sprintf(format, a...)}
-	}
-	out := e.share(e.out)
 	worst := max(e.sz, e.z50)
+	sq, eq := e.squares, e.equals
 	if e.slopes > 0 && e.slope > th.BetaAdaptive && e.t > th.BetaT {
-		return say(job.Rejected, "sampling stopped too early: the difference follows a render with a looser threshold (slope %.2f, t %.0f)", e.slope, e.t)
+		return ruling(job.Rejected, "sampling stopped too early: the difference follows a render with a looser threshold (slope %.2f, t %.0f)", e.slope, e.t)
 	}
-	if worst <= th.SZ && out <= th.Out {
-		return say(job.Accepted, "agrees with %d pixels of crops within %.3f of the noise", e.informative, worst)
+	if worst <= th.SZ && !sq.several(sq.above(th.Square), th.Squares) {
+		return ruling(job.Accepted, "agrees with %d pixels of crops within %.3f of the noise", e.informative, worst)
 	}
 	if !e.counts {
-		switch {
-		case e.z50 > th.Z50Sure || worst > 2*th.Z50Sure:
-			return say(job.Rejected, "another picture: it differs from the crops by %.2f of the noise", worst)
-		case out > th.OutSure:
-			return say(job.Rejected, "%.1f %% of the pixels show something else", 100*out)
+		if e.z50 > th.Z50Sure || worst > 2*th.Z50Sure {
+			return ruling(job.Rejected, "another picture: it differs from the crops by %.2f of the noise", worst)
 		}
-		return say(job.Unsure, "it differs from the crops by %.2f of the noise and does not say how many samples its pixels had", worst)
+		return ruling(job.Unsure, "it differs from the crops by %.2f of the noise and does not say how many samples its pixels had", worst)
 	}
-	zeq, ratio, outEq := middle(e.zeq), e.ratio(), 0.0
-	if len(e.zeq) > 0 {
-		outEq = float64(e.outEq) / float64(len(e.zeq))
-	}
+	zeq, ratio := middle(e.zeq), e.ratio()
+	few := len(e.zeq) < th.Informative/4
 	switch {
-	case len(e.zeq) < th.Informative/4 && e.z50 > th.Z50Sure:
-		return say(job.Rejected, "another picture: it differs from the crops by %.2f of the noise, and hardly a pixel had as many samples", e.z50)
-	case len(e.zeq) < th.Informative/4:
-		return say(job.Unsure, "hardly a pixel had as many samples as in the crops")
-	case zeq > th.Z50Sure:
-		return say(job.Rejected, "another picture: pixels with as many samples differ by %.2f of the noise", zeq)
+	case few && e.z50 > th.Z50Sure:
+		return ruling(job.Rejected, "another picture: it differs from the crops by %.2f of the noise, and hardly a pixel had as many samples", e.z50)
+	case few:
+		return ruling(job.Unsure, "hardly a pixel had as many samples as in the crops")
 	case zeq > th.Zeq:
-		return say(job.Rejected, "pixels that claim as many samples as the crops' differ by %.2f of the noise", zeq)
+		return ruling(job.Rejected, "pixels that claim as many samples as the crops' differ by %.2f of the noise", zeq)
 	case ratio < th.CountRatio:
-		return say(job.Rejected, "sampling stopped too early: %.1f %% of the crops' samples, and the pixels differ by %.2f of the noise", 100*ratio, worst)
-	case e.timed > 0 && float64(e.otherCount) > th.OtherCount*float64(e.timed) || ratio > 2-th.CountRatio:
+		return ruling(job.Rejected, "sampling stopped too early: %.1f %% of the crops' samples, and the pixels differ by %.2f of the noise", 100*ratio, worst)
+	case eq.several(eq.above(th.SquareSure), th.Squares):
+		return ruling(job.Rejected, "%d of %d squares of the crops show something else", eq.above(th.SquareSure), eq.n)
+	case eq.several(eq.above(th.Square), th.Squares):
+		return ruling(job.Unsure, "%d of %d squares of the crops differ by more than %.2f of the noise", eq.above(th.Square), eq.n, th.Square)
+	case float64(e.otherCount) > th.OtherCount*float64(e.timed) || ratio > 2-th.CountRatio:
 		// Counts excuse a difference, and whoever cheats writes them too.
-		return say(job.Unsure, "it differs from the crops by %.2f of the noise, and too many pixels say that they had another number of samples (%.1f %% in all)", worst, 100*ratio)
-	case outEq > th.OutSure:
-		return say(job.Rejected, "%.1f %% of the pixels with as many samples show something else", 100*outEq)
-	case outEq > th.Out && e.calm(th):
-		return say(job.Rejected, "%.1f %% of the pixels show something else, while the rest agrees with the crops", 100*out)
-	case outEq > th.Out:
-		return say(job.Unsure, "%.1f %% of the pixels with as many samples differ from the crops by more than 1 %%", 100*outEq)
+		return ruling(job.Unsure, "it differs from the crops by %.2f of the noise, and too many pixels say that they had another number of samples (%.1f %% in all)", worst, 100*ratio)
 	}
-	return say(job.Accepted, "agrees with the crops within %.3f of the noise where pixels had as many samples, and had %.1f %% of them", zeq, 100*ratio)
+	return ruling(job.Accepted, "agrees with the crops within %.3f of the noise where pixels had as many samples, and had %.1f %% of them", zeq, 100*ratio)
+}
+
+// flatShare is how many of the pixels without noise differ.
+func (e evidence) flatShare() float64 {
+	if e.flat == 0 {
+		return 0
+	}
+	return float64(e.flatOut) / float64(e.flat)
 }
 
 // judgeFlat decides where there is too little noise for statistics. Without
 // noise a render is determined up to rounding.
 func (e evidence) judgeFlat(th Thresholds) job.Verdict {
-	say := func(r job.Ruling, format string, a ...any) job.Verdict {
-		return job.Verdict{Ruling: r, Reason: fmt.Sprintf(format, a...)}
-	}
 	out := e.share(e.out)
-	flatOut := 0.0
-	if e.flat > 0 {
-		flatOut = float64(e.flatOut) / float64(e.flat)
-	}
 	switch {
-	case e.flat >= e.pixels/2 && flatOut > th.OutSure && e.pixels >= th.Informative:
-		return say(job.Rejected, "%.1f %% of the pixels show something else, where the crops have no noise", 100*flatOut)
-	case flatOut > 1-th.FlatShare || out > th.Out:
-		return say(job.Unsure, "%.1f %% of the pixels differ from the crops, and too few are noisy to say why", 100*out)
+	case e.flatShare() > th.Out || out > th.Out:
+		return ruling(job.Unsure, "%.1f %% of the pixels differ from the crops, and too few are noisy to say why", 100*out)
 	case e.informative >= 30 && e.z50all > th.Z50:
-		return say(job.Unsure, "only %d pixels are noisy, and they differ by %.2f of the noise", e.informative, e.z50all)
+		return ruling(job.Unsure, "only %d pixels are noisy, and they differ by %.2f of the noise", e.informative, e.z50all)
 	}
-	return say(job.Accepted, "equal to the crops within 1 %% on %.1f %% of the pixels, nearly all without noise", 100*(1-out))
+	return ruling(job.Accepted, "equal to the crops within 1 %% on %.1f %% of the pixels, nearly all without noise", 100*(1-out))
 }

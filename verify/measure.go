@@ -16,7 +16,6 @@ type measure struct {
 
 	z     []float32 // |difference| in sigmas, of the informative pixels
 	zeq   []float32 // of those whose counts agree
-	outEq int       // of those, differ by more than a hundredth
 	byAge [3][]float32
 	// counts of the judged pixels, claimed and of the crop.
 	claimed, counted float64
@@ -27,12 +26,14 @@ type measure struct {
 	xx, xy, xyxy float64 // sums for beta
 	slopes       int     // pixels in them with a direction worth the name
 
-	blocks, shifted int // squares of blockSide pixels; of them, brighter or darker as a whole
+	squares squares // of all informative pixels
+	equals  squares // of those whose counts agree
 }
 
 // measure adds a crop's pixels to m.
 func (m *measure) add(v *view, th Thresholds) {
-	m.addBlocks(v)
+	m.squares.add(v, func(int) bool { return true })
+	m.equals.add(v, v.sameCount)
 	var least, most float32
 	if v.count != nil {
 		least, most = slices.Min(v.count), slices.Max(v.count)
@@ -56,7 +57,7 @@ func (m *measure) add(v *view, th Thresholds) {
 				m.claimed += float64(v.claimedCount[i])
 				m.counted += float64(v.count[i])
 				m.timed++
-				if abs(v.claimedCount[i]-v.count[i]) >= 0.5 {
+				if !v.sameCount(i) {
 					m.otherCount++
 				}
 			}
@@ -68,19 +69,13 @@ func (m *measure) add(v *view, th Thresholds) {
 				continue
 			}
 			m.informative++
-			d := (v.claim.lum[i] - v.crop.lum[i]) / v.scale(i) / v.sigma[i]
-			if !finite(d) {
-				d = 1e3
-			}
+			d := v.difference(i)
 			z := abs(d)
 			m.z = append(m.z, z)
 			if v.count != nil {
 				m.byAge[age(v.count[i], least, most)] = append(m.byAge[age(v.count[i], least, most)], z)
-				if v.claimedCount != nil && abs(v.claimedCount[i]-v.count[i]) < 0.5 {
+				if v.sameCount(i) {
 					m.zeq = append(m.zeq, z)
-					if !(rel <= 1e-2) {
-						m.outEq++
-					}
 				}
 			}
 			if v.slope != nil && finite(v.slope[i]) {
@@ -96,34 +91,99 @@ func (m *measure) add(v *view, th Thresholds) {
 	}
 }
 
-// blockSide is the side of the squares in which noise averages out.
+// squares of blockSide pixels are looked at each by itself.
 const blockSide = 8
 
-// addBlocks counts the squares whose mean moved. Noise, whatever its cause,
-// has no sign: over 64 pixels even another seed's averages to less than a fifth
-// of sigma. Something that is elsewhere in the picture does not.
-func (m *measure) addBlocks(v *view) {
+// squares is what the squares of the crops show: their number, how many of them
+// are brighter or darker as a whole, and each one's z50.
+type squares struct {
+	n, shifted int
+	z          []float32
+}
+
+// add looks at the squares of a crop, at those of their pixels that use says.
+// Noise has no sign, whatever its cause: over 64 pixels even another seed's
+// averages to less than a fifth of sigma, while something that is elsewhere in
+// the picture does not. And other hardware, where it changes pixels at all (in
+// hair, that is), changes some of them everywhere and never most of a square.
+func (s *squares) add(v *view, use func(i int) bool) {
 	for y := v.keep.Y0; y+blockSide <= v.keep.Y1; y += blockSide {
 		for x := v.keep.X0; x+blockSide <= v.keep.X1; x += blockSide {
 			var sum float64
-			n := 0
-			for i := range blockSide * blockSide {
-				p := (y+i/blockSide)*v.w + x + i%blockSide
-				d := (v.claim.lum[p] - v.crop.lum[p]) / v.scale(p) / v.sigma[p]
-				if v.sigma[p] > v.noisy && finite(d) {
-					sum += float64(clamp3(d))
-					n++
+			var z []float32
+			for k := range blockSide * blockSide {
+				i := (y+k/blockSide)*v.w + x + k%blockSide
+				if !(v.sigma[i] > v.noisy) || !finite(v.crop.lum[i]) || !use(i) {
+					continue
 				}
+				d := v.difference(i)
+				sum += float64(clamp3(d))
+				z = append(z, abs(d))
 			}
-			if n < blockSide*blockSide/2 {
+			if moved := v.alphaMoved(x, y); len(z) < blockSide*blockSide/2 && !moved {
+				continue
+			} else if moved {
+				s.n++
+				s.shifted++
 				continue
 			}
-			m.blocks++
-			if math.Abs(sum)/float64(n) > 1 {
-				m.shifted++
+			s.n++
+			s.z = append(s.z, float32(middle(z)))
+			if math.Abs(sum)/float64(len(z)) > 1 {
+				s.shifted++
 			}
 		}
 	}
+}
+
+// alphaMoved says that the mean alpha of the square at x, y differs by more than
+// a tenth.
+func (v *view) alphaMoved(x, y int) bool {
+	if v.crop.alpha == nil {
+		return false
+	}
+	var sum float64
+	for k := range blockSide * blockSide {
+		i := (y+k/blockSide)*v.w + x + k%blockSide
+		d := v.claim.alpha[i] - v.crop.alpha[i]
+		if !finite(v.crop.alpha[i]) {
+			d = 0
+		} else if !finite(d) {
+			d = 1
+		}
+		sum += float64(max(-1, min(d, 1)))
+	}
+	return math.Abs(sum) > 0.1*blockSide*blockSide
+}
+
+// above is how many squares have a z50 above z.
+func (s *squares) above(z float64) int {
+	n := 0
+	for _, b := range s.z {
+		if float64(b) > z {
+			n++
+		}
+	}
+	return n
+}
+
+// several says that n squares are more than a share of them and no accident.
+func (s *squares) several(n int, share float64) bool {
+	return n >= 2 && float64(n) > share*float64(s.n)
+}
+
+// difference is claim minus crop at pixel i in units of its noise.
+func (v *view) difference(i int) float32 {
+	d := (v.claim.lum[i] - v.crop.lum[i]) / v.scale(i) / v.sigma[i]
+	if !finite(d) {
+		return 1e3
+	}
+	return d
+}
+
+// sameCount says that claim and crop report as many samples for pixel i.
+func (v *view) sameCount(i int) bool {
+	return v.count != nil && v.claimedCount != nil && abs(v.claimedCount[i]-v.count[i]) < 0.5
 }
 
 // relative is the difference of pixel i, worst channel over brightest channel,
