@@ -42,9 +42,12 @@ func (o DrawOptions) withDefaults() DrawOptions {
 // max(Share, Pixels) pixels. A frame with less than twice that is one crop, the
 // whole of it.
 //
-// A crop's centre is drawn evenly over the frame and the rectangle then pushed
-// inside, so that no border is safer to falsify than the middle; crops are
-// drawn again, a few times, when they overlap.
+// Crops are long and thin, lying and standing by turns: a frame has empty places
+// where nobody can cheat and nothing can be checked, and a strip misses what is
+// in the picture less often than a square of as many pixels. A crop's centre is
+// drawn evenly over the frame and the rectangle then pushed inside, so that no
+// border is safer to falsify than the middle; crops are drawn again, a few
+// times, when they overlap.
 func Draw(secret []byte, root [32]byte, width, height int, o DrawOptions) []job.Rect {
 	o = o.withDefaults()
 	if width <= 0 || height <= 0 {
@@ -58,12 +61,17 @@ func Draw(secret []byte, root [32]byte, width, height int, o DrawOptions) []job.
 	rnd := newStream("idlewild crops 1", secret, root)
 	each := want / float64(o.Crops)
 	var out []job.Rect
-	for range o.Crops {
-		// Aspect between 1:2 and 2:1, evenly in its logarithm.
-		aspect := math.Exp2(2*rnd.float() - 1)
-		w := clampInt(int(math.Ceil(math.Sqrt(each*aspect))), 1, width)
-		h := clampInt(int(math.Ceil(each/float64(w))), 1, height)
-		w = clampInt(int(math.Ceil(each/float64(h))), w, width) // a flat frame: wider instead of higher
+	standing := int(rnd.uint64() & 1)
+	for i := range o.Crops {
+		thick := math.Max(blockSide, math.Sqrt(each/64))
+		w, h := int(math.Ceil(each/thick)), int(math.Ceil(thick))
+		if i%2 == standing {
+			w, h = h, w
+		}
+		// What does not fit into one side goes into the other.
+		w = clampInt(w, 1, width)
+		h = clampInt(int(math.Ceil(each/float64(w))), 1, height)
+		w = clampInt(int(math.Ceil(each/float64(h))), w, width)
 		var r job.Rect
 		for try := 0; ; try++ {
 			x := clampInt(rnd.intn(width)-w/2, 0, width-w)

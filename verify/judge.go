@@ -94,7 +94,7 @@ func (e evidence) judge(c job.CropCheck, th Thresholds) job.Verdict {
 	case e.flat >= th.Informative && flatOut > th.FlatSure:
 		return ruling(job.Rejected, "%.1f %% of the pixels show something else, where the crops have no noise", 100*flatOut)
 	case e.informative < th.Informative:
-		return e.judgeFlat(th)
+		return e.judgeFlat(c, th)
 	case sq.several(sq.shifted, th.Squares):
 		return ruling(job.Rejected, "another picture: %d of %d squares of the crops are brighter, darker or more transparent as a whole", sq.shifted, sq.n)
 	}
@@ -182,12 +182,16 @@ func (e evidence) flatShare() float64 {
 
 // judgeFlat decides where there is too little noise for statistics. Without
 // noise a render is determined up to rounding.
-func (e evidence) judgeFlat(th Thresholds) job.Verdict {
+func (e evidence) judgeFlat(c job.CropCheck, th Thresholds) job.Verdict {
 	out := e.share(e.out)
 	switch {
+	case e.informative >= th.Few && e.z50all > th.Z50Sure:
+		return ruling(job.Rejected, "another picture: what noise there is differs from the crops' by %.2f", e.z50all)
+	case e.informative >= th.Few && !c.Adaptive && e.z50all > th.Z50 && e.slope > th.Beta && e.t > th.BetaHintT:
+		return ruling(job.Rejected, "samples are missing: what noise there is differs in the direction of fewer samples (slope %.2f, t %.0f)", e.slope, e.t)
 	case e.flatShare() > th.Out || out > th.Out:
 		return ruling(job.Unsure, "%.1f %% of the pixels differ from the crops, and too few are noisy to say why", 100*out)
-	case e.informative >= 30 && e.z50all > th.Z50:
+	case e.informative >= th.Few/2 && e.z50all > th.Z50:
 		return ruling(job.Unsure, "only %d pixels are noisy, and they differ by %.2f of the noise", e.informative, e.z50all)
 	}
 	return ruling(job.Accepted, "equal to the crops within 1 %% on %.1f %% of the pixels, nearly all without noise", 100*(1-out))
