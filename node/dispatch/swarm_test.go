@@ -231,7 +231,6 @@ func TestPartsAreJoinedAtTheRequester(t *testing.T) {
 func TestACheatIsCaughtAndItsOtherWorkIsLookedAt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.rate = .2
 		f := startFarm(t, w, t.TempDir())
 		defer f.stop()
 		f.home()
@@ -240,9 +239,16 @@ func TestACheatIsCaughtAndItsOtherWorkIsLookedAt(t *testing.T) {
 		f.add(a)
 		f.add(c)
 		id := f.submit(fakeParams{Frames: 40, Check: job.CheckExact})
+		time.Sleep(5500 * time.Millisecond)
+		if s := f.status(id); s.Delivered < 4 || s.Rechecked != 0 {
+			t.Fatalf("nothing was to be checked yet: %+v", s)
+		}
+		w.mu.Lock()
+		w.rate = 1
+		w.mu.Unlock()
 		s := f.wait(id, time.Hour, job.StateFinished)
 		f.check(40) // also those that were delivered unseen before
-		if s.Rejected < 2 || s.Delivered != 40 {
+		if s.Rejected < 4 || s.Delivered != 40 {
 			t.Errorf("status: %+v", s)
 		}
 		if !strings.Contains(c.resting, "rejected") {
