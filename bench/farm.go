@@ -77,6 +77,10 @@ func (f *farm) close() {
 			<-d.exited
 		}
 	}
+	if os.Getenv("IDLEWILD_BENCH_KEEP") != "" {
+		fmt.Fprintln(os.Stderr, "kept:", f.dir)
+		return
+	}
 	os.RemoveAll(f.dir)
 }
 

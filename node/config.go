@@ -38,7 +38,7 @@ type LogConfig struct {
 
 // NetworkConfig is about the swarm.
 type NetworkConfig struct {
-	Listen []string `toml:"listen"` // libp2p multiaddresses
+	Listen []string `toml:"listen"` // libp2p multiaddresses; empty: TCP and QUIC on every address
 	MDNS   bool     `toml:"mdns"`   // find members on the local network
 }
 
@@ -89,8 +89,7 @@ func DefaultConfig() Config {
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
-			Listen: []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"},
-			MDNS:   true,
+			MDNS: true,
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, TreeBytes: 20 << 30},

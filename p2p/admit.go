@@ -136,6 +136,7 @@ func (h *Host) answerAdmit(s network.Stream) {
 	if answer.Refusal == nil {
 		answer.Details = h.details()
 		h.members.seen(joiner, h.order(joiner, reachable(addrsFrom(req.GetAddrs()), h.near(joiner))))
+		h.members.saveFresh()
 		h.tellAdmitted(joiner)
 		h.log.Info("member admitted", "peer", joiner, "name", req.GetName())
 	} else {

@@ -158,8 +158,8 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 			h.log.Debug("member not believed", "peer", p, "err", err)
 		}
 	}
-	h.members.saveFresh()
 	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
+	h.members.saveFresh()
 	h.host.ConnManager().Protect(p, "member")
 	h.keeper.met(p)
 	offers := d.GetOffers()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +35,8 @@ type Config struct {
 	DataDir string         // the farm is kept in its folder "farm"
 	Log     *slog.Logger   // nil: nothing is logged
 
-	// Listen holds multiaddrs; if empty, TCP and QUIC on every address, on
-	// the ports of the last start where they are still free.
+	// Listen holds multiaddrs; if empty, TCP and QUIC on every address. A port
+	// 0 is that of the last start where it is still free.
 	Listen  []string
 	Name    string // of this node, for people; empty: the host name
 	Version string // of the program, shown to peers
@@ -311,39 +312,48 @@ func (h *Host) clearBackoff(p peer.ID) {
 // listen opens each address by itself, because libp2p is content when one of
 // several works.
 func listen(lh host.Host, cfg Config) error {
-	if len(cfg.Listen) > 0 {
-		for _, s := range cfg.Listen {
-			if err := listenOn(lh, s); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	remembered := filepath.Join(cfg.DataDir, "ports")
 	tcpPort, udpPort := readPorts(remembered)
+	addrs, asked := cfg.Listen, true
+	if len(addrs) == 0 {
+		addrs, asked = []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"}, false
+	}
 	ok := false
-	for _, try := range []struct {
-		format string
-		port   int
-	}{
-		{"/ip4/0.0.0.0/tcp/%d", tcpPort}, {"/ip4/0.0.0.0/udp/%d/quic-v1", udpPort},
-		{"/ip6/::/tcp/%d", tcpPort}, {"/ip6/::/udp/%d/quic-v1", udpPort},
-	} {
-		err := listenOn(lh, fmt.Sprintf(try.format, try.port))
-		if err != nil && try.port != 0 {
-			err = listenOn(lh, fmt.Sprintf(try.format, 0))
-		}
-		if err != nil {
+	for _, s := range addrs {
+		err := listenAgain(lh, s, tcpPort, udpPort)
+		switch {
+		case err == nil:
+			ok = true
+		case asked:
+			return err
+		default:
 			cfg.Log.Debug("not listening", "err", err) // no IPv6, say
-			continue
 		}
-		ok = true
 	}
 	if !ok {
 		return errors.New("listen: no address could be opened")
 	}
 	writePorts(remembered, lh.Network().ListenAddresses())
 	return nil
+}
+
+// listenAgain listens on s; where s leaves the port open, on that of the last
+// start if it is still free: who knows our address finds us after a restart.
+func listenAgain(lh host.Host, s string, tcpPort, udpPort int) error {
+	for _, open := range []struct {
+		proto string
+		port  int
+	}{{"tcp", tcpPort}, {"udp", udpPort}} {
+		head, tail, ok := strings.Cut(s+"/", "/"+open.proto+"/0/")
+		if !ok || open.port == 0 {
+			continue
+		}
+		again := strings.TrimSuffix(fmt.Sprintf("%s/%s/%d/%s", head, open.proto, open.port, tail), "/")
+		if listenOn(lh, again) == nil {
+			return nil
+		}
+	}
+	return listenOn(lh, s)
 }
 
 func listenOn(lh host.Host, s string) error {
@@ -390,7 +400,7 @@ func readPorts(path string) (tcpPort, udpPort int) {
 // writePorts remembers the ports, so that those who know our address find us
 // after a restart.
 func writePorts(path string, addrs []ma.Multiaddr) {
-	var tcpPort, udpPort string
+	tcpPort, udpPort := "0", "0"
 	for _, a := range addrs {
 		if _, err := a.ValueForProtocol(ma.P_IP4); err != nil {
 			continue
@@ -402,7 +412,5 @@ func writePorts(path string, addrs []ma.Multiaddr) {
 			udpPort = v
 		}
 	}
-	if tcpPort != "" && udpPort != "" {
-		_ = writeFile(path, fmt.Appendf(nil, "tcp %s\nudp %s\n", tcpPort, udpPort)) // a convenience
-	}
+	_ = writeFile(path, fmt.Appendf(nil, "tcp %s\nudp %s\n", tcpPort, udpPort)) // a convenience
 }

@@ -513,8 +513,10 @@ func (m *Membership) seen(p peer.ID, addrs []ma.Multiaddr) {
 		return
 	}
 	s.lastSeen, m.dirty = time.Now(), true
-	if len(addrs) > 0 {
-		s.addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
+	addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
+	if len(addrs) > 0 && !slices.EqualFunc(s.addrs, addrs, ma.Multiaddr.Equal) {
+		// Where a member is must survive a crash: both sides may restart.
+		s.addrs, m.fresh = addrs, true
 	}
 }
 
@@ -528,7 +530,8 @@ func (m *Membership) save() error {
 	return m.saveLocked()
 }
 
-// saveFresh writes new members, of which many may have come at once.
+// saveFresh writes new members and addresses, of which many may have come at
+// once.
 func (m *Membership) saveFresh() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
