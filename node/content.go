@@ -92,7 +92,7 @@ func (c *content) Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return moved, err
 		}
-		err := diffupload.MaterializeFile(ctx, store, o.File.Cid, path)
+		err := diffupload.MaterializeFileWithin(ctx, store, o.File.Cid, path, o.Bytes)
 		if err == nil {
 			var fi fs.FileInfo
 			if fi, err = os.Stat(path); err == nil && fi.Size() != o.Bytes {

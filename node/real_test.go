@@ -1,0 +1,150 @@
+package node
+
+import (
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"idlewild/job"
+)
+
+// needBlender returns the program, or ends the test: what the environment
+// requires and is missing fails, everything else is not run.
+func needBlender(t *testing.T) string {
+	t.Helper()
+	p, err := exec.LookPath("blender")
+	if err == nil {
+		return p
+	}
+	if strings.Contains(os.Getenv("IDLEWILD_REQUIRE"), "blender") {
+		t.Fatal(err)
+	}
+	t.Skip("NOT RUN: no Blender on PATH")
+	return ""
+}
+
+// smallScene is noisy enough for the statistic and renders in a blink.
+const smallScene = `
+import bpy, sys
+bpy.ops.wm.read_factory_settings(use_empty=True)
+scene = bpy.context.scene
+bpy.ops.mesh.primitive_plane_add(size=20)
+bpy.ops.mesh.primitive_monkey_add(location=(0, 0, 1))
+monkey = bpy.context.object
+monkey.rotation_euler[2] = 0
+monkey.keyframe_insert("rotation_euler", frame=1)
+monkey.rotation_euler[2] = 3
+monkey.keyframe_insert("rotation_euler", frame=10)
+bpy.ops.object.light_add(type="AREA", location=(3, -3, 5))
+bpy.context.object.data.energy = 600
+bpy.context.object.data.size = 4
+bpy.ops.object.camera_add(location=(0, -7, 3), rotation=(1.2, 0, 0))
+scene.camera = bpy.context.object
+scene.render.engine = "CYCLES"
+scene.cycles.samples = 16
+scene.cycles.use_denoising = False
+scene.cycles.use_adaptive_sampling = False
+scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 192, 108, 100
+scene.render.image_settings.file_format = "PNG"
+scene.frame_start, scene.frame_end = 1, 4
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1], compress=True)
+`
+
+// TestBlenderJobWithACheat walks the whole road with real Blender: frames are
+// rendered on two machines, one of which takes half of the samples, and what
+// is delivered is what plain Blender writes.
+func TestBlenderJobWithACheat(t *testing.T) {
+	program := needBlender(t)
+	if testing.Short() {
+		t.Skip("NOT RUN: -short")
+	}
+	dir := t.TempDir()
+	scene := filepath.Join(dir, "scene.blend")
+	script := filepath.Join(dir, "scene.py")
+	if err := os.WriteFile(script, []byte(smallScene), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blender := func(args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	blender("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
+	blender("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
+
+	real := func(c *Config) { c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1 }
+	requester := startNode(t, "requester", func(c *Config) { real(c); c.Worker.Enabled, c.Worker.HomeThreads = false, 2 })
+	honest := startNode(t, "honest", func(c *Config) { real(c); c.Worker.Env = []string{"CYCLES_CPU_NO_AVX2=1"} })
+	cheat := startNode(t, "cheat", func(c *Config) { real(c); c.Worker.Saboteur = "half-samples" })
+	join(t, requester, honest, cheat)
+
+	out := filepath.Join(dir, "out")
+	spec, err := SpecFor(scene, SpecOptions{Output: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := requester.client.Submit(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := requester.finish(t, id)
+	if s.State != job.StateFinished || s.Delivered != 4 {
+		t.Fatalf("%s, %d delivered: %s %v", s.State, s.Delivered, s.Reason, s.Problems)
+	}
+	if s.Rechecked == 0 {
+		t.Error("nothing was checked")
+	}
+	for _, f := range s.Frames {
+		if f.Worker == cheat.self.String() {
+			t.Errorf("frame %s of the cheat was delivered", f.Label)
+		}
+	}
+	for _, w := range s.Workers {
+		if w.Peer == honest.self.String() && w.Rejected > 0 {
+			t.Errorf("%d honest frames were rejected", w.Rejected)
+		}
+	}
+	// The worker has other CPU kernels than plain Blender here, so a code
+	// value may differ where the sum was rounded.
+	if worst := difference(t, filepath.Join(out, "0003.png"), filepath.Join(dir, "plain-0003.png")); worst > 1 {
+		t.Errorf("frame 3 differs from plain Blender's by %d of 255", worst)
+	}
+}
+
+// difference is the largest between two PNG files, in 8-bit code values.
+func difference(t *testing.T, a, b string) int {
+	t.Helper()
+	read := func(path string) (px []uint32, w, h int) {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		img, err := png.Decode(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := img.Bounds()
+		for y := r.Min.Y; y < r.Max.Y; y++ {
+			for x := r.Min.X; x < r.Max.X; x++ {
+				r, g, b, a := img.At(x, y).RGBA()
+				px = append(px, r>>8, g>>8, b>>8, a>>8)
+			}
+		}
+		return px, r.Dx(), r.Dy()
+	}
+	x, xw, xh := read(a)
+	y, yw, yh := read(b)
+	if xw != yw || xh != yh {
+		t.Fatalf("%dx%d against %dx%d", xw, xh, yw, yh)
+	}
+	worst := 0
+	for i := range x {
+		worst = max(worst, max(int(x[i])-int(y[i]), int(y[i])-int(x[i])))
+	}
+	return worst
+}
