@@ -79,7 +79,8 @@ func follow(ctx context.Context, dir string, id job.ID, v view, enough func(job.
 	}
 }
 
-// ask gets a job's status, from a daemon that may have moved since.
+// ask gets a job's status. A token that is refused is one of a daemon that
+// starts or stops right now.
 func ask(ctx context.Context, dir string, client **localapi.Client, id job.ID) (job.Status, error) {
 	if *client == nil {
 		c, err := localapi.Dial(dir)
@@ -89,10 +90,8 @@ func ask(ctx context.Context, dir string, client **localapi.Client, id job.ID) (
 		*client = c
 	}
 	s, err := (*client).Job(ctx, id)
-	if errors.Is(err, localapi.ErrNoDaemon) || errors.Is(err, localapi.ErrToken) {
-		(*client).Close()
-		*client = nil
-		err = fmt.Errorf("%w", errors.Join(err, localapi.ErrNoDaemon))
+	if errors.Is(err, localapi.ErrToken) {
+		err = fmt.Errorf("%w: %w", localapi.ErrNoDaemon, err)
 	}
 	return s, err
 }

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //	                             run it, send SIGINT once stdout matches, expect exit code N
 //	await NAME                   wait until the daemon with data folder $WORK/NAME answers
 //	connected NAME N             wait until it is connected to N members
+//	appears FILE [PATTERN]       wait until there is such a file, and its text matches
 //	[!] json FILE KEY PATTERN    the value at KEY (a.b.0.c) matches as a whole; FILE may be stdout
 //	keep VAR [KEY]               put the last stdout, or a value of it, into the environment
 //	refused N PATTERN PROGRAM ARGS...
@@ -79,6 +80,7 @@ func TestScripts(t *testing.T) {
 			"interrupt": scriptInterrupt,
 			"await":     scriptAwait,
 			"connected": scriptConnected,
+			"appears":   scriptAppears,
 			"json":      scriptJSON,
 			"keep":      scriptKeep,
 		},
@@ -254,6 +256,20 @@ func scriptConnected(ts *testscript.TestScript, neg bool, args []string) {
 			return fmt.Errorf("%d are connected, want %d", n, want)
 		}
 		return nil
+	})
+}
+
+func scriptAppears(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: appears FILE [PATTERN]")
+	}
+	pattern := regexp.MustCompile(strings.Join(args[1:], ""))
+	waitFor(ts, args[0], func(context.Context) error {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && !pattern.Match(b) {
+			err = fmt.Errorf("it does not match yet")
+		}
+		return err
 	})
 }
 

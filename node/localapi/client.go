@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ var (
 	// ErrVersion is matched when daemon and program do not understand each
 	// other.
 	ErrVersion = errors.New("version mismatch")
+	// errNobody is ErrNoDaemon where not even a connection came about.
+	errNobody = fmt.Errorf("%w", ErrNoDaemon)
 )
 
 const (
@@ -36,15 +39,31 @@ const (
 // Jobs, Views, Machine and Farm, and give the same errors: a job.RefusedError
 // arrives as one. It may be used by several goroutines.
 type Client struct {
-	dir  string
+	dir string
+
+	mu  sync.Mutex
+	way *way
+}
+
+// way is how a daemon is reached.
+type way struct {
 	ep   Endpoint
 	base string
 	http *http.Client
 }
 
 // Dial reads where the daemon of a data folder is. It does not connect: a
-// daemon that is gone shows in the first call, as ErrNoDaemon.
+// daemon that is gone shows in the first call, as ErrNoDaemon. One that was
+// restarted is found again.
 func Dial(dir string) (*Client, error) {
+	w, err := find(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{dir: dir, way: w}, nil
+}
+
+func find(dir string) (*way, error) {
 	ep, err := ReadEndpoint(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, noDaemon(dir)
@@ -55,7 +74,7 @@ func Dial(dir string) (*Client, error) {
 	if ep.API != APILevel {
 		return nil, mismatch(dir, ep.Version, ep.API)
 	}
-	c := &Client{dir: dir, ep: ep, base: "http://" + ep.Address}
+	c := &way{ep: ep, base: "http://" + ep.Address}
 	d := &net.Dialer{Timeout: dialTimeout}
 	t := &http.Transport{DialContext: d.DialContext, MaxIdleConns: 4, IdleConnTimeout: time.Minute}
 	if ep.Socket != "" {
@@ -76,7 +95,7 @@ func Dial(dir string) (*Client, error) {
 }
 
 func noDaemon(dir string) error {
-	return fmt.Errorf("%w for %s; start it with: idlewild up", ErrNoDaemon, dir)
+	return fmt.Errorf("%w for %s; start it with: idlewild up", errNobody, dir)
 }
 
 func mismatch(dir, version string, api int) error {
@@ -87,10 +106,29 @@ func mismatch(dir, version string, api int) error {
 }
 
 // Endpoint is what the daemon's file says.
-func (c *Client) Endpoint() Endpoint { return c.ep }
+func (c *Client) Endpoint() Endpoint { return c.current().ep }
 
 // Close lets go of idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.current().http.CloseIdleConnections() }
+
+func (c *Client) current() *way {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.way
+}
+
+// moved looks whether the daemon is elsewhere by now, or has another token.
+func (c *Client) moved(from *way) (*way, bool) {
+	now, err := find(c.dir)
+	if err != nil || now.ep == from.ep {
+		return nil, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.way = now
+	from.http.CloseIdleConnections()
+	return now, true
+}
 
 // Status returns this machine and its farm at a glance.
 func (c *Client) Status(ctx context.Context) (v StatusView, err error) {
@@ -196,31 +234,48 @@ func (c *Client) call(ctx context.Context, method, path string, body, v any) err
 	return nil
 }
 
-// do sends one request and returns a successful answer; its body is open.
+// do sends one request and returns a successful answer; its body is open. A
+// request that surely had no effect, because nobody answered or the token was
+// an earlier daemon's, is sent once more where the daemon moved.
 func (c *Client) do(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
-	var r io.Reader
+	var b []byte
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if b, err = json.Marshal(body); err != nil {
 			return nil, err
 		}
 		if len(b) > MaxBodyBytes {
 			return nil, newError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request has %d bytes where at most %d are allowed", len(b), MaxBodyBytes))
 		}
-		r = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	w := c.current()
+	resp, err := c.send(ctx, w, method, path, b, header)
+	if errors.Is(err, errNobody) || errors.Is(err, ErrToken) {
+		if w, ok := c.moved(w); ok {
+			return c.send(ctx, w, method, path, b, header)
+		}
+	}
+	return resp, err
+}
+
+// send is do without the second try. A nil body is none.
+func (c *Client) send(ctx context.Context, w *way, method, path string, body []byte, header http.Header) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		r = bytes.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, w.base+path, r)
 	if err != nil {
 		return nil, err
 	}
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	req.Header.Set("Authorization", "Bearer "+c.ep.Token)
+	req.Header.Set("Authorization", "Bearer "+w.ep.Token)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.http.Do(req)
+	resp, err := w.http.Do(req)
 	if err != nil {
 		return nil, c.trouble(ctx, err)
 	}

@@ -307,6 +307,61 @@ func TestListenRefusals(t *testing.T) {
 	}
 }
 
+func TestClientFindsARestartedDaemon(t *testing.T) {
+	f := newFake()
+	dir, _, stop := door(t, f)
+	c, err := Dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := func(token string) func() {
+		t.Helper()
+		d, err := Listen(dir, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() {
+			done <- d.Serve(ctx, New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Token: token}))
+		}()
+		eventually(t, "endpoint file", func() bool { ep, err := ReadEndpoint(dir); return err == nil && ep.Token == token })
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	stop()
+	if _, err := c.Submit(t.Context(), job.Spec{Kind: "echo"}); !errors.Is(err, ErrNoDaemon) {
+		t.Fatalf("between two daemons: %v", err)
+	}
+	stop = again("another")
+	if _, err := c.Submit(t.Context(), job.Spec{Kind: "echo"}); err != nil {
+		t.Errorf("after the restart: %v", err)
+	}
+	stop()
+	// A wrong token that is nobody's news stays an error.
+	stop = again("third")
+	defer stop()
+	ep, err := ReadEndpoint(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ep.Token = "wrong"
+	if err := writeEndpoint(dir, ep); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrToken) {
+		t.Errorf("wrong token: %v", err)
+	}
+}
+
 func TestTwoDaemonsThatStartAtOnce(t *testing.T) {
 	dir, err := os.MkdirTemp("", "iw") // short: it holds a socket
 	if err != nil {

@@ -72,6 +72,10 @@ func Listen(dir, addr string, log *slog.Logger) (*Door, error) {
 		return nil, fmt.Errorf("a daemon is starting for %s already", dir)
 	}
 	d := &Door{dir: dir, log: log.With("part", "localapi")}
+	// What a crash left would send clients to our socket with its token.
+	if err := os.Remove(filepath.Join(dir, EndpointFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("local API: %w", err)
+	}
 	d.tcp, err = net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("local API: port of %s is taken by another program; choose another with --api, or none for a free one", addr)
