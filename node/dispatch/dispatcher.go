@@ -42,6 +42,7 @@ type Dispatcher struct {
 	start   []Effect // what restoring wants done
 	closeMu sync.Mutex
 	closed  bool
+	running chan struct{} // guarded by closeMu; not nil once Run began, closed at its end
 	fatal   context.CancelCauseFunc
 	disk    atomic.Pointer[string] // why the journal cannot be written now
 
@@ -141,6 +142,13 @@ func (d *Dispatcher) Epoch() uint64 { return d.journal.epoch }
 // Run works until ctx ends, or until the journal cannot be written any more,
 // which is the error then. It closes the Dispatcher.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	d.closeMu.Lock()
+	if d.closed || d.running != nil {
+		d.closeMu.Unlock()
+		return ErrStopped
+	}
+	d.running = make(chan struct{})
+	d.closeMu.Unlock()
 	ctx, d.fatal = context.WithCancelCause(ctx)
 	defer d.fatal(nil)
 	stop := context.AfterFunc(ctx, d.cancel)
@@ -156,17 +164,32 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.loop()
 	close(d.commits)
 	<-committed
-	err := d.Close()
+	d.closeMu.Lock()
+	err := d.close()
+	close(d.running)
+	d.closeMu.Unlock()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
 	return err
 }
 
-// Close ends a Dispatcher and gives up its folder. Run does it by itself.
+// Close ends a Dispatcher and gives up its folder; it waits for Run, which does
+// the same by itself when its context ends.
 func (d *Dispatcher) Close() error {
 	d.closeMu.Lock()
-	defer d.closeMu.Unlock()
+	running := d.running
+	if running == nil {
+		defer d.closeMu.Unlock()
+		return d.close()
+	}
+	d.closeMu.Unlock()
+	d.cancel()
+	<-running
+	return nil
+}
+
+func (d *Dispatcher) close() error {
 	if d.closed {
 		return nil
 	}

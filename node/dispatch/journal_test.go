@@ -344,3 +344,50 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestAJournalThatCannotBeWrittenIsWaitedFor: nothing is acknowledged meanwhile,
+// and nothing is lost or written twice once there is room.
+func TestAJournalThatCannotBeWrittenIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		dir := t.TempDir()
+		f := startFarm(t, w, dir)
+		jobs := filepath.Join(dir, "jobs")
+		if err := os.Rename(jobs, jobs+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(jobs, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		acked := make(chan error, 1)
+		f.wg.Go(func() { _, err := f.d.Submit(f.ctx, spec(fakeParams{Frames: 3})); acked <- err })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		select {
+		case err := <-acked:
+			t.Fatalf("acknowledged: %v", err)
+		default:
+		}
+		id := f.d.List()[0].Job
+		if s := f.status(id); !strings.Contains(s.Reason, "nothing can be recorded") {
+			t.Errorf("reason %q", s.Reason)
+		}
+		if err := os.Remove(jobs); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(jobs+".away", jobs); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-acked; err != nil {
+			t.Fatal(err)
+		}
+		f.add(newFakeWorker(t, w, "a", time.Second))
+		f.wait(id, time.Hour, job.StateFinished)
+		f.stop()
+		f = startFarm(t, w, dir)
+		defer f.stop()
+		if s := f.status(id); s.State != job.StateFinished || s.Delivered != 3 {
+			t.Errorf("read again: %+v", s)
+		}
+	})
+}

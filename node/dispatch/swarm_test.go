@@ -726,3 +726,23 @@ func TestTwoDispatchersWithOneJournal(t *testing.T) {
 		t.Error("made of nothing")
 	}
 }
+
+func TestCloseWaitsForRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		dir := t.TempDir()
+		f := startFarm(t, w, dir)
+		f.add(newFakeWorker(t, w, "a", time.Second))
+		f.submit(fakeParams{Frames: 5})
+		time.Sleep(2500 * time.Millisecond)
+		if err := f.d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		g := startFarm(t, w, dir) // the folder is free again
+		g.stop()
+		f.stop()
+		if err := f.d.Run(t.Context()); !errors.Is(err, ErrStopped) {
+			t.Errorf("run after close: %v", err)
+		}
+	})
+}
