@@ -333,21 +333,24 @@ type bars struct {
 }
 
 func newBars(p *program) *bars {
-	b := &bars{p: p, progress: mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40))}
+	b := &bars{p: p, phase: "starting", progress: mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40))}
 	left := func(decor.Statistics) string {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.last.Tasks == 0 {
-			return b.phase
+			return b.phase + " "
 		}
 		return fmt.Sprintf("%d/%d ", b.last.Delivered+b.last.Skipped, b.last.Tasks)
 	}
 	right := func(decor.Statistics) string {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if b.last.Tasks == 0 {
+			return ""
+		}
 		s := fmt.Sprintf(" %d running", b.last.Running)
 		if b.last.LeftSeconds > 0 {
-			s += ", " + secondsText(math.Ceil(b.last.LeftSeconds)) + " left"
+			s += ", " + time.Duration(math.Ceil(b.last.LeftSeconds)*1e9).String() + " left"
 		}
 		if b.last.Rejected > 0 {
 			s += fmt.Sprintf(", %d rejected", b.last.Rejected)
