@@ -398,13 +398,14 @@ func (b *Board) selfHere() bool {
 	return w != nil && w.connected
 }
 
-// finish closes the books of a job once nothing of it is left.
+// maybeEnd has finish look at j at the end of this step.
 func (b *Board) maybeEnd(j *jobState) {
 	if j.state == job.StatePlanned && !slices.Contains(b.ended, j) {
 		b.ended = append(b.ended, j)
 	}
 }
 
+// finish closes the books of a job once nothing of it is left.
 func (b *Board) finish(j *jobState) {
 	if j.state != job.StatePlanned || j.left > 0 || j.rechecks > 0 {
 		return

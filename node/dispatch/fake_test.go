@@ -334,7 +334,7 @@ func newFakeWorker(t testing.TB, w *world, name string, cost time.Duration) *fak
 		machine: job.Machine{Facts: map[string][]string{"fake": {"1"}}, Devices: []job.Device{{Name: "cpu", Type: "cpu"}}}}
 }
 
-// requesterSelf makes f the worker of the requester's own machine: it only does
+// homeOnly makes f the worker of the requester's own machine: it only does
 // what must be done there.
 func (f *fakeWorker) homeOnly() *fakeWorker {
 	f.machine.Devices = []job.Device{{Name: job.HomeDevice, Type: "cpu"}}

@@ -11,7 +11,7 @@ import (
 	"idlewild/job"
 )
 
-// bench is a Board with everything around it played by hand: the clock, the
+// table is a Board with everything around it played by hand: the clock, the
 // workers, and what effects come to. It also keeps the journal, to hold a board
 // made from it against the one that wrote it.
 type table struct {

@@ -82,7 +82,7 @@ func (b *Board) begin(j *jobState) {
 	b.maybeEnd(j)
 }
 
-// Restore puts a job that was read from its journal on the board, and goes on
+// restore puts a job that was read from its journal on the board, and goes on
 // where it stopped. Jobs come in the order of their submission.
 func (b *Board) restore(j *jobState) {
 	b.add(j)

@@ -637,7 +637,7 @@ func TestWatchSeesEverythingInOrder(t *testing.T) {
 	})
 }
 
-// TestRestart ends the dispatcher again and again in the middle of a job; its
+// TestRestartLosesNothingAndRedoesLittle ends the dispatcher again and again in the middle of a job; its
 // workers stay, and what they did is not done twice.
 func TestRestartLosesNothingAndRedoesLittle(t *testing.T) {
 	bubble(t, func(t *testing.T) {

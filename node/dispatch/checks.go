@@ -1,0 +1,333 @@
+package dispatch
+
+import (
+	"slices"
+	"time"
+
+	"idlewild/job"
+)
+
+// check begins the judgement of a result that is safe here.
+func (b *Board) check(j *jobState, x *ret) {
+	t := x.t
+	switch {
+	case x.peer == b.self:
+		b.found(j, x, standardVerdicts[verdictSelf])
+	case t.Check.Method == job.CheckNone:
+		b.found(j, x, standardVerdicts[verdictNoCheck])
+	default:
+		rate := j.spec.Policy.Recheck
+		if x.force || x.recheck || j.barred[x.peer] != "" {
+			one := 1.0
+			rate = &one
+		}
+		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task, Leaf: x.leaf,
+			Secret: j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence), Rate: rate})
+	}
+}
+
+// judging returns the result that fence names while it is being judged.
+func (b *Board) judging(id job.ID, fence uint64) (*jobState, *ret) {
+	j := b.byID[id]
+	if j == nil || j.state.Ended() {
+		return nil, nil
+	}
+	x := j.rets[fence]
+	if x == nil || (x.state != retSafe && !x.recheck) {
+		return nil, nil
+	}
+	return j, x
+}
+
+func (b *Board) challenged(e Challenged) {
+	j, x := b.judging(e.ID, e.Fence)
+	if j == nil || x.checks != nil || x.pending != nil {
+		return
+	}
+	switch {
+	case e.Err != nil:
+		b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "no check could be drawn: " + e.Err.Error()})
+	case len(e.Tasks) == 0:
+		b.found(j, x, standardVerdicts[verdictNotDrawn])
+	default:
+		for _, ct := range e.Tasks {
+			ct.Place = job.AtRequester
+			t := &task{Task: ct, key: ct.Key(), index: -1, class: &class{needs: ct.Needs, place: job.AtRequester}, check: x}
+			x.checks = append(x.checks, t)
+			b.queueCheck(j, t)
+		}
+		b.watchChecks(j, x)
+	}
+}
+
+// checkPatience is how long a result waits for a worker on this machine to
+// check it before it counts as one that could not be verified.
+const checkPatience = 2 * time.Minute
+
+// watchChecks gives up on checks that nobody here can run. A worker of this
+// machine that is there but busy, or paused by its owner, is waited for.
+func (b *Board) watchChecks(j *jobState, x *ret) {
+	checks := x.checks
+	var look func()
+	look = func() {
+		if len(checks) == 0 || len(x.checks) == 0 || &x.checks[0] != &checks[0] || j.state.Ended() {
+			return
+		}
+		why := ""
+		if w := b.byPeer[b.self]; w == nil || !w.connected {
+			why = "this machine runs no worker that could check it"
+		} else {
+			for _, t := range checks {
+				if lacks := b.lacking(w, t.Needs, job.AtRequester); lacks != "" {
+					why = "this machine cannot check it: it " + lacks
+				}
+			}
+		}
+		if why != "" && j.live() {
+			b.dropChecks(j, x)
+			b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: why})
+			return
+		}
+		b.after(checkPatience, look)
+	}
+	b.after(checkPatience, look)
+}
+
+// lacking says in words why none of w's devices meets n there, or "".
+func (b *Board) lacking(w *worker, n job.Needs, p job.Place) string {
+	why := "has no device for it"
+	for _, d := range w.machine.Devices {
+		if !b.fits(w, d, job.Needs{}, p) {
+			continue
+		}
+		if why = w.machine.Lacks(n, d); why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
+// dropChecks takes x's checks off the board.
+func (b *Board) dropChecks(j *jobState, x *ret) {
+	j.checks = slices.DeleteFunc(j.checks, func(t *task) bool { return t.check == x })
+	x.checks = nil
+	x.evidence = nil
+}
+
+// checkLeaf: this machine ran a check.
+func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inline []job.Block) {
+	if g.over {
+		return
+	}
+	b.endGrant(g)
+	x := g.t.check
+	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task, leaf) == "" {
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, leaf: leaf, peer: w.peer}}
+		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
+		return
+	}
+	b.checkDone(j, g)
+	reason := leaf.Reason
+	if reason == "" {
+		reason = string(leaf.Outcome)
+	}
+	if leaf.Outcome == job.Broken {
+		b.restFor(w, j, reason)
+	}
+	b.retryCheck(j, g.t, reason, leaf.Outcome != job.Cancelled)
+}
+
+// checkDone lets this machine's worker forget a check that it ran.
+func (b *Board) checkDone(j *jobState, g *grant) {
+	delete(j.checking, g.fence)
+	if w := b.byPeer[g.lease.peer]; w != nil && w.connected {
+		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key, Ruling: job.Accepted, Reason: "a check",
+			Secret: j.secretOf(w.peer, g.lease.id, g.t.key, g.fence)})
+	}
+}
+
+// retryCheck runs a check again, or does without it.
+func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
+	x := t.check
+	if !slices.Contains(x.checks, t) {
+		return
+	}
+	if counts {
+		t.tries++
+	}
+	if t.tries < 3 {
+		if !counts {
+			b.after(time.Second, func() {
+				if slices.Contains(x.checks, t) {
+					b.queueCheck(j, t)
+				}
+			})
+			return
+		}
+		b.queueCheck(j, t)
+		return
+	}
+	b.dropChecks(j, x)
+	b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "the check could not be run: " + reason})
+}
+
+// evident: the outputs of a check are here.
+func (b *Board) evident(j *jobState, g *grant, err error) {
+	b.checkDone(j, g)
+	x := g.t.check
+	if !slices.Contains(x.checks, g.t) || len(g.t.rets) == 0 {
+		return
+	}
+	leaf := g.t.rets[0].leaf
+	if err != nil {
+		b.retryCheck(j, g.t, err.Error(), true)
+		return
+	}
+	x.evidence = append(x.evidence, evidence{g.t.Task, leaf, g.fence})
+	if len(x.evidence) < len(x.checks) {
+		return
+	}
+	// In the order in which they were drawn.
+	order := map[job.TaskKey]int{}
+	for i, t := range x.checks {
+		if _, ok := order[t.key]; !ok {
+			order[t.key] = i
+		}
+	}
+	slices.SortStableFunc(x.evidence, func(a, c evidence) int { return order[a.leaf.Task] - order[c.leaf.Task] })
+	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task, Leaf: x.leaf, Evidence: x.evidence})
+}
+
+func (b *Board) judged(e Judged) {
+	if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending == nil {
+		b.found(j, x, e.Verdict)
+	}
+}
+
+// found books a verdict before it has consequences.
+func (b *Board) found(j *jobState, x *ret, v job.Verdict) {
+	x.pending = &v
+	x.checks = nil
+	if x.peer == b.self {
+		b.conclude(j, x)
+		return
+	}
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: v})
+}
+
+func (b *Board) booked(e Booked) {
+	j, x := b.judging(e.ID, e.Fence)
+	if j == nil || x.pending == nil {
+		return
+	}
+	if e.Err != nil {
+		b.do(Note{"verdict could not be booked", []any{"job", j.id, "peer", x.peer, "err", e.Err}})
+		b.after(time.Second, func() {
+			if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending != nil {
+				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: *x.pending})
+			}
+		})
+		return
+	}
+	if w := b.byPeer[x.peer]; w != nil {
+		if (w.score.Banned == "") != (e.Score.Banned == "") {
+			b.members++
+		}
+		w.score = e.Score
+	}
+	b.conclude(j, x)
+}
+
+// conclude acts on a verdict that is booked.
+func (b *Board) conclude(j *jobState, x *ret) {
+	v, t := *x.pending, x.t
+	was := x.recheck
+	take := v.Ruling == job.Accepted
+	if v.Ruling == job.Unsure {
+		// Once, somebody else gets a try; then it is delivered as what it is.
+		take = was || len(t.avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
+	}
+	if was {
+		j.rechecks--
+	}
+	r := &judgeRecord{Task: t.index, Fence: x.fence, Take: take, Standard: isStandard(v)}
+	if r.Standard < 0 {
+		r.Verdict = &v
+	}
+	b.write(j, r)
+	b.settle(j, x)
+	b.emit(j, job.Event{Type: job.EventJudged, Task: t.Label, Worker: x.peer.String(), Verdict: x.verdict, Text: v.Reason})
+	if w := b.byPeer[x.peer]; w != nil && take {
+		delete(w.rests, j.id)
+	}
+	switch {
+	case take:
+		if v.Ruling == job.Accepted {
+			b.learn(j, x)
+		}
+		if j.barred[x.peer] != "" {
+			b.suspect(j, x) // it was caught meanwhile
+		}
+		for _, o := range t.rets {
+			if o.state == retHeld {
+				o.state, o.settled, o.inline = retEnded, "another peer was first", nil
+				b.settle(j, o)
+			}
+		}
+	case v.Ruling == job.Rejected:
+		b.do(Discard{ID: j.id, Fence: x.fence})
+		b.bar(j, x)
+		b.next(j, t)
+	default:
+		t.avoid = append(t.avoid, x.peer)
+		b.do(Discard{ID: j.id, Fence: x.fence})
+		b.next(j, t)
+	}
+	b.maybeEnd(j)
+}
+
+// bar ends a peer's part in a job after a result of it was rejected: its
+// leases go to others, what it returned unseen is checked.
+func (b *Board) bar(j *jobState, caught *ret) {
+	b.members++
+	p := caught.peer
+	for _, l := range slices.Clone(j.leaseSeq) {
+		if l.peer == p && !l.closed {
+			b.stop(l, "a result was rejected: "+caught.verdict.Reason)
+		}
+	}
+	for _, t := range j.tasks {
+		for _, x := range t.rets {
+			if x.peer != p {
+				continue
+			}
+			switch x.state {
+			case retHeld:
+				x.state, x.settled, x.inline = retEnded, "no more work of this peer is taken for this job", nil
+				b.settle(j, x)
+			case retFetching, retSafe:
+				x.force = true
+			case retJudged:
+				b.suspect(j, x)
+			}
+		}
+	}
+	if w := b.byPeer[p]; w != nil {
+		b.tell(w)
+		b.account(w)
+		if w.connected {
+			b.urge(w)
+		}
+	}
+	b.hungry = true
+}
+
+// suspect checks a result that was accepted unseen from a peer that was caught.
+func (b *Board) suspect(j *jobState, x *ret) {
+	if x.taken && x.t.accepted == x && !x.suspect && x.verdict.Ruling == job.Accepted && x.verdict.Method == "trusted" && x.t.Check.Method != job.CheckNone && x.peer != b.self {
+		x.recheck, x.suspect = true, true
+		x.checks, x.evidence, x.pending = nil, nil, nil
+		j.rechecks++
+		b.check(j, x)
+	}
+}

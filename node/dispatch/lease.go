@@ -1,0 +1,201 @@
+package dispatch
+
+import (
+	"slices"
+	"time"
+
+	"idlewild/job"
+)
+
+// progress notes what w says it holds, and takes back what it does not.
+//
+// In the first report of a stream a lease that is missing was lost on the way or
+// with the worker's process, unless its receipts may follow (backlog).
+func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
+	const patience = 5 * time.Second
+	has := make(map[job.LeaseID]job.Progress, len(list))
+	for _, p := range list {
+		has[p.Lease] = p
+		l := b.leases[p.Lease]
+		if l == nil || l.peer != w.peer {
+			w.order.Stops = append(w.order.Stops, job.Stop{Lease: p.Lease, Reason: "no such lease here"})
+			b.urge(w)
+			continue
+		}
+		if l.closed {
+			b.revive(w, l)
+			if l.closed && !l.job.all(l) {
+				w.order.Stops = append(w.order.Stops, job.Stop{Lease: p.Lease, Reason: "its tasks are done"})
+				b.urge(w)
+			}
+			if l.closed {
+				continue
+			}
+		}
+		if !l.seen || l.progress.Task != p.Task {
+			l.running = b.now
+		}
+		if changed := l.progress != p; changed && p.Task >= 0 && p.Task < len(l.grants) {
+			if g := l.grants[p.Task]; !g.over && !l.check {
+				b.emit(l.job, job.Event{Type: job.EventProgress, Task: g.t.Label, Worker: w.peer.String(), Text: p.Phase, Fraction: p.Fraction})
+			}
+		}
+		l.seen, l.progress, l.missing = true, p, time.Time{}
+	}
+	for _, l := range slices.Clone(w.leases) {
+		if _, ok := has[l.id]; ok {
+			continue
+		}
+		switch {
+		case first && !backlog:
+			b.giveUp(l, "lost on the way or with the worker's restart")
+		case l.missing.IsZero():
+			l.missing = b.now
+		case b.now.Sub(l.missing) >= patience && b.now.Sub(l.granted) >= 2*patience:
+			b.giveUp(l, "the worker does not have it")
+		}
+	}
+}
+
+// giveUp takes a lease back: what is not returned of it may be leased again.
+// A result that comes later is still welcome.
+func (b *Board) giveUp(l *lease, why string) {
+	if l.closed {
+		return
+	}
+	l.closed = true
+	if w := b.byPeer[l.peer]; w != nil {
+		w.leases = slices.DeleteFunc(w.leases, func(x *lease) bool { return x == l })
+		b.account(w)
+	}
+	for _, g := range l.grants {
+		if !g.over {
+			b.release(g)
+		}
+	}
+	if why != "" {
+		b.do(Note{"lease taken back", []any{"job", l.job.id, "lease", l.id, "peer", l.peer, "reason", why}})
+	}
+	if l.job.live() {
+		b.hungry = true
+	}
+}
+
+// release ends a grant without a result.
+func (b *Board) release(g *grant) {
+	if g.over {
+		return
+	}
+	g.over = true
+	g.lease.live--
+	g.t.grants = slices.DeleteFunc(g.t.grants, func(x *grant) bool { return x == g })
+	j := g.lease.job
+	if g.t.check != nil {
+		delete(j.checking, g.fence)
+		b.queueCheck(j, g.t)
+		return
+	}
+	b.place(j, g.t)
+}
+
+// endGrant ends a grant with its leaf; a lease without grants is done.
+func (b *Board) endGrant(g *grant) {
+	if !g.over {
+		g.over = true
+		g.lease.live--
+		g.t.grants = slices.DeleteFunc(g.t.grants, func(x *grant) bool { return x == g })
+	}
+	l := g.lease
+	if l.live <= 0 && !l.closed {
+		l.closed = true
+		if w := b.byPeer[l.peer]; w != nil {
+			w.leases = slices.DeleteFunc(w.leases, func(x *lease) bool { return x == l })
+		}
+	}
+}
+
+// revive gives a lapsed lease back to the worker that came home with it, for
+// those of its tasks that nobody else has.
+func (b *Board) revive(w *worker, l *lease) {
+	if l.job.state != job.StatePlanned || l.job.barred[w.peer] != "" || l.check {
+		return
+	}
+	for _, g := range l.grants {
+		if g.over && g.t.phase == open && l.job.rets[g.fence] == nil {
+			g.over = false
+			l.live++
+			g.t.grants = append(g.t.grants, g)
+			b.place(l.job, g.t)
+		}
+	}
+	if l.live > 0 {
+		l.closed = false
+		w.leases = append(w.leases, l)
+		b.expect()
+	}
+}
+
+// stop ends a lease and tells its worker so.
+func (b *Board) stop(l *lease, reason string) {
+	if l.closed {
+		return
+	}
+	b.giveUp(l, "")
+	if w := b.byPeer[l.peer]; w != nil && w.connected {
+		w.order.Stops = append(w.order.Stops, job.Stop{Lease: l.id, Reason: reason})
+		// A lease that has not left yet need not be sent at all.
+		w.order.Leases = slices.DeleteFunc(w.order.Leases, func(x job.Lease) bool { return x.ID == l.id })
+		b.urge(w)
+	}
+}
+
+// expect makes sure that a Tick comes when the next lease can lapse.
+func (b *Board) expect() {
+	if !b.lapse.IsZero() && b.lapse.After(b.now) {
+		return
+	}
+	b.schedule(b.o.LeaseTTL)
+}
+
+func (b *Board) schedule(d time.Duration) {
+	b.lapse = b.now.Add(d)
+	b.after(d, b.expire)
+}
+
+// expire takes back the leases of workers that were not heard of for the TTL.
+func (b *Board) expire() {
+	b.lapse = time.Time{}
+	next := time.Duration(-1)
+	for _, w := range b.workers {
+		if len(w.leases) == 0 {
+			continue
+		}
+		left := w.heard.Add(b.o.LeaseTTL).Sub(b.now)
+		if left <= 0 {
+			for _, l := range slices.Clone(w.leases) {
+				b.giveUp(l, "lapsed")
+			}
+			continue
+		}
+		if next < 0 || left < next {
+			next = left
+		}
+	}
+	if next >= 0 {
+		b.schedule(next)
+	}
+}
+
+// all reports whether everything of l has returned.
+func (j *jobState) all(l *lease) bool {
+	for _, g := range l.grants {
+		if g.t.check != nil {
+			if !g.over {
+				return false
+			}
+		} else if j.rets[g.fence] == nil {
+			return false
+		}
+	}
+	return true
+}
