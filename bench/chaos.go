@@ -147,8 +147,22 @@ func chaos(ctx context.Context, args []string) ([]Figure, error) {
 	}
 	cutPeer := status.Machine.Peer
 	cut.signal(syscall.SIGSTOP)
+	defer cut.signal(syscall.SIGCONT) // or it could not be ended
+	if err := poll(ctx, 90*time.Second, "the cut-off worker is missed", func() error {
+		v, err := requester.client.Peers(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range v.Members {
+			if m.Name == cut.name && m.Connected {
+				return fmt.Errorf("%s still counts as connected", cut.name)
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
 	if _, err := progressed(120 * time.Second); err != nil {
-		cut.signal(syscall.SIGCONT)
 		return nil, fmt.Errorf("while a worker was cut off: %w", err)
 	}
 	by := func() (int, error) { // what the cut-off worker has delivered

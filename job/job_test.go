@@ -43,6 +43,7 @@ func TestTaskKeyCoversWhatDeterminesOutputsAndNothingElse(t *testing.T) {
 		func(x *Task) { x.Timeout = time.Hour },
 		func(x *Task) { x.Rank = 9 },
 		func(x *Task) { x.Check.Method = CheckExact },
+		func(x *Task) { x.After = []TaskKey{} },
 	}
 	for i, f := range same {
 		c := sampleTask()

@@ -31,7 +31,8 @@ type Leaf struct {
 	Log     Ref      `cbor:"log"`                // the task's own output
 	LogTail string   `cbor:"log_tail,omitempty"` // its end, where the task did not succeed
 	Meter   Meter    `cbor:"meter"`
-	// Where it ran: as measured after the task, not as claimed before.
+	// Device is the slot that the lease was for. That a device of its sort did
+	// the work was asserted after the task: otherwise it is broken.
 	Device      string `cbor:"device"`
 	DeviceClass string `cbor:"device_class"`
 	Runner      string `cbor:"runner"` // CID of the runner's files

@@ -38,6 +38,16 @@ type Task struct {
 // Key is the CID (dag-cbor, sha2-256) of kind, parameters, read set, part,
 // outputs and predecessors; never of job, batch, place or label.
 func (t Task) Key() TaskKey {
+	// An absent list and an empty one are the same task.
+	if len(t.Outputs) == 0 {
+		t.Outputs = nil
+	}
+	if len(t.After) == 0 {
+		t.After = nil
+	}
+	if len(t.Params) == 0 {
+		t.Params = nil
+	}
 	b, err := Encode([]any{"idlewild/task/1", t.Kind, t.Params, t.Input, t.Part, t.Outputs, t.After})
 	if err != nil {
 		panic(fmt.Sprintf("task key: %v", err)) // the fields above always encode

@@ -51,7 +51,16 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		if err != nil {
 			return nil, err
 		}
-		return k.Challenge(t, verify.Draw(secret, root, c.Width, c.Height, verify.DrawOptions{}))
+		area := t.Part.Tile
+		if area == (job.Rect{}) {
+			area = job.Rect{X1: c.Width, Y1: c.Height}
+		}
+		crops := verify.Draw(secret, root, area.Dx(), area.Dy(), verify.DrawOptions{})
+		for i := range crops {
+			crops[i].X0, crops[i].X1 = crops[i].X0+area.X0, crops[i].X1+area.X0
+			crops[i].Y0, crops[i].Y1 = crops[i].Y0+area.Y0, crops[i].Y1+area.Y0
+		}
+		return k.Challenge(t, crops)
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
 }
@@ -120,7 +129,7 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 		if e.Leaf.Outcome != job.Succeeded {
 			return verify.Unverified(fmt.Errorf("rendering the crops ended %s: %s", e.Leaf.Outcome, e.Leaf.Reason))
 		}
-		some, err := readCrops(e.Task, t.Check, e.Dir)
+		some, err := readCrops(c, e.Task, t.Check, e.Dir)
 		if err != nil {
 			return verify.Unverified(err)
 		}
@@ -130,7 +139,7 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 }
 
 // readCrops decodes what a challenge task left into what the comparer wants.
-func readCrops(challenge job.Task, check job.Check, dir string) ([]verify.Crop, error) {
+func readCrops(c job.CropCheck, challenge job.Task, check job.Check, dir string) ([]verify.Crop, error) {
 	files, err := blender.ReadEvidence(challenge, check)
 	if err != nil {
 		return nil, err
@@ -141,6 +150,13 @@ func readCrops(challenge job.Task, check job.Check, dir string) ([]verify.Crop, 
 		img, err := decode(filepath.Join(dir, filepath.FromSlash(f.File)))
 		if err != nil {
 			return nil, fmt.Errorf("crop %s: %w", f.File, err)
+		}
+		// Crops are never denoised, so their picture is what a denoised claim
+		// keeps under another name.
+		for i, ch := range img.Channels {
+			if layer, pass, name := media.Split(ch.Name); layer != "" && pass == blender.PassCombined {
+				img.Channels[i].Name = layer + "." + c.Pass + "." + name
+			}
 		}
 		if f.Covers != f.Rect {
 			if img, err = img.Crop(f.Rect.X0-f.Covers.X0, f.Rect.Y0-f.Covers.Y0, f.Rect.X1-f.Covers.X0, f.Rect.Y1-f.Covers.Y0); err != nil {

@@ -270,7 +270,7 @@ func writeHeatmap(path string, task job.Task, img *media.Image, evidence []dispa
 	}
 	var crops []verify.Crop
 	for _, e := range evidence {
-		some, err := readCrops(e.Task, task.Check, e.Dir)
+		some, err := readCrops(c, e.Task, task.Check, e.Dir)
 		if err != nil {
 			return errors.Join(errors.New("no heat map: the evidence is incomplete"), err)
 		}

@@ -383,9 +383,6 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 
 	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))
 	leaf.Runner, leaf.Build = clip(res.Runner, job.MaxNameBytes), clip(res.Build, job.MaxNameBytes)
-	if res.Device != "" {
-		leaf.Device = clip(res.Device, job.MaxNameBytes)
-	}
 	if !leaf.Outcome.Valid() || leaf.Outcome == job.Cancelled {
 		// Nobody here asked for it, so something else on this machine did.
 		leaf.Outcome, leaf.Reason = job.Broken, clip("stopped by something else on this machine: "+res.Reason, job.MaxReasonBytes)

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"path/filepath"
+	"testing"
+
+	"idlewild/job"
+	"idlewild/media"
+	"idlewild/node/dispatch"
+	"idlewild/render/blender"
+	"idlewild/verify"
+)
+
+// claimTask is a render task of a frame, as the planner makes them, and its
+// kind.
+func claimTask(t *testing.T, c job.CropCheck) (*blender.Kind, job.Task) {
+	t.Helper()
+	k, err := blender.New(blender.Options{Blender: filepath.Join(t.TempDir(), "none"), Scratch: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check, err := job.Encode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, job.Task{
+		Kind: blender.Name, Params: []byte(`{"op":"render","main":"a.blend","frame":1}`), Label: "1 render",
+		Outputs: []job.OutputRule{{Name: "frame.exr", Media: job.MediaEXR}},
+		Check:   job.Check{Method: job.CheckCrop, Output: "frame.exr", Params: check},
+	}
+}
+
+// paint fills a pass of an image with what a pixel of the frame shows.
+func paint(img *media.Image, pass string, at job.Rect, value func(x, y int) float32) {
+	for _, channel := range []string{"R", "G", "B"} {
+		data := img.Add("ViewLayer."+pass+"."+channel, media.Float)
+		for row := range img.Height {
+			y := at.Y1 - 1 - row
+			for col := range img.Width {
+				data[row*img.Width+col] = value(at.X0+col, y)
+			}
+		}
+	}
+}
+
+// TestJudgeComparesADenoisedClaimByItsNoisyImage: the crops of a denoised job
+// are not denoised, so their picture has another name than the claim's.
+func TestJudgeComparesADenoisedClaimByItsNoisyImage(t *testing.T) {
+	const w, h = 96, 64
+	flat := func(x, y int) float32 { return 0.2 + float32(x+2*y)/400 }
+	wrong := func(x, y int) float32 { return 1.5 * flat(x, y) }
+	for name, claimed := range map[string]func(x, y int) float32{"honest": flat, "brighter": wrong} {
+		k, task := claimTask(t, job.CropCheck{Layer: "ViewLayer", Pass: "Noisy Image", Width: w, Height: h, Samples: 16})
+		dir := t.TempDir()
+		frame := media.New(w, h)
+		paint(frame, "Noisy Image", job.Rect{X1: w, Y1: h}, claimed)
+		paint(frame, "Combined", job.Rect{X1: w, Y1: h}, func(int, int) float32 { return 0.5 })
+		if err := media.WriteEXR(filepath.Join(dir, "frame.exr"), frame, false); err != nil {
+			t.Fatal(err)
+		}
+		root, _, err := media.TileRoot(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := job.Leaf{Outcome: job.Succeeded, Outputs: []job.Output{{Name: "frame.exr", Media: job.MediaEXR, Pixels: root[:]}}}
+		j := &judge{croppers: map[job.Kind]cropper{blender.Name: k}, limits: verify.DefaultThresholds()}
+		tasks, err := j.Challenge(task, leaf, []byte("secret"), 1)
+		if err != nil || len(tasks) == 0 {
+			t.Fatal(len(tasks), err)
+		}
+		var evidence []dispatch.Evidence
+		for _, c := range tasks {
+			out := t.TempDir()
+			files, err := blender.ReadEvidence(c, task.Check)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				img := media.New(f.Covers.Dx(), f.Covers.Dy())
+				paint(img, "Combined", f.Covers, flat)
+				if err := media.WriteEXR(filepath.Join(out, f.File), img, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			evidence = append(evidence, dispatch.Evidence{Task: c, Dir: out, Leaf: job.Leaf{Outcome: job.Succeeded}})
+		}
+		v := j.Judge(t.Context(), task, leaf, dir, evidence)
+		if want := map[string]job.Ruling{"honest": job.Accepted, "brighter": job.Rejected}[name]; v.Ruling != want {
+			t.Errorf("%s: %v, want %s", name, v, want)
+		}
+		// A worker that commits to other pixels than it delivers is caught by
+		// its own receipt.
+		leaf.Outputs[0].Pixels[0] ^= 1
+		if v := j.Judge(t.Context(), task, leaf, dir, evidence); v.Ruling != job.Rejected {
+			t.Errorf("%s with a wrong root: %v", name, v)
+		}
+		// Trouble at the checker punishes nobody.
+		leaf.Outputs[0].Pixels[0] ^= 1
+		evidence[0].Dir = t.TempDir()
+		if v := j.Judge(t.Context(), task, leaf, dir, evidence); v.Ruling != job.Unsure {
+			t.Errorf("%s without evidence: %v", name, v)
+		}
+	}
+}
