@@ -51,7 +51,8 @@ func efficiency(ctx context.Context, args []string) ([]Figure, error) {
 	} else if scene, err = filepath.Abs(scene); err != nil {
 		return nil, err
 	}
-	requester, err := f.start(ctx, "requester", nodeOptions{noWork: true})
+	// The requester keeps off the first worker's core: it is another machine.
+	requester, err := f.start(ctx, "requester", nodeOptions{noWork: true, cores: fmt.Sprintf("%d-%d", min(1, runtime.NumCPU()-1), runtime.NumCPU()-1)})
 	if err != nil {
 		return nil, err
 	}
