@@ -36,6 +36,14 @@ func Materialize(ctx context.Context, store Store, root cid.Cid, dir string, pro
 
 // MaterializeWithin is Materialize with limits of its own.
 func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
+	return MaterializeFrom(ctx, store, nil, cid.Undef, root, dir, limits, progress)
+}
+
+// MaterializeFrom is MaterializeWithin for who holds an earlier version of the
+// manifest, with the root previous, in the store old: its chunks are named as
+// bases of those that are asked for, so that only what changed within a chunk
+// need be sent.
+func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
 	files, err := List(ctx, store, root, limits)
 	if err != nil {
 		return err
@@ -55,6 +63,9 @@ func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir strin
 	}
 	defer at.Close()
 	m := newMaterializer(ctx, store, progress)
+	if old != nil && previous != root {
+		m.bases = openBases(ctx, old, previous)
+	}
 	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
 		if d := path.Dir(name); d != made {
@@ -126,6 +137,7 @@ type materializer struct {
 	create   func(name string, mode os.FileMode) (*os.File, error)
 	sync     bool
 	progress func(done, total int64)
+	bases    *bases // of the walking goroutine; nil: none
 
 	total  int64
 	window []piece
@@ -143,12 +155,14 @@ type piece struct {
 	size int64
 	off  int64
 	file *output
+	like []cid.Cid // chunks of an earlier version that it may resemble
 }
 
 // output is a file that is being written.
 type output struct {
 	name string
 	mode os.FileMode
+	size int64
 
 	mu   sync.Mutex
 	f    *os.File
@@ -210,7 +224,7 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 			if n.Mode == 1 {
 				mode = 0o777
 			}
-			out := &output{name: f.Name, mode: mode, left: n.Size}
+			out := &output{name: f.Name, mode: mode, size: n.Size, left: n.Size}
 			w, err := m.create(f.Name, mode)
 			if err != nil {
 				return fmt.Errorf("write %s: %w", f.Name, err)
@@ -242,7 +256,8 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 func (m *materializer) links(out *output, off int64, depth int, links []Link) error {
 	if depth == 0 {
 		for _, l := range links {
-			if err := m.piece(piece{l.CID.Cid, l.Size, off, out}); err != nil {
+			like := m.bases.of(out.name, off, out.size)
+			if err := m.piece(piece{l.CID.Cid, l.Size, off, out, like}); err != nil {
 				return err
 			}
 			off += l.Size
@@ -309,7 +324,7 @@ func (m *materializer) write(window []piece) error {
 	var wants []Want
 	for _, p := range window {
 		if places[p.id] == nil {
-			wants = append(wants, Want{ID: p.id})
+			wants = append(wants, Want{ID: p.id, Bases: p.like})
 		}
 		places[p.id] = append(places[p.id], p)
 	}
