@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,6 +26,11 @@ type assets struct {
 	blocks  p2p.Blocks       // nil where there is no network
 	members func() []peer.ID // all that are known, this machine left out
 	near    func() []peer.ID // those that are connected: they may hold a job's content too
+	// treeBytes bounds one job's unpacked content; 0: as much as a manifest may.
+	treeBytes int64
+
+	mu      sync.Mutex
+	earlier map[peer.ID]earlier
 }
 
 var _ worker.Assets = (*assets)(nil)
@@ -39,15 +45,44 @@ func (a *assets) from(requester peer.ID, id job.ID, grant job.Signed) (diffuploa
 	return &diffupload.Tiered{Local: a.store, Remote: r, Owner: input(requester, id)}, r
 }
 
-// Materialize implements worker.Assets.
+// Materialize implements worker.Assets. What this requester's last content was
+// serves as base: a scene that was edited costs what was edited.
 func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, progress func(float64)) (int64, error) {
 	store, r := a.from(requester, l.Job, l.Read)
-	err := diffupload.Materialize(ctx, store, in.Cid, dir, func(done, total int64) {
+	err := diffupload.MaterializeFrom(ctx, store, a.store, a.last(requester, in.Cid), in.Cid, dir, diffupload.Limits{Bytes: a.treeBytes}, func(done, total int64) {
 		if progress != nil && total > 0 {
 			progress(float64(done) / float64(total))
 		}
 	})
+	if err == nil {
+		a.remember(requester, in.Cid)
+	}
 	return r.moved.Load(), err
+}
+
+// earlier are a requester's last two contents, newest first: two, because the
+// one that is fetched may be known already to another device's fetch.
+type earlier [2]cid.Cid
+
+func (a *assets) last(requester peer.ID, but cid.Cid) cid.Cid {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e := a.earlier[requester]
+	if e[0] == but {
+		return e[1]
+	}
+	return e[0]
+}
+
+func (a *assets) remember(requester peer.ID, root cid.Cid) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.earlier == nil {
+		a.earlier = map[peer.ID]earlier{}
+	}
+	if e := a.earlier[requester]; e[0] != root {
+		a.earlier[requester] = earlier{root, e[0]}
+	}
 }
 
 // Prior implements worker.Assets.

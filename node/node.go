@@ -135,7 +135,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.worker = worker.New(worker.Deps{
 		Self: n.self, Key: n.key,
 		Swarm:   &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
-		Assets:  &assets{self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near},
+		Assets:  &assets{self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near, treeBytes: cfg.Worker.TreeBytes},
 		Exec:    n.kit.exec,
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,
