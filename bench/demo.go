@@ -90,8 +90,6 @@ func demo(ctx context.Context, args []string) ([]Figure, error) {
 	if err := d.sabotage(ctx); err != nil {
 		return nil, err
 	}
-	// Other settings, or the frames would be the ones of the last job, and a
-	// worker need not render what the requester has.
 	cheated, err := d.submit(ctx, "cheated", firstFrames(d.frames, 6))
 	if err != nil {
 		return nil, err
@@ -100,7 +98,11 @@ func demo(ctx context.Context, args []string) ([]Figure, error) {
 
 	sheet := filepath.Join(outDir, "contact-sheet.png")
 	if err := contactSheet(sheet, runs[0].status); err != nil {
-		return nil, err
+		if d.own {
+			return nil, err
+		}
+		say("%v", err) // a file of one's own may write another format
+		sheet = "none"
 	}
 	d.table(runs)
 	fmt.Fprintf(os.Stderr, "\nframes: %s\ncontact sheet: %s\n%.0f s in all\n", outDir, sheet, time.Since(started).Seconds())
@@ -113,7 +115,7 @@ func demo(ctx context.Context, args []string) ([]Figure, error) {
 		figures = append(figures, plain("bytes to the workers, after the edit", float64(runs[1].status.UploadedBytes), "B"))
 	}
 	figures = append(figures,
-		atLeast("frames of the cheat rejected", float64(cheated.status.Rejected), "", 1),
+		plain("frames of the cheat rejected", float64(cheated.status.Rejected), ""),
 		atMost("honest frames rejected", float64(first.status.Rejected), "", 0),
 		atMost("the whole demo", time.Since(started).Seconds(), "s", 240))
 	for _, r := range runs {
@@ -122,6 +124,10 @@ func demo(ctx context.Context, args []string) ([]Figure, error) {
 		}
 	}
 	if cheated.status.Rejected == 0 {
+		if !d.own && cheated.status.Rechecked == 0 {
+			say("frames of this file cannot be checked by sampling (see: idlewild inspect %s), so nobody was caught", *file)
+			return figures, nil
+		}
 		return figures, errors.New("the cheat was not caught")
 	}
 	return figures, nil
@@ -271,6 +277,9 @@ func (d *demoRun) table(runs []demoJob) {
 		s := r.status
 		fmt.Fprintf(w, "%-9s %7d %8.1f %11.2f %12d %12d %9d %9d\n", r.name, s.Delivered, r.wall.Seconds(), s.Efficiency, s.UploadedBytes, s.ResultBytes, s.Rechecked, s.Rejected)
 		for _, p := range s.Workers {
+			if p.Peer == d.artist.name {
+				continue // finishing and checks, which are no share of the work
+			}
 			fmt.Fprintf(w, "  %-14s %3d frames, %6.1f s rendering of %6.1f s joined  %s\n", p.Peer, p.Tasks, p.RenderSeconds, p.JoinedSeconds, p.Resting)
 		}
 	}
@@ -278,6 +287,9 @@ func (d *demoRun) table(runs []demoJob) {
 
 // firstFrames keeps n frames of a simple range.
 func firstFrames(frames string, n int) string {
+	if frames == "" {
+		return "" // the file's own range
+	}
 	var from, to int
 	if c, err := fmt.Sscanf(frames, "%d-%d", &from, &to); c == 2 && err == nil && to-from >= n {
 		return fmt.Sprintf("%d-%d", from, from+n-1)
