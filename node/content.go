@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -81,13 +82,16 @@ func (c *content) Release(ctx context.Context, id job.ID) error {
 }
 
 // Fetch implements dispatch.Results.
-func (c *content) Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job.Leaf, inline []job.Block, dir string) (int64, error) {
-	moved, err := c.keep(ctx, worker, id, inline)
+func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (int64, error) {
+	moved, here, err := c.keep(ctx, x)
 	if err != nil {
 		return moved, err
 	}
-	store, r := c.from(worker, id)
-	for _, o := range leaf.Outputs {
+	store, r := c.from(x.Worker, x.Job)
+	if here != nil {
+		store = inlineFirst{here, store}
+	}
+	for _, o := range x.Leaf.Outputs {
 		path := filepath.Join(dir, filepath.FromSlash(o.Name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return moved, err
@@ -100,32 +104,73 @@ func (c *content) Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job
 			}
 		}
 		if err != nil {
-			return moved + r.moved.Load(), fmt.Errorf("result %s of %s: %w", o.Name, worker, err)
+			return moved + r.moved.Load(), fmt.Errorf("result %s of %s: %w", o.Name, x.Worker, err)
+		}
+		// The file's own folder is synced with it; those above are not.
+		for d := filepath.Dir(filepath.Dir(path)); len(d) >= len(dir); d = filepath.Dir(d) {
+			if err := syncDir(d); err != nil {
+				return moved + r.moved.Load(), err
+			}
 		}
 	}
 	return moved + r.moved.Load(), nil
 }
 
-// keep stores blocks that came with a report, as one group.
-func (c *content) keep(ctx context.Context, worker peer.ID, id job.ID, inline []job.Block) (moved int64, err error) {
-	if len(inline) == 0 {
-		return 0, nil
+// keep checks the blocks that came with a report. They are stored, as one
+// group, where later tasks will ask for them; otherwise they are only returned
+// by their names.
+func (c *content) keep(ctx context.Context, x dispatch.Returned) (moved int64, here map[cid.Cid][]byte, err error) {
+	if len(x.Inline) == 0 {
+		return 0, nil, nil
 	}
-	ids := make([]cid.Cid, len(inline))
-	blocks := make([]diffupload.Block, len(inline))
-	for i, b := range inline {
+	here = make(map[cid.Cid][]byte, len(x.Inline))
+	var ids []cid.Cid
+	var blocks []diffupload.Block
+	for _, b := range x.Inline {
 		if err := diffupload.VerifyBlock(b.CID.Cid, b.Data); err != nil {
-			return moved, fmt.Errorf("results of %s: %w", worker, err)
+			return moved, nil, fmt.Errorf("results of %s: %w", x.Worker, err)
 		}
-		ids[i], blocks[i] = b.CID.Cid, diffupload.Block{ID: b.CID.Cid, Data: b.Data}
-		if worker != c.self {
+		here[b.CID.Cid] = b.Data
+		ids, blocks = append(ids, b.CID.Cid), append(blocks, diffupload.Block{ID: b.CID.Cid, Data: b.Data})
+		if x.Worker != c.self {
 			moved += int64(len(b.Data))
 		}
 	}
-	if err := c.store.Pin(ctx, ownResults(id), ids); err != nil {
-		return moved, err
+	if !x.Keep {
+		return moved, here, nil
 	}
-	return moved, diffupload.PutMany(ctx, c.store, blocks)
+	if err := c.store.Pin(ctx, ownResults(x.Job), ids); err != nil {
+		return moved, nil, err
+	}
+	return moved, here, diffupload.PutMany(ctx, c.store, blocks)
+}
+
+// inlineFirst takes blocks from a report before it asks the store behind it.
+type inlineFirst struct {
+	here map[cid.Cid][]byte
+	diffupload.Store
+}
+
+func (s inlineFirst) Fetch(ctx context.Context, wants []diffupload.Want) iter.Seq2[diffupload.Block, error] {
+	return func(yield func(diffupload.Block, error) bool) {
+		var rest []diffupload.Want
+		for _, w := range wants {
+			b, ok := s.here[w.ID]
+			if !ok {
+				rest = append(rest, w)
+			} else if !yield(diffupload.Block{ID: w.ID, Data: b}, nil) {
+				return
+			}
+		}
+		if len(rest) == 0 {
+			return
+		}
+		for b, err := range s.Store.Fetch(ctx, rest) {
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
 }
 
 // maxLogBytes bounds a log that a peer sends.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func (folderSink) Deliver(ctx context.Context, s job.Spec, t job.Task, dir strin
 		if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
 			return files, fmt.Errorf("deliver %s: %w", o.Final, err)
 		}
-		if err := copyDurably(filepath.Join(dir, filepath.FromSlash(o.Name)), to); err != nil {
+		if err := place(filepath.Join(dir, filepath.FromSlash(o.Name)), to); err != nil {
 			return files, fmt.Errorf("deliver %s: %w", o.Final, err)
 		}
 		folders[filepath.Dir(to)] = true
@@ -86,6 +87,20 @@ func (folderSink) Deliver(ctx context.Context, s job.Spec, t job.Task, dir strin
 		}
 	}
 	return files, nil
+}
+
+// place puts a file that is on disk for good at another path as well. On the
+// same disk that is a second name for it, and costs nothing.
+func place(from, to string) error {
+	tmp := filepath.Join(filepath.Dir(to), ".idlewild-"+rand.Text())
+	if err := os.Link(from, tmp); err != nil {
+		return copyDurably(from, to)
+	}
+	defer os.Remove(tmp)
+	if err := os.Chmod(tmp, 0o666&^umask()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, to)
 }
 
 // copyDurably copies a file beside its place and renames it over it.

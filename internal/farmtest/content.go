@@ -97,7 +97,8 @@ func (content) Release(ctx context.Context, _ job.ID) error { return ctx.Err() }
 // results implements dispatch.Results.
 type results struct{ h *host }
 
-func (r results) Fetch(ctx context.Context, from peer.ID, _ job.ID, leaf job.Leaf, inline []job.Block, dir string) (moved int64, err error) {
+func (r results) Fetch(ctx context.Context, x dispatch.Returned, dir string) (moved int64, err error) {
+	from, leaf, inline := x.Worker, x.Leaf, x.Inline
 	for _, o := range leaf.Outputs {
 		var b []byte
 		for _, x := range inline {

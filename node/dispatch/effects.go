@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -213,36 +212,14 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 	if out.Err = os.MkdirAll(dir, 0o700); out.Err != nil {
 		return out
 	}
-	out.Moved, out.Err = d.deps.Results.Fetch(ctx, e.Worker, e.ID, e.Leaf, e.Inline, dir)
+	out.Moved, out.Err = d.deps.Results.Fetch(ctx, Returned{Worker: e.Worker, Job: e.ID, Leaf: e.Leaf, Inline: e.Inline, Keep: e.Keep}, dir)
 	if out.Err == nil && e.For == 0 {
-		out.Err = syncTree(dir)
+		out.Err = recordlog.SyncDir(filepath.Dir(dir))
 	}
 	if out.Err != nil {
 		d.log.Warn("result not fetched", "job", e.ID, "peer", e.Worker, "err", out.Err)
 	}
 	return out
-}
-
-// syncTree makes dir and all in it survive a power cut.
-func syncTree(dir string) error {
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if e.IsDir() {
-			return recordlog.SyncDir(path)
-		}
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return f.Sync()
-	})
-	if err != nil {
-		return err
-	}
-	return recordlog.SyncDir(filepath.Dir(dir))
 }
 
 // here reports whether the folder of a result still exists.

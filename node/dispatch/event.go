@@ -173,6 +173,7 @@ type (
 		Worker peer.ID
 		Leaf   job.Leaf
 		Inline []job.Block
+		Keep   bool // later tasks read the outputs
 	}
 	// Challenge draws the checks of a result; answered by Challenged.
 	Challenge struct {

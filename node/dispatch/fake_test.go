@@ -164,7 +164,8 @@ func (w *world) Announce(_ context.Context, o job.Offer) error {
 	return nil
 }
 
-func (w *world) Fetch(_ context.Context, worker peer.ID, _ job.ID, leaf job.Leaf, _ []job.Block, dir string) (int64, error) {
+func (w *world) Fetch(_ context.Context, r Returned, dir string) (int64, error) {
+	worker, leaf := r.Worker, r.Leaf
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fetches++

@@ -193,7 +193,7 @@ func (b *Board) next(j *jobState, t *task) {
 			if x.state == retHeld {
 				t.active = x
 				x.state = retFetching
-				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline})
+				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline, Keep: len(x.t.next) > 0})
 				break
 			}
 		}
@@ -303,7 +303,7 @@ func (b *Board) fetched(e Fetched) {
 	case x.tries < 3:
 		b.after(time.Duration(x.tries)*time.Second, func() {
 			if x.state == retFetching {
-				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline})
+				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline, Keep: len(x.t.next) > 0})
 			}
 		})
 	default:

@@ -53,10 +53,21 @@ type Market interface {
 
 // Results brings the outputs of a receipt here.
 type Results interface {
-	// Fetch gets every output of leaf from worker, checks the bytes against
-	// their CIDs and writes them below dir under their names. moved is what
-	// crossed the network. Blocks in inline are used before asking.
-	Fetch(ctx context.Context, worker peer.ID, id job.ID, leaf job.Leaf, inline []job.Block, dir string) (moved int64, err error)
+	// Fetch gets every output of a result, checks the bytes against their
+	// CIDs and writes them below dir under their names, on disk for good.
+	// moved is what crossed the network.
+	Fetch(ctx context.Context, r Returned, dir string) (moved int64, err error)
+}
+
+// Returned is a result that is still at its worker.
+type Returned struct {
+	Worker peer.ID
+	Job    job.ID
+	Leaf   job.Leaf
+	Inline []job.Block // came with the report: used before asking
+	// Keep says that later tasks read the outputs, so that their blocks have to
+	// stay where workers get them; otherwise the files in dir are enough.
+	Keep bool
 }
 
 // Judge verifies results. Challenge is pure; Judge only reads files.
