@@ -50,7 +50,6 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 	}
 	defer os.RemoveAll(dir)
 	cfg := o.Config
-	cfg.DataDir = dir
 	if cfg.Worker.Threads == 0 {
 		cfg.Worker.Threads = max(1, runtime.NumCPU()/o.Nodes)
 	}

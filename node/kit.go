@@ -36,6 +36,8 @@ type kit struct {
 
 // newKit finds out what this machine can do. scratch is a folder for what
 // running tasks write.
+// What it learns of installed programs is remembered in cfg.DataDir if that can
+// be written, else in scratch.
 func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (*kit, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -45,9 +47,13 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if memory == 0 {
 		memory = physicalMemory() / 10 * 8
 	}
+	runners := filepath.Join(cfg.DataDir, "runners")
+	if os.MkdirAll(runners, 0o700) != nil {
+		runners = filepath.Join(scratch, "runners")
+	}
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
-			Blender: cfg.Blender.Path, Threads: threads, Scratch: filepath.Join(cfg.DataDir, "runners"),
+			Blender: cfg.Blender.Path, Threads: threads, Scratch: runners,
 			Env: env, MemoryBytes: memory, Log: log,
 		})
 	}

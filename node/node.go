@@ -74,12 +74,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if n.door, err = localapi.Listen(cfg.DataDir, cfg.API.Address, log); err != nil {
 		return nil, err
 	}
-	served := false
-	n.closers = append(n.closers, func() {
-		if !served {
-			n.door.Close()
-		}
-	})
+	n.closers = append(n.closers, func() { n.door.Close() }) // after Serve it is closed already, which is as good
 	if n.key, err = loadIdentity(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -142,7 +137,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
-	n.closers = append(n.closers, func() { served = served || n.worker != nil })
+	if n.paused, err = loadPause(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if n.paused != "" {
+		log.Info("still paused: takes no work from others until: idlewild resume", "reason", n.paused)
+		n.worker.Pause(n.paused, false)
+	}
 	return n, nil
 }
 

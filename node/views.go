@@ -47,12 +47,17 @@ func (m machineView) SetPaused(_ context.Context, paused bool, reason string) er
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !paused {
-		n.paused = ""
-		n.worker.Resume()
-		return nil
+		reason = ""
+	}
+	if err := savePause(n.cfg.DataDir, reason); err != nil {
+		return err
 	}
 	n.paused = reason
-	n.worker.Pause(reason, false)
+	if paused {
+		n.worker.Pause(reason, false)
+	} else {
+		n.worker.Resume()
+	}
 	return nil
 }
 
