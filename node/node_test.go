@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -281,5 +282,29 @@ func TestEmbeddedFarmCancels(t *testing.T) {
 	}
 	if s.State != job.StateCancelled || s.Delivered < 3 || s.Delivered == 1000 {
 		t.Errorf("%s with %d delivered", s.State, s.Delivered)
+	}
+}
+
+func TestTicketsThatCannotBeUsedAreRefusedInOneLine(t *testing.T) {
+	owner := startNode(t, "owner", nil)
+	stranger := startNode(t, "stranger", nil)
+	if _, err := stranger.client.Invite(t.Context(), time.Hour); !errors.Is(err, job.ErrRefused) || !strings.Contains(err.Error(), "in no farm") {
+		t.Errorf("invite without a farm: %v", err)
+	}
+	join(t, owner)
+	if _, err := owner.client.Invite(t.Context(), 60*24*time.Hour); !errors.Is(err, job.ErrRefused) {
+		t.Errorf("a ticket for two months: %v", err)
+	}
+	expired, err := owner.host.Membership().Invite(time.Nanosecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ticket, want := range map[string]string{expired: "expired", "nonsense": "not a valid ticket"} {
+		if _, err := stranger.client.Join(t.Context(), ticket); !errors.Is(err, job.ErrRefused) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("join by %q: %v", want, err)
+		}
+	}
+	if _, err := owner.client.Revoke(t.Context(), "nobody"); !errors.Is(err, job.ErrRefused) {
+		t.Errorf("revoke of nobody: %v", err)
 	}
 }

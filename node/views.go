@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,18 +76,22 @@ type farmView struct {
 
 func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, error) {
 	if _, err := f.host.Membership().CreateFarm(name); err != nil {
-		return localapi.FarmView{}, err
+		return localapi.FarmView{}, refusal(err)
 	}
 	return f.View(), nil
 }
 
 func (f farmView) Invite(_ context.Context, valid time.Duration) (string, error) {
-	return f.host.Membership().Invite(valid)
+	if valid > p2p.MaxInvite {
+		return "", job.Refuse("", fmt.Sprintf("a ticket can be valid for %d days at most", int(p2p.MaxInvite/(24*time.Hour))), "ask for less")
+	}
+	ticket, err := f.host.Membership().Invite(valid)
+	return ticket, refusal(err)
 }
 
 func (f farmView) Join(ctx context.Context, ticket string) (localapi.FarmView, error) {
 	if _, err := f.host.Membership().Join(ctx, ticket); err != nil {
-		return localapi.FarmView{}, err
+		return localapi.FarmView{}, refusal(err)
 	}
 	return f.View(), nil
 }
@@ -103,14 +108,27 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 		}
 		switch len(named) {
 		case 0:
-			return fmt.Errorf("no member is called %q; see: idlewild farm members", id)
+			return job.Refuse("", fmt.Sprintf("no member is called %q", id), "see: idlewild farm members")
 		case 1:
 			p = named[0]
 		default:
-			return fmt.Errorf("%d members are called %q; give the peer id, see: idlewild farm members", len(named), id)
+			return job.Refuse("", fmt.Sprintf("%d members are called %q", len(named), id), "give the peer id, see: idlewild farm members")
 		}
 	}
-	return f.host.Membership().Revoke(p)
+	return refusal(f.host.Membership().Revoke(p))
+}
+
+// refusal turns what a person can mend into a refusal; the messages say how.
+func refusal(err error) error {
+	for _, mine := range []error{
+		p2p.ErrTicketMalformed, p2p.ErrTicketExpired, p2p.ErrTicketUsed, p2p.ErrOtherFarm,
+		p2p.ErrNoFarm, p2p.ErrNotOwner, p2p.ErrNotMember, p2p.ErrRevoked,
+	} {
+		if errors.Is(err, mine) {
+			return job.Refuse("", err.Error(), "")
+		}
+	}
+	return err
 }
 
 func (f farmView) View() localapi.FarmView {

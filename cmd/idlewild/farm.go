@@ -77,8 +77,8 @@ func farmCreate(k *call) error {
 
 func farmInvite(k *call) error {
 	valid := k.Duration("valid")
-	if valid < time.Second || valid > 365*24*time.Hour {
-		return usagef("--valid is %v; it may be 1s to 8760h", valid)
+	if valid < time.Second || valid > 30*24*time.Hour {
+		return usagef("--valid is %v; it may be 1s to 720h", valid)
 	}
 	return withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
 		t, err := c.Invite(k.Context.Context, valid)
