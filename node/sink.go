@@ -17,16 +17,28 @@ import (
 // Nothing has its final name before it is complete and on disk.
 type folderSink struct{}
 
-// Check reports whether the output folder can be written at all, making it
-// where it is not there.
+// Check reports whether the output folder can be written at all, or made where
+// it is not there. It makes nothing: the job may yet be refused.
 func (folderSink) Check(s job.Spec) error {
 	if s.Output == "" {
 		return job.Refuse("output folder", "none was given", "name one with -o FOLDER")
 	}
-	if err := os.MkdirAll(s.Output, 0o777); err != nil {
+	dir := s.Output
+	for {
+		fi, err := os.Stat(dir)
+		if err == nil && !fi.IsDir() {
+			err = fmt.Errorf("%s is no folder", dir)
+		}
+		if err == nil {
+			break
+		}
+		if up := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && up != dir {
+			dir = up
+			continue
+		}
 		return job.Refuse("output folder "+s.Output, rootCause(err), "choose a folder that you may write to")
 	}
-	f, err := os.CreateTemp(s.Output, ".idlewild-*")
+	f, err := os.CreateTemp(dir, ".idlewild-*")
 	if err != nil {
 		return job.Refuse("output folder "+s.Output, rootCause(err), "choose a folder that you may write to")
 	}

@@ -25,6 +25,9 @@ func TestSinkDeliversWholeFilesUnderTheirFinalNames(t *testing.T) {
 	if err := sink.Check(s); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := os.Stat(filepath.Dir(out)); err == nil {
+		t.Error("checking made the folder")
+	}
 	if sink.Delivered(s, task) {
 		t.Error("delivered before delivery")
 	}
