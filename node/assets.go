@@ -26,7 +26,7 @@ type assets struct {
 	blocks  p2p.Blocks       // nil where there is no network
 	members func() []peer.ID // all that are known, this machine left out
 	near    func() []peer.ID // those that are connected: they may hold a job's content too
-	// treeBytes bounds one job's unpacked content; 0: as much as a manifest may.
+	// treeBytes bounds one job's unpacked content; 0: defaultTreeBytes.
 	treeBytes int64
 
 	mu      sync.Mutex
@@ -49,7 +49,11 @@ func (a *assets) from(requester peer.ID, id job.ID, grant job.Signed) (diffuploa
 // serves as base: a scene that was edited costs what was edited.
 func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, progress func(float64)) (int64, error) {
 	store, r := a.from(requester, l.Job, l.Read)
-	err := diffupload.MaterializeFrom(ctx, store, a.store, a.last(requester, in.Cid), in.Cid, dir, diffupload.Limits{Bytes: a.treeBytes}, func(done, total int64) {
+	limit := a.limit()
+	if err := fits(ctx, store, in.Cid, limit); err != nil {
+		return r.moved.Load(), err
+	}
+	err := diffupload.MaterializeFrom(ctx, store, a.store, a.last(requester, in.Cid), in.Cid, dir, diffupload.Limits{Bytes: limit}, func(done, total int64) {
 		if progress != nil && total > 0 {
 			progress(float64(done) / float64(total))
 		}
@@ -58,6 +62,42 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 		a.remember(requester, in.Cid)
 	}
 	return r.moved.Load(), err
+}
+
+func (a *assets) limit() int64 {
+	if a.treeBytes == 0 {
+		return defaultTreeBytes
+	}
+	return a.treeBytes
+}
+
+// fits looks at the top of a manifest, which says how much there is below it,
+// and has whoever must change the setting told its name.
+func fits(ctx context.Context, store diffupload.Store, root cid.Cid, limit int64) error {
+	b, err := diffupload.Get(ctx, store, root)
+	if err != nil {
+		return err
+	}
+	n, err := diffupload.DecodeNode(b)
+	if err != nil {
+		return err
+	}
+	if top, ok := n.(*diffupload.TreeNode); ok && top.Size > limit {
+		return fmt.Errorf("the job's files have %d bytes, and this machine takes at most %d (worker.tree_bytes)", top.Size, limit)
+	}
+	return nil
+}
+
+// maxOutputBytes bounds one result on either side: a small manifest can name a
+// very large file. It is as much as a task may write (render.Options).
+const maxOutputBytes = 8 << 30
+
+// bounded reports what no result may ask for.
+func bounded(o job.Output) error {
+	if o.Bytes < 0 || o.Bytes > maxOutputBytes {
+		return fmt.Errorf("has %d bytes, at most %d are taken", o.Bytes, int64(maxOutputBytes))
+	}
+	return nil
 }
 
 // earlier are a requester's last two contents, newest first: two, because the
@@ -88,6 +128,15 @@ func (a *assets) remember(requester peer.ID, root cid.Cid) {
 // Prior implements worker.Assets.
 func (a *assets) Prior(ctx context.Context, requester peer.ID, l job.Lease, p job.Prior, dir string) error {
 	store, _ := a.from(requester, l.Job, l.Read)
+	total := int64(0)
+	for _, o := range p.Outputs {
+		if err := bounded(o); err != nil {
+			return fmt.Errorf("result %s of an earlier task: %w", o.Name, err)
+		}
+		if total += o.Bytes; total > a.limit() {
+			return fmt.Errorf("results of an earlier task have more than the %d bytes that this machine takes (worker.tree_bytes)", a.limit())
+		}
+	}
 	for _, o := range p.Outputs {
 		path := filepath.Join(dir, filepath.FromSlash(o.Name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -54,7 +54,7 @@ type WorkerConfig struct {
 	HomeThreads int      `toml:"home_threads"` // for finishing and checking own jobs; 0: as threads
 	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
 	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
-	TreeBytes   int64    `toml:"tree_bytes"`   // of job files kept unpacked
+	TreeBytes   int64    `toml:"tree_bytes"`   // of job files unpacked: of one job at most, and of all that are kept; 0: 20 GiB
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
 }
 
@@ -81,6 +81,9 @@ type StoreConfig struct {
 	QuotaBytes int64 `toml:"quota_bytes"` // unpinned blocks beyond this are dropped, oldest first
 }
 
+// defaultTreeBytes is worker.tree_bytes where nothing is set, or 0.
+const defaultTreeBytes = 20 << 30
+
 // DefaultConfig is the configuration of a machine where nothing is set.
 func DefaultConfig() Config {
 	name, _ := os.Hostname()
@@ -92,7 +95,7 @@ func DefaultConfig() Config {
 			MDNS: true,
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
-		Worker:  WorkerConfig{Enabled: true, TreeBytes: 20 << 30},
+		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
 		Sandbox: SandboxConfig{Mode: "auto"},
 		Check:   CheckConfig{Rate: 0.05},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},

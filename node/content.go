@@ -83,6 +83,11 @@ func (c *content) Release(ctx context.Context, id job.ID) error {
 
 // Fetch implements dispatch.Results.
 func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (int64, error) {
+	for _, o := range x.Leaf.Outputs {
+		if err := bounded(o); err != nil {
+			return 0, fmt.Errorf("result %s of %s: %w", o.Name, x.Worker, err)
+		}
+	}
 	moved, here, err := c.keep(ctx, x)
 	if err != nil {
 		return moved, err
