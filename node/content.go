@@ -73,8 +73,10 @@ func (c *content) Served(id job.ID) int64 {
 	return c.served[id]
 }
 
-// Release implements dispatch.Content.
+// Release implements dispatch.Content. Once begun it is done, also where the
+// program ends meanwhile: it is short, and the dispatcher waits for it.
 func (c *content) Release(ctx context.Context, id job.ID) error {
+	ctx = context.WithoutCancel(ctx)
 	if err := c.store.Unpin(ctx, ownContent(id)); err != nil {
 		return err
 	}
