@@ -11,8 +11,10 @@ import (
 func logsCommand(p *program) *cli.Command {
 	return command(p, &cli.Command{
 		Name:      "logs",
-		Usage:     "the newest log of a task, or what happened to the job",
+		Usage:     "the newest log of a task; or, without one, every log that is kept of the job",
 		ArgsUsage: "JOB [FRAME]",
+		Description: "Kept are logs of attempts that failed; once the job has ended, only of tasks that never succeeded.\n" +
+			"The log of a task that succeeded is fetched from its worker, as long as that one has it.",
 	}, 1, 2, logs)
 }
 

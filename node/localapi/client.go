@@ -169,7 +169,8 @@ func (c *Client) Requeue(ctx context.Context, id job.ID, label string) (v job.St
 	return v, c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/requeue", requeueBody{label}, &v)
 }
 
-// Log returns the newest log of a task, or of the job where label is "".
+// Log returns the newest log of a task, or every log that is kept of the job
+// where label is "".
 func (c *Client) Log(ctx context.Context, id job.ID, label string) ([]byte, error) {
 	path := "/v1/jobs/" + url.PathEscape(string(id)) + "/log"
 	if label != "" {

@@ -273,10 +273,10 @@ func (h *Handler) routes() {
 			}
 			return h.status(r.ID)
 		})
-	huma.Register(h.api, op("log", "GET", "/v1/jobs/{id}/log", "The newest log of a task, or of the job", 200),
+	huma.Register(h.api, op("log", "GET", "/v1/jobs/{id}/log", "The newest log of a task, or every log that is kept of the job", 200),
 		func(ctx context.Context, r *struct {
 			JobPath
-			Task string `query:"task" maxLength:"1024" doc:"Label of a task; empty: the job's own log"`
+			Task string `query:"task" maxLength:"1024" doc:"Label of a task; empty: every log that is kept, each under its task's label"`
 		}) (*text, error) {
 			id, err := parseJob(r.ID)
 			if err != nil {

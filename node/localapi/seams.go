@@ -38,7 +38,8 @@ type Views interface {
 	// id means all jobs. A watcher that falls behind misses nothing that is
 	// still in the ring of recent events.
 	Watch(ctx context.Context, id job.ID, seq uint64) iter.Seq[job.Event]
-	// Log returns the newest log of a task, or of the job where label is "".
+	// Log returns the newest log of a task, or where label is "" every log that
+	// is kept of the job, each under its task's label.
 	Log(ctx context.Context, id job.ID, label string) ([]byte, error)
 }
 
