@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -16,7 +17,7 @@ import (
 // best of the bases that were named. It counts what it sends.
 type wire struct {
 	*Memory
-	sent int
+	sent atomic.Int64 // fetches run side by side
 }
 
 func (w *wire) Fetch(ctx context.Context, wants []Want) iter.Seq2[Block, error] {
@@ -38,7 +39,7 @@ func (w *wire) Fetch(ctx context.Context, wants []Want) iter.Seq2[Block, error] 
 					}
 				}
 			}
-			w.sent += best
+			w.sent.Add(int64(best))
 			if !yield(Block{ID: want.ID, Data: data}, nil) {
 				return
 			}
@@ -78,7 +79,7 @@ func TestEarlierVersionIsTheBase(t *testing.T) {
 
 	fetch := func(local *Memory, previous, root cid.Cid) int {
 		t.Helper()
-		server.sent = 0
+		server.sent.Store(0)
 		to := filepath.Join(t.TempDir(), "tree")
 		if err := MaterializeFrom(t.Context(), &Tiered{Local: local, Remote: server}, local, previous, root, to, Limits{}, nil); err != nil {
 			t.Fatal(err)
@@ -92,7 +93,7 @@ func TestEarlierVersionIsTheBase(t *testing.T) {
 				t.Fatalf("%s differs: %v", name, err)
 			}
 		}
-		return server.sent
+		return int(server.sent.Load())
 	}
 	local := &Memory{}
 	if n := fetch(local, cid.Undef, old); n < len(first) {
