@@ -31,13 +31,13 @@ type kit struct {
 	sandbox   string
 	sandboxed bool
 	exec      render.Executor
+	yielding  *yielding
 	work      []*render.Runner // to close
 }
 
 // newKit finds out what this machine can do. scratch is a folder for what
-// running tasks write.
-// What it learns of installed programs is remembered in cfg.DataDir if that can
-// be written, else in scratch.
+// running tasks write. What it learns of installed programs is remembered in
+// cfg.DataDir if that can be written, else in scratch.
 func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (*kit, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -48,7 +48,8 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		memory = physicalMemory() / 10 * 8
 	}
 	runners := filepath.Join(cfg.DataDir, "runners")
-	if os.MkdirAll(runners, 0o700) != nil {
+	if err := writable(runners); err != nil {
+		log.Info("what is learnt of programs is forgotten at the end", "reason", err)
 		runners = filepath.Join(scratch, "runners")
 	}
 	blend := func(threads int, env []string) (*blender.Kind, error) {
@@ -104,8 +105,27 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 			return nil, err
 		}
 	}
-	k.exec = render.WithLog(byPlace{exec, render.WithRetry(runner("home", home))}, log)
+	k.yielding = &yielding{Executor: exec, free: func() {
+		for _, r := range k.work {
+			r.EndIdle("")
+		}
+	}}
+	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home))}, log)
 	return k, nil
+}
+
+// writable makes dir where it is not there, and reports whether a file can be
+// put into it.
+func writable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "try-*")
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return os.Remove(f.Name())
 }
 
 // A machine whose tasks break this often in a row stops asking for work for a
@@ -117,6 +137,7 @@ const (
 
 // close ends every warm process.
 func (k *kit) close() {
+	k.yielding.wait.Wait()
 	for _, r := range k.work {
 		r.Close()
 	}

@@ -142,7 +142,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}
 	if n.paused != "" {
 		log.Info("still paused: takes no work from others until: idlewild resume", "reason", n.paused)
-		n.worker.Pause(n.paused, false)
+		n.rest(n.paused)
 	}
 	return n, nil
 }

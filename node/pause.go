@@ -1,12 +1,16 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
+
+	"idlewild/render"
 )
 
 // pauseFile is where an explicit pause is kept: it never ends by itself, also
@@ -52,4 +56,55 @@ func savePause(dir, reason string) error {
 		return fmt.Errorf("pause: %w", err)
 	}
 	return nil
+}
+
+// yielding runs tasks, and gives the machine's memory back while it is paused:
+// warm processes are ended once no task runs any more, cancelled ones included.
+type yielding struct {
+	render.Executor
+	free func() // ends what is warm and idle
+	wait sync.WaitGroup
+
+	mu      sync.Mutex
+	paused  bool
+	running int
+}
+
+func (y *yielding) Execute(ctx context.Context, t render.Task, dirs render.Dirs, progress func(render.Progress)) render.Result {
+	y.mu.Lock()
+	y.running++
+	y.mu.Unlock()
+	defer func() {
+		y.mu.Lock()
+		defer y.mu.Unlock()
+		y.running--
+		y.yield()
+	}()
+	return y.Executor.Execute(ctx, t, dirs, progress)
+}
+
+// pause begins or ends a pause. It does not wait.
+func (y *yielding) pause(paused bool) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.paused = paused
+	y.yield()
+}
+
+// yield needs mu.
+func (y *yielding) yield() {
+	if y.paused && y.running == 0 {
+		y.wait.Go(y.free)
+	}
+}
+
+// rest applies a pause, or with an empty reason its end, to what works here.
+func (n *Node) rest(reason string) {
+	if reason == "" {
+		n.kit.yielding.pause(false)
+		n.worker.Resume()
+		return
+	}
+	n.worker.Pause(reason, false)
+	n.kit.yielding.pause(true)
 }

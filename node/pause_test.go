@@ -1,9 +1,13 @@
 package node
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"idlewild/render/echo"
 )
 
 func TestPauseOutlivesTheDaemon(t *testing.T) {
@@ -35,5 +39,80 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	}
 	if reason, err := loadPause(first.cfg.DataDir); reason == "" || err != nil {
 		t.Errorf("damaged note: %q, %v", reason, err)
+	}
+}
+
+// Whoever pauses a machine wants it back: warm processes, and the memory that
+// they hold, are gone soon after, whether they were at work or not.
+func TestPauseEndsWarmProcesses(t *testing.T) {
+	n := startNode(t, "worker", nil)
+	warm := func() int {
+		found, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "scratch", "work", "session-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	none := func() error {
+		if k := warm(); k > 0 {
+			return fmt.Errorf("%d are warm", k)
+		}
+		return nil
+	}
+	pause := func(paused bool) {
+		t.Helper()
+		if _, err := n.client.SetPaused(t.Context(), paused, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := n.client.Submit(t.Context(), echoSpec(t, t.TempDir(), echo.Params{Count: 2, Text: "x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.finish(t, first)
+	if warm() == 0 {
+		t.Fatal("no process is warm after a job")
+	}
+	pause(true)
+	eventually(t, "idle processes are ended", none)
+	pause(false)
+
+	second, err := n.client.Submit(t.Context(), echoSpec(t, t.TempDir(), echo.Params{Count: 1000, Text: "x", SleepMS: 20}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "some are delivered", func() error {
+		s, err := n.client.Job(t.Context(), second)
+		if err == nil && s.Delivered < 3 {
+			err = fmt.Errorf("%d are: %s", s.Delivered, s.Reason)
+		}
+		return err
+	})
+	if warm() == 0 {
+		t.Fatal("no process is warm in the middle of a job")
+	}
+	pause(true)
+	eventually(t, "processes at work are ended", none)
+	pause(false)
+	eventually(t, "it works again", func() error {
+		if warm() == 0 {
+			return fmt.Errorf("no process is warm")
+		}
+		return nil
+	})
+}
+
+func TestPauseThatCannotBeKeptIsAPauseAllTheSame(t *testing.T) {
+	n := startNode(t, "worker", nil)
+	// Nothing can be renamed over a folder that is not empty.
+	if err := os.MkdirAll(filepath.Join(n.cfg.DataDir, pauseFile, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.client.SetPaused(t.Context(), true, "mine"); err == nil || !strings.Contains(err.Error(), "until the daemon ends") {
+		t.Errorf("%v, want it to say how long this lasts", err)
+	}
+	v, err := n.client.Status(t.Context())
+	if err != nil || v.Machine.Paused != "mine" {
+		t.Errorf("paused: %q, %v", v.Machine.Paused, err)
 	}
 }

@@ -50,14 +50,15 @@ func (m machineView) SetPaused(_ context.Context, paused bool, reason string) er
 	if !paused {
 		reason = ""
 	}
-	if err := savePause(n.cfg.DataDir, reason); err != nil {
+	err := savePause(n.cfg.DataDir, reason)
+	if err != nil && !paused {
 		return err
 	}
 	n.paused = reason
-	if paused {
-		n.worker.Pause(reason, false)
-	} else {
-		n.worker.Resume()
+	n.rest(reason)
+	if err != nil {
+		// The disk may be full: the owner gets the machine back all the same.
+		return fmt.Errorf("paused, but only until the daemon ends: %w", err)
 	}
 	return nil
 }
