@@ -267,6 +267,7 @@ func TestTwoDaemonsOnOneFolder(t *testing.T) {
 
 func TestEmbeddedFarmCancels(t *testing.T) {
 	cfg := DefaultConfig()
+	cfg.DataDir = t.TempDir()
 	cfg.Sandbox.Mode = "off"
 	cfg.Blender.Path = filepath.Join(t.TempDir(), "no-such-program")
 	ctx, cancel := context.WithCancel(t.Context())
