@@ -74,6 +74,7 @@ func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
 		"chunk nowhere":                               "no such file",
 		"chunk .":                                     "is a folder",
 		"farm invite --valid 0s":                      "--valid",
+		"farm invite --valid 721h":                    "1s to 720h",
 		"farm invite --valid long":                    "invalid value",
 		"config show --config " + bad:                 `line 2: no setting is called "worker.threds"`,
 		"up --config " + bad:                          `line 2: no setting is called "worker.threds"`,

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"idlewild/node/localapi"
+	"idlewild/p2p"
 )
 
 func farmCommand(p *program) *cli.Command {
@@ -77,8 +78,8 @@ func farmCreate(k *call) error {
 
 func farmInvite(k *call) error {
 	valid := k.Duration("valid")
-	if valid < time.Second || valid > 30*24*time.Hour {
-		return usagef("--valid is %v; it may be 1s to 720h", valid)
+	if valid < time.Second || valid > p2p.MaxInvite {
+		return usagef("--valid is %v; it may be 1s to %dh", valid, int(p2p.MaxInvite.Hours()))
 	}
 	return withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
 		t, err := c.Invite(k.Context.Context, valid)

@@ -35,7 +35,7 @@ func specFlags() []cli.Flag {
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put finished files into the folder `DIR`"},
 		&cli.Float64Flag{Name: "recheck", DefaultText: "the farm's", Usage: "check the share `RATE` of results, 0 to 1"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "only-missing", Usage: "leave out frames whose files are in the folder already"},
-		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto, no or NxM"},
+		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto or no; frames are not cut into tiles yet"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
 	}, overrides()...)
 }
@@ -61,7 +61,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 	case "", "auto", "no":
 	default:
 		if _, _, err := parsePair(o.Parts); err != nil {
-			return o, usagef("--parts %q: may be auto, no or NxM, as 2x2", o.Parts)
+			return o, usagef("--parts %q: may be auto or no", o.Parts)
 		}
 	}
 	if k.IsSet("recheck") {

@@ -155,7 +155,7 @@ type (
 		Name string `json:"name" maxLength:"128" doc:"For people"`
 	}
 	inviteBody struct {
-		ValidSeconds float64 `json:"valid_s" exclusiveMinimum:"0" maximum:"31536000" doc:"How long the ticket can be used"`
+		ValidSeconds float64 `json:"valid_s" exclusiveMinimum:"0" maximum:"31536000" doc:"How long the ticket can be used; more than 30 days are refused"`
 	}
 	joinBody struct {
 		Ticket string `json:"ticket" minLength:"1" maxLength:"16384"`
