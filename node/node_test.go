@@ -305,6 +305,12 @@ func TestTicketsThatCannotBeUsedAreRefusedInOneLine(t *testing.T) {
 			t.Errorf("join by %q: %v", want, err)
 		}
 	}
+	if _, err := owner.client.CreateFarm(t.Context(), "second"); !errors.Is(err, job.ErrRefused) || !strings.Contains(err.Error(), "already belongs") {
+		t.Errorf("a second farm: %v", err)
+	}
+	if _, err := owner.client.Revoke(t.Context(), "owner"); !errors.Is(err, job.ErrRefused) {
+		t.Errorf("revoke of oneself: %v", err)
+	}
 	if _, err := owner.client.Revoke(t.Context(), "nobody"); !errors.Is(err, job.ErrRefused) {
 		t.Errorf("revoke of nobody: %v", err)
 	}

@@ -76,6 +76,9 @@ type farmView struct {
 }
 
 func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, error) {
+	if in, ok := f.host.Membership().Farm(); ok && !in.Revoked {
+		return localapi.FarmView{}, job.Refuse("", fmt.Sprintf("this machine already belongs to farm %q", in.Name), "a machine is in one farm at a time")
+	}
 	if _, err := f.host.Membership().CreateFarm(name); err != nil {
 		return localapi.FarmView{}, refusal(err)
 	}
@@ -114,6 +117,13 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 			p = named[0]
 		default:
 			return job.Refuse("", fmt.Sprintf("%d members are called %q", len(named), id), "give the peer id, see: idlewild farm members")
+		}
+	}
+	if farm, ok := f.host.Membership().Farm(); ok && farm.Owner {
+		for _, m := range f.host.Membership().Members() {
+			if m.Self && m.Peer == p {
+				return job.Refuse("", "the owner cannot put itself out of its farm", "name another member, see: idlewild farm members")
+			}
 		}
 	}
 	return refusal(f.host.Membership().Revoke(p))
