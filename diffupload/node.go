@@ -62,9 +62,20 @@ type Encoding string
 
 // Encodings.
 const (
-	Plain     Encoding = ""           // the same bytes
-	BlendOpen Encoding = "blend-open" // a .blend without its compression
+	Plain          Encoding = ""                // the same bytes
+	BlendOpen      Encoding = "blend-open"      // a .blend without its compression
+	BlendCanonical Encoding = "blend-canonical" // a .blend in canonical form, see package blendfile
+	PNGOpen        Encoding = "png-open"        // a PNG whose pixels are not deflated, see package imagefile
+	EXROpen        Encoding = "exr-open"        // an OpenEXR file whose chunks are not deflated, see package imagefile
 )
+
+func (e Encoding) known() bool {
+	switch e {
+	case Plain, BlendOpen, BlendCanonical, PNGOpen, EXROpen:
+		return true
+	}
+	return false
+}
 
 // EntryKind says what an Entry leads to.
 type EntryKind string
@@ -241,7 +252,7 @@ func (n *FileNode) validate() error {
 		return fmt.Errorf("file node: version %d type %q", n.V, n.Type)
 	case n.Mode != 0 && n.Mode != 1:
 		return fmt.Errorf("file node: mode %d", n.Mode)
-	case n.Encoding != Plain && n.Encoding != BlendOpen:
+	case !n.Encoding.known():
 		return fmt.Errorf("file node: unknown encoding %q", n.Encoding)
 	case n.Depth > 0 && len(n.Links) == 0:
 		return errors.New("file node: depth without links")

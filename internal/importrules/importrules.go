@@ -33,7 +33,9 @@ var table = map[string][]string{
 	"media":   {},
 	"chunker": {},
 
-	"diffupload":                 {"chunker", "media", "diffupload/blendfile"},
+	"diffupload":                 {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile"},
+	"diffupload/delta":           {},
+	"diffupload/imagefile":       {},
 	"diffupload/blendfile":       {"chunker", "diffupload"},
 	"diffupload/store":           {"chunker", "diffupload"},
 	"diffupload/store/storetest": {"diffupload"},
