@@ -24,7 +24,7 @@ type Policy struct {
 	// to the farm's rate and each peer's history.
 	Recheck     *float64 `json:"recheck,omitempty"`
 	OnlyMissing bool     `json:"only_missing,omitempty"` // skip tasks whose final file is already there
-	Parts       string   `json:"parts,omitempty"`        // "auto", "no" or "NxM"
+	Parts       string   `json:"parts,omitempty"`        // "auto" or "no"
 	Exact       bool     `json:"exact,omitempty"`        // ship the artist's own bytes
 	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
 	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
@@ -41,6 +41,8 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
 	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
 		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
+	case s.Policy.Parts != "" && s.Policy.Parts != "auto" && s.Policy.Parts != "no":
+		return Refuse("parts "+s.Policy.Parts, "frames are not cut into tiles yet", "leave --parts out")
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 // cropper is a kind whose results can be checked by rendering crops again.
 type cropper interface {
-	Challenge(t job.Task, crops []job.Rect) ([]job.Task, error)
+	Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error)
 }
 
 // judge is dispatch.Judge: it draws challenges and compares what came of them.
@@ -51,16 +51,8 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		if err != nil {
 			return nil, err
 		}
-		area := t.Part.Tile
-		if area == (job.Rect{}) {
-			area = job.Rect{X1: c.Width, Y1: c.Height}
-		}
-		crops := verify.Draw(secret, root, area.Dx(), area.Dy(), verify.DrawOptions{})
-		for i := range crops {
-			crops[i].X0, crops[i].X1 = crops[i].X0+area.X0, crops[i].X1+area.X0
-			crops[i].Y0, crops[i].Y1 = crops[i].Y0+area.Y0, crops[i].Y1+area.Y0
-		}
-		return k.Challenge(t, crops)
+		crops := verify.Crops(c, t.Part, secret, root, verify.DrawOptions{})
+		return k.Challenge(t, crops, verify.Ranges(job.Range{To: c.Samples}))
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
 }

@@ -51,9 +51,6 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 	if kind != blender.Name && kind != echo.Name {
 		return job.Spec{}, job.Refuse("", fmt.Sprintf("there is no kind %q", kind), fmt.Sprintf("the kinds are %s and %s", blender.Name, echo.Name))
 	}
-	if o.Parts != "" && o.Parts != "auto" && o.Parts != "no" {
-		return job.Spec{}, job.Refuse("--parts "+o.Parts, "frames are not cut into tiles yet", "leave --parts out")
-	}
 	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact}}
 	var err error
 	if file != "" {

@@ -40,14 +40,9 @@ func TestCompareSurvivesAnyNumbers(t *testing.T) {
 			}
 			return m
 		}
-		var got []Rendered
-		for _, p := range Challenge(c, job.Part{}, []byte("s"), [32]byte{}, DrawOptions{Pixels: 50}) {
-			got = append(got, Rendered{Part: p, Image: image("crop", p.Tile.Dx(), p.Tile.Dy())})
-		}
-		crops, err := Gather(c, job.Part{}, got)
-		if err != nil {
-			t.Fatal(err)
-		}
+		crops := challenge(t, c, job.Part{}, []byte("s"), [32]byte{}, DrawOptions{Pixels: 50}, func(p job.Part) (*media.Image, error) {
+			return image("crop", p.Tile.Dx(), p.Tile.Dy()), nil
+		})
 		if rapid.Bool().Draw(t, "seeds") {
 			for i := range crops {
 				crops[i].OtherSeed = image("other", crops[i].Rect.Dx(), crops[i].Rect.Dy())

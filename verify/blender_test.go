@@ -172,9 +172,10 @@ func TestBlenderHonestAgainstCheats(t *testing.T) {
 		b := s.asked(dir, "built")
 		b.Width, b.Height, b.Samples = 16, 9, 1
 		build = append(build, b)
-		for _, p := range Challenge(s.check(), job.Part{}, secret(0), [32]byte{}, DrawOptions{}) {
+		challenge(t, s.check(), job.Part{}, secret(0), [32]byte{}, DrawOptions{}, func(p job.Part) (*media.Image, error) {
 			mine = append(mine, s.part(dir, p))
-		}
+			return nil, nil
+		})
 		whole := []job.Range{{}}
 		if !s.adaptive {
 			whole = Ranges(job.Range{To: s.samples})
@@ -288,30 +289,21 @@ func judgeShot(t *testing.T, dir studio, s shot, draws int, slow bool) {
 
 // crops answers draw n of a challenge.
 func (s shot) crops(dir studio, n int) []Crop {
-	var got []Rendered
 	frames := map[job.Range]*media.Image{}
-	for _, p := range Challenge(s.check(), job.Part{}, secret(n), [32]byte{}, DrawOptions{}) {
+	return challenge(dir.t, s.check(), job.Part{}, secret(n), [32]byte{}, DrawOptions{}, func(p job.Part) (*media.Image, error) {
 		whole := frames[p.Samples]
 		if whole == nil {
 			whole = dir.image(s.name() + "_" + partName(job.Part{Samples: p.Samples}))
 			frames[p.Samples] = whole
 		}
 		slice, err := whole.Crop(p.Tile.X0, p.Tile.Y0, p.Tile.X1, p.Tile.Y1)
-		if err != nil {
-			dir.t.Fatal(err)
+		if err != nil || n != 0 {
+			return slice, err
 		}
-		if n == 0 {
-			drawn := dir.image(s.name() + "_" + partName(p))
-			sameInside(dir.t, s.check(), p, drawn, slice)
-			slice = drawn
-		}
-		got = append(got, Rendered{Part: p, Image: slice})
-	}
-	crops, err := Gather(s.check(), job.Part{}, got)
-	if err != nil {
-		dir.t.Fatal(err)
-	}
-	return crops
+		drawn := dir.image(s.name() + "_" + partName(p))
+		sameInside(dir.t, s.check(), p, drawn, slice)
+		return drawn, nil
+	})
 }
 
 // sameInside asserts that a crop equals the slice of the frame but for Pad.

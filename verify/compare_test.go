@@ -55,8 +55,7 @@ func fakeCheck() job.CropCheck {
 func answer(t *testing.T, c job.CropCheck, claimed job.Part, render func(from, to int) *media.Image) []Crop {
 	t.Helper()
 	frames := map[job.Range]*media.Image{}
-	var got []Rendered
-	for _, p := range Challenge(c, claimed, []byte("secret"), [32]byte{7}, DrawOptions{}) {
+	return challenge(t, c, claimed, []byte("secret"), [32]byte{7}, DrawOptions{}, func(p job.Part) (*media.Image, error) {
 		s := p.Samples
 		if s == (job.Range{}) {
 			s = job.Range{To: c.Samples}
@@ -64,14 +63,8 @@ func answer(t *testing.T, c job.CropCheck, claimed job.Part, render func(from, t
 		if frames[s] == nil {
 			frames[s] = render(s.From, s.To)
 		}
-		img, err := frames[s].Crop(p.Tile.X0, p.Tile.Y0, p.Tile.X1, p.Tile.Y1)
-		got = append(got, Rendered{Part: p, Image: img, Err: err})
-	}
-	crops, err := Gather(c, claimed, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return crops
+		return frames[s].Crop(p.Tile.X0, p.Tile.Y0, p.Tile.X1, p.Tile.Y1)
+	})
 }
 
 // perturb adds independent differences of so many sigmas, as other hardware
@@ -293,26 +286,6 @@ func allNaN(c Crop) Crop {
 		out.Ranges = append(out.Ranges, SampleRange{s.From, s.To, img})
 	}
 	return out
-}
-
-func TestGatherMissesNothing(t *testing.T) {
-	c := fakeCheck()
-	var all []Rendered
-	for _, p := range Challenge(c, job.Part{}, []byte("s"), [32]byte{}, DrawOptions{}) {
-		all = append(all, Rendered{Part: p, Image: media.New(p.Tile.Dx(), p.Tile.Dy())})
-	}
-	if crops, err := Gather(c, job.Part{}, all); err != nil || len(crops) != 2 || len(crops[0].Ranges) != 3 {
-		t.Fatalf("%d crops, %v", len(crops), err)
-	}
-	for i := range all {
-		if _, err := Gather(c, job.Part{}, append(append([]Rendered(nil), all[:i]...), all[i+1:]...)); err == nil {
-			t.Errorf("part %d is missing and nobody noticed", i)
-		}
-	}
-	all[3].Err = fmt.Errorf("worker left")
-	if _, err := Gather(c, job.Part{}, all); err == nil {
-		t.Error("an error was lost")
-	}
 }
 
 // adaptiveRender stops each pixel where its noise is small enough, as Cycles

@@ -136,29 +136,15 @@ func Ranges(whole job.Range) []job.Range {
 	return []job.Range{{From: whole.From, To: a}, {From: a, To: b}, {From: b, To: whole.To}}
 }
 
-// Challenge returns the parts to render again for a claimed part of a frame
-// (the zero Part: all of it), which is drawn as by Draw. Without adaptive
-// sampling each crop comes as the sample ranges of Ranges.
-func Challenge(c job.CropCheck, claimed job.Part, secret []byte, root [32]byte, o DrawOptions) []job.Part {
+// Crops draws, as Draw does, within a claimed part of a frame (the zero Part: all
+// of it). The rectangles are the frame's.
+func Crops(c job.CropCheck, claimed job.Part, secret []byte, root [32]byte, o DrawOptions) []job.Rect {
 	area := frameOf(c, claimed)
-	samples := claimed.Samples
-	if samples == (job.Range{}) {
-		samples = job.Range{To: c.Samples}
+	crops := Draw(secret, root, area.Dx(), area.Dy(), o)
+	for i, r := range crops {
+		crops[i] = job.Rect{X0: r.X0 + area.X0, Y0: r.Y0 + area.Y0, X1: r.X1 + area.X0, Y1: r.Y1 + area.Y0}
 	}
-	var out []job.Part
-	for _, r := range Draw(secret, root, area.Dx(), area.Dy(), o) {
-		p := claimed
-		p.Tile = job.Rect{X0: r.X0 + area.X0, Y0: r.Y0 + area.Y0, X1: r.X1 + area.X0, Y1: r.Y1 + area.Y0}
-		if c.Adaptive || c.Denoised {
-			out = append(out, p)
-			continue
-		}
-		for _, s := range Ranges(samples) {
-			p.Samples = s
-			out = append(out, p)
-		}
-	}
-	return out
+	return crops
 }
 
 // frameOf is the rectangle of the frame that a claim shows.

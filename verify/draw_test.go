@@ -97,24 +97,20 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-func TestChallengeStaysInTheClaimedPart(t *testing.T) {
+func TestCropsStayInTheClaimedPart(t *testing.T) {
 	c := job.CropCheck{Pass: "Combined", Width: 1000, Height: 800, Samples: 64}
-	claimed := job.Part{Tile: job.Rect{X0: 400, Y0: 100, X1: 600, Y1: 300}, Samples: job.Range{From: 16, To: 32}, Layer: "L"}
-	parts := Challenge(c, claimed, []byte("s"), [32]byte{}, DrawOptions{})
-	if len(parts) != 6 {
-		t.Fatalf("%d parts", len(parts))
+	claimed := job.Part{Tile: job.Rect{X0: 400, Y0: 100, X1: 600, Y1: 300}}
+	crops := Crops(c, claimed, []byte("s"), [32]byte{}, DrawOptions{})
+	if len(crops) != 2 {
+		t.Fatalf("%d crops", len(crops))
 	}
-	for _, p := range parts {
-		if p.Tile.X0 < 400 || p.Tile.Y0 < 100 || p.Tile.X1 > 600 || p.Tile.Y1 > 300 ||
-			p.Samples.From < 16 || p.Samples.To > 32 || p.Layer != "L" || p.Validate() != nil {
-			t.Errorf("%+v", p)
+	for _, r := range crops {
+		if r.X0 < 400 || r.Y0 < 100 || r.X1 > 600 || r.Y1 > 300 {
+			t.Errorf("%v", r)
 		}
 	}
-	c.Adaptive = true
-	for _, p := range Challenge(c, job.Part{}, []byte("s"), [32]byte{}, DrawOptions{}) {
-		if p.Samples != (job.Range{}) {
-			t.Errorf("sample ranges of an adaptive render: %+v", p)
-		}
+	if d := cmp.Diff(Draw([]byte("s"), [32]byte{}, 1000, 800, DrawOptions{}), Crops(c, job.Part{}, []byte("s"), [32]byte{}, DrawOptions{})); d != "" {
+		t.Error(d)
 	}
 }
 

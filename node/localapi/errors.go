@@ -148,3 +148,11 @@ func (e *Error) asGo() error {
 	}
 	return e
 }
+
+// invalid is the answer to a job that cannot be one.
+func invalid(err error) error {
+	if errors.Is(err, job.ErrRefused) {
+		return answer(err)
+	}
+	return newError(http.StatusUnprocessableEntity, err.Error())
+}

@@ -216,7 +216,7 @@ func (h *Handler) routes() {
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
 		func(ctx context.Context, r *in[job.Spec]) (*out[Submitted], error) {
 			if err := r.Body.Validate(); err != nil {
-				return nil, newError(http.StatusUnprocessableEntity, err.Error())
+				return nil, invalid(err)
 			}
 			id, err := h.Jobs.Submit(ctx, r.Body)
 			if err != nil {
@@ -227,7 +227,7 @@ func (h *Handler) routes() {
 	huma.Register(h.api, op("inspect", "POST", "/v1/inspect", "Dependencies and problems of a job that is not submitted", 200),
 		func(ctx context.Context, r *in[job.Spec]) (*out[job.Inspection], error) {
 			if err := r.Body.Validate(); err != nil {
-				return nil, newError(http.StatusUnprocessableEntity, err.Error())
+				return nil, invalid(err)
 			}
 			i, err := h.Jobs.Inspect(ctx, r.Body)
 			if err != nil {

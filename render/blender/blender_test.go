@@ -266,18 +266,23 @@ func TestPlanFollowsTheFile(t *testing.T) {
 	}
 }
 
+// cut are ranges of n samples, as a checker asks for them.
+func cut(n int) []job.Range {
+	return []job.Range{{To: n / 2}, {From: n / 2, To: n * 7 / 8}, {From: n * 7 / 8, To: n}}
+}
+
 func TestChallenge(t *testing.T) {
 	k := new(Kind)
 	task := planOf(t, sampleFacts(), SpecParams{Frames: "5"})[0]
 	rects := []job.Rect{{X0: 0, Y0: 0, X1: 10, Y1: 10}, {X0: 300, Y0: 170, X1: 320, Y1: 180}}
-	got, err := k.Challenge(task, rects)
+	got, err := k.Challenge(task, rects, cut(16))
 	if err != nil || len(got) != 1 {
 		t.Fatal(got, err)
 	}
 	if got[0].Place != job.AtRequester || got[0].Check.Method != job.CheckNone || got[0].Validate() != nil || len(got[0].Outputs) != 6 {
 		t.Errorf("%+v", got[0])
 	}
-	again, _ := k.Challenge(task, rects)
+	again, _ := k.Challenge(task, rects, cut(16))
 	if again[0].Key() != got[0].Key() {
 		t.Error("the same challenge has another key")
 	}
@@ -296,7 +301,7 @@ func TestChallenge(t *testing.T) {
 	f := sampleFacts()
 	f.Adaptive = true
 	task = planOf(t, f, SpecParams{Frames: "5"})[0]
-	got, err = k.Challenge(task, rects)
+	got, err = k.Challenge(task, rects, cut(16))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +317,7 @@ func TestChallenge(t *testing.T) {
 		t.Error(d)
 	}
 	many := slices.Repeat(rects, 40)
-	got, err = k.Challenge(task, many)
+	got, err = k.Challenge(task, many, cut(16))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,31 +332,33 @@ func TestChallenge(t *testing.T) {
 		t.Errorf("%d outputs", n)
 	}
 	for _, bad := range []job.Rect{{}, {X0: -1, X1: 4, Y1: 4}, {X0: 310, X1: 330, Y1: 10}} {
-		if _, err := k.Challenge(task, []job.Rect{bad}); err == nil {
+		if _, err := k.Challenge(task, []job.Rect{bad}, cut(16)); err == nil {
 			t.Errorf("crop %v accepted", bad)
 		}
 	}
 	finish := planOf(t, f, SpecParams{Frames: "5"})[1]
-	if _, err := k.Challenge(finish, rects); err == nil {
+	if _, err := k.Challenge(finish, rects, cut(16)); err == nil {
 		t.Error("a finish task can be challenged")
 	}
 }
 
-func TestChallengeRunsCoverAllSamples(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(1, 5000).Draw(t, "n")
-		runs := challengeRuns(job.CropCheck{Samples: n})
-		at := 0
-		for _, r := range runs {
-			if r.From != at || r.To <= r.From {
-				t.Fatalf("%d: %v", n, runs)
-			}
-			at = r.To
+func TestChallengeWantsAllSamplesOnce(t *testing.T) {
+	k := new(Kind)
+	task := planOf(t, sampleFacts(), SpecParams{Frames: "5"})[0]
+	rects := []job.Rect{{X1: 10, Y1: 10}}
+	for _, bad := range [][]job.Range{
+		nil, {{To: 15}}, {{To: 17}}, {{From: 1, To: 16}}, {{To: 8}, {From: 9, To: 16}}, {{To: 8}, {From: 8, To: 8}, {From: 8, To: 16}}, {{To: 16}, {From: 16, To: 12}},
+	} {
+		if _, err := k.Challenge(task, rects, bad); err == nil {
+			t.Errorf("%v of 16 samples", bad)
 		}
-		if at != n || len(runs) != min(n, 3) {
-			t.Fatalf("%d: %v", n, runs)
+	}
+	for _, good := range [][]job.Range{{{To: 16}}, cut(16)} {
+		got, err := k.Challenge(task, rects, good)
+		if err != nil || len(got[0].Outputs) != len(good) {
+			t.Error(good, got, err)
 		}
-	})
+	}
 }
 
 func TestCheatHalvesTheSamplesAndNothingElse(t *testing.T) {
@@ -426,7 +433,7 @@ func TestSessionKeysSeparateWhatMayNotShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	tasks := planOf(t, sampleFacts(), SpecParams{Frames: "1-2"})
-	crop, err := k.Challenge(tasks[0], []job.Rect{{X1: 4, Y1: 4}})
+	crop, err := k.Challenge(tasks[0], []job.Rect{{X1: 4, Y1: 4}}, cut(16))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,10 +31,10 @@ const seedDelta = 7919
 
 // Challenge returns the tasks that render crops of t again, for a checker to
 // compare with what t's worker claims; t must have a CheckCrop. Without
-// adaptive sampling each crop is rendered as three ranges of samples that add
-// up to the whole; with it, once as the claim was, counting samples, and once
-// with another seed.
-func (k *Kind) Challenge(t job.Task, crops []job.Rect) ([]job.Task, error) {
+// adaptive sampling each crop is rendered as the ranges of samples, which must
+// add up to the whole; with it, once as the claim was, counting samples, and
+// once with another seed.
+func (k *Kind) Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error) {
 	if t.Check.Method != job.CheckCrop {
 		return nil, fmt.Errorf("challenge: task %s is not checked by crops", t.Label)
 	}
@@ -50,7 +50,10 @@ func (k *Kind) Challenge(t job.Task, crops []job.Rect) ([]job.Task, error) {
 		return nil, fmt.Errorf("challenge: %w", err)
 	}
 	frame := job.Rect{X1: c.Width, Y1: c.Height}
-	runs := challengeRuns(c)
+	runs, err := challengeRuns(c, samples)
+	if err != nil {
+		return nil, fmt.Errorf("challenge: %w", err)
+	}
 	perTask := job.MaxOutputs / len(runs)
 	var tasks []job.Task
 	for len(crops) > 0 {
@@ -87,25 +90,23 @@ func (k *Kind) Challenge(t job.Task, crops []job.Rect) ([]job.Task, error) {
 }
 
 // challengeRuns is how each crop is rendered.
-func challengeRuns(c job.CropCheck) []Run {
+func challengeRuns(c job.CropCheck, samples []job.Range) ([]Run, error) {
 	if c.Adaptive {
-		return []Run{{Count: true}, {SeedDelta: seedDelta}}
-	}
-	n := c.Samples
-	half := max(n/2, 1)
-	most := max(n*9/10, half)
-	if most == half && n-half >= 2 {
-		most = half + 1
+		return []Run{{Count: true}, {SeedDelta: seedDelta}}, nil
 	}
 	var runs []Run
-	from := 0
-	for _, to := range []int{half, most, n} {
-		if to > from {
-			runs = append(runs, Run{From: from, To: to})
-			from = to
+	at := 0
+	for _, s := range samples {
+		if s.From != at || s.To <= s.From {
+			break
 		}
+		runs = append(runs, Run{From: s.From, To: s.To})
+		at = s.To
 	}
-	return runs
+	if at != c.Samples || len(runs) != len(samples) || len(runs) > job.MaxOutputs {
+		return nil, fmt.Errorf("ranges %v of %d samples", samples, c.Samples)
+	}
+	return runs, nil
 }
 
 // cropOutputs are the files that a crop task leaves.

@@ -34,7 +34,7 @@ func TestContractExamples(t *testing.T) {
 	f.FrameStart = -4
 	k := new(Kind)
 	tasks := planOf(t, f, SpecParams{Frames: "-4,12"})
-	crop, err := k.Challenge(tasks[0], []job.Rect{{X1: 8, Y1: 4}})
+	crop, err := k.Challenge(tasks[0], []job.Rect{{X1: 8, Y1: 4}}, cut(16))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -328,7 +328,7 @@ func TestCropsAreSlicesOfTheFrame(t *testing.T) {
 	}
 
 	// As ranges of samples: they add up to the frame.
-	challenge, err := k.Challenge(tasks[0], rects)
+	challenge, err := k.Challenge(tasks[0], rects, cut(samplesOf(t, tasks[0])))
 	if err != nil || len(challenge) != 1 {
 		t.Fatal(len(challenge), err)
 	}
@@ -385,7 +385,7 @@ func TestAdaptiveAndFramedCrops(t *testing.T) {
 		}
 		claim := readEXR(t, filepath.Join(work.must(tasks[0]), claimFile))
 		r := job.Rect{X0: 10, Y0: 12, X1: 50, Y1: 40}
-		challenge, err := k.Challenge(tasks[0], []job.Rect{r})
+		challenge, err := k.Challenge(tasks[0], []job.Rect{r}, cut(samplesOf(t, tasks[0])))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -481,4 +481,14 @@ func TestRealScenes(t *testing.T) {
 			sameDecoded(t, o.Final, filepath.Join(ref, o.Final), filepath.Join(out, o.Name))
 		})
 	}
+}
+
+// samplesOf is how many samples a task that is checked by crops has.
+func samplesOf(t *testing.T, task job.Task) int {
+	t.Helper()
+	var c job.CropCheck
+	if err := job.Decode(task.Check.Params, job.MaxTaskBytes, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Samples
 }
