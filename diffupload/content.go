@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 
 	"idlewild/chunker"
@@ -11,6 +12,12 @@ import (
 
 // content stores a stream as a file.
 func (s *snapshot) content(r io.Reader, enc Encoding, mode int) (Entry, error) {
+	return s.chunks(chunker.Chunks(r, s.Chunk), enc, mode)
+}
+
+// chunks stores what cuts yields as a file. Its data is not used after the next
+// one is asked for.
+func (s *snapshot) chunks(cuts iter.Seq2[chunker.Chunk, error], enc Encoding, mode int) (Entry, error) {
 	// One goroutine reads and cuts, the workers hash, this one collects the
 	// links in their order. The queue bounds what is between.
 	queue := make(chan *hashJob, 2*runtime.GOMAXPROCS(0))
@@ -19,7 +26,7 @@ func (s *snapshot) content(r io.Reader, enc Encoding, mode int) (Entry, error) {
 	var readErr error
 	go func() {
 		defer close(queue)
-		for c, err := range chunker.Chunks(r, s.Chunk) {
+		for c, err := range cuts {
 			if err != nil {
 				readErr = err
 				return
