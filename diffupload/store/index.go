@@ -38,8 +38,9 @@ func (k key) cid() cid.Cid { return cid.NewCidV1(cid.Raw, k.hash()) }
 
 // index is the bbolt file.
 //
-//	meta    "version" -> 1; "clean" -> 1 where the store was closed in order
-//	blocks  key -> size u32, last use in unix seconds u64, big-endian
+//	meta    "version" -> 2; "clean" -> 1 where the store was closed in order
+//	blocks  key -> size u32, last use in unix seconds u64, pack u32, offset of
+//	        its record u64, big-endian
 //	pins    owner -> bucket of key -> nothing
 //	refs    key -> number of owners u32
 type index struct {
@@ -58,20 +59,32 @@ var (
 )
 
 type entry struct {
-	size uint32
-	used int64
+	size  uint32
+	used  int64
+	place place
 }
+
+const indexVersion = 2
 
 func (e entry) encode() []byte {
 	b := binary.BigEndian.AppendUint32(nil, e.size)
-	return binary.BigEndian.AppendUint64(b, uint64(e.used))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.used))
+	b = binary.BigEndian.AppendUint32(b, e.place.pack)
+	return binary.BigEndian.AppendUint64(b, uint64(e.place.off))
 }
 
 func decodeEntry(b []byte) (entry, error) {
-	if len(b) != 12 {
+	if len(b) != 24 {
 		return entry{}, fmt.Errorf("index: entry of %d bytes", len(b))
 	}
-	return entry{binary.BigEndian.Uint32(b), int64(binary.BigEndian.Uint64(b[4:]))}, nil
+	e := entry{
+		size: binary.BigEndian.Uint32(b), used: int64(binary.BigEndian.Uint64(b[4:])),
+		place: place{binary.BigEndian.Uint32(b[12:]), int64(binary.BigEndian.Uint64(b[16:]))},
+	}
+	if e.size > diffupload.MaxBlockBytes || e.place.off < 0 {
+		return entry{}, fmt.Errorf("index: a block of %d bytes at %d", e.size, e.place.off)
+	}
+	return e, nil
 }
 
 func openIndex(path string) (*index, error) {
@@ -89,26 +102,32 @@ func openIndex(path string) (*index, error) {
 			}
 		}
 		m := tx.Bucket(bucketMeta)
-		if v := m.Get(keyVersion); v != nil && !bytes.Equal(v, []byte{1}) {
-			return fmt.Errorf("index: version %v, this program knows 1", v)
+		if v := m.Get(keyVersion); v != nil && !bytes.Equal(v, []byte{indexVersion}) {
+			return fmt.Errorf("it was written by another version of idlewild (format %d, this one has %d): move the folder away", v, indexVersion)
 		}
-		return m.Put(keyVersion, []byte{1})
+		return m.Put(keyVersion, []byte{indexVersion})
 	})
-	if err == nil {
-		err = db.View(func(tx *bolt.Tx) error {
-			return tx.Bucket(bucketBlocks).ForEach(func(_, v []byte) error {
-				e, err := decodeEntry(v)
-				ix.blocks.Add(1)
-				ix.bytes.Add(int64(e.size))
-				return err
-			})
-		})
-	}
 	if err != nil {
 		db.Close()
 		return nil, err
 	}
 	return ix, nil
+}
+
+// load counts the blocks and shows each of their entries.
+func (ix *index) load(each func(entry)) error {
+	return ix.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketBlocks).ForEach(func(_, v []byte) error {
+			e, err := decodeEntry(v)
+			if err != nil {
+				return err
+			}
+			ix.blocks.Add(1)
+			ix.bytes.Add(int64(e.size))
+			each(e)
+			return nil
+		})
+	})
 }
 
 // clean reports whether the store was closed in order.
@@ -202,7 +221,7 @@ func touchIn(b *bolt.Bucket, used map[key]int64) error {
 
 // remove takes keys off the index; with pinned false those that somebody
 // pinned, or that were used after before, stay. It returns what it removed.
-func (ix *index) remove(keys []key, pinned bool, before int64) (gone []key, size int64, err error) {
+func (ix *index) remove(keys []key, pinned bool, before int64) (gone []entry, size int64, err error) {
 	err = ix.db.Update(func(tx *bolt.Tx) error {
 		gone, size = nil, 0
 		b, refs := tx.Bucket(bucketBlocks), tx.Bucket(bucketRefs)
@@ -221,7 +240,7 @@ func (ix *index) remove(keys []key, pinned bool, before int64) (gone []key, size
 			if err := b.Delete(k[:]); err != nil {
 				return err
 			}
-			gone = append(gone, k)
+			gone = append(gone, e)
 			size += int64(e.size)
 		}
 		return nil
@@ -291,6 +310,64 @@ func (ix *index) oldest(after *key, n int, before int64) ([]aged, error) {
 type aged struct {
 	key
 	entry
+}
+
+// find returns what is known of a block.
+func (ix *index) find(k key) (e entry, ok bool, err error) {
+	err = ix.db.View(func(tx *bolt.Tx) error {
+		v := tx.Bucket(bucketBlocks).Get(k[:])
+		if ok = v != nil; !ok {
+			return nil
+		}
+		var err error
+		e, err = decodeEntry(v)
+		return err
+	})
+	return e, ok && err == nil, err
+}
+
+// here returns those of some found blocks that the index says lie there.
+func (ix *index) here(some []found) (out []found, err error) {
+	err = ix.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketBlocks)
+		for _, f := range some {
+			v := b.Get(f.key[:])
+			if v == nil {
+				continue
+			}
+			e, err := decodeEntry(v)
+			if err != nil {
+				return err
+			}
+			if e.place == f.place {
+				out = append(out, f)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// move notes that blocks lie elsewhere now.
+func (ix *index) move(to map[key]place) error {
+	return ix.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketBlocks)
+		for _, k := range sorted(to) {
+			v := b.Get(k[:])
+			if v == nil {
+				continue
+			}
+			e, err := decodeEntry(v)
+			if err != nil {
+				return err
+			}
+			e.place = to[k]
+			if err := b.Put(k[:], e.encode()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // after returns up to n keys behind k, which it moves.

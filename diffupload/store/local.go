@@ -1,15 +1,16 @@
-// Package store keeps blocks on this machine's disk: a boxo blockstore over
-// flatfs (one file per block), with an index beside it in bbolt.
+// Package store keeps blocks on this machine's disk, in packs: files in which
+// blocks lie one behind the other, with an index in bbolt. It is a boxo
+// blockstore for who only reads.
 //
-// The index knows each block's size and last use and who pinned it, so that
-// questions cost no look at the disk and the least recently used blocks that
-// nobody pinned make room when the quota is reached. Blocks are written in
-// groups, each block synced before it has its name and the group's folders
-// once; what a read finds damaged is dropped and was never there.
+// The index knows where each block lies, its size and last use and who pinned
+// it, so that questions cost no look at the disk and the least recently used
+// blocks that nobody pinned make room when the quota is reached. Blocks are
+// written in groups, each with one write and one sync; what a read finds damaged
+// is dropped and was never there. The space of dropped blocks is won back by
+// writing what is left of a pack into another.
 //
-// In a store's folder lie blocks/ (flatfs, key: the multihash in base32, one
-// level of folders by the next to last letter) and index.db (bbolt, also the
-// lock against a second daemon).
+// In a store's folder lie packs/ (see pack.go) and index.db (also the lock
+// against a second daemon).
 package store
 
 import (
@@ -24,9 +25,7 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockstore"
-	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-cid"
-	flatfs "github.com/ipfs/go-ds-flatfs"
 	ipld "github.com/ipfs/go-ipld-format"
 
 	"idlewild/diffupload"
@@ -55,8 +54,7 @@ type Options struct {
 type Local struct {
 	// Constant after Open.
 	opts  Options
-	flat  *flatfs.Datastore
-	bs    blockstore.Blockstore
+	packs *packs
 	index *index
 
 	requests chan *request
@@ -89,25 +87,26 @@ func Open(dir string, o Options) (*Local, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	// The index first: it is the lock, and flatfs clears its temporary files.
-	ix, err := openIndex(filepath.Join(dir, "index.db"))
+	ix, err := openIndex(filepath.Join(dir, "index.db")) // first: it is the lock
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	flat, err := flatfs.CreateOrOpen(filepath.Join(dir, "blocks"), flatfs.NextToLast(1), true)
+	packs, err := openPacks(filepath.Join(dir, "packs"))
+	if err == nil {
+		err = ix.load(packs.count)
+	}
 	if err != nil {
 		ix.db.Close()
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	l := &Local{
-		opts: o, flat: flat, index: ix,
-		bs:       blockstore.NewBlockstore(flat, blockstore.NoPrefix()),
+		opts: o, packs: packs, index: ix,
 		requests: make(chan *request),
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
 	}
 	if err := l.recover(); err != nil {
-		flat.Close()
+		packs.close()
 		ix.db.Close()
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
@@ -120,10 +119,10 @@ func (l *Local) Close() error {
 	l.closeOnce.Do(func() {
 		close(l.quit)
 		<-l.done
+		l.packs.close()
 		l.closeErr = errors.Join(
 			l.index.touch(l.used.take()),
 			l.index.setClean(true),
-			l.flat.Close(),
 			l.index.db.Close(),
 		)
 	})
@@ -171,12 +170,12 @@ func (l *Local) Get(ctx context.Context, id cid.Cid) ([]byte, error) {
 	if err := diffupload.CheckID(id); err != nil {
 		return nil, err
 	}
-	data, err := l.read(ctx, id)
+	data, err := l.read(id)
 	switch {
 	case err == nil:
 		return data, l.touch(keyOf(id))
 	case errors.Is(err, diffupload.ErrNotFound) || errors.Is(err, diffupload.ErrCorrupt):
-		// The writer looks again and takes it off disk and index.
+		// The writer looks again and takes it off the index.
 		if derr := l.ask(ctx, &request{drop: id}); derr != nil {
 			return nil, derr
 		}
@@ -185,17 +184,35 @@ func (l *Local) Get(ctx context.Context, id cid.Cid) ([]byte, error) {
 	return nil, l.wrap(err)
 }
 
-func (l *Local) read(ctx context.Context, id cid.Cid) ([]byte, error) {
-	b, err := l.bs.Get(ctx, id)
-	if ipld.IsNotFound(err) {
-		return nil, diffupload.ErrNotFound
-	} else if err != nil {
-		return nil, err
+// read returns a block's data, checked: ErrNotFound or ErrCorrupt where it is
+// not here, or no longer itself.
+func (l *Local) read(id cid.Cid) ([]byte, error) {
+	for {
+		e, ok, err := l.index.find(keyOf(id))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, diffupload.ErrNotFound
+		}
+		data, err := l.packs.read(e.place, e.size)
+		if err != nil || diffupload.VerifyBlock(id, data) != nil {
+			// It may have moved since the index was asked.
+			if now, ok, ferr := l.index.find(keyOf(id)); ferr == nil && ok && now.place != e.place {
+				continue
+			}
+		}
+		switch {
+		case notExist(err):
+			return nil, diffupload.ErrNotFound
+		case err != nil:
+			return nil, err
+		}
+		if err := diffupload.VerifyBlock(id, data); err != nil {
+			return nil, fmt.Errorf("%w: %w", diffupload.ErrCorrupt, err)
+		}
+		return data, nil
 	}
-	if err := diffupload.VerifyBlock(id, b.RawData()); err != nil {
-		return nil, fmt.Errorf("%w: %w", diffupload.ErrCorrupt, err)
-	}
-	return b.RawData(), nil
 }
 
 // Fetch implements diffupload.Store.
@@ -283,13 +300,14 @@ func (l *Local) Len() int { return int(l.index.blocks.Load()) }
 // Stat describes a store.
 type Stat struct {
 	Blocks     int64 `json:"blocks"`
-	Bytes      int64 `json:"size_bytes"`
+	Bytes      int64 `json:"size_bytes"`  // of the blocks
+	DiskBytes  int64 `json:"disk_bytes"`  // of the packs, with what is not yet won back
 	QuotaBytes int64 `json:"quota_bytes"` // 0: none
 }
 
 // Stat says how much is here.
 func (l *Local) Stat() Stat {
-	return Stat{Blocks: l.index.blocks.Load(), Bytes: l.index.bytes.Load(), QuotaBytes: l.opts.QuotaBytes}
+	return Stat{Blocks: l.index.blocks.Load(), Bytes: l.index.bytes.Load(), DiskBytes: l.packs.disk.Load(), QuotaBytes: l.opts.QuotaBytes}
 }
 
 // GC drops the blocks used least recently that nobody pinned, until at most
@@ -373,5 +391,3 @@ func (u *usedBlocks) take() map[key]int64 {
 	u.at = nil
 	return at
 }
-
-var dsKey = dshelp.MultihashToDsKey

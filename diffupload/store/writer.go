@@ -7,11 +7,7 @@ import (
 	"log/slog"
 	"syscall"
 
-	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-cid"
-	"github.com/ipfs/go-datastore"
-	"github.com/ipfs/go-datastore/query"
-	mh "github.com/multiformats/go-multihash"
 
 	"idlewild/diffupload"
 )
@@ -125,7 +121,6 @@ func (l *Local) putGroup(group []*request) {
 }
 
 func (l *Local) putBlocks(bs []diffupload.Block) error {
-	ctx := context.Background() // a group belongs to no caller
 	ids := make([]cid.Cid, len(bs))
 	for i, b := range bs {
 		ids[i] = b.ID
@@ -150,51 +145,31 @@ func (l *Local) putBlocks(bs []diffupload.Block) error {
 		if _, twice := fresh[k]; twice || !lacks[k] {
 			continue
 		}
-		fresh[k] = entry{uint32(len(b.Data)), l.opts.Now().Unix()}
+		fresh[k] = entry{}
 		put = append(put, b)
 		size += int64(len(b.Data))
 	}
 	if err := l.makeRoom(size); err != nil {
 		return err
 	}
-	if err := l.putFiles(ctx, put); err != nil {
+	places, err := l.packs.append(put)
+	if err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			return fmt.Errorf("store: %w: %w", diffupload.ErrFull, err)
 		}
 		return fmt.Errorf("store: %w", err)
 	}
-	// Files before index: what a crash leaves between is found by recover.
+	for i, b := range put {
+		fresh[keyOf(b.ID)] = entry{uint32(len(b.Data)), l.opts.Now().Unix(), places[i]}
+	}
+	// Packs before index: what a crash leaves between is found by recover.
 	if err := l.index.add(fresh, l.used.take()); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	for _, e := range fresh {
+		l.packs.count(e)
+	}
 	return nil
-}
-
-// putFiles writes blocks into temporary files, syncs them, renames them and
-// syncs the folders.
-func (l *Local) putFiles(ctx context.Context, put []diffupload.Block) error {
-	if len(put) == 0 {
-		return nil
-	}
-	batch, err := l.flat.Batch(ctx)
-	if err != nil {
-		return err
-	}
-	for _, b := range put {
-		if err = batch.Put(ctx, dsKey(b.ID.Hash()), b.Data); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		err = batch.Commit(ctx)
-	}
-	if err != nil {
-		// Waits for the writes under way, and gives the space back.
-		if d, ok := batch.(interface{ Discard(context.Context) error }); ok {
-			err = errors.Join(err, d.Discard(ctx))
-		}
-	}
-	return err
 }
 
 // makeRoom sees to it that size more bytes are within the quota.
@@ -249,17 +224,17 @@ func (l *Local) collect(want int64) (freed int64, err error) {
 			keys = append(keys, f.key)
 			rest -= int64(f.size)
 		}
-		// Index before files: a file that stays behind is found by recover.
 		gone, size, err := l.index.remove(keys, false, cutoff)
 		if err != nil {
 			return freed, fmt.Errorf("collect: %w", err)
 		}
 		freed += size
-		for _, k := range gone {
-			if err := l.bs.DeleteBlock(context.Background(), k.cid()); err != nil {
-				return freed, fmt.Errorf("collect: %w", err)
-			}
+		for _, e := range gone {
+			l.packs.discount(e)
 		}
+	}
+	if err := l.compact(); err != nil {
+		return freed, fmt.Errorf("collect: %w", err)
 	}
 	l.opts.Log.Debug("blocks collected", slog.Int64("freed_bytes", freed), slog.Int64("size_bytes", l.index.bytes.Load()))
 	return freed, nil
@@ -268,8 +243,7 @@ func (l *Local) collect(want int64) (freed int64, err error) {
 // dropDamaged takes a block that is damaged or gone off the disk and the
 // index, unless it is whole by now.
 func (l *Local) dropDamaged(id cid.Cid) error {
-	ctx := context.Background()
-	_, err := l.read(ctx, id)
+	_, err := l.read(id)
 	damaged := errors.Is(err, diffupload.ErrCorrupt)
 	if !damaged && !errors.Is(err, diffupload.ErrNotFound) {
 		return err
@@ -278,76 +252,11 @@ func (l *Local) dropDamaged(id cid.Cid) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	if damaged {
-		if err := l.bs.DeleteBlock(ctx, id); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
+	for _, e := range gone {
+		l.packs.discount(e)
 	}
 	if damaged || len(gone) > 0 {
 		l.opts.Log.Warn("damaged block dropped", slog.String("cid", id.String()))
 	}
 	return nil
-}
-
-// recover enters blocks that are on disk and not in the index, after a run
-// that did not end in order.
-func (l *Local) recover() error {
-	clean, err := l.index.clean()
-	if err != nil {
-		return err
-	}
-	if !clean {
-		if err := l.adopt(); err != nil {
-			return err
-		}
-	}
-	return l.index.setClean(false)
-}
-
-func (l *Local) adopt() error {
-	res, err := l.flat.Query(context.Background(), query.Query{KeysOnly: true, ReturnsSizes: true})
-	if err != nil {
-		return err
-	}
-	defer res.Close()
-	found := map[key]entry{}
-	enter := func() error {
-		ids := make([]cid.Cid, 0, len(found))
-		for k := range found {
-			ids = append(ids, k.cid())
-		}
-		_, have, err := l.index.split(ids)
-		if err != nil {
-			return err
-		}
-		for _, k := range have {
-			delete(found, k)
-		}
-		if len(found) == 0 {
-			return nil
-		}
-		err = l.index.add(found, nil)
-		found = map[key]entry{}
-		return err
-	}
-	for r := range res.Next() {
-		if r.Error != nil {
-			return r.Error
-		}
-		h, err := dshelp.DsKeyToMultihash(datastore.RawKey(r.Key))
-		if err != nil {
-			continue // nothing of ours
-		}
-		d, err := mh.Decode(h)
-		if err != nil || d.Code != mh.SHA2_256 || len(d.Digest) != len(key{}) || r.Size < 0 || r.Size > diffupload.MaxBlockBytes {
-			continue
-		}
-		found[key(d.Digest)] = entry{uint32(r.Size), l.opts.Now().Unix()}
-		if len(found) == 4096 {
-			if err := enter(); err != nil {
-				return err
-			}
-		}
-	}
-	return enter()
 }
