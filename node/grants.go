@@ -50,6 +50,19 @@ func (g *grants) Allow(p, requester peer.ID, id job.ID, grant job.Signed, block 
 	return pinned(input(requester, id))
 }
 
+// Had implements p2p.Grants. Edits say of the earlier manifest what it shares
+// with the new one, so they may go only to who could read it before, and its
+// job has ended by then: nothing is pinned under it any more, here or there.
+// What lasts is the read grant that the requester signed for this reader and
+// that names the root. It is shown again; that it has expired does not matter,
+// because what could be read then is no secret from the reader now. Neither
+// side has to keep a history of the other, and a root that was learnt
+// elsewhere, of another's job say, opens nothing.
+func (g *grants) Had(p, requester peer.ID, past job.Signed, root cid.Cid) bool {
+	r, err := job.OpenReadGrant(past, requester, p, time.Time{}) // before every end
+	return err == nil && root.Defined() && r.Root.Cid == root
+}
+
 func (g *grants) granted(reader, requester peer.ID, id job.ID, s job.Signed) bool {
 	now := time.Now()
 	key := sha256.Sum256([]byte(requester.String() + "\x00" + reader.String() + "\x00" + string(s.Sig) + string(s.Body)))

@@ -128,6 +128,51 @@ func TestContentIsReadByAValidGrantOnly(t *testing.T) {
 	}
 }
 
+func TestWhatWasReadIsShownByAnOldGrantThatNamesIt(t *testing.T) {
+	f := newGrantFarm(t)
+	grant := func(by crypto.PrivKey, reader peer.ID, root cid.Cid, valid time.Duration) job.Signed {
+		t.Helper()
+		s, err := job.Sign(by, job.ContextRead, job.ReadGrant{
+			Version: 1, Job: f.id, Root: job.RefOf(root), Reader: reader.String(), Expires: time.Now().Add(valid),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	ended := grant(f.requesterKey, f.worker, f.unpinned, -48*time.Hour)
+	changed := job.Signed{Body: bytes.Replace(ended.Body, f.unpinned.Bytes(), f.foreign.Bytes(), 1), Sig: ended.Sig}
+	if bytes.Equal(changed.Body, ended.Body) {
+		t.Fatal("nothing was changed")
+	}
+	for _, c := range []struct {
+		what   string
+		reader peer.ID
+		of     peer.ID
+		past   job.Signed
+		root   cid.Cid
+		want   bool
+	}{
+		{"a job that ended", f.worker, f.requester, ended, f.unpinned, true},
+		{"a job that runs", f.worker, f.requester, grant(f.requesterKey, f.worker, f.content, time.Hour), f.content, true},
+
+		{"no grant", f.worker, f.requester, job.Signed{}, f.content, false},
+		{"another root", f.worker, f.requester, ended, f.foreign, false},
+		{"a root put in after signing", f.worker, f.requester, changed, f.foreign, false},
+		{"another's grant", f.other, f.requester, ended, f.unpinned, false},
+		{"signed by a stranger", f.worker, f.requester, grant(f.otherKey, f.worker, f.content, time.Hour), f.content, false},
+		{"a stranger's own, as if he were the requester", f.worker, f.other, ended, f.unpinned, false},
+		{"a grant that names no root", f.worker, f.requester, readGrant(t, f.requesterKey, f.worker, f.id, time.Hour), cid.Undef, false},
+		{"the same, for content", f.worker, f.requester, readGrant(t, f.requesterKey, f.worker, f.id, time.Hour), f.content, false},
+	} {
+		for where, g := range map[string]*grants{"requester": f.atRequester, "worker": f.atWorker} {
+			if got := g.Had(c.reader, c.of, c.past, c.root); got != c.want {
+				t.Errorf("at the %s, %s: %v", where, c.what, got)
+			}
+		}
+	}
+}
+
 func TestResultsAreReadByTheRequesterOnly(t *testing.T) {
 	f := newGrantFarm(t)
 	if !f.atWorker.Allow(f.requester, f.requester, f.id, job.Signed{}, f.output) {

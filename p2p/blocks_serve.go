@@ -30,6 +30,8 @@ type blockServer struct {
 	grants Grants
 	codec  Codec // nil: no deltas
 	served Served
+	// documents are those of edits; nil: none are given.
+	documents *documents
 
 	mu   sync.Mutex
 	open map[peer.ID]int // streams by peer
@@ -45,6 +47,9 @@ func (h *Host) ServeBlocks(src Source, grants Grants, codec Codec, served Served
 		served = func(job.ID, int) {}
 	}
 	b := &blockServer{h: h, src: src, grants: grants, codec: codec, served: served, open: map[peer.ID]int{}}
+	if h.cfg.Editor != nil {
+		b.documents = newDocuments(h.cfg.Editor, h.goRun)
+	}
 	h.mu.Lock()
 	h.blocks, h.fetch = b, fetchSource{src, codec}
 	h.mu.Unlock()
@@ -107,6 +112,7 @@ type want struct {
 	index uint64
 	id    cid.Cid
 	bases []cid.Cid
+	edits *past // nil: a block is wanted
 }
 
 func readWant(w *wire.Want) (want, error) {
@@ -124,6 +130,29 @@ func readWant(w *wire.Want) (want, error) {
 			return want{}, fmt.Errorf("blocks: base: %w", err)
 		}
 		out.bases = append(out.bases, base)
+	}
+	return out, nil
+}
+
+// wantsOf reads all that one message wants.
+func wantsOf(ask *wire.Ask) ([]want, error) {
+	if len(ask.GetWants()) > wire.MaxWantsPerAsk {
+		return nil, fmt.Errorf("blocks: %d wants at once", len(ask.GetWants()))
+	}
+	var out []want
+	for _, w := range ask.GetWants() {
+		v, err := readWant(w)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	if e := ask.GetEdits(); e != nil {
+		v, err := readEditsWant(e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
 	}
 	return out, nil
 }
@@ -184,7 +213,9 @@ func (b *blockServer) serve(ctx context.Context, s network.Stream) {
 		}
 		written <- err
 	}()
-	err = b.readWants(ctx, r, &first, idle, wants)
+	if err = b.readWants(ctx, r, &first, idle, wants); err != nil {
+		cancel() // nobody is left who would read what is being made
+	}
 	close(wants)
 	encoders.Wait()
 	close(answers)
@@ -203,16 +234,12 @@ func (b *blockServer) serve(ctx context.Context, s network.Stream) {
 // readWants hands wants on until the asker has no more.
 func (b *blockServer) readWants(ctx context.Context, r *bufio.Reader, ask *wire.Ask, idle *time.Timer, wants chan<- want) error {
 	for {
-		if len(ask.GetWants()) > wire.MaxWantsPerAsk {
+		all, err := wantsOf(ask)
+		if err != nil {
 			b.h.stats.malformed.Add(1)
-			return fmt.Errorf("blocks: %d wants at once", len(ask.GetWants()))
+			return err
 		}
-		for _, w := range ask.GetWants() {
-			v, err := readWant(w)
-			if err != nil {
-				b.h.stats.malformed.Add(1)
-				return err
-			}
+		for _, v := range all {
 			idle.Stop() // it is our turn
 			select {
 			case wants <- v:
@@ -238,6 +265,9 @@ func (b *blockServer) answer(ctx context.Context, sc scope, w want) answer {
 	// The grant comes first: who may not read learns nothing of what is here.
 	if !b.grants.Allow(sc.reader, sc.requester, sc.job, sc.grant, w.id) {
 		return none(wire.Answer_REFUSED)
+	}
+	if w.edits != nil {
+		return b.answerEdits(ctx, sc, w)
 	}
 	data, err := b.src.Get(ctx, w.id)
 	if err != nil || len(data) > wire.MaxBlock {

@@ -307,6 +307,9 @@ func TestHostileAsks(t *testing.T) {
 		"many wants":    framed(t, many),
 		"no cid":        framed(t, &wire.Ask{Scope: scope, Wants: []*wire.Want{{}}}),
 		"many bases":    framed(t, &wire.Ask{Scope: scope, Wants: []*wire.Want{{Cid: id, Bases: [][]byte{id, id, id, id, id}}}}),
+		"edits of what": framed(t, &wire.Ask{Scope: scope, Edits: &wire.EditsWant{Have: id}}),
+		"edits on what": framed(t, &wire.Ask{Scope: scope, Edits: &wire.EditsWant{Want: id, Have: []byte("no")}}),
+		"edits, large":  framed(t, &wire.Ask{Scope: scope, Edits: &wire.EditsWant{Want: id, Past: &wire.Signed{Body: make([]byte, wire.MaxSignedBytes+1)}}}),
 		"too long":      binary.AppendUvarint(nil, wire.MaxAsk+1),
 		"no protobuf":   {2, 0xff, 0xff},
 	} {

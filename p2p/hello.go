@@ -57,6 +57,7 @@ func (h *Host) hello(ctx context.Context, p peer.ID) error {
 	if r := h.meet(p, theirs.GetCertificates()); r != nil {
 		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
 	}
+	h.able(p, theirs.GetCapability())
 	h.absorb(p, theirs.GetDetails())
 	if _, err := wire.Write(s, &wire.Hello{Details: h.details()}, wire.MaxHello); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
@@ -83,6 +84,7 @@ func (h *Host) answerHello(s network.Stream) {
 		_, _ = wire.Write(s, &wire.Hello{Refusal: refusal, Capability: wire.Capability}, wire.MaxHello)
 		return
 	}
+	h.able(p, first.GetCapability())
 	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: wire.Capability, Version: h.cfg.Version, Details: h.details()}
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
 		return

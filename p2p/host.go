@@ -42,6 +42,7 @@ type Config struct {
 	Version string // of the program, shown to peers
 	MDNS    bool   // find members on the local network, and be found
 	Codec   Codec  // deltas of blocks; nil: none are asked for
+	Editor  Editor // documents of edits; nil: none are given
 	// MaxPeers is how many members are dialled to stay connected; 0: 256.
 	// Members that dial us come on top of it.
 	MaxPeers int
@@ -70,6 +71,8 @@ type Host struct {
 	coord  Coordinator
 	blocks *blockServer
 	fetch  fetchSource
+	// abilities are the capabilities that members told of themselves.
+	abilities map[peer.ID]uint32
 }
 
 type closer interface{ Close() error }

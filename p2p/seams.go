@@ -31,6 +31,10 @@ type Grants interface {
 	// Allow reports whether p may have block id of the job, showing the read
 	// grant it sent with its request (empty where it sent none).
 	Allow(p peer.ID, requester peer.ID, id job.ID, grant job.Signed, block cid.Cid) bool
+	// Had reports whether past shows that p could once read the manifest at
+	// root, of a job of requester that may have ended long ago: what edits of
+	// that manifest say about it is then no news to p.
+	Had(p peer.ID, requester peer.ID, past job.Signed, root cid.Cid) bool
 }
 
 // Source is where blocks to serve lie: this machine's store.
@@ -47,6 +51,16 @@ type Codec interface {
 	Encode(base, block []byte) ([]byte, bool)
 	// Decode applies a delta; the result has at most max bytes.
 	Decode(base, delta []byte, max int) ([]byte, error)
+}
+
+// Editor makes documents of edits. Like a Codec's deltas they are an encoding
+// on the wire and never an address.
+type Editor interface {
+	// Edits returns what turns the manifest at have, which may be undefined,
+	// into that at want: at most wire.MaxEdits bytes, always the same for the
+	// same roots. An error means that there is no such document: a manifest is
+	// not here, or it would be too large.
+	Edits(ctx context.Context, have, want cid.Cid) ([]byte, error)
 }
 
 // BlockRequest is what a fetch asks of one peer.
@@ -71,7 +85,21 @@ type BlockResult struct {
 	Err   error // of this block; the peer has it not, or may not give it
 }
 
+// EditsRequest asks one peer for a document of edits.
+type EditsRequest struct {
+	Requester peer.ID // whose job it is
+	Job       job.ID
+	Grant     job.Signed
+	Want      cid.Cid // root of the manifest to make
+	Have      cid.Cid // root of one that the asker holds; undefined: none
+	// Past is the read grant that the requester once signed for Have. It may
+	// have expired.
+	Past job.Signed
+}
+
 // Blocks fetches from one peer.
 type Blocks interface {
 	FetchFrom(ctx context.Context, from peer.ID, r BlockRequest) iter.Seq2[BlockResult, error]
+	// EditsFrom returns a document of edits and what crossed the network.
+	EditsFrom(ctx context.Context, from peer.ID, r EditsRequest) (doc []byte, moved int64, err error)
 }

@@ -22,7 +22,11 @@ import (
 // Capability counts behaviours that are no new message, with a dated history:
 //
 //	1  2026-11  first version
-const Capability = 1
+//	2  2026-11  blocks: answers what an Ask wants of edits
+const (
+	Capability      = CapabilityEdits
+	CapabilityEdits = 2
+)
 
 // Bounds of frames, by protocol. A longer frame is refused before memory is
 // taken for it.
@@ -38,6 +42,7 @@ const (
 // Bounds of blocks.
 const (
 	MaxBlock         = 1 << 20 // one block, decoded
+	MaxEdits         = 1 << 20 // one document of edits
 	MaxBases         = 4       // bases of one want
 	MaxWantsPerAsk   = 1024
 	MaxAnswersPer    = 256 // answers under one head

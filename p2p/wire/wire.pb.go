@@ -110,6 +110,7 @@ const (
 	Answer_ZSTD      Answer_Encoding = 3 // the payload is the block, compressed
 	Answer_DELTA     Answer_Encoding = 4 // the payload makes the block out of the asker's base
 	Answer_LATER     Answer_Encoding = 5 // not sent now: ask another peer first; no payload
+	Answer_EDITS     Answer_Encoding = 6 // the payload is the document that an EditsWant asked for
 )
 
 // Enum value maps for Answer_Encoding.
@@ -121,6 +122,7 @@ var (
 		3: "ZSTD",
 		4: "DELTA",
 		5: "LATER",
+		6: "EDITS",
 	}
 	Answer_Encoding_value = map[string]int32{
 		"RAW":       0,
@@ -129,6 +131,7 @@ var (
 		"ZSTD":      3,
 		"DELTA":     4,
 		"LATER":     5,
+		"EDITS":     6,
 	}
 )
 
@@ -156,7 +159,7 @@ func (x Answer_Encoding) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Answer_Encoding.Descriptor instead.
 func (Answer_Encoding) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28, 0}
+	return file_wire_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // Signed is job.Signed: CBOR bytes and their author's signature.
@@ -1925,6 +1928,7 @@ type Ask struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	Wants         []*Want                `protobuf:"bytes,2,rep,name=wants,proto3" json:"wants,omitempty"`
+	Edits         *EditsWant             `protobuf:"bytes,7,opt,name=edits,proto3" json:"edits,omitempty"` // only to peers of capability 2 and more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1973,6 +1977,82 @@ func (x *Ask) GetWants() []*Want {
 	return nil
 }
 
+func (x *Ask) GetEdits() *EditsWant {
+	if x != nil {
+		return x.Edits
+	}
+	return nil
+}
+
+// EditsWant asks for what turns one manifest into another, in one document.
+type EditsWant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // names it in the answer; no want of the stream has it
+	Want          []byte                 `protobuf:"bytes,2,opt,name=want,proto3" json:"want,omitempty"`    // root of the manifest to make
+	Have          []byte                 `protobuf:"bytes,3,opt,name=have,proto3" json:"have,omitempty"`    // root of one that the asker holds; empty: none
+	Past          *Signed                `protobuf:"bytes,4,opt,name=past,proto3" json:"past,omitempty"`    // the read grant that names have; it may have expired
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditsWant) Reset() {
+	*x = EditsWant{}
+	mi := &file_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditsWant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditsWant) ProtoMessage() {}
+
+func (x *EditsWant) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditsWant.ProtoReflect.Descriptor instead.
+func (*EditsWant) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EditsWant) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *EditsWant) GetWant() []byte {
+	if x != nil {
+		return x.Want
+	}
+	return nil
+}
+
+func (x *EditsWant) GetHave() []byte {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *EditsWant) GetPast() *Signed {
+	if x != nil {
+		return x.Past
+	}
+	return nil
+}
+
 // Scope says under which right the asker reads.
 type Scope struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1986,7 +2066,7 @@ type Scope struct {
 
 func (x *Scope) Reset() {
 	*x = Scope{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2078,7 @@ func (x *Scope) String() string {
 func (*Scope) ProtoMessage() {}
 
 func (x *Scope) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2091,7 @@ func (x *Scope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scope.ProtoReflect.Descriptor instead.
 func (*Scope) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Scope) GetJob() string {
@@ -2053,7 +2133,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2145,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2158,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Want) GetIndex() uint64 {
@@ -2115,7 +2195,7 @@ type Answers struct {
 
 func (x *Answers) Reset() {
 	*x = Answers{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2207,7 @@ func (x *Answers) String() string {
 func (*Answers) ProtoMessage() {}
 
 func (x *Answers) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2220,7 @@ func (x *Answers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answers.ProtoReflect.Descriptor instead.
 func (*Answers) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Answers) GetAnswers() []*Answer {
@@ -2170,7 +2250,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2262,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2275,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Answer) GetIndex() uint64 {
@@ -2395,10 +2475,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x04task\x18\x03 \x01(\fR\x04task\x12\x16\n" +
 	"\x06ruling\x18\x04 \x01(\tR\x06ruling\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06secret\x18\x06 \x01(\fR\x06secret\"\x80\x01\n" +
+	"\x06secret\x18\x06 \x01(\fR\x06secret\"\xb3\x01\n" +
 	"\x03Ask\x12-\n" +
 	"\x05scope\x18\x01 \x01(\v2\x17.idlewild.wire.v1.ScopeR\x05scope\x12,\n" +
-	"\x05wants\x18\x02 \x03(\v2\x16.idlewild.wire.v1.WantR\x05wantsJ\x04\b\x03\x10\x04J\x04\b\x04\x10\x05J\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\a\x10\x10\"\x87\x01\n" +
+	"\x05wants\x18\x02 \x03(\v2\x16.idlewild.wire.v1.WantR\x05wants\x121\n" +
+	"\x05edits\x18\a \x01(\v2\x1b.idlewild.wire.v1.EditsWantR\x05editsJ\x04\b\x03\x10\x04J\x04\b\x04\x10\x05J\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\b\x10\x10\"w\n" +
+	"\tEditsWant\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04want\x18\x02 \x01(\fR\x04want\x12\x12\n" +
+	"\x04have\x18\x03 \x01(\fR\x04have\x12,\n" +
+	"\x04past\x18\x04 \x01(\v2\x18.idlewild.wire.v1.SignedR\x04past\"\x87\x01\n" +
 	"\x05Scope\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\fR\trequester\x12.\n" +
@@ -2412,21 +2498,22 @@ const file_wire_proto_rawDesc = "" +
 	"\x05bases\x18\x03 \x03(\fR\x05bases\"o\n" +
 	"\aAnswers\x122\n" +
 	"\aanswers\x18\x01 \x03(\v2\x18.idlewild.wire.v1.AnswerR\aanswers\x12\x18\n" +
-	"\apadding\x18\x02 \x01(\rR\apaddingJ\x04\b\x03\x10\x04J\x04\b\x04\x10\x05J\x04\b\x05\x10\x06J\x04\b\x06\x10\x10\"\xf5\x01\n" +
+	"\apadding\x18\x02 \x01(\rR\apaddingJ\x04\b\x03\x10\x04J\x04\b\x04\x10\x05J\x04\b\x05\x10\x06J\x04\b\x06\x10\x10\"\x80\x02\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12=\n" +
 	"\bencoding\x18\x02 \x01(\x0e2!.idlewild.wire.v1.Answer.EncodingR\bencoding\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\rR\x04size\x12\x12\n" +
 	"\x04base\x18\x04 \x01(\rR\x04base\x12\x1d\n" +
 	"\n" +
-	"block_size\x18\x05 \x01(\rR\tblockSize\"O\n" +
+	"block_size\x18\x05 \x01(\rR\tblockSize\"Z\n" +
 	"\bEncoding\x12\a\n" +
 	"\x03RAW\x10\x00\x12\r\n" +
 	"\tNOT_FOUND\x10\x01\x12\v\n" +
 	"\aREFUSED\x10\x02\x12\b\n" +
 	"\x04ZSTD\x10\x03\x12\t\n" +
 	"\x05DELTA\x10\x04\x12\t\n" +
-	"\x05LATER\x10\x05B\x13Z\x11idlewild/p2p/wireb\x06proto3"
+	"\x05LATER\x10\x05\x12\t\n" +
+	"\x05EDITS\x10\x06B\x13Z\x11idlewild/p2p/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -2441,7 +2528,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_wire_proto_goTypes = []any{
 	(Refusal_Code)(0),    // 0: idlewild.wire.v1.Refusal.Code
 	(Answer_Encoding)(0), // 1: idlewild.wire.v1.Answer.Encoding
@@ -2470,11 +2557,12 @@ var file_wire_proto_goTypes = []any{
 	(*Stop)(nil),         // 24: idlewild.wire.v1.Stop
 	(*Settled)(nil),      // 25: idlewild.wire.v1.Settled
 	(*Ask)(nil),          // 26: idlewild.wire.v1.Ask
-	(*Scope)(nil),        // 27: idlewild.wire.v1.Scope
-	(*Want)(nil),         // 28: idlewild.wire.v1.Want
-	(*Answers)(nil),      // 29: idlewild.wire.v1.Answers
-	(*Answer)(nil),       // 30: idlewild.wire.v1.Answer
-	nil,                  // 31: idlewild.wire.v1.Needs.RequireEntry
+	(*EditsWant)(nil),    // 27: idlewild.wire.v1.EditsWant
+	(*Scope)(nil),        // 28: idlewild.wire.v1.Scope
+	(*Want)(nil),         // 29: idlewild.wire.v1.Want
+	(*Answers)(nil),      // 30: idlewild.wire.v1.Answers
+	(*Answer)(nil),       // 31: idlewild.wire.v1.Answer
+	nil,                  // 32: idlewild.wire.v1.Needs.RequireEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	0,  // 0: idlewild.wire.v1.Refusal.code:type_name -> idlewild.wire.v1.Refusal.Code
@@ -2493,7 +2581,7 @@ var file_wire_proto_depIdxs = []int32{
 	2,  // 13: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
 	8,  // 14: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
 	11, // 15: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
-	31, // 16: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
+	32, // 16: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
 	14, // 17: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
 	21, // 18: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
 	13, // 19: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
@@ -2509,16 +2597,18 @@ var file_wire_proto_depIdxs = []int32{
 	25, // 29: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
 	23, // 30: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
 	2,  // 31: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
-	27, // 32: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
-	28, // 33: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
-	2,  // 34: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
-	30, // 35: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
-	1,  // 36: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	28, // 32: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 33: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
+	27, // 34: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
+	2,  // 35: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
+	2,  // 36: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
+	31, // 37: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
+	1,  // 38: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2542,7 +2632,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
