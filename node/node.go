@@ -45,6 +45,7 @@ type Node struct {
 	jobs    *dispatch.Dispatcher
 	worker  *worker.Worker
 	book    dispatch.Book
+	blocks  *store.Local
 	door    *localapi.Door
 	life    context.Context // of links in memory; ends with Run
 	end     context.CancelFunc
@@ -88,6 +89,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		return nil, err
 	}
 	n.onClose(blocks.Close)
+	n.blocks = blocks
 	cache, err := diffupload.OpenStatCache(filepath.Join(cfg.DataDir, "stat.cache"))
 	if err != nil {
 		return nil, err
@@ -170,7 +172,7 @@ func (n *Node) close() {
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n.host, n.book}, Version: Version, Log: n.log,
+		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n.host, n.book}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 	})
 	all, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -82,6 +82,7 @@ func newApp(p *program) *cli.App {
 			inspectCommand(p),
 			checkCommand(p),
 			snapshotCommand(p),
+			storeCommand(p),
 			chunkCommand(p),
 			configCommand(p),
 		},

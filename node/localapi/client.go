@@ -181,6 +181,21 @@ func (c *Client) Log(ctx context.Context, id job.ID, label string) ([]byte, erro
 	return b, err
 }
 
+// Store tells what is in the daemon's store.
+func (c *Client) Store(ctx context.Context) (v StoreView, err error) {
+	return v, c.call(ctx, "GET", "/v1/store", nil, &v)
+}
+
+// CollectStore drops blocks that no job holds, until keep bytes are left.
+func (c *Client) CollectStore(ctx context.Context, keep int64) (v StoreWork, err error) {
+	return v, c.call(ctx, "POST", "/v1/store/gc", gcBody{keep}, &v)
+}
+
+// VerifyStore reads every block and drops those that are damaged.
+func (c *Client) VerifyStore(ctx context.Context) (v StoreWork, err error) {
+	return v, c.call(ctx, "POST", "/v1/store/verify", nil, &v)
+}
+
 // Peers returns the farm and its members.
 func (c *Client) Peers(ctx context.Context) (v FarmView, err error) {
 	return v, c.call(ctx, "GET", "/v1/peers", nil, &v)

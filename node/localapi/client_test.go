@@ -110,6 +110,18 @@ func TestClientErrorsAreThoseOfTheFarm(t *testing.T) {
 	if _, err = c.Revoke(ctx, "q"); err == nil || err.Error() != "no member q" {
 		t.Errorf("revoke: %v", err)
 	}
+	if v, err := c.Store(ctx); err != nil || v != (StoreView{2, 30, 40, 100}) {
+		t.Errorf("store: %+v, %v", v, err)
+	}
+	if w, err := c.CollectStore(ctx, 10); err != nil || w.FreedBytes != 20 || w.Store.Blocks != 2 {
+		t.Errorf("collect: %+v, %v", w, err)
+	}
+	if _, err := c.CollectStore(ctx, -1); err == nil {
+		t.Error("collect down to less than nothing")
+	}
+	if w, err := c.VerifyStore(ctx); err != nil || w.Read != 2 || w.Dropped != 1 {
+		t.Errorf("verify: %+v, %v", w, err)
+	}
 	unknown := job.NewID(time.Now())
 	for what, err := range map[string]error{
 		"job":     second(c.Job(ctx, unknown)),

@@ -191,7 +191,7 @@ func door(t *testing.T, f *fake) (dir string, ep Endpoint, stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
+	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Store: fakeStore{}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
 	d, err := Listen(dir, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -242,3 +242,14 @@ func over(ep Endpoint, network string) (*http.Client, string) {
 		return d.DialContext(ctx, "unix", ep.Socket)
 	}}}, "http://" + unixHost
 }
+
+// fakeStore is a store with one damaged block of 10 bytes beside one of 20.
+type fakeStore struct{}
+
+func (fakeStore) Stat() StoreView {
+	return StoreView{Blocks: 2, Bytes: 30, DiskBytes: 40, QuotaBytes: 100}
+}
+
+func (fakeStore) GC(_ context.Context, keep int64) (int64, error) { return 30 - keep, nil }
+
+func (fakeStore) Verify(context.Context) (int, int, error) { return 2, 1, nil }

@@ -35,6 +35,7 @@ type Deps struct {
 	Views   Views
 	Machine Machine
 	Farm    Farm
+	Store   Store
 	Version string       // of the program
 	Token   string       // empty: a fresh one is drawn
 	Log     *slog.Logger // nil: silent
@@ -163,6 +164,9 @@ type (
 	revokeBody struct {
 		Peer string `json:"peer" minLength:"1" maxLength:"128"`
 	}
+	gcBody struct {
+		KeepBytes int64 `json:"keep_bytes" minimum:"0" doc:"Stop where at most so many bytes are left"`
+	}
 	pauseBody struct {
 		Paused bool   `json:"paused"`
 		Reason string `json:"reason,omitempty" maxLength:"1024"`
@@ -289,6 +293,27 @@ func (h *Handler) routes() {
 			return &text{"text/plain; charset=utf-8", b}, nil
 		})
 	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
+
+	huma.Register(h.api, op("store", "GET", "/v1/store", "What is in this machine's store", 200),
+		func(context.Context, *struct{}) (*out[StoreView], error) {
+			return &out[StoreView]{h.Store.Stat()}, nil
+		})
+	huma.Register(h.api, op("store-gc", "POST", "/v1/store/gc", "Drop blocks that no job holds", 200),
+		func(ctx context.Context, r *in[gcBody]) (*out[StoreWork], error) {
+			freed, err := h.Store.GC(ctx, r.Body.KeepBytes)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &out[StoreWork]{StoreWork{FreedBytes: freed, Store: h.Store.Stat()}}, nil
+		})
+	huma.Register(h.api, op("store-verify", "POST", "/v1/store/verify", "Read every block and drop those that are damaged", 200),
+		func(ctx context.Context, _ *struct{}) (*out[StoreWork], error) {
+			read, dropped, err := h.Store.Verify(ctx)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &out[StoreWork]{StoreWork{Read: read, Dropped: dropped, Store: h.Store.Stat()}}, nil
+		})
 
 	huma.Register(h.api, op("peers", "GET", "/v1/peers", "The farm and its members", 200),
 		func(context.Context, *struct{}) (*out[FarmView], error) {

@@ -50,6 +50,32 @@ type Machine interface {
 	SetPaused(ctx context.Context, paused bool, reason string) error
 }
 
+// Store is where this machine keeps blocks of its own and others' jobs.
+type Store interface {
+	Stat() StoreView
+	// GC drops blocks that no job holds, those used least recently first, until
+	// at most keep bytes are left or no more may go.
+	GC(ctx context.Context, keep int64) (freed int64, err error)
+	// Verify reads every block and drops those that are damaged.
+	Verify(ctx context.Context) (read, dropped int, err error)
+}
+
+// StoreView is what is in the store.
+type StoreView struct {
+	Blocks     int64 `json:"blocks"`
+	Bytes      int64 `json:"size_bytes"`  // of the blocks
+	DiskBytes  int64 `json:"disk_bytes"`  // of the files, with space that is not yet won back
+	QuotaBytes int64 `json:"quota_bytes"` // 0: none
+}
+
+// StoreWork is what was done to the store, and how it is then.
+type StoreWork struct {
+	FreedBytes int64     `json:"freed_bytes"`
+	Read       int       `json:"read"`    // blocks
+	Dropped    int       `json:"dropped"` // of them
+	Store      StoreView `json:"store"`
+}
+
 // MachineView is this machine.
 type MachineView struct {
 	Peer     string              `json:"peer"`
