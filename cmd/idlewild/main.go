@@ -82,6 +82,8 @@ func newApp(p *program) *cli.App {
 			inspectCommand(p),
 			checkCommand(p),
 			snapshotCommand(p),
+			diffCommand(p),
+			diffDecodeCommand(p),
 			storeCommand(p),
 			chunkCommand(p),
 			configCommand(p),
