@@ -80,6 +80,9 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 	if s.Title == "" {
 		s.Title = string(kind)
 	}
+	if err == nil {
+		err = s.Validate()
+	}
 	return s, err
 }
 
