@@ -113,7 +113,7 @@ func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path 
 	m.create = func(_ string, mode os.FileMode) (*os.File, error) {
 		return os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}
-	if err := m.run([]Listed{{Name: filepath.Base(path), File: file, Size: n.Size}}); err != nil {
+	if err := m.run([]Entry{{Name: filepath.Base(path), CID: Ref{file}, Size: n.Size, Kind: KindFile}}); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -175,7 +175,7 @@ func newMaterializer(ctx context.Context, store Store, progress func(done, total
 	return m
 }
 
-func (m *materializer) run(files []Listed) error {
+func (m *materializer) run(files []Entry) error {
 	defer m.cancel(nil)
 	for _, f := range files {
 		m.total += f.Size
@@ -203,23 +203,16 @@ func (m *materializer) run(files []Listed) error {
 	return err
 }
 
-func (m *materializer) walk(files []Listed, open map[*output]bool) error {
+func (m *materializer) walk(files []Entry, open map[*output]bool) error {
 	for len(files) > 0 {
 		batch := files[:min(walkBatch, len(files))]
 		files = files[len(batch):]
-		ids := make([]cid.Cid, len(batch))
-		for i, f := range batch {
-			ids[i] = f.File
-		}
-		nodes, err := fetchNodes(m.ctx, m.store, ids)
+		nodes, err := m.fileNodes(batch)
 		if err != nil {
 			return err
 		}
 		for i, f := range batch {
-			n, ok := nodes[i].(*FileNode)
-			if !ok || n.Size != f.Size {
-				return fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
-			}
+			n := nodes[i]
 			mode := os.FileMode(0o666)
 			if n.Mode == 1 {
 				mode = 0o777
@@ -229,10 +222,12 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 			if err != nil {
 				return fmt.Errorf("write %s: %w", f.Name, err)
 			}
-			if n.Size == 0 {
-				if err := m.finish(w); err != nil {
+			if len(n.Links) == 0 {
+				_, err := w.Write(f.Data)
+				if err = errors.Join(err, m.finish(w)); err != nil {
 					return fmt.Errorf("write %s: %w", f.Name, err)
 				}
+				m.wrote(f.Size)
 				continue
 			}
 			out.f = w
@@ -250,6 +245,38 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 		}
 	}
 	return nil
+}
+
+// fileNodes returns each file's node, or one that says of a file without a node
+// what it would say. That of a file whose bytes are in its entry, or that has
+// none, has no links.
+func (m *materializer) fileNodes(files []Entry) ([]*FileNode, error) {
+	var ids []cid.Cid
+	for _, f := range files {
+		if f.Kind == KindFile {
+			ids = append(ids, f.CID.Cid)
+		}
+	}
+	nodes, err := fetchNodes(m.ctx, m.store, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*FileNode, len(files))
+	for i, f := range files {
+		switch f.Kind {
+		case KindInline:
+			out[i] = &FileNode{Size: f.Size, Mode: f.Mode}
+		case KindChunk:
+			out[i] = &FileNode{Size: f.Size, Mode: f.Mode, Links: []Link{{CID: f.CID, Size: f.Size}}}
+		default:
+			n, ok := nodes[0].(*FileNode)
+			if !ok || n.Size != f.Size {
+				return nil, fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
+			}
+			out[i], nodes = n, nodes[1:]
+		}
+	}
+	return out, nil
 }
 
 // links walks a file's links in order.
@@ -359,13 +386,17 @@ func (m *materializer) put(p piece, data []byte) error {
 		o.f = nil
 	}
 	o.mu.Unlock()
+	m.wrote(p.size)
+	return err
+}
+
+func (m *materializer) wrote(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.done += p.size
+	m.done += n
 	if m.progress != nil {
 		m.progress(m.done, m.total)
 	}
-	return err
 }
 
 func (m *materializer) finish(f *os.File) error {
