@@ -36,14 +36,14 @@ func Materialize(ctx context.Context, store Store, root cid.Cid, dir string, pro
 
 // MaterializeWithin is Materialize with limits of its own.
 func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
-	return MaterializeFrom(ctx, store, nil, cid.Undef, root, dir, limits, progress)
+	return MaterializeFrom(ctx, store, Earlier{}, root, dir, limits, progress)
 }
 
 // MaterializeFrom is MaterializeWithin for who holds an earlier version of the
-// manifest, with the root previous, in the store old: its chunks are named as
-// bases of those that are asked for, so that only what changed within a chunk
-// need be sent.
-func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
+// manifest: its chunks are named as bases of those that are asked for, so that
+// only what changed within a chunk need be sent, and files that did not change
+// are shared with its folder, where there is one.
+func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
 	files, err := List(ctx, store, root, limits)
 	if err != nil {
 		return err
@@ -63,11 +63,15 @@ func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.C
 	}
 	defer at.Close()
 	m := newMaterializer(ctx, store, progress)
-	if old != nil && previous != root {
-		m.bases = openBases(ctx, old, previous)
+	if earlier.Store != nil && earlier.Root != root {
+		files = earlier.reuse(ctx, files, at)
+		m.bases = openBases(ctx, earlier.Store, earlier.Root)
 	}
+	var mu sync.Mutex
 	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		if d := path.Dir(name); d != made {
 			if err := at.MkdirAll(d, 0o777); err != nil {
 				return nil, err
@@ -134,7 +138,7 @@ type materializer struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	store    Store
-	create   func(name string, mode os.FileMode) (*os.File, error)
+	create   func(name string, mode os.FileMode) (*os.File, error) // also called from several goroutines
 	sync     bool
 	progress func(done, total int64)
 	bases    *bases // of the walking goroutine; nil: none
@@ -380,12 +384,16 @@ func (m *materializer) put(p piece, data []byte) error {
 		return err
 	}
 	o.mu.Lock()
-	var err error
-	if o.left -= p.size; o.left == 0 {
-		err = m.finish(f)
+	o.left -= p.size
+	whole := o.left == 0
+	if whole {
 		o.f = nil
 	}
 	o.mu.Unlock()
+	var err error
+	if whole {
+		err = m.finish(f)
+	}
 	m.wrote(p.size)
 	return err
 }

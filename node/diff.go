@@ -251,15 +251,18 @@ func (d *differ) encode(ctx context.Context, files []diffupload.File) (err error
 	if d.want == d.have {
 		return nil
 	}
-	doc, err := editsOf(ctx, d.store, d.have, d.want)
-	if err != nil || len(doc) > maxEdits {
-		return context.Cause(ctx) // blocks will do
+	doc, err := diffupload.Edits(ctx, d.store, d.have, d.want)
+	if errors.Is(err, diffupload.ErrNoEdits) {
+		return nil // blocks will do
+	} else if err != nil {
+		return err
 	}
 	// The decoder's list of named leaves is made here as well, of what it has.
-	if d.named, err = rebuild(ctx, newOnly(d.store, d.old), d.have, d.want, doc); err != nil {
-		return context.Cause(ctx)
+	made, err := diffupload.Rebuild(ctx, newOnly(d.store, d.old), d.have, d.want, doc, diffupload.Limits{})
+	if err != nil {
+		return err
 	}
-	d.doc = doc
+	d.doc, d.named = doc, made.Named
 	return nil
 }
 
