@@ -14,7 +14,6 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"idlewild/chunker"
-	"idlewild/diffupload/blendfile"
 )
 
 // ErrChanged is returned for a file that was written to while it was read,
@@ -33,8 +32,10 @@ type File struct {
 // Options of a snapshot. The zero value works.
 type Options struct {
 	Chunk chunker.Params
-	// Exact stores every file's own bytes. Otherwise a .blend is stored
-	// without its compression.
+	// Exact stores every file's own bytes. Otherwise a .blend is stored in its
+	// canonical form (package blendfile), which renders the same, and PNG and
+	// OpenEXR images without their compression (package imagefile), of which
+	// Materialize makes files that decode to the same pixels.
 	Exact bool
 	// Progress is told how many bytes of how many are done, from one
 	// goroutine at a time.
@@ -250,53 +251,6 @@ func (s *snapshot) readable(path string, st os.FileInfo) error {
 	return nil
 }
 
-// open stores the bytes of a file, a .blend without its container.
-func (s *snapshot) open(path string, in *progressReader, f *os.File, st os.FileInfo, mode int) (Entry, error) {
-	if !isBlendName(path) {
-		return s.whole(in, st, mode)
-	}
-	r, info, err := blendfile.NewReader(in, st.Size())
-	switch {
-	case errors.Is(err, blendfile.ErrNotBlend):
-		s.warn(fmt.Sprintf("%s is not a .blend file and is sent as it is", path))
-	case err != nil:
-		return Entry{}, err
-	case info.Container == blendfile.Raw:
-		defer r.Close()
-		// The walk sees a file that is cut short; the bytes are the file's own.
-		return s.content(r, Plain, mode)
-	case !s.Exact:
-		defer r.Close()
-		return s.content(r, BlendOpen, mode)
-	default:
-		// Exact: the artist's bytes, but only where they are whole.
-		_, err := io.Copy(io.Discard, r)
-		r.Close()
-		if err != nil && !errors.Is(err, blendfile.ErrTooLarge) {
-			return Entry{}, err
-		}
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return Entry{}, err
-	}
-	s.progress(-in.n)
-	in.n = 0
-	return s.whole(in, st, mode)
-}
-
-func (s *snapshot) whole(in io.Reader, st os.FileInfo, mode int) (Entry, error) {
-	e, err := s.content(in, Plain, mode)
-	if err == nil && e.Size != st.Size() {
-		err = ErrChanged
-	}
-	return e, err
-}
-
-// isBlendName: .blend and its numbered backups.
-func isBlendName(path string) bool {
-	return strings.HasSuffix(strings.TrimRight(strings.ToLower(path), "0123456789"), ".blend")
-}
-
 func (s *snapshot) warn(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -311,25 +265,4 @@ func (s *snapshot) progress(n int64) {
 		s.shown = now
 		s.Progress(now, s.total)
 	}
-}
-
-// progressReader counts what is read of a file's own bytes.
-type progressReader struct {
-	r     io.Reader
-	s     *snapshot
-	n     int64
-	f     *os.File // that r reads
-	size  int64
-	holes bool // there may be some that are worth looking for
-}
-
-func (p *progressReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	p.count(n)
-	return n, err
-}
-
-func (p *progressReader) count(n int) {
-	p.n += int64(n)
-	p.s.progress(int64(n))
 }

@@ -84,6 +84,7 @@ type writer struct {
 	chunk chunker.Params
 	yield func(Piece, error) bool
 	piece []byte // gathered
+	last  *scope // written
 	near  uint32
 }
 
@@ -110,11 +111,12 @@ func (w *writer) write(ctx context.Context) error {
 			return nil
 		}
 		own := h.code == "DNA1" || h.code == "ENDB"
-		if own || begins && w.endsAtScope(s) || !begins && w.endsInScope() {
+		if own || begins && w.endsAtScope() || !begins && w.endsInScope() {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
+		w.last = sc
 		w.piece = append(w.piece, raw...)
 		if h.old != 0 {
 			w.putOld(w.piece[len(w.piece)-w.headBytes:], w.address(uint32(i), uint32(s)))
