@@ -502,10 +502,18 @@ func (e *editor) document() ([]byte, error) {
 		}
 		flags |= flagPatch
 		patch = delta.Encode(base.data[:base.plain], fresh, e.hints(base, base.plain))
-		// What was added is often like what stayed.
-		if len(patch) > smallPatch && base.plain < len(base.data) {
-			if p := delta.Encode(base.data, fresh, e.hints(base, len(base.data))); len(p) < len(patch) {
-				patch, flags = p, flags|flagCopied
+		if len(patch) > smallPatch {
+			// What was added is often like what stayed.
+			flag := byte(0)
+			if base.plain < len(base.data) {
+				flag = flagCopied
+			}
+			hints := e.datablockHints(base)
+			if len(hints) == 0 {
+				hints = e.hints(base, len(base.data))
+			}
+			if p := delta.Encode(base.data, fresh, hints); len(p) < len(patch) {
+				patch, flags = p, flags|flag
 			}
 		}
 	}
