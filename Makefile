@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test race lint fuzz bench chaos clean
+.PHONY: all build setup demo test race lint fuzz neon bench chaos clean
 all: build
 
 build:
@@ -32,6 +32,10 @@ chaos: setup build
 
 fuzz:
 	./scripts/fuzz
+
+# The kernel for arm64, under emulation.
+neon:
+	./scripts/neon
 
 clean:
 	rm -rf bin build out
