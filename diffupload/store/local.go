@@ -125,6 +125,7 @@ func (l *Local) Close() error {
 		<-l.done
 		l.packs.close()
 		l.closeErr = errors.Join(
+			l.index.flush(),
 			l.index.touch(l.used.take()),
 			l.index.setClean(true),
 			l.index.db.Close(),

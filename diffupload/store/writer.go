@@ -163,7 +163,7 @@ func (l *Local) putBlocks(bs []diffupload.Block) error {
 		fresh[keyOf(b.ID)] = entry{uint32(len(b.Data)), l.opts.Now().Unix(), places[i]}
 	}
 	// Packs before index: what a crash leaves between is found by recover.
-	if err := l.index.add(fresh, l.used.take()); err != nil {
+	if err := l.index.add(fresh); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	for _, e := range fresh {
