@@ -7,16 +7,14 @@ import (
 	"sync"
 
 	"github.com/ipfs/go-cid"
-
-	"idlewild/chunker"
 )
 
 // Bounds of the memory of a snapshot, however much it reads.
 const (
-	groupBytes  = 4 << 20 // of new blocks; one group is written while one fills
+	groupBytes  = 3 << 20 // of new blocks; one group is written while one fills
 	groupBlocks = 512
 	groupPins   = 4096
-	batchBytes  = chunker.MaxChunkBytes // of chunks that are hashed together
+	batchBytes  = 512 << 10 // of chunks that are hashed together, or one that is longer
 	batchChunks = 256
 )
 
@@ -97,11 +95,17 @@ func (s *sink) add(blocks ...Block) {
 		if g.arena == nil {
 			g.arena = make([]byte, 0, groupBytes)
 		}
+		if len(g.arena)+len(b.Data) > groupBytes && len(g.blocks) > 0 {
+			s.turn()
+			if g = s.filling; g.arena == nil {
+				g.arena = make([]byte, 0, groupBytes)
+			}
+		}
 		at := len(g.arena)
 		g.arena = append(g.arena, b.Data...)
 		g.have[b.ID] = true
 		g.blocks = append(g.blocks, Block{ID: b.ID, Data: g.arena[at:len(g.arena):len(g.arena)]})
-		if len(g.arena) >= groupBytes-batchBytes || len(g.blocks) >= groupBlocks || len(g.pins) >= groupPins {
+		if len(g.blocks) >= groupBlocks || len(g.pins) >= groupPins {
 			s.turn()
 		}
 	}
@@ -186,7 +190,7 @@ type batch struct {
 
 func newHashing(s *sink, hash Hash) *hashing {
 	workers := runtime.GOMAXPROCS(0)
-	h := &hashing{hash: hash, jobs: make(chan *batch), room: make(chan []byte, workers+4)}
+	h := &hashing{hash: hash, jobs: make(chan *batch), room: make(chan []byte, workers+3)}
 	for range cap(h.room) {
 		h.room <- nil
 	}
@@ -214,6 +218,9 @@ func (h *hashing) do(s *sink, b *batch) {
 		rest = rest[n:]
 	}
 	s.add(blocks...)
+	if cap(b.data) > batchBytes {
+		b.data = nil // it was for one long chunk
+	}
 	h.room <- b.data[:0]
 	b.data = nil
 	close(b.hashed)

@@ -5,16 +5,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"idlewild/diffupload"
-	"idlewild/diffupload/store"
 	"idlewild/job"
 	"idlewild/media"
 	"idlewild/node/dispatch"
@@ -54,89 +50,6 @@ func onceKit(ctx context.Context, cfg Config) (*kit, func(), error) {
 		k.close()
 		os.RemoveAll(dir)
 	}, nil
-}
-
-// SnapshotReport is what storing a file or folder would come to.
-type SnapshotReport struct {
-	Root      string   `json:"root"` // CID of the manifest
-	Files     int      `json:"files"`
-	Bytes     int64    `json:"bytes"`
-	Blocks    int      `json:"blocks"`
-	NewBytes  int64    `json:"new_bytes"` // of blocks that this machine's store has not
-	NewBlocks int      `json:"new_blocks"`
-	Warnings  []string `json:"warnings,omitempty"`
-}
-
-// Snapshot reports what would be stored of path; nothing is. Where this
-// machine's store cannot be read, because a daemon has it or there is none,
-// everything counts as new.
-func Snapshot(ctx context.Context, cfg Config, path string) (SnapshotReport, error) {
-	files, err := filesBelow(path)
-	if err != nil {
-		return SnapshotReport{}, err
-	}
-	counting := &measure{Memory: &diffupload.Memory{}}
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, "store")); err == nil {
-		if s, err := store.Open(filepath.Join(cfg.DataDir, "store"), store.Options{}); err == nil {
-			defer s.Close()
-			counting.behind = s
-		}
-	}
-	r, err := diffupload.Snapshot(ctx, counting, files, diffupload.Options{})
-	if err != nil {
-		return SnapshotReport{}, err
-	}
-	return SnapshotReport{
-		Root: r.Root.String(), Files: r.Files, Bytes: r.Bytes, Blocks: r.Blocks,
-		NewBytes: r.NewBytes, NewBlocks: r.NewBlocks, Warnings: r.Warnings,
-	}, nil
-}
-
-// measure is a store that keeps nothing but the nodes' names: what is put is
-// only counted by who puts it.
-type measure struct {
-	*diffupload.Memory
-	behind diffupload.Store // nil: nothing is there yet
-}
-
-func (m *measure) Missing(ctx context.Context, ids []cid.Cid) ([]cid.Cid, error) {
-	if m.behind == nil {
-		return ids, nil
-	}
-	return m.behind.Missing(ctx, ids)
-}
-
-func (m *measure) Put(context.Context, cid.Cid, []byte) error { return nil }
-
-func (m *measure) PutMany(context.Context, []diffupload.Block) error { return nil }
-
-func filesBelow(path string) ([]diffupload.File, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s", path, rootCause(err))
-	}
-	if !fi.IsDir() {
-		return []diffupload.File{{Path: path, Name: filepath.Base(path)}}, nil
-	}
-	var files []diffupload.File
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		rel, err := filepath.Rel(path, p)
-		if err != nil {
-			return err
-		}
-		files = append(files, diffupload.File{Path: p, Name: filepath.ToSlash(rel)})
-		return nil
-	})
-	if err == nil && len(files) == 0 {
-		err = fmt.Errorf("%s: no files in this folder", path)
-	}
-	return files, err
 }
 
 // Gpus lists the devices of this machine that can work, and says why there is

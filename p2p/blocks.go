@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/ipfs/go-cid"
@@ -71,7 +72,10 @@ func compress(data []byte) ([]byte, bool) {
 		}
 	}
 	out := e.EncodeAll(data, make([]byte, 0, len(data)))
-	return out, len(out) <= len(data)*7/8
+	if len(out) > len(data)*7/8 {
+		return nil, false
+	}
+	return bytes.Clone(out), true // it is kept, and should not keep more
 }
 
 // decompress undoes compress; size is what must come out.

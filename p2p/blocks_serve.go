@@ -32,6 +32,7 @@ type blockServer struct {
 	served Served
 	// documents are those of edits; nil: none are given.
 	documents *documents
+	packed    compressed
 
 	mu   sync.Mutex
 	open map[peer.ID]int // streams by peer
@@ -289,7 +290,7 @@ func (b *blockServer) answer(ctx context.Context, sc scope, w want) answer {
 		}
 	}
 	if encoding == wire.Answer_RAW {
-		if z, ok := compress(data); ok {
+		if z, ok := b.packed.of(w.id, data); ok {
 			best, encoding = z, wire.Answer_ZSTD
 		}
 	}

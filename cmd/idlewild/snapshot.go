@@ -11,8 +11,12 @@ import (
 func snapshotCommand(p *program) *cli.Command {
 	return command(p, &cli.Command{
 		Name:      "snapshot",
-		Usage:     "what would be stored of a file or folder; nothing is",
+		Usage:     "what would be stored of a file or folder; nothing is, unless you say so",
 		ArgsUsage: "PATH",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{DisableDefaultText: true, Name: "keep", Usage: "put it into this machine's store; no daemon may be running"},
+			&cli.StringFlag{Name: "car", Usage: "write it to the content archive `FILE`, which IPFS tools and \"idlewild store import\" read"},
+		},
 	}, 1, 1, func(k *call) error {
 		path, err := absolute(k.Args().First())
 		if err != nil {
@@ -21,11 +25,17 @@ func snapshotCommand(p *program) *cli.Command {
 		if _, err := os.Stat(path); err != nil {
 			return refuseFile(err)
 		}
+		o := node.SnapshotOptions{Keep: k.Bool("keep")}
+		if file := k.String("car"); file != "" {
+			if o.CAR, err = absolute(file); err != nil {
+				return err
+			}
+		}
 		cfg, _, err := k.config()
 		if err != nil {
 			return err
 		}
-		r, err := node.Snapshot(k.Context.Context, cfg, path)
+		r, err := node.Snapshot(k.Context.Context, cfg, path, o)
 		if err != nil {
 			return err
 		}
@@ -33,7 +43,10 @@ func snapshotCommand(p *program) *cli.Command {
 			for _, w := range r.Warnings {
 				k.say("warning: %s", oneLine(w))
 			}
-			k.say("%d files, %s in %d blocks, of it new %s in %d; root %s", r.Files, bytesText(r.Bytes), r.Blocks, bytesText(r.NewBytes), r.NewBlocks, r.Root)
+			if o.CAR != "" {
+				k.say("%d blocks written to %s", r.CARBlocks, o.CAR)
+			}
+			k.say("%d files, %s, in %d blocks, of it new %s in %d; root %s", r.Files, bytesText(r.Bytes), r.Blocks, bytesText(r.NewBytes), r.NewBlocks, r.Root)
 		})
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,7 +23,7 @@ func storeCommand(p *program) *cli.Command {
 			if name := x.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild store --help", "store "+name)
 			}
-			return usagef("store needs one of stat, gc, verify; see: idlewild store --help")
+			return usagef("store needs one of stat, gc, verify, import; see: idlewild store --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{Name: "stat", Usage: "how much is in it"}, 0, 0, storeStat),
@@ -30,6 +32,9 @@ func storeCommand(p *program) *cli.Command {
 				Flags: []cli.Flag{&cli.Int64Flag{Name: "keep", Usage: "stop where at most `BYTES` are left"}},
 			}, 0, 0, storeGC),
 			command(p, &cli.Command{Name: "verify", Usage: "read everything and drop what is damaged"}, 0, 0, storeVerify),
+			command(p, &cli.Command{
+				Name: "import", Usage: "take the blocks of a content archive; no daemon may be running", ArgsUsage: "FILE.car",
+			}, 1, 1, storeImport),
 		},
 	}
 }
@@ -94,6 +99,27 @@ func storeVerify(k *call) error {
 		return localapi.StoreWork{Read: read, Dropped: dropped, Store: s.Stat()}, err
 	}, func(w localapi.StoreWork) {
 		k.say("%d blocks read, %d damaged and dropped; %s", w.Read, w.Dropped, storeText(w.Store))
+	})
+}
+
+func storeImport(k *call) error {
+	path, err := absolute(k.Args().First())
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return refuseFile(err)
+	}
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	r, err := node.ImportCAR(k.Context.Context, cfg, path)
+	if err != nil {
+		return err
+	}
+	return k.answer(r, func() {
+		k.say("%d blocks, %s; roots: %s", r.Blocks, bytesText(r.Bytes), strings.Join(r.Roots, ", "))
 	})
 }
 

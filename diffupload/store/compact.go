@@ -101,7 +101,7 @@ func (l *Local) adopt() error {
 				delete(fresh, k)
 			}
 		}
-		if err := l.index.add(fresh, nil); err != nil {
+		if err := l.index.add(fresh); err != nil {
 			return err
 		}
 		for _, e := range fresh {

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,11 +52,21 @@ func (k key) cid() cid.Cid {
 //	roots   key of a root -> last use in unix seconds u64
 //	whole   key of a node -> nothing: it was here with everything below it, and
 //	        nothing was dropped since
+//
+// New blocks wait in memory until there are many, or something else is asked
+// than where one lies: after a crash they are found in the packs.
 type index struct {
 	db     *bolt.DB
 	blocks atomic.Int64
 	bytes  atomic.Int64
+
+	writing sync.Mutex // one flush at a time
+	mu      sync.RWMutex
+	waiting map[key]entry
 }
+
+// maxWaiting bounds what a crash leaves to be found.
+const maxWaiting = 4096
 
 var (
 	bucketMeta   = []byte("meta")
@@ -104,7 +116,7 @@ func openIndex(path string) (*index, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	ix := &index{db: db}
+	ix := &index{db: db, waiting: map[key]entry{}}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketMeta, bucketBlocks, bucketPins, bucketRefs, bucketOwned, bucketRoots, bucketWhole} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -160,6 +172,8 @@ func (ix *index) setClean(clean bool) error {
 
 // split tells which ids are missing, in order, and the keys of the others.
 func (ix *index) split(ids []cid.Cid) (missing []cid.Cid, have []key, err error) {
+	ix.mu.RLock() // over the whole: what is flushed meanwhile would be in neither
+	defer ix.mu.RUnlock()
 	err = ix.db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
 		for _, id := range ids {
@@ -167,10 +181,12 @@ func (ix *index) split(ids []cid.Cid) (missing []cid.Cid, have []key, err error)
 				missing = append(missing, id) // an address that no block here can have
 				continue
 			}
-			if k := keyOf(id); b.Get(k[:]) == nil {
-				missing = append(missing, id)
-			} else {
+			k := keyOf(id)
+			_, here := ix.waiting[k]
+			if here || b.Get(k[:]) != nil {
 				have = append(have, k)
+			} else {
+				missing = append(missing, id)
 			}
 		}
 		return nil
@@ -178,34 +194,73 @@ func (ix *index) split(ids []cid.Cid) (missing []cid.Cid, have []key, err error)
 	return missing, have, err
 }
 
-// add enters blocks that are on disk, and notes uses.
-func (ix *index) add(fresh map[key]entry, used map[key]int64) error {
-	var blocks, size int64
+// add enters blocks that are on disk and are not in the index. Only the writer
+// calls it.
+func (ix *index) add(fresh map[key]entry) error {
+	ix.mu.Lock()
+	for k, e := range fresh {
+		ix.waiting[k] = e
+		ix.bytes.Add(int64(e.size))
+	}
+	ix.blocks.Add(int64(len(fresh)))
+	full := len(ix.waiting) >= maxWaiting
+	ix.mu.Unlock()
+	if full {
+		return ix.flush()
+	}
+	return nil
+}
+
+// flush writes what waits.
+func (ix *index) flush() error {
+	ix.writing.Lock()
+	defer ix.writing.Unlock()
+	ix.mu.RLock()
+	fresh := maps.Clone(ix.waiting)
+	ix.mu.RUnlock()
+	if len(fresh) == 0 {
+		return nil
+	}
 	err := ix.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
 		for _, k := range sorted(fresh) {
-			if b.Get(k[:]) == nil {
-				blocks++
-				size += int64(fresh[k].size)
-			}
 			if err := b.Put(k[:], fresh[k].encode()); err != nil {
 				return err
 			}
 		}
-		return touchIn(b, used)
+		return nil
 	})
-	if err == nil {
-		ix.blocks.Add(blocks)
-		ix.bytes.Add(size)
+	if err != nil {
+		return err
 	}
-	return err
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	for k := range fresh {
+		delete(ix.waiting, k)
+	}
+	return nil
+}
+
+// update and view are for all that has to see every block.
+func (ix *index) update(f func(*bolt.Tx) error) error {
+	if err := ix.flush(); err != nil {
+		return err
+	}
+	return ix.db.Update(f)
+}
+
+func (ix *index) view(f func(*bolt.Tx) error) error {
+	if err := ix.flush(); err != nil {
+		return err
+	}
+	return ix.db.View(f)
 }
 
 func (ix *index) touch(used map[key]int64) error {
 	if len(used) == 0 {
 		return nil
 	}
-	return ix.db.Update(func(tx *bolt.Tx) error { return touchIn(tx.Bucket(bucketBlocks), used) })
+	return ix.update(func(tx *bolt.Tx) error { return touchIn(tx.Bucket(bucketBlocks), used) })
 }
 
 func touchIn(b *bolt.Bucket, used map[key]int64) error {
@@ -232,7 +287,7 @@ func touchIn(b *bolt.Bucket, used map[key]int64) error {
 // remove takes keys off the index; with pinned false those that somebody
 // pinned, or that were used after before, stay. It returns what it removed.
 func (ix *index) remove(keys []key, pinned bool, before int64) (gone []entry, size int64, err error) {
-	err = ix.db.Update(func(tx *bolt.Tx) error {
+	err = ix.update(func(tx *bolt.Tx) error {
 		gone, size = nil, 0
 		b, refs := tx.Bucket(bucketBlocks), tx.Bucket(bucketRefs)
 		for _, k := range keys {
@@ -268,7 +323,7 @@ func (ix *index) remove(keys []key, pinned bool, before int64) (gone []entry, si
 // memory depends on the hours that are between uses and not on the blocks.
 func (ix *index) cutoff(want, before int64, kept marks) (int64, error) {
 	perMinute := map[int64]int64{}
-	err := ix.db.View(func(tx *bolt.Tx) error {
+	err := ix.view(func(tx *bolt.Tx) error {
 		refs := tx.Bucket(bucketRefs)
 		return tx.Bucket(bucketBlocks).ForEach(func(k, v []byte) error {
 			e, err := decodeEntry(v)
@@ -299,7 +354,7 @@ func (ix *index) cutoff(want, before int64, kept marks) (int64, error) {
 // from after on, which it moves.
 func (ix *index) oldest(after *key, n int, before int64, kept marks) ([]aged, error) {
 	var out []aged
-	err := ix.db.View(func(tx *bolt.Tx) error {
+	err := ix.view(func(tx *bolt.Tx) error {
 		refs := tx.Bucket(bucketRefs)
 		c := tx.Bucket(bucketBlocks).Cursor()
 		for k, v := seekPast(c, after); k != nil && len(out) < n; k, v = c.Next() {
@@ -324,6 +379,11 @@ type aged struct {
 
 // find returns what is known of a block.
 func (ix *index) find(k key) (e entry, ok bool, err error) {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if e, ok := ix.waiting[k]; ok {
+		return e, true, nil
+	}
 	err = ix.db.View(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketBlocks).Get(k[:])
 		if ok = v != nil; !ok {
@@ -338,7 +398,7 @@ func (ix *index) find(k key) (e entry, ok bool, err error) {
 
 // here returns those of some found blocks that the index says lie there.
 func (ix *index) here(some []found) (out []found, err error) {
-	err = ix.db.View(func(tx *bolt.Tx) error {
+	err = ix.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
 		for _, f := range some {
 			v := b.Get(f.key[:])
@@ -360,7 +420,7 @@ func (ix *index) here(some []found) (out []found, err error) {
 
 // move notes that blocks lie elsewhere now.
 func (ix *index) move(to map[key]place) error {
-	return ix.db.Update(func(tx *bolt.Tx) error {
+	return ix.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
 		for _, k := range sorted(to) {
 			v := b.Get(k[:])
@@ -383,7 +443,7 @@ func (ix *index) move(to map[key]place) error {
 // after returns up to n keys behind k, which it moves.
 func (ix *index) after(k *key, n int) ([]key, error) {
 	var out []key
-	err := ix.db.View(func(tx *bolt.Tx) error {
+	err := ix.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketBlocks).Cursor()
 		for b, _ := seekPast(c, k); b != nil && len(out) < n; b, _ = c.Next() {
 			out = append(out, key(b))

@@ -1,6 +1,6 @@
 // Package store keeps blocks on this machine's disk, in packs: files in which
-// blocks lie one behind the other, with an index in bbolt. It is a boxo
-// blockstore for who only reads.
+// blocks lie one behind the other, with an index in bbolt. Blockstore makes it
+// one of boxo's.
 //
 // The index knows where each block lies, its size and last use and who pinned
 // it, so that questions cost no look at the disk and the least recently used
@@ -24,9 +24,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/go-cid"
-	ipld "github.com/ipfs/go-ipld-format"
 
 	"idlewild/diffupload"
 )
@@ -125,29 +123,13 @@ func (l *Local) Close() error {
 		<-l.done
 		l.packs.close()
 		l.closeErr = errors.Join(
+			l.index.flush(),
 			l.index.touch(l.used.take()),
 			l.index.setClean(true),
 			l.index.db.Close(),
 		)
 	})
 	return l.closeErr
-}
-
-// Blockstore is the same store for boxo: reading only, a put past Local is not
-// in its index.
-func (l *Local) Blockstore() blockstore.Viewer { return viewer{l} }
-
-type viewer struct{ l *Local }
-
-// View implements blockstore.Viewer.
-func (v viewer) View(ctx context.Context, id cid.Cid, f func([]byte) error) error {
-	data, err := v.l.Get(ctx, id)
-	if errors.Is(err, diffupload.ErrNotFound) {
-		return ipld.ErrNotFound{Cid: id}
-	} else if err != nil {
-		return err
-	}
-	return f(data)
 }
 
 // Missing implements diffupload.Store.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	ipld "github.com/ipfs/go-ipld-format"
 
 	"idlewild/diffupload"
 	"idlewild/diffupload/store"
@@ -142,21 +141,6 @@ func TestBlocksAndPinsSurviveRestart(t *testing.T) {
 	}
 	if o, err := s.Owners(); err != nil || fmt.Sprint(o) != "[job]" {
 		t.Errorf("owners %v, %v", o, err)
-	}
-}
-
-func TestViewForBoxo(t *testing.T) {
-	s := open(t, t.TempDir(), store.Options{})
-	a := storetest.Block(1, 5000)
-	put(t, s, a)
-	var got []byte
-	err := s.Blockstore().View(t.Context(), a.ID, func(b []byte) error { got = bytes.Clone(b); return nil })
-	if err != nil || !bytes.Equal(got, a.Data) {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
-	err = s.Blockstore().View(t.Context(), storetest.Block(2, 10).ID, func([]byte) error { return nil })
-	if !ipld.IsNotFound(err) {
-		t.Errorf("a block that is not there: %v", err)
 	}
 }
 

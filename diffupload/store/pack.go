@@ -33,7 +33,7 @@ const (
 	packMagic  = "IDLWPAK\x02"
 	packBytes  = 256 << 20
 	recordHead = 4 + 4 + 1 + digestBytes
-	writeBytes = 1 << 20
+	writeBytes = 256 << 10
 	maxHandles = 128 // packs that are open for reading while nobody reads them
 )
 

@@ -19,12 +19,13 @@ const (
 )
 
 // request is something for the writer, the one goroutine that changes what is
-// on disk. One of put, drop and gc is set.
+// on disk. One of put, drop, remove and gc is set.
 type request struct {
-	put  []diffupload.Block
-	drop cid.Cid
-	gc   bool
-	keep int64 // of gc: bytes to leave
+	put    []diffupload.Block
+	drop   cid.Cid // if it is damaged
+	remove cid.Cid // if nobody pinned it
+	gc     bool
+	keep   int64 // of gc: bytes to leave
 
 	freed int64 // of gc
 	err   error
@@ -95,9 +96,12 @@ func weigh(r *request) (blocks, size int) {
 }
 
 func (l *Local) serve(r *request) {
-	if r.gc {
+	switch {
+	case r.gc:
 		r.freed, r.err = l.collect(l.index.bytes.Load() - r.keep)
-	} else {
+	case r.remove.Defined():
+		r.err = l.removeBlock(r.remove)
+	default:
 		r.err = l.dropDamaged(r.drop)
 	}
 	close(r.done)
@@ -163,7 +167,7 @@ func (l *Local) putBlocks(bs []diffupload.Block) error {
 		fresh[keyOf(b.ID)] = entry{uint32(len(b.Data)), l.opts.Now().Unix(), places[i]}
 	}
 	// Packs before index: what a crash leaves between is found by recover.
-	if err := l.index.add(fresh, l.used.take()); err != nil {
+	if err := l.index.add(fresh); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	for _, e := range fresh {

@@ -37,6 +37,7 @@ var table = map[string][]string{
 	"diffupload/delta":           {},
 	"diffupload/imagefile":       {},
 	"diffupload/blendfile":       {"chunker", "diffupload"},
+	"diffupload/car":             {"diffupload"},
 	"diffupload/store":           {"chunker", "diffupload"},
 	"diffupload/store/storetest": {"diffupload"},
 
