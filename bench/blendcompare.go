@@ -43,12 +43,18 @@ var graphAllowed = []allowance{
 	allow(`^FileGlobal\.(filename|filepath|fileflags|build_hash|build_commit_timestamp): `, "where and how the file was saved"),
 }
 
+// savedAllowed are more differences between the files that Blender makes.
+var savedAllowed = []allowance{
+	allow(`^Library\.(name|filepath|filepath_abs): value differs$`, "the two lie in different folders"),
+}
+
 // textAllowed are the differences between what Blender shows of the two files.
 var textAllowed = []allowance{
 	allow(`\.session_uu?id=`, "number of one run of Blender"),
 	allow(`\.icon_id=`, "number of a cached icon"),
 	allow(`^file\.filepath=`, "the two lie in different folders"),
 	allow(`^file\.is_dirty=`, "whether the window manager has asked to save"),
+	allow(`\.preview[.=#]`, "small picture of a datablock for lists and menus"),
 	allow(`\.use_extra_user=`, "whether an editor on a screen shows it"),
 }
 
@@ -256,7 +262,7 @@ func (r *blendResult) compareSaves(first, again, canonical string) error {
 		return err
 	}
 	for k, n := range d {
-		switch reason := reasonFor(graphAllowed, k); {
+		switch reason := or(reasonFor(graphAllowed, k), reasonFor(savedAllowed, k)); {
 		case reason != "":
 			r.allowed[reason] += n
 		case own[k] > 0:

@@ -78,6 +78,7 @@ func readGraph(path string) (*graph, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	g.readScopes()
+	g.dropPreviews()
 	return g, nil
 }
 
@@ -270,6 +271,45 @@ func (g *graph) readScopes() {
 		if _, ok := g.any[b.old]; !ok && !g.leftOut(b.scope) {
 			g.any[b.old] = i
 		}
+	}
+}
+
+// dropPreviews leaves out the small pictures that Blender shows of datablocks.
+func (g *graph) dropPreviews() {
+	for n := range g.scopes {
+		s := &g.scopes[n]
+		out := map[int]bool{}
+		for _, i := range s.blocks {
+			b := g.blocks[i]
+			if b.sdna == 0 || b.count != 1 || g.names[b.sdna] != "PreviewImage" {
+				continue
+			}
+			out[i] = true
+			for _, f := range g.structs[b.sdna] {
+				if strings.HasPrefix(f.name, "rect[") {
+					if j, ok := g.byScope[n][g.word(b.at+f.at)]; ok {
+						out[j] = true
+					}
+				}
+			}
+		}
+		if len(out) == 0 {
+			continue
+		}
+		var kept []int
+		for _, i := range s.blocks {
+			if !out[i] {
+				kept = append(kept, i)
+				continue
+			}
+			if g.byScope[n][g.blocks[i].old] == i {
+				delete(g.byScope[n], g.blocks[i].old)
+			}
+			if g.any[g.blocks[i].old] == i {
+				delete(g.any, g.blocks[i].old)
+			}
+		}
+		s.blocks = kept
 	}
 }
 
