@@ -267,7 +267,7 @@ func (p *plan) readIDs(w *window) error {
 // scan looks into all blocks for what decides about others: which raw data is
 // an array of pointers, which previews there are.
 func (p *plan) scan(ctx context.Context, w *window) error {
-	x := &scanner{plan: p, w: w}
+	x := &scanner{plan: p, w: w, pictures: map[uint32]int64{}}
 	s := -1
 	err := p.blocks(w, func(i int, h head, _ []byte, at int64) error {
 		if i%4096 == 0 && ctx.Err() != nil {

@@ -11,7 +11,11 @@ type scanner struct {
 	*plan
 	w        *window
 	suspects []suspect
+	pictures map[uint32]int64 // blocks that are pictures of previews, and their sizes
 }
+
+// maxPictures bounds the previews that are looked for at a time.
+const maxPictures = 4096
 
 // suspect is raw data that holds addresses of the file.
 type suspect struct {
@@ -33,7 +37,10 @@ func (x *scanner) block(s, i uint32, h head, at int64) error {
 	if l == nil {
 		return x.raw(s, i, h, at)
 	}
-	if len(l.arrays) == 0 && l.property == nil && l.preview == nil {
+	if l.preview != nil && h.size == int64(l.size) && len(x.pictures) < maxPictures {
+		return x.preview(s, i, l, at)
+	}
+	if len(l.arrays) == 0 && l.property == nil {
 		return nil
 	}
 	mark := func(address uint64) {
@@ -56,8 +63,32 @@ func (x *scanner) block(s, i uint32, h head, at int64) error {
 	return nil
 }
 
+// preview drops a preview of a datablock. Its pictures follow it.
+func (x *scanner) preview(s, i uint32, l *layout, at int64) error {
+	b, err := x.w.peek(at, l.size)
+	if err != nil {
+		return err
+	}
+	x.dropped = append(x.dropped, i)
+	for k := range uint32(2) {
+		size := 4 * int64(x.order.Uint32(b[l.preview.width+4*k:])) * int64(x.order.Uint32(b[l.preview.height+4*k:]))
+		picture, owner, ok := x.find(s, x.word(b[l.preview.rect+uint32(x.pointer)*k:]), 0)
+		if ok && owner == s && picture > i && size > 0 {
+			x.pictures[picture] = size
+		}
+	}
+	return nil
+}
+
 // raw looks for addresses in raw data.
 func (x *scanner) raw(s, i uint32, h head, at int64) error {
+	if size, ok := x.pictures[i]; ok {
+		delete(x.pictures, i)
+		if size == h.size {
+			x.dropped = append(x.dropped, i)
+			return nil
+		}
+	}
 	var found, other bool
 	low := uint64(1 << 32) // smaller ones are likely numbers
 	if x.pointer == 4 {
