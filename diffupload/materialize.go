@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -12,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/ipfs/go-cid"
+
+	"idlewild/diffupload/imagefile"
 )
 
 // Bounds of the memory of a materialisation: windows in flight, and the most
@@ -36,14 +39,14 @@ func Materialize(ctx context.Context, store Store, root cid.Cid, dir string, pro
 
 // MaterializeWithin is Materialize with limits of its own.
 func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
-	return MaterializeFrom(ctx, store, nil, cid.Undef, root, dir, limits, progress)
+	return MaterializeFrom(ctx, store, Earlier{}, root, dir, limits, progress)
 }
 
 // MaterializeFrom is MaterializeWithin for who holds an earlier version of the
-// manifest, with the root previous, in the store old: its chunks are named as
-// bases of those that are asked for, so that only what changed within a chunk
-// need be sent.
-func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
+// manifest: its chunks are named as bases of those that are asked for, so that
+// only what changed within a chunk need be sent, and files that did not change
+// are shared with its folder, where there is one.
+func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
 	files, err := List(ctx, store, root, limits)
 	if err != nil {
 		return err
@@ -63,11 +66,16 @@ func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.C
 	}
 	defer at.Close()
 	m := newMaterializer(ctx, store, progress)
-	if old != nil && previous != root {
-		m.bases = openBases(ctx, old, previous)
+	if earlier.Store != nil && earlier.Root != root {
+		files = earlier.reuse(ctx, files, at)
+		m.bases = openBases(ctx, earlier.Store, earlier.Root)
 	}
+	m.scratch = func() string { return beside(dir) }
+	var mu sync.Mutex
 	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		if d := path.Dir(name); d != made {
 			if err := at.MkdirAll(d, 0o777); err != nil {
 				return nil, err
@@ -110,10 +118,11 @@ func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path 
 	defer os.Remove(tmp)
 	m := newMaterializer(ctx, store, nil)
 	m.sync = true
+	m.scratch = func() string { return beside(path) }
 	m.create = func(_ string, mode os.FileMode) (*os.File, error) {
 		return os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}
-	if err := m.run([]Listed{{Name: filepath.Base(path), File: file, Size: n.Size}}); err != nil {
+	if err := m.run([]Entry{{Name: filepath.Base(path), CID: Ref{file}, Size: n.Size, Kind: KindFile}}); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -134,7 +143,8 @@ type materializer struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	store    Store
-	create   func(name string, mode os.FileMode) (*os.File, error)
+	create   func(name string, mode os.FileMode) (*os.File, error) // also called from several goroutines
+	scratch  func() string                                         // a path for an opened image, on the same disk
 	sync     bool
 	progress func(done, total int64)
 	bases    *bases // of the walking goroutine; nil: none
@@ -160,9 +170,10 @@ type piece struct {
 
 // output is a file that is being written.
 type output struct {
-	name string
-	mode os.FileMode
-	size int64
+	name     string
+	mode     os.FileMode
+	size     int64
+	encoding Encoding // of what is written to f
 
 	mu   sync.Mutex
 	f    *os.File
@@ -175,7 +186,7 @@ func newMaterializer(ctx context.Context, store Store, progress func(done, total
 	return m
 }
 
-func (m *materializer) run(files []Listed) error {
+func (m *materializer) run(files []Entry) error {
 	defer m.cancel(nil)
 	for _, f := range files {
 		m.total += f.Size
@@ -194,6 +205,9 @@ func (m *materializer) run(files []Listed) error {
 		o.mu.Lock()
 		if o.f != nil {
 			o.f.Close()
+			if _, ok := imageFormat(o.encoding); ok {
+				os.Remove(o.f.Name())
+			}
 			if err == nil {
 				err = fmt.Errorf("write %s: %d bytes short", o.name, o.left)
 			}
@@ -203,36 +217,31 @@ func (m *materializer) run(files []Listed) error {
 	return err
 }
 
-func (m *materializer) walk(files []Listed, open map[*output]bool) error {
+func (m *materializer) walk(files []Entry, open map[*output]bool) error {
 	for len(files) > 0 {
 		batch := files[:min(walkBatch, len(files))]
 		files = files[len(batch):]
-		ids := make([]cid.Cid, len(batch))
-		for i, f := range batch {
-			ids[i] = f.File
-		}
-		nodes, err := fetchNodes(m.ctx, m.store, ids)
+		nodes, err := m.fileNodes(batch)
 		if err != nil {
 			return err
 		}
 		for i, f := range batch {
-			n, ok := nodes[i].(*FileNode)
-			if !ok || n.Size != f.Size {
-				return fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
-			}
+			n := nodes[i]
 			mode := os.FileMode(0o666)
 			if n.Mode == 1 {
 				mode = 0o777
 			}
-			out := &output{name: f.Name, mode: mode, size: n.Size, left: n.Size}
-			w, err := m.create(f.Name, mode)
+			out := &output{name: f.Name, mode: mode, size: n.Size, left: n.Size, encoding: n.Encoding}
+			w, err := m.open(out)
 			if err != nil {
 				return fmt.Errorf("write %s: %w", f.Name, err)
 			}
-			if n.Size == 0 {
-				if err := m.finish(w); err != nil {
+			if len(n.Links) == 0 {
+				_, err := w.Write(f.Data)
+				if err = errors.Join(err, m.complete(out, w)); err != nil {
 					return fmt.Errorf("write %s: %w", f.Name, err)
 				}
+				m.wrote(f.Size)
 				continue
 			}
 			out.f = w
@@ -250,6 +259,38 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 		}
 	}
 	return nil
+}
+
+// fileNodes returns each file's node, or one that says of a file without a node
+// what it would say. That of a file whose bytes are in its entry, or that has
+// none, has no links.
+func (m *materializer) fileNodes(files []Entry) ([]*FileNode, error) {
+	var ids []cid.Cid
+	for _, f := range files {
+		if f.Kind == KindFile {
+			ids = append(ids, f.CID.Cid)
+		}
+	}
+	nodes, err := fetchNodes(m.ctx, m.store, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*FileNode, len(files))
+	for i, f := range files {
+		switch f.Kind {
+		case KindInline:
+			out[i] = &FileNode{Size: f.Size, Mode: f.Mode}
+		case KindChunk:
+			out[i] = &FileNode{Size: f.Size, Mode: f.Mode, Links: []Link{{CID: f.CID, Size: f.Size}}}
+		default:
+			n, ok := nodes[0].(*FileNode)
+			if !ok || n.Size != f.Size {
+				return nil, fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
+			}
+			out[i], nodes = n, nodes[1:]
+		}
+	}
+	return out, nil
 }
 
 // links walks a file's links in order.
@@ -353,19 +394,63 @@ func (m *materializer) put(p piece, data []byte) error {
 		return err
 	}
 	o.mu.Lock()
-	var err error
-	if o.left -= p.size; o.left == 0 {
-		err = m.finish(f)
+	o.left -= p.size
+	whole := o.left == 0
+	if whole {
 		o.f = nil
 	}
 	o.mu.Unlock()
+	var err error
+	if whole {
+		err = m.complete(o, f)
+	}
+	m.wrote(p.size)
+	return err
+}
+
+func (m *materializer) wrote(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.done += p.size
+	m.done += n
 	if m.progress != nil {
 		m.progress(m.done, m.total)
 	}
-	return err
+}
+
+// open makes the file that the chunks of o are written to.
+func (m *materializer) open(o *output) (*os.File, error) {
+	if _, ok := imageFormat(o.encoding); ok {
+		return os.OpenFile(m.scratch(), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	}
+	return m.create(o.name, o.mode)
+}
+
+// complete makes the file of what was written to f.
+func (m *materializer) complete(o *output, f *os.File) error {
+	format, ok := imageFormat(o.encoding)
+	if !ok {
+		return m.finish(f)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	w, err := m.create(o.name, o.mode)
+	if err != nil {
+		return err
+	}
+	// Deflate makes nothing longer by more than a thousandth.
+	if err := imagefile.Rebuild(w, f, format, o.size+o.size/8+1<<16); err != nil {
+		w.Close()
+		return err
+	}
+	return m.finish(w)
+}
+
+// imageFormat tells the encodings of which Materialize makes an image.
+func imageFormat(e Encoding) (imagefile.Format, bool) {
+	return imagefile.Format(e), e == PNGOpen || e == EXROpen
 }
 
 func (m *materializer) finish(f *os.File) error {

@@ -11,12 +11,9 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
-	"github.com/ipfs/go-cid"
-
-	"idlewild/chunker"
 )
 
-// StatCache remembers which file node a file was stored as, so that a file
+// StatCache remembers as what a file was stored, so that a file
 // whose size, times and identity are as they were need not be read. It is a
 // hint and never trusted for more: that the blocks are still there is checked
 // each time. It is safe for concurrent use.
@@ -27,8 +24,9 @@ import (
 // On disk: statCacheMagic, then one CBOR map from key to entry, replaced as a
 // whole.
 type StatCache struct {
+	Now func() time.Time // nil: time.Now; set before use
+
 	path string
-	now  func() time.Time
 
 	mu      sync.Mutex
 	entries map[string]cacheEntry
@@ -36,14 +34,13 @@ type StatCache struct {
 }
 
 type cacheEntry struct {
-	Stamp stamp  `cbor:"1,keyasint"`
-	File  []byte `cbor:"2,keyasint"` // CID of the file node
-	Size  int64  `cbor:"3,keyasint"` // as stored
-	Seen  int64  `cbor:"4,keyasint"` // unix seconds of the last reading or use
+	Stamp stamp `cbor:"1,keyasint"`
+	Entry Entry `cbor:"2,keyasint"` // without a name
+	Seen  int64 `cbor:"3,keyasint"` // unix seconds of the last reading or use
 }
 
 const (
-	statCacheMagic   = "idlewild statcache 1\n"
+	statCacheMagic   = "idlewild statcache 2\n"
 	maxStatCacheFile = 1 << 30
 	maxStatEntries   = 1 << 20
 )
@@ -51,7 +48,7 @@ const (
 // OpenStatCache reads the cache at path. A file that is missing, damaged or of
 // another version gives an empty cache; one that cannot be read is an error.
 func OpenStatCache(path string) (*StatCache, error) {
-	c := &StatCache{path: path, entries: map[string]cacheEntry{}, now: time.Now}
+	c := &StatCache{path: path, entries: map[string]cacheEntry{}}
 	st, err := os.Stat(path)
 	if os.IsNotExist(err) {
 		return c, nil
@@ -84,6 +81,13 @@ var statDec = func() cbor.DecMode {
 	return m
 }()
 
+func (c *StatCache) clock() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}
+
 // Len is the number of files remembered.
 func (c *StatCache) Len() int {
 	c.mu.Lock()
@@ -101,7 +105,7 @@ func (c *StatCache) Save() error {
 	}
 	age := 90 * 24 * time.Hour
 	for {
-		old := c.now().Add(-age).Unix()
+		old := c.clock().Add(-age).Unix()
 		for k, e := range c.entries {
 			if e.Seen < old {
 				delete(c.entries, k)
@@ -136,35 +140,42 @@ func (c *StatCache) Save() error {
 	return nil
 }
 
-// cacheKey names a file and how it is stored.
-func cacheKey(path string, p chunker.Params, exact bool) string {
+// cacheHow names how files are stored.
+func cacheHow(o Options) string {
+	p := o.Chunk
+	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t %d", p.Min, p.Avg, p.Max, p.Key, o.Exact, o.Hash))
+	return hex.EncodeToString(how[:8]) + " "
+}
+
+func cacheKey(how, path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t", p.Min, p.Avg, p.Max, p.Key, exact))
-	return hex.EncodeToString(how[:8]) + " " + path
+	return how + path
 }
 
-func (c *StatCache) get(key string, now stamp) (Entry, bool) {
+// get returns the entry, without a name, of a file that is as it was.
+func (c *StatCache) get(how, path string, now stamp) (Entry, bool) {
+	key := cacheKey(how, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
 	if !ok || e.Stamp != now {
 		return Entry{}, false
 	}
-	id, err := cid.Cast(e.File)
-	if err != nil || CheckID(id) != nil || id.Type() != cid.DagCBOR || e.Size < 0 {
+	if e.Entry.validate() != nil || e.Entry.Kind == KindTree || e.Entry.Kind == KindShard {
 		return Entry{}, false
 	}
-	if day := c.now().Unix(); day-e.Seen > 24*3600 {
+	if day := c.clock().Unix(); day-e.Seen > 24*3600 {
 		e.Seen = day
 		c.entries[key] = e
 		c.dirty = true
 	}
-	return Entry{CID: Ref{id}, Size: e.Size, Kind: KindFile}, true
+	return e.Entry, true
 }
 
-func (c *StatCache) put(key string, s stamp, scan time.Time, e Entry) {
+func (c *StatCache) put(how, path string, s stamp, scan time.Time, e Entry) {
+	key := cacheKey(how, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.settled(scan) {
@@ -174,6 +185,6 @@ func (c *StatCache) put(key string, s stamp, scan time.Time, e Entry) {
 		}
 		return
 	}
-	c.entries[key] = cacheEntry{Stamp: s, File: e.CID.Bytes(), Size: e.Size, Seen: scan.Unix()}
+	c.entries[key] = cacheEntry{Stamp: s, Entry: e, Seen: scan.Unix()}
 	c.dirty = true
 }

@@ -85,6 +85,25 @@ func fetchAll(ctx context.Context, store Store, wants []Want, f func(Block) erro
 // nodes from store, not the chunks. An error is the last thing yielded.
 func Blocks(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, error] {
 	return func(yield func(cid.Cid, error) bool) {
+		seen := map[cid.Cid]bool{}
+		for id, err := range Walk(ctx, store, root) {
+			if id.Type() == cid.Raw {
+				if seen[id] {
+					continue
+				}
+				seen[id] = true
+			}
+			if !yield(id, err) {
+				return
+			}
+		}
+	}
+}
+
+// Walk is Blocks where a chunk that is there twice is yielded twice: so its
+// memory is that of the nodes' addresses, some hundredth of all.
+func Walk(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, error] {
+	return func(yield func(cid.Cid, error) bool) {
 		seen := map[cid.Cid]bool{root: true}
 		if !yield(root, nil) {
 			return
@@ -100,15 +119,16 @@ func Blocks(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, e
 				return
 			}
 			for _, n := range got {
-				for _, id := range children(n) {
-					if seen[id] {
+				for _, id := range Children(n) {
+					node := id.Type() == cid.DagCBOR
+					if node && seen[id] {
 						continue
 					}
-					seen[id] = true
 					if !yield(id, nil) {
 						return
 					}
-					if id.Type() == cid.DagCBOR {
+					if node {
+						seen[id] = true
 						nodes = append(nodes, id)
 					}
 				}
@@ -117,7 +137,8 @@ func Blocks(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, e
 	}
 }
 
-func children(n Node) []cid.Cid {
+// Children returns what a node links to, in its order.
+func Children(n Node) []cid.Cid {
 	var out []cid.Cid
 	switch n := n.(type) {
 	case *FileNode:
@@ -130,7 +151,9 @@ func children(n Node) []cid.Cid {
 		}
 	case *TreeNode:
 		for _, e := range n.Entries {
-			out = append(out, e.CID.Cid)
+			if e.Kind != KindInline {
+				out = append(out, e.CID.Cid)
+			}
 		}
 	}
 	return out
@@ -148,16 +171,10 @@ func All(ctx context.Context, store Store, root cid.Cid) ([]cid.Cid, error) {
 	return out, nil
 }
 
-// Listed is one file of a manifest.
-type Listed struct {
-	Name string
-	File cid.Cid // its file node
-	Size int64
-}
-
-// List returns the files of the manifest at root, a tree, sorted by name. It
-// checks that every folder is what its parent says: size, order, kind.
-func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Listed, error) {
+// List returns the files of the manifest at root, a tree, by their whole names,
+// sorted. It checks that every folder is what its parent says: size, order,
+// kind.
+func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Entry, error) {
 	limits = limits.filled()
 	nodes, err := fetchNodes(ctx, store, []cid.Cid{root})
 	if err != nil {
@@ -171,7 +188,7 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]List
 		return nil, fmt.Errorf("manifest of %d bytes, at most %d are allowed", top.Size, limits.Bytes)
 	}
 	var (
-		files []Listed
+		files []Entry
 		count int
 		todo  = []folder{{node: top}}
 		queue []pending
@@ -188,11 +205,12 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]List
 					return nil, fmt.Errorf("file name of %d bytes in manifest", len(name))
 				}
 				switch e.Kind {
-				case KindFile:
+				case KindInline, KindChunk, KindFile:
 					if len(files) == limits.Files {
 						return nil, fmt.Errorf("manifest with more than %d files", limits.Files)
 					}
-					files = append(files, Listed{Name: name, File: e.CID.Cid, Size: e.Size})
+					e.Name = name
+					files = append(files, e)
 				case KindTree:
 					queue = append(queue, pending{entry: e, prefix: name + "/"})
 				case KindShard:
@@ -210,7 +228,7 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]List
 			return nil, err
 		}
 	}
-	slices.SortFunc(files, func(a, b Listed) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(files, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return files, nil
 }
 
