@@ -40,8 +40,8 @@ var (
 )
 
 const (
-	// minBytes: below this a file costs less whole than the thought.
-	minBytes = 2 << 10
+	// minBytes is less than any PNG or OpenEXR file has.
+	minBytes = 64
 	// maxInflated bounds the pixel bytes of an image.
 	maxInflated = 2 << 30
 	// maxDeflate is what one deflated byte can become at most.
@@ -57,7 +57,7 @@ const (
 // must be called.
 func Open(f io.ReaderAt, size int64) (io.ReadCloser, Format, error) {
 	if size < minBytes {
-		return nil, "", fmt.Errorf("%w: %d bytes are not worth it", ErrNotOpened, size)
+		return nil, "", notOpened("%d bytes are no image", size)
 	}
 	var magic [8]byte
 	if _, err := f.ReadAt(magic[:], 0); err != nil {
@@ -71,7 +71,7 @@ func Open(f io.ReaderAt, size int64) (io.ReadCloser, Format, error) {
 		r, err := openEXR(f, size)
 		return r, EXR, err
 	}
-	return nil, "", fmt.Errorf("%w: neither PNG nor OpenEXR", ErrNotOpened)
+	return nil, "", notOpened("neither PNG nor OpenEXR")
 }
 
 // Rebuild reads an opened form to its end and writes an image with the same

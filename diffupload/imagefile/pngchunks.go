@@ -10,7 +10,7 @@ const (
 	// pngForm begins an opened PNG; its digit is the version.
 	pngForm = "idlewild png 1\n"
 	// maxRow bounds the bytes of one row.
-	maxRow = 4 << 20
+	maxRow = 2 << 20
 )
 
 // pngHeader is what IHDR says.

@@ -108,6 +108,13 @@ func (b *pngRebuilder) pixels() error {
 		c := newRowCoder(h, int(p.width))
 		in, out := make([]byte, n), make([]byte, n+1)
 		for range p.height {
+			if c.begins() {
+				if band, err := b.r.ReadByte(); err != nil {
+					return formErr(err)
+				} else if !c.band(band) {
+					return badForm("unknown band")
+				}
+			}
 			if _, err := io.ReadFull(b.r, in); err != nil {
 				return formErr(err)
 			}

@@ -1,136 +1,219 @@
 package imagefile
 
+// bandRows is how many rows share a decision about colours.
+const bandRows = 32
+
 // rowCoder turns rows of one pass into their opened form and back. It holds the
 // row before, as PNG's filters do.
 //
-// The opened form of a row of 8- or 16-bit samples is what a predictor over the
-// pixels left, above and above left leaves (the median edge detector of
-// LOCO-I, ISO 14495-1), of red and blue less that of green, sample by sample in
-// planes: all of the first channel of the row, then the second, and so on.
-// 16-bit differences are folded to positive ones (0, -1, 1, -2, … become 0, 1,
-// 2, 3, …), the high bytes of a channel before its low ones. Palette indices and
-// packed bits are left as they are. No encoder's choice is in it, and a changed
-// pixel changes itself, the next one, and the two below.
+// The opened form of a row of 8- or 16-bit samples is what foretell leaves,
+// channel by channel: all of the first channel of the row, then the second, and
+// so on. In bands of colour that say so, which are those whose first row gets
+// smaller by it, what is left of green is taken off red and blue: renders and
+// photographs have their noise in common. 16-bit differences are folded to
+// positive ones (0, -1, 1, -2, … become 0, 1, 2, 3, …), the high bytes of a
+// channel before its low ones. Palette indices and packed bits are left as they
+// are.
+//
+// No encoder's choice is in the form. A changed pixel changes itself, the next
+// one and three in the row below; the decision about a band depends on one row
+// alone, so that few edits touch it.
 type rowCoder struct {
-	n, bytes  int // samples of a pixel, bytes of a sample; 0: rows are left as they are
+	n, bytes  int // samples of a pixel, bytes of a sample; n is 0 where rows are left as they are
 	step      int // bytes that PNG's filters look back
 	width     int
-	cur, prev []byte
-	out       []byte
+	cur, prev []byte // a row, and its last pixel once more
+	out       []byte // a byte for the band, and a row
+	row       int    // rows done
+	less      bool   // green is taken off in this band
 }
 
 func newRowCoder(h pngHeader, width int) *rowCoder {
 	n := int(h.rowBytes(int64(width)))
-	c := &rowCoder{step: max(1, pngSamples[h.colour]*h.depth/8), width: width, cur: make([]byte, n), prev: make([]byte, n)}
+	c := &rowCoder{step: max(1, pngSamples[h.colour]*h.depth/8), width: width}
+	c.cur, c.prev = make([]byte, n+c.step), make([]byte, n+c.step)
 	if h.predicted() {
-		c.n, c.bytes, c.out = pngSamples[h.colour], h.depth/8, make([]byte, n)
+		c.n, c.bytes, c.out = pngSamples[h.colour], h.depth/8, make([]byte, n+1)
 	}
 	return c
 }
 
-// open returns the opened form of a filtered row, valid until the next call.
-func (c *rowCoder) open(filtered []byte, filter byte) []byte {
+// begins says whether the next row begins a band that has a byte of its own.
+func (c *rowCoder) begins() bool { return c.n >= 3 && c.row%bandRows == 0 }
+
+// next makes the current row the one before and returns the place for another.
+func (c *rowCoder) next() []byte {
 	c.cur, c.prev = c.prev, c.cur
-	unfilter(c.cur, c.prev, filtered, filter, c.step)
-	switch {
-	case c.n == 0:
-		return c.cur
-	case c.bytes == 1:
-		for ch := range c.n {
+	c.row++
+	return c.cur[:len(c.cur)-c.step]
+}
+
+// end repeats the last pixel of the current row, which stands above right of
+// the last one of the next.
+func (c *rowCoder) end() {
+	copy(c.cur[len(c.cur)-c.step:], c.cur[max(0, len(c.cur)-2*c.step):])
+}
+
+// open returns the opened form of a filtered row, valid until the next call:
+// with the byte of the band before it where one begins.
+func (c *rowCoder) open(filtered []byte, filter byte) []byte {
+	begins := c.begins()
+	row := c.next()
+	unfilter(row, c.prev, filtered, filter, c.step)
+	c.end()
+	if c.n == 0 {
+		return row
+	}
+	for ch := range c.n {
+		if c.bytes == 1 {
 			predict8(c.plane(ch), c.cur[ch:], c.prev[ch:], c.n)
-		}
-		if c.n >= 3 {
-			g := c.plane(1)
-			subtract8(c.plane(0), g)
-			subtract8(c.plane(2), g)
-		}
-	default:
-		for ch := range c.n {
+		} else {
 			predict16(c.plane(ch), c.cur[ch*2:], c.prev[ch*2:], c.n*2)
 		}
-		if c.n >= 3 {
-			g := c.plane(1)
-			subtract16(c.plane(0), g)
-			subtract16(c.plane(2), g)
-		}
-		for ch := range c.n {
-			fold16(c.plane(ch))
+	}
+	if begins {
+		c.less = c.decide()
+		c.out[0] = 0
+		if c.less {
+			c.out[0] = 1
 		}
 	}
-	return c.out
+	if c.less {
+		for _, ch := range []int{0, 2} {
+			c.apply(ch, sub8, sub16)
+		}
+	}
+	if c.bytes == 2 {
+		for ch := range c.n {
+			each16(c.plane(ch), c.plane(ch), fold16)
+		}
+	}
+	if begins {
+		return c.out
+	}
+	return c.out[1:]
+}
+
+// decide says whether red and blue get smaller when green is taken off.
+func (c *rowCoder) decide() bool {
+	var with, without int64
+	g := c.plane(1)
+	for _, ch := range []int{0, 2} {
+		p := c.plane(ch)
+		if c.bytes == 1 {
+			for i := range p {
+				with += magnitude(int(int8(p[i] - g[i])))
+				without += magnitude(int(int8(p[i])))
+			}
+			continue
+		}
+		ph, pl := halves(p)
+		gh, gl := halves(g)
+		for i := range ph {
+			v, u := uint16(ph[i])<<8|uint16(pl[i]), uint16(gh[i])<<8|uint16(gl[i])
+			with += magnitude(int(int16(v - u)))
+			without += magnitude(int(int16(v)))
+		}
+	}
+	return with < without
+}
+
+func magnitude(n int) int64 { return int64(max(n, -n)) }
+
+// apply sets the plane of a channel to what f8 or f16 makes of it and green's.
+func (c *rowCoder) apply(ch int, f8 func(a, b []byte), f16 func(x, y uint16) uint16) {
+	if c.bytes == 1 {
+		f8(c.plane(ch), c.plane(1))
+	} else {
+		each16(c.plane(ch), c.plane(1), f16)
+	}
 }
 
 // plane is the part of out that belongs to a channel.
 func (c *rowCoder) plane(ch int) []byte {
 	w := c.width * c.bytes
-	return c.out[ch*w : ch*w+w]
+	return c.out[1+ch*w : 1+ch*w+w]
 }
 
-// close takes a row's opened form, which it may change, and returns the row.
+// band is told the byte of the band that begins.
+func (c *rowCoder) band(b byte) bool {
+	c.less = b == 1
+	return b <= 1
+}
+
+// close takes a row's opened form and returns the row.
 func (c *rowCoder) close(opened []byte) []byte {
-	c.cur, c.prev = c.prev, c.cur
+	row := c.next()
 	if c.n == 0 {
-		copy(c.cur, opened)
-		return c.cur
+		copy(row, opened)
+		return row
 	}
-	copy(c.out, opened)
-	if c.bytes == 1 {
-		if c.n >= 3 {
-			g := c.plane(1)
-			add8(c.plane(0), g)
-			add8(c.plane(2), g)
-		}
+	copy(c.out[1:], opened)
+	if c.bytes == 2 {
 		for ch := range c.n {
-			restore8(c.cur[ch:], c.plane(ch), c.prev[ch:], c.n)
+			each16(c.plane(ch), c.plane(ch), unfold16)
 		}
-		return c.cur
+	}
+	if c.less {
+		for _, ch := range []int{0, 2} {
+			c.apply(ch, add8, add16)
+		}
 	}
 	for ch := range c.n {
-		unfold16(c.plane(ch))
+		if c.bytes == 1 {
+			restore8(c.cur[ch:], c.plane(ch), c.prev[ch:], c.n)
+		} else {
+			restore16(c.cur[ch*2:], c.plane(ch), c.prev[ch*2:], c.n*2)
+		}
 	}
-	if c.n >= 3 {
-		g := c.plane(1)
-		add16(c.plane(0), g)
-		add16(c.plane(2), g)
-	}
-	for ch := range c.n {
-		restore16(c.cur[ch*2:], c.plane(ch), c.prev[ch*2:], c.n*2)
-	}
-	return c.cur
+	c.end()
+	return row
 }
 
-// median predicts a value from those left, above and above left.
-func median(left, up, corner int) int {
+// foretell predicts a sample from those left, above, above left and above right
+// of it. Where they differ by less than even they are taken for noise around
+// one value and averaged; else for an edge, which the median edge detector of
+// LOCO-I follows (Weinberger, Seroussi, Sapiro, 1996; ISO 14495-1).
+func foretell(left, up, corner, next, even int) int {
 	lo, hi := min(left, up), max(left, up)
+	if max(hi, corner, next)-min(lo, corner, next) < even {
+		return (3*left + 2*up + corner + 2*next) >> 3
+	}
 	return max(lo, min(hi, left+up-corner))
 }
 
-// predict8 writes to out what prediction leaves of every step-th byte of cur.
+// even of 8-bit samples, of 255.
+const even8 = 64
+
+// predict8 writes to out what prediction leaves of every step-th byte of cur,
+// below prev. Left of the first stands what is above it.
 func predict8(out, cur, prev []byte, step int) {
-	left, corner := 0, 0
+	up := int(prev[0])
+	left, corner := up, up
 	i := 0
 	for x := range out {
-		v, up := int(cur[i]), int(prev[i])
-		out[x] = byte(v - median(left, up, corner))
-		left, corner = v, up
+		v, next := int(cur[i]), int(prev[i+step])
+		out[x] = byte(v - foretell(left, up, corner, next, even8))
+		left, corner, up = v, up, next
 		i += step
 	}
 }
 
 // restore8 undoes predict8.
 func restore8(cur, res, prev []byte, step int) {
-	left, corner := 0, 0
+	up := int(prev[0])
+	left, corner := up, up
 	i := 0
 	for _, r := range res {
-		up := int(prev[i])
-		v := byte(int(r) + median(left, up, corner))
+		next := int(prev[i+step])
+		v := byte(int(r) + foretell(left, up, corner, next, even8))
 		cur[i] = v
-		left, corner = int(v), up
+		left, corner, up = int(v), up, next
 		i += step
 	}
 }
 
-func subtract8(a, b []byte) {
+func sub8(a, b []byte) {
 	for i := range a {
 		a[i] -= b[i]
 	}
@@ -146,13 +229,14 @@ func add8(a, b []byte) {
 // come before the low ones.
 func predict16(out, cur, prev []byte, step int) {
 	hi, lo := halves(out)
-	left, corner := 0, 0
+	up := int(prev[0])<<8 | int(prev[1])
+	left, corner := up, up
 	i := 0
 	for x := range hi {
-		v, up := int(cur[i])<<8|int(cur[i+1]), int(prev[i])<<8|int(prev[i+1])
-		d := v - median(left, up, corner)
+		v, next := int(cur[i])<<8|int(cur[i+1]), int(prev[i+step])<<8|int(prev[i+step+1])
+		d := v - foretell(left, up, corner, next, even8<<8)
 		hi[x], lo[x] = byte(d>>8), byte(d)
-		left, corner = v, up
+		left, corner, up = v, up, next
 		i += step
 	}
 }
@@ -160,13 +244,14 @@ func predict16(out, cur, prev []byte, step int) {
 // restore16 undoes predict16.
 func restore16(cur, res, prev []byte, step int) {
 	hi, lo := halves(res)
-	left, corner := 0, 0
+	up := int(prev[0])<<8 | int(prev[1])
+	left, corner := up, up
 	i := 0
 	for x := range hi {
-		up := int(prev[i])<<8 | int(prev[i+1])
-		v := uint16(int(hi[x])<<8 | int(lo[x]) + median(left, up, corner))
+		next := int(prev[i+step])<<8 | int(prev[i+step+1])
+		v := uint16((int(hi[x])<<8 | int(lo[x])) + foretell(left, up, corner, next, even8<<8))
 		cur[i], cur[i+1] = byte(v>>8), byte(v)
-		left, corner = int(v), up
+		left, corner, up = int(v), up, next
 		i += step
 	}
 }
@@ -176,16 +261,12 @@ func halves(plane []byte) (hi, lo []byte) {
 	return plane[:n:n], plane[n : 2*n]
 }
 
-func subtract16(a, b []byte) { each16(a, b, func(x, y uint16) uint16 { return x - y }) }
-func add16(a, b []byte)      { each16(a, b, func(x, y uint16) uint16 { return x + y }) }
+func sub16(x, y uint16) uint16 { return x - y }
+func add16(x, y uint16) uint16 { return x + y }
 
-func fold16(a []byte) {
-	each16(a, a, func(x, _ uint16) uint16 { return x<<1 ^ uint16(int16(x)>>15) })
-}
-
-func unfold16(a []byte) {
-	each16(a, a, func(x, _ uint16) uint16 { return x>>1 ^ -(x & 1) })
-}
+// fold16 makes a signed difference a small positive number.
+func fold16(x, _ uint16) uint16   { return x<<1 ^ uint16(int16(x)>>15) }
+func unfold16(x, _ uint16) uint16 { return x>>1 ^ -(x & 1) }
 
 // each16 sets every 16-bit value of plane a to f of it and that of plane b.
 func each16(a, b []byte, f func(x, y uint16) uint16) {
