@@ -186,13 +186,13 @@ func TestManifestDependsOnContentAlone(t *testing.T) {
 // A file of many thousand chunks and a folder of many thousand files go
 // through part nodes and shards.
 func TestLongListsAreCutIntoNodes(t *testing.T) {
-	files := map[string][]byte{"long": noise(1, 1<<20)}
+	files := map[string][]byte{"long": noise(1, 2<<20)}
 	for i := range 1300 {
 		files[fmt.Sprintf("many/%05d", i)] = fmt.Appendf(nil, "%d", i)
 	}
 	_, list := tree(t, files)
 	store := &Memory{}
-	res, err := Snapshot(t.Context(), store, list, Options{Chunk: chunker.Params{Min: 64, Avg: 128, Max: 256}})
+	res, err := Snapshot(t.Context(), store, list, Options{Chunk: chunker.Params{Min: 64, Avg: 512, Max: 2048}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestLongListsAreCutIntoNodes(t *testing.T) {
 			list = append(list, File{Path: p, Name: f.Name + "x"})
 		}
 	}
-	again, err := Snapshot(t.Context(), store, list, Options{Chunk: chunker.Params{Min: 64, Avg: 128, Max: 256}})
+	again, err := Snapshot(t.Context(), store, list, Options{Chunk: chunker.Params{Min: 64, Avg: 512, Max: 2048}})
 	if err != nil {
 		t.Fatal(err)
 	}
