@@ -99,8 +99,10 @@ const (
 	ContextTicket  = "idlewild ticket 1\x00"
 	ContextMember  = "idlewild member 1\x00"
 	ContextRevoke  = "idlewild revoke 1\x00"
-	ContextOffer   = "idlewild offer 1\x00"
-	ContextVerdict = "idlewild verdict 1\x00"
+	// ContextContentKey is for the key by which a farm cuts content.
+	ContextContentKey = "idlewild content key 1\x00"
+	ContextOffer      = "idlewild offer 1\x00"
+	ContextVerdict    = "idlewild verdict 1\x00"
 )
 
 // Sign encodes v and signs it for one context.

@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/chunker"
 	"idlewild/diffupload"
 	"idlewild/job"
 	"idlewild/node/dispatch"
@@ -31,9 +32,26 @@ type content struct {
 	store  blockStore
 	blocks p2p.Blocks // nil where there is no network
 	cache  *diffupload.StatCache
+	farm   contentKeyer // nil where there is no network
 
 	mu     sync.Mutex
 	served map[job.ID]int64
+}
+
+// contentKeyer is p2p.Membership.
+type contentKeyer interface {
+	ContentKey() ([32]byte, bool)
+}
+
+// cuts says how content of our jobs is cut: with the farm's key, where there
+// is one.
+func (c *content) cuts() chunker.Params {
+	if c.farm != nil {
+		if key, ok := c.farm.ContentKey(); ok {
+			return chunker.Params{Key: key}
+		}
+	}
+	return chunker.Params{}
 }
 
 var (
@@ -47,7 +65,7 @@ func (c *content) Snapshot(ctx context.Context, id job.ID, deps []job.Dep, exact
 	for i, d := range deps {
 		files[i] = diffupload.File{Path: d.Path, Name: d.Name}
 	}
-	r, err := diffupload.Snapshot(ctx, c.store, files, diffupload.Options{Exact: exact, Cache: c.cache, Owner: ownContent(id)})
+	r, err := diffupload.Snapshot(ctx, c.store, files, diffupload.Options{Exact: exact, Chunk: c.cuts(), Cache: c.cache, Owner: ownContent(id)})
 	if err != nil {
 		return dispatch.Snapshot{}, err
 	}

@@ -118,7 +118,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		return nil, err
 	}
 	n.onClose(n.host.Close)
-	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, served: map[job.ID]int64{}}
+	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
 	n.host.ServeBlocks(blocks, newGrants(n.self, blocks), diffupload.Codec{}, content.count)
 
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{

@@ -20,6 +20,7 @@ import (
 //
 //	farm        what we are a member of, with our certificate
 //	root.key    the root's private key, on the owner's node only
+//	content.key by which members cut content into chunks, signed by the root
 //	members     the certificates and addresses of the members we know
 //	revoked     the root's revocations
 //	tickets/    one file per spent ticket, named for its secret

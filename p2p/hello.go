@@ -129,7 +129,7 @@ func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
 
 // details is what goes to a proven member.
 func (h *Host) details() *wire.Details {
-	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.host.Addrs())}
+	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.host.Addrs()), ContentKey: h.members.contentKey()}
 	for _, o := range h.offers.ownOpen() {
 		d.Offers = append(d.Offers, wire.FromOffer(o))
 	}
@@ -147,6 +147,11 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 			if _, err := h.members.applyRevocation(s); err != nil {
 				h.log.Debug("revocation not believed", "peer", p, "err", err)
 			}
+		}
+	}
+	if k := d.GetContentKey(); k != nil {
+		if err := h.members.learnContentKey(k); err != nil {
+			h.log.Debug("content key not believed", "peer", p, "err", err)
 		}
 	}
 	near := h.near(p)

@@ -49,6 +49,7 @@ type Membership struct {
 	root    peer.ID        // "": in no farm
 	rootKey crypto.PrivKey // nil: not the owner's node
 	farm    farmFile
+	content contentState
 	members map[peer.ID]*memberState
 	revoked map[peer.ID]revokedState
 	dirty   bool          // members differ from the disk
@@ -123,6 +124,9 @@ func (m *Membership) load(dir farmDir) error {
 		return err
 	}
 	m.dir, m.root = dir, root
+	if err := m.loadContentKeyLocked(); err != nil {
+		return err
+	}
 	var revoked []job.Signed
 	if err := dir.read("revoked", revokedMagic, &revoked); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -297,6 +301,9 @@ func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Far
 		return Farm{}, err
 	}
 	m.dir, m.root, m.rootKey, m.farm = dir, root, key, file
+	if err := m.loadContentKeyLocked(); err != nil {
+		return Farm{}, err
+	}
 	if err := m.addSelfLocked(); err != nil {
 		return Farm{}, err
 	}
@@ -322,6 +329,7 @@ func (m *Membership) Leave() error {
 	}
 	m.log.Info("farm left", "name", m.farm.Name)
 	m.root, m.farm, m.dir, m.dirty, m.fresh = "", farmFile{}, farmDir{}, false, false
+	m.content = contentState{}
 	clear(m.members)
 	clear(m.revoked)
 	m.mu.Unlock()

@@ -32,6 +32,7 @@ type chunkDoc struct {
 	MaxBytes       int     `json:"max_bytes"`
 	Seconds        float64 `json:"took_s"` // reading included
 	BytesPerSecond float64 `json:"bytes_per_s"`
+	Kernel         string  `json:"kernel"` // what did it: see chunker.KernelVariable
 	Cuts           []cut   `json:"cuts,omitempty"`
 }
 
@@ -49,7 +50,11 @@ func chunk(k *call) error {
 	if fi, err := f.Stat(); err == nil && fi.IsDir() {
 		return usagef("%s is a folder; chunk takes a file", k.Args().First())
 	}
-	var d chunkDoc
+	kernel, err := chunker.KernelName()
+	if err != nil {
+		return usagef("%w", err)
+	}
+	d := chunkDoc{Kernel: kernel}
 	start := time.Now()
 	ctx := k.Context.Context
 	last := 0
@@ -83,8 +88,8 @@ func chunk(k *call) error {
 		for _, c := range d.Cuts {
 			k.say("%12d %8d", c.Offset, c.Size)
 		}
-		k.say("%d chunks of %s: %s to %s, mean %s; %s/s", d.Chunks, bytesText(d.Bytes),
-			bytesText(int64(d.MinBytes)), bytesText(int64(d.MaxBytes)), bytesText(int64(d.MeanBytes)), bytesText(int64(d.BytesPerSecond)))
+		k.say("%d chunks of %s: %s to %s, mean %s; %s/s with the %s kernel", d.Chunks, bytesText(d.Bytes),
+			bytesText(int64(d.MinBytes)), bytesText(int64(d.MaxBytes)), bytesText(int64(d.MeanBytes)), bytesText(int64(d.BytesPerSecond)), d.Kernel)
 	})
 }
 
