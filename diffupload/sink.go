@@ -161,7 +161,11 @@ func (s *sink) writeGroup(g *group) error {
 	if len(g.blocks) == 0 {
 		return nil
 	}
-	if err := PutMany(s.ctx, s.store, g.blocks); err != nil {
+	put := func(ctx context.Context, blocks []Block) error { return PutMany(ctx, s.store, blocks) }
+	if h, ok := s.store.(HashedPutter); ok {
+		put = h.PutHashed
+	}
+	if err := put(s.ctx, g.blocks); err != nil {
 		return err
 	}
 	for _, b := range g.blocks {

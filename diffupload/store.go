@@ -62,6 +62,13 @@ type PutManyer interface {
 	PutMany(ctx context.Context, blocks []Block) error
 }
 
+// HashedPutter is a Store that spares who has just computed the addresses of
+// blocks that it does so again. Optional.
+type HashedPutter interface {
+	// PutHashed is PutMany for blocks whose addresses are certain.
+	PutHashed(ctx context.Context, blocks []Block) error
+}
+
 // PutMany stores blocks in s, as a group where s can do that.
 func PutMany(ctx context.Context, s Store, blocks []Block) error {
 	if m, ok := s.(PutManyer); ok {

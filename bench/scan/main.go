@@ -101,9 +101,9 @@ func (*nowhere) PutMany(context.Context, []diffupload.Block) error { return nil 
 // packed is a store whose new blocks are compressed once as well.
 type packed struct{ *store.Local }
 
-func (p packed) PutMany(ctx context.Context, blocks []diffupload.Block) error {
+func (p packed) PutHashed(ctx context.Context, blocks []diffupload.Block) error {
 	pack(blocks)
-	return p.Local.PutMany(ctx, blocks)
+	return p.Local.PutHashed(ctx, blocks)
 }
 
 type packedNowhere struct{ nowhere }

@@ -24,6 +24,9 @@ func (l *Local) compact() error {
 
 // empty moves what the index names in a pack to others and removes it.
 func (l *Local) empty(n uint32) error {
+	if err := l.soil(); err != nil {
+		return err
+	}
 	l.packs.finish(n)
 	var some []found
 	size := 0
@@ -82,11 +85,23 @@ func (l *Local) recover() error {
 		return err
 	}
 	if !clean {
-		if err := l.adopt(); err != nil {
-			return err
-		}
+		return l.adopt()
 	}
-	return l.index.setClean(false)
+	l.clean = true
+	return nil
+}
+
+// soil notes, before anything is written to a pack, that the store was not
+// closed in order.
+func (l *Local) soil() error {
+	if !l.clean {
+		return nil
+	}
+	if err := l.index.setClean(false); err != nil {
+		return err
+	}
+	l.clean = false
+	return nil
 }
 
 func (l *Local) adopt() error {

@@ -88,6 +88,9 @@ type entry struct {
 
 const indexVersion = 3
 
+// useStep is how many seconds apart two uses of a block are told apart.
+const useStep = 30
+
 func (e entry) encode() []byte {
 	b := binary.BigEndian.AppendUint32(nil, e.size)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.used))
@@ -117,6 +120,15 @@ func openIndex(path string) (*index, error) {
 		return nil, err
 	}
 	ix := &index{db: db, waiting: map[key]entry{}}
+	ready := false
+	err = db.View(func(tx *bolt.Tx) error {
+		m := tx.Bucket(bucketMeta)
+		ready = m != nil && bytes.Equal(m.Get(keyVersion), []byte{indexVersion})
+		return nil
+	})
+	if err == nil && ready {
+		return ix, nil // without a write
+	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{bucketMeta, bucketBlocks, bucketPins, bucketRefs, bucketOwned, bucketRoots, bucketWhole} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -256,9 +268,27 @@ func (ix *index) view(f func(*bolt.Tx) error) error {
 	return ix.db.View(f)
 }
 
+// touch notes uses that are so much later than what is noted that it matters.
 func (ix *index) touch(used map[key]int64) error {
 	if len(used) == 0 {
 		return nil
+	}
+	late := false
+	err := ix.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketBlocks)
+		for k, at := range used {
+			if v := b.Get(k[:]); v != nil && !late {
+				e, err := decodeEntry(v)
+				if err != nil {
+					return err
+				}
+				late = at >= e.used+useStep
+			}
+		}
+		return nil
+	})
+	if err != nil || !late {
+		return err
 	}
 	return ix.update(func(tx *bolt.Tx) error { return touchIn(tx.Bucket(bucketBlocks), used) })
 }
@@ -273,7 +303,7 @@ func touchIn(b *bolt.Bucket, used map[key]int64) error {
 		if err != nil {
 			return err
 		}
-		if used[k] <= e.used {
+		if used[k] < e.used+useStep {
 			continue
 		}
 		e.used = used[k]

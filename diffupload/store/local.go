@@ -56,6 +56,7 @@ type Local struct {
 	index *index
 	roots rooting
 
+	clean    bool // the index says so; the writer's
 	requests chan *request
 	quit     chan struct{}
 	done     chan struct{} // the writer has ended
@@ -70,9 +71,10 @@ type Local struct {
 }
 
 var (
-	_ diffupload.Store     = (*Local)(nil)
-	_ diffupload.PutManyer = (*Local)(nil)
-	_ diffupload.Rooter    = (*Local)(nil)
+	_ diffupload.Store        = (*Local)(nil)
+	_ diffupload.PutManyer    = (*Local)(nil)
+	_ diffupload.Rooter       = (*Local)(nil)
+	_ diffupload.HashedPutter = (*Local)(nil)
 )
 
 // Open opens the store in dir, which is made where it is not there.
@@ -125,11 +127,19 @@ func (l *Local) Close() error {
 		l.closeErr = errors.Join(
 			l.index.flush(),
 			l.index.touch(l.used.take()),
-			l.index.setClean(true),
+			l.tidy(),
 			l.index.db.Close(),
 		)
 	})
 	return l.closeErr
+}
+
+// tidy notes that the store was closed in order.
+func (l *Local) tidy() error {
+	if l.clean {
+		return nil
+	}
+	return l.index.setClean(true)
 }
 
 // Missing implements diffupload.Store.
@@ -234,6 +244,16 @@ func (l *Local) PutMany(ctx context.Context, bs []diffupload.Block) error {
 	for _, b := range bs {
 		if err := diffupload.VerifyBlock(b.ID, b.Data); err != nil {
 			return fmt.Errorf("put: %w", err)
+		}
+	}
+	return l.PutHashed(ctx, bs)
+}
+
+// PutHashed implements diffupload.HashedPutter.
+func (l *Local) PutHashed(ctx context.Context, bs []diffupload.Block) error {
+	for _, b := range bs {
+		if err := diffupload.CheckID(b.ID); err != nil || len(b.Data) == 0 || len(b.Data) > diffupload.MaxBlockBytes {
+			return fmt.Errorf("put: block %s of %d bytes", b.ID, len(b.Data))
 		}
 	}
 	for len(bs) > 0 {

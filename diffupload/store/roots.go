@@ -262,6 +262,9 @@ func (ix *index) pinRoot(owner string, root cid.Cid, whole []cid.Cid, now int64)
 	if err := diffupload.CheckID(root); err != nil {
 		return fmt.Errorf("pin: %w", err)
 	}
+	if ok, err := ix.rooted(owner, keyOf(root), whole, now); err != nil || ok {
+		return err
+	}
 	return ix.db.Update(func(tx *bolt.Tx) error {
 		w := tx.Bucket(bucketWhole)
 		for _, id := range whole {
@@ -283,6 +286,23 @@ func (ix *index) pinRoot(owner string, root cid.Cid, whole []cid.Cid, now int64)
 		}
 		return b.Put(k[:], []byte{})
 	})
+}
+
+// rooted reports whether pinRoot would change nothing that matters.
+func (ix *index) rooted(owner string, root key, whole []cid.Cid, now int64) (ok bool, err error) {
+	known, err := ix.whole(whole)
+	if err != nil || slices.Contains(known, false) {
+		return false, err
+	}
+	err = ix.db.View(func(tx *bolt.Tx) error {
+		v := tx.Bucket(bucketRoots).Get(root[:])
+		ok = len(v) == 8 && now < int64(binary.BigEndian.Uint64(v))+useStep
+		if b := tx.Bucket(bucketOwned).Bucket([]byte(owner)); owner != "" {
+			ok = ok && b != nil && b.Get(root[:]) != nil
+		}
+		return nil
+	})
+	return ok, err
 }
 
 // disown gives up the roots of owner.

@@ -156,6 +156,9 @@ func (l *Local) putBlocks(bs []diffupload.Block) error {
 	if err := l.makeRoom(size); err != nil {
 		return err
 	}
+	if err := l.soil(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	places, err := l.packs.append(put)
 	if err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
