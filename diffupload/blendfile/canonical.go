@@ -84,7 +84,8 @@ type writer struct {
 	chunk chunker.Params
 	yield func(Piece, error) bool
 	piece []byte // gathered
-	near  uint32
+	last  uint64 // key of the datablock that was written last
+	near  uint32 // guess of the block that the next pointer leads to
 }
 
 func (w *writer) write(ctx context.Context) error {
@@ -110,11 +111,12 @@ func (w *writer) write(ctx context.Context) error {
 			return nil
 		}
 		own := h.code == "DNA1" || h.code == "ENDB"
-		if own || begins && w.endsAtScope(s) || !begins && w.endsInScope() {
+		if own || begins && w.endsAtScope() || !begins && w.endsInScope() {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
+		w.last = sc.key
 		w.piece = append(w.piece, raw...)
 		if h.old != 0 {
 			w.putOld(w.piece[len(w.piece)-w.headBytes:], w.address(uint32(i), uint32(s)))
