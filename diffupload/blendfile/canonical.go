@@ -84,8 +84,8 @@ type writer struct {
 	chunk chunker.Params
 	yield func(Piece, error) bool
 	piece []byte // gathered
-	last  *scope // written
-	near  uint32
+	last  uint64 // key of the datablock that was written last
+	near  uint32 // guess of the block that the next pointer leads to
 }
 
 func (w *writer) write(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (w *writer) write(ctx context.Context) error {
 				return err
 			}
 		}
-		w.last = sc
+		w.last = sc.key
 		w.piece = append(w.piece, raw...)
 		if h.old != 0 {
 			w.putOld(w.piece[len(w.piece)-w.headBytes:], w.address(uint32(i), uint32(s)))

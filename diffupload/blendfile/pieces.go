@@ -12,11 +12,11 @@ const (
 	innerFull  = 128 << 10
 )
 
-// endsAtScope says whether the piece ends before the next scope begins: where
-// the key of the datablock written before it says so, one time in four.
+// endsAtScope says whether the piece ends behind the datablock that was written
+// last: where its key says so, one time in four.
 func (w *writer) endsAtScope() bool {
 	n := len(w.piece)
-	return n >= pieceFull || n >= pieceLeast && w.last != nil && w.last.key&3 == 0
+	return n >= pieceFull || n >= pieceLeast && w.last&3 == 0
 }
 
 // endsInScope says whether the piece ends before the next block of the same

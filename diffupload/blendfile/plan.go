@@ -240,10 +240,14 @@ func (p *plan) readIDs(w *window) error {
 			return err
 		}
 		if h.code == "GLOB" {
-			if at, _, err := p.dna.offset("FileGlobal", "curscene", p.order); err == nil && l.name == "FileGlobal" {
+			at, _, err := p.dna.offset("FileGlobal", "curscene", p.order)
+			if err == nil && l.name == "FileGlobal" && at+p.pointer <= len(b) {
 				scene = p.word(b[at:])
 			}
 			continue
+		}
+		if len(b) < max(nameAt+nameSize, libAt+p.pointer) {
+			return fmt.Errorf("%w: DNA1: struct %q is smaller than the ID that it begins with", ErrNotVouched, l.name)
 		}
 		name, _, _ := bytes.Cut(b[nameAt:nameAt+nameSize], []byte{0})
 		s.name, s.lib = string(name), p.word(b[libAt:])

@@ -267,7 +267,7 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.flags)
 			}
 		}
-		if keep, ok := keptBits(f.owner, f.name); ok && f.size == 4 {
+		if keep, ok := keptBits(f.owner, f.name); ok && f.size == 4 && f.count == 1 {
 			l.flags = append(l.flags, flags{uint32(f.at), keep})
 		}
 		s.marks += f.count
@@ -305,7 +305,7 @@ func (l *layout) special(fields []field, s *sdna) {
 	switch l.name {
 	case "IDProperty":
 		t, sub, data := at["type"], at["subtype"], at["data"]
-		if t.size == 1 && sub.size == 1 && data.size >= s.pointer && data.inner >= 0 {
+		if t.size == 1 && t.count == 1 && sub.size == 1 && sub.count == 1 && data.size >= s.pointer && data.count == 1 && data.inner >= 0 {
 			// IDPropertyData begins with its pointer.
 			l.property = &property{uint32(t.at), uint32(sub.at), uint32(data.at)}
 		}
