@@ -2,22 +2,28 @@ package diffupload
 
 import (
 	"context"
+	"slices"
 	"sort"
 
 	"github.com/ipfs/go-cid"
 )
 
-// bases finds, for chunks of a manifest that is being fetched, chunks of
-// another one that are probably like them: those of the file of the same name
-// at about the same place. Everything is read from what is here already; what
+// bases finds, for chunks of a manifest that is being fetched, chunks that are
+// probably like them: those at about the same place in the file of an earlier
+// manifest that baseFile finds, or in the frame before, of the same manifest,
+// where that is nearer. Everything is read from what is here already; what
 // cannot be read only means fewer bases. It belongs to one goroutine.
 type bases struct {
 	ctx   context.Context
 	store Store
-	files map[string]Entry
-	name  string // of the file whose chunks are loaded
-	size  int64
-	at    []placed
+	old   *baseFiles
+	fresh map[string]Entry // what is being fetched
+	last  map[string]Entry // of that, by name without digits, what was asked for last
+
+	name     string // of the file whose base is loaded
+	size     int64
+	at       []placed
+	arriving bool // the base is being fetched itself
 }
 
 // placed is a chunk and where it begins in its file.
@@ -26,18 +32,18 @@ type placed struct {
 	id  cid.Cid
 }
 
-// openBases lists the manifest at root; nil where there is none to use.
-func openBases(ctx context.Context, store Store, root cid.Cid) *bases {
-	if !root.Defined() {
-		return nil
+// openBases lists the earlier manifest, if there is one, for the files that are
+// going to be asked for.
+func openBases(ctx context.Context, earlier Earlier, files []Entry) *bases {
+	b := &bases{ctx: ctx, store: earlier.Store, fresh: make(map[string]Entry, len(files)), last: map[string]Entry{}}
+	var list []Entry
+	if earlier.Root.Defined() {
+		// A list that cannot be read is as good as none.
+		list, _ = List(ctx, earlier.Store, earlier.Root, Limits{})
 	}
-	list, err := List(ctx, store, root, Limits{})
-	if err != nil {
-		return nil
-	}
-	b := &bases{ctx: ctx, store: store, files: make(map[string]Entry, len(list))}
-	for _, f := range list {
-		b.files[f.Name] = f
+	b.old = newBaseFiles(list)
+	for _, f := range files {
+		b.fresh[f.Name] = f
 	}
 	return b
 }
@@ -49,9 +55,7 @@ func (b *bases) of(name string, off, size int64) []cid.Cid {
 	if b == nil {
 		return nil
 	}
-	if name != b.name {
-		b.load(name)
-	}
+	b.load(name, size)
 	if len(b.at) == 0 {
 		return nil
 	}
@@ -65,7 +69,61 @@ func (b *bases) of(name string, off, size int64) []cid.Cid {
 			out = append(out, b.at[n].id)
 		}
 	}
+	if b.arriving {
+		missing, err := b.store.Missing(b.ctx, out)
+		if err != nil {
+			return nil
+		}
+		out = slices.DeleteFunc(out, func(id cid.Cid) bool { return slices.Contains(missing, id) })
+	}
 	return out
+}
+
+// worthWaiting is the size from which a file waits for its base to come: it
+// takes longer than the round trip that the wait costs.
+const worthWaiting = 1 << 20
+
+// coming reports whether the base of a file is on its way, and the file large
+// enough that it should come first.
+func (b *bases) coming(name string, size int64) bool {
+	if b == nil || size < worthWaiting {
+		return false
+	}
+	b.load(name, size)
+	if !b.arriving {
+		return false
+	}
+	ids := make([]cid.Cid, len(b.at))
+	for i, p := range b.at {
+		ids[i] = p.id
+	}
+	missing, err := b.store.Missing(b.ctx, ids)
+	return err == nil && len(missing) > 0
+}
+
+// base is the file whose chunks are bases of those of the file with the given
+// name, and whether it is being fetched itself.
+func (b *bases) base(name string, size int64) (e Entry, arriving, ok bool) {
+	key, numbers := splitNumbers(name)
+	before, sequence := b.last[key]
+	b.last[key] = b.fresh[name]
+	if i, ok := b.old.names[name]; ok {
+		return b.old.list[i], false, true
+	}
+	i, ok := b.old.frame(key, numbers)
+	if sequence {
+		_, then := splitNumbers(before.Name)
+		if !ok || !nearer(numbers, b.old.numbers[i], then) {
+			return before, true, true
+		}
+	}
+	if !ok {
+		i, ok = b.old.likely(name, size)
+	}
+	if !ok {
+		return Entry{}, false, false
+	}
+	return b.old.list[i], false, true
 }
 
 // index is that of the chunk in which off lies.
@@ -73,12 +131,17 @@ func (b *bases) index(off int64) int {
 	return sort.Search(len(b.at), func(i int) bool { return b.at[i].off > off }) - 1
 }
 
-func (b *bases) load(name string) {
-	b.name, b.size, b.at = name, 0, nil
-	f, ok := b.files[name]
+// load finds the base of a file and its chunks, once per file.
+func (b *bases) load(name string, size int64) {
+	if name == b.name {
+		return
+	}
+	b.name, b.size, b.at, b.arriving = name, 0, nil, false
+	f, arriving, ok := b.base(name, size)
 	if !ok {
 		return
 	}
+	b.arriving = arriving
 	switch f.Kind {
 	case KindInline:
 		return

@@ -68,7 +68,7 @@ func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid
 	m := newMaterializer(ctx, store, progress)
 	if earlier.Store != nil && earlier.Root != root {
 		files = earlier.reuse(ctx, files, at)
-		m.bases = openBases(ctx, earlier.Store, earlier.Root)
+		m.bases = openBases(ctx, earlier, files)
 	}
 	m.scratch = func() string { return beside(dir) }
 	var mu sync.Mutex
@@ -246,6 +246,9 @@ func (m *materializer) walk(files []Entry, open map[*output]bool) error {
 			}
 			out.f = w
 			open[out] = true
+			if m.bases.coming(out.name, out.size) {
+				m.settle()
+			}
 			if err := m.links(out, 0, n.Depth, n.Links); err != nil {
 				return err
 			}
@@ -358,6 +361,24 @@ func (m *materializer) flush() {
 			m.cancel(err)
 		}
 	})
+}
+
+// settle waits until all that was asked for is here.
+func (m *materializer) settle() {
+	m.flush()
+	taken := 0
+	for taken < cap(m.slots) {
+		select {
+		case m.slots <- struct{}{}:
+			taken++
+			continue
+		case <-m.ctx.Done():
+		}
+		break
+	}
+	for range taken {
+		<-m.slots
+	}
 }
 
 func (m *materializer) write(window []piece) error {

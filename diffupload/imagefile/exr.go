@@ -148,14 +148,14 @@ func (p *exrParser) part(version uint32) (part exrPart, chunks int, pixels int64
 		if size < 0 || size > maxEXRHeader {
 			return part, 0, 0, "an attribute is too long"
 		}
-		if seen[name] || len(seen) == maxEXRAttributes {
+		if seen[name] || len(seen) >= 2*maxEXRAttributes {
 			return part, 0, 0, "an attribute stands twice, or too many of them"
 		}
 		v := exrParser{b: p.take(int(size))}
 		if p.short {
 			break
 		}
-		seen[name] = true
+		seen[name], seen[name+" "+kind] = true, true
 		switch name + " " + kind {
 		case "channels chlist":
 			if wrong := part.setChannels(&v); wrong != "" {
@@ -195,12 +195,13 @@ func (p *exrParser) part(version uint32) (part exrPart, chunks int, pixels int64
 	if p.short {
 		return part, 0, 0, ""
 	}
-	for _, need := range []string{"channels", "compression", "dataWindow"} {
+	// An attribute of another type than its own is none.
+	for _, need := range []string{"channels chlist", "compression compression", "dataWindow box2i"} {
 		if !seen[need] {
 			return part, 0, 0, need + " is missing"
 		}
 	}
-	if version&exrMultipart != 0 && (!seen["type"] || declared < 0) {
+	if version&exrMultipart != 0 && (!seen["type string"] || declared < 0) {
 		return part, 0, 0, "type or chunkCount is missing"
 	}
 	count, pixels, wrong := part.measure()

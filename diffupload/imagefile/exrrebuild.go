@@ -64,7 +64,7 @@ func (b *exrRebuilder) run() error {
 		return formErr(err)
 	}
 	h, used, wrong := parseEXR(raw)
-	if wrong != "" || used != len(raw) || string(raw[:4]) != exrMagic {
+	if wrong != "" || used == 0 || used != len(raw) || string(raw[:4]) != exrMagic {
 		return badForm("headers that are not OpenEXR's %s", wrong)
 	}
 	b.h, b.head = h, int64(n)

@@ -53,8 +53,8 @@ const (
 // stream) makes Read return ErrNotOpened: then what was read is void, and the
 // file is sent as it is. Errors of f itself come back as they are.
 //
-// The form is read from f as the caller goes on; Close ends it at any time and
-// must be called.
+// The form is read from f as the caller goes on; Close ends it between two
+// reads, with no work left running, and must be called.
 func Open(f io.ReaderAt, size int64) (io.ReadCloser, Format, error) {
 	if size < minBytes {
 		return nil, "", notOpened("%d bytes are no image", size)

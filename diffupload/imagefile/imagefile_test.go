@@ -474,3 +474,46 @@ func TestRebuildRefuses(t *testing.T) {
 		t.Errorf("limit: %d bytes, %v", len(out.b), err)
 	}
 }
+
+// BenchmarkPNG sets both ways beside Go's own decoder of the same file.
+func BenchmarkPNG(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	m := image.NewNRGBA(image.Rect(0, 0, 1024, 1024))
+	for i := range m.Pix {
+		m.Pix[i] = byte(i>>12) + byte(rng.IntN(12))
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, m); err != nil {
+		b.Fatal(err)
+	}
+	form, format, err := open(file.Bytes())
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := func(name string, f func() error) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(form)))
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("image-png", func() error {
+		_, err := png.Decode(bytes.NewReader(file.Bytes()))
+		return err
+	})
+	run("open", func() error {
+		r, _, err := imagefile.Open(bytes.NewReader(file.Bytes()), int64(file.Len()))
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		_, err = io.Copy(io.Discard, r)
+		return err
+	})
+	run("rebuild", func() error {
+		return imagefile.Rebuild(io.Discard, bytes.NewReader(form), format, 1<<30)
+	})
+}

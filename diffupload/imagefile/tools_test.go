@@ -49,7 +49,7 @@ func TestOtherDecoders(t *testing.T) {
 			from, to := filepath.Join(dir, "a-"+name), filepath.Join(dir, "b-"+name)
 			run(append(args, "-o", from)...)
 			again(t, from, to)
-			run("--diff", "-a", from, to) // fails where pixels differ
+			run("--diff", "-a", from, to)          // fails where pixels differ
 			describe := func(path string) string { // the first file's name is in its metadata
 				return strings.NewReplacer(from, "", to, "").Replace(run("--info", "-v", "--hash", path))
 			}
