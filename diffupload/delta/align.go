@@ -160,12 +160,20 @@ func (a *aligner) step(k, w, to int) {
 	f := a.p.fresh
 	g := nextWord(w, a.phase) - 4
 	v := wordAt(f, g)
-	least := slices.Min(a.cost)
+	lead := 0
+	for i := range a.cost {
+		if a.cost[i] < a.cost[lead] {
+			lead = i
+		}
+	}
+	least, from := a.cost[lead], a.lanes[lead]
 	var came uint8
 	for i, d := range a.lanes {
 		sw := costSwitch
 		if d == none {
 			sw = costNone
+		} else if from != none {
+			sw = costNear + costFar*bits.Len(uint(max(d-from, from-d)))
 		}
 		c := a.cost[i]
 		if c > least+sw {
@@ -215,7 +223,10 @@ func (p *planner) wordCost(v uint32, w, to, g, dist int) int {
 // differenceCost is by the highest bit in which two words differ.
 var differenceCost = func() (t [33]int) {
 	for i := range t {
-		t[i] = min(8*i+24, 8*23+2*i)
+		t[i] = min(40+4*i, costNew+6)
+		if i > 22 {
+			t[i] = costNew + 2*i
+		}
 	}
 	t[0] = costEqual
 	return t
@@ -234,6 +245,11 @@ func (a *aligner) back(n int) []placed {
 		}
 		if k == 0 || a.came[k]>>lane&1 == 1 && a.best[k-1] != dist {
 			if dist != none {
+				// From the end of the base on the distance leads into the result.
+				if cut := len(a.p.base) - dist; begin < cut && cut < end {
+					out = append(out, placed{cut, op{kind: opCopy, len: end - cut, src: cut + dist, phase: a.phase}})
+					end = cut
+				}
 				out = append(out, placed{begin, op{kind: opCopy, len: end - begin, src: begin + dist, phase: a.phase}})
 			}
 			end = begin
