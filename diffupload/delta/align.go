@@ -22,6 +22,7 @@ type aligner struct {
 	best       []int   // after each word: the distance of the cheapest path
 	blockLanes [][]int // lanes of each block, for the way back
 	votes      []int
+	dry        int // blocks without a vote, in a row
 }
 
 // align returns copies for parts of fresh[at:end], in order. It looks windows
@@ -71,31 +72,26 @@ func (a *aligner) run(x *index, grow bool, start int, distances []int) []placed 
 	return a.back(n)
 }
 
-// vote returns the distances that most windows of a block were found at.
+// vote returns the distances that most windows of a block were found at. The
+// index has places four bytes apart: windows are looked up at words first,
+// and where that finds nothing at every byte, in case the bytes have moved by
+// less; after some blocks in vain, in one of eight.
 func (a *aligner) vote(from, to int, x *index, grow bool) []int {
 	a.votes = a.votes[:0]
-	fresh, nb := a.p.fresh, len(a.p.base)
-	for w := from; w < to && w+x.window <= len(fresh); w = nextWord(w, a.phase) {
-		// Only every other place starts at a word of its own; the base may be
-		// shifted by bytes.
-		h, ok := x.hash(fresh[w:])
-		if !ok {
-			continue
+	a.lookup(from, to, 4, x)
+	if len(a.votes) == 0 {
+		if a.dry++; a.dry <= 8 || a.dry&7 == 0 {
+			a.lookup(from+1, to, 4, x)
+			a.lookup(from+2, to, 4, x)
+			a.lookup(from+3, to, 4, x)
 		}
-		for _, s := range x.slots[h] {
-			if s == 0 {
-				continue
-			}
-			c := int(s) - 1
-			if c >= nb && c-nb+x.window > w {
-				continue
-			}
-			if equalBytes(fresh[w:w+x.window], bytesAt(a.p.base, fresh, c, x.window)) == x.window {
-				a.votes = append(a.votes, c-w)
-			}
-		}
-		if grow {
-			x.add(fresh[w:], nb+w)
+	}
+	if len(a.votes) > 0 {
+		a.dry = 0
+	}
+	if grow {
+		for w := from; w < to && w+x.window <= len(a.p.fresh); w += 4 {
+			x.add(a.p.fresh[w:], len(a.p.base)+w)
 		}
 	}
 	slices.Sort(a.votes)
@@ -121,6 +117,29 @@ func (a *aligner) vote(from, to int, x *index, grow bool) []int {
 		}
 	}
 	return out
+}
+
+// lookup notes the distances of every step-th window of a block.
+func (a *aligner) lookup(from, to, step int, x *index) {
+	fresh, nb := a.p.fresh, len(a.p.base)
+	for w := from; w < to && w+x.window <= len(fresh); w += step {
+		h, ok := x.hash(fresh[w:])
+		if !ok {
+			continue
+		}
+		for _, s := range x.slots[h] {
+			if s == 0 {
+				continue
+			}
+			c := int(s) - 1
+			if c >= nb && c-nb+x.window > w {
+				continue
+			}
+			if equalBytes(fresh[w:w+x.window], bytesAt(a.p.base, fresh, c, x.window)) == x.window {
+				a.votes = append(a.votes, c-w)
+			}
+		}
+	}
 }
 
 // enter changes the lanes to those of the next block: none, where the cheapest

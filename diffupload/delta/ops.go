@@ -2,6 +2,7 @@ package delta
 
 import (
 	"fmt"
+	"math/bits"
 )
 
 // kind is what an operation does.
@@ -118,6 +119,7 @@ func encodeOps(base, fresh []byte, ops []op) []byte {
 func (s *stream) encode(ops []op) []byte {
 	fresh := s.res
 	s.num(numSize, uint64(len(fresh)))
+	s.order = tableOrder(s.base, fresh, ops)
 	var p position
 	var blobs [][]byte
 	n := 0
@@ -148,6 +150,23 @@ func (s *stream) encode(ops []op) []byte {
 		out = append(out, blobs[i]...)
 	}
 	return out
+}
+
+// tableOrder suits the number of words that will be coded.
+func tableOrder(base, fresh []byte, ops []op) int {
+	at, words := 0, 0
+	for _, o := range ops {
+		switch o.kind {
+		case opCopy:
+			for _, is := range islands(base, fresh, at, o) {
+				words += wordsBetween(is.Off, is.Off+is.Len, o.phase)
+			}
+		case opWords:
+			words += wordsBetween(at, at+o.len, o.phase)
+		}
+		at += o.len
+	}
+	return min(max(bits.Len(uint(words))+3, minOrder), maxOrder)
 }
 
 // encodeCopy codes runs of equal words and the islands between them.

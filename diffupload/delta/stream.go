@@ -13,6 +13,7 @@ const (
 	numRun                  // whole words between islands
 	numIsland               // words of an island
 	numFrame                // bytes of a frame
+	numOrder                // size of the tables of words, log2
 	numberKinds
 )
 
@@ -43,6 +44,7 @@ type stream struct {
 	history [4]uint64 // hashes of the last numbers
 	recalls [recallOrders][recallSlots]recall
 
+	order int // of the tables of words
 	words *words
 }
 

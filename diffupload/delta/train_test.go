@@ -2,6 +2,7 @@ package delta
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,7 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-var train = flag.String("train", "", "make prior.bin from the pairs in this folder: NAME/base, NAME/fresh, NAME/hints")
+var train = flag.String("train", "", "make prior.bin from pairs, DIR/base, DIR/fresh, DIR/hints for each DIR of the pattern")
 
 // untrained is knowledge that knows nothing.
 func untrained() *knowledge {
@@ -48,19 +49,40 @@ func (k *knowledge) bytes() []byte {
 func (k *knowledge) learn(base, fresh []byte, hints []Hint) int {
 	s := newStream(newEncoder(), base, fresh)
 	s.numbers = k.numbers
-	s.words = newWords(len(fresh))
+	ops := plan(base, fresh, hints)
+	s.order = tableOrder(base, fresh, ops)
+	s.num(numOrder, uint64(s.order)) // island does not, for words are there
+	s.words = newWords(s.order)
 	s.words.judgement = k.judgement
-	n := len(s.encode(plan(base, fresh, hints)))
+	n := len(s.encode(ops))
 	k.numbers, k.judgement = s.numbers, s.words.judgement
 	return n
 }
 
-var trainCap = counter(6)
+// trainCap is how often a counter of the prior counts what it was told at most.
+const trainCap = counter(6)
+
+// readHints reads lines of four numbers: offset and length in fresh and base.
+func readHints(name string) []Hint {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var hints []Hint
+	for {
+		var h Hint
+		if _, err := fmt.Fscan(f, &h.New.Off, &h.New.Len, &h.Base.Off, &h.Base.Len); err != nil {
+			return hints
+		}
+		hints = append(hints, h)
+	}
+}
 
 // TestTrain makes the prior anew, which changes the format.
 func TestTrain(t *testing.T) {
 	if *train == "" {
-		t.Skip("NOT RUN: -train names no folder")
+		t.Skip("NOT RUN: no -train PATTERN")
 	}
 	dirs, err := filepath.Glob(*train)
 	if err != nil || len(dirs) == 0 {

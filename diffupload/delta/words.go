@@ -2,11 +2,12 @@ package delta
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
 // noSource stands for the distance to a counterpart where there is none.
-const noSource = -1 << 62
+const noSource = math.MinInt
 
 // Guesses at the next word, each from a different idea of what it is.
 const (
@@ -42,6 +43,8 @@ const (
 const (
 	inputs     = guesses + mixes + 1
 	maxStride  = 32 // words of a record
+	minOrder   = 8  // of the tables of a patch
+	maxOrder   = 15
 	ring       = 64 // words back for which errors are kept
 	slotsGuess = 2048
 	setsA      = 4 * 4 * 4
@@ -97,9 +100,9 @@ func (t hashed) bucket(h uint64) *[16]counter {
 	return b
 }
 
-func newWords(size int) *words {
+// newWords returns words without knowledge and with tables of 2^order buckets.
+func newWords(order int) *words {
 	m := &words{s: 3, s2: 4}
-	order := min(max(bits.Len(uint(size))-2, 8), 14)
 	for i := range m.tables {
 		m.tables[i] = make(hashed, 1<<order)
 	}
@@ -138,7 +141,8 @@ func (s *stream) source(i int) uint32 {
 // in base and result.
 func (s *stream) island(a, b, dist, phase int) {
 	if s.words == nil {
-		s.words = newWords(len(s.res))
+		s.order = min(max(int(s.num(numOrder, uint64(s.order))), minOrder), maxOrder)
+		s.words = newWords(s.order)
 		s.words.judgement = prior().judgement
 	}
 	for a < b {
