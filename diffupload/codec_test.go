@@ -15,7 +15,7 @@ func TestCodecRoundTrips(t *testing.T) {
 	edited := bytes.Clone(base)
 	copy(edited[30_000:], "an edit in the middle of it")
 	d, ok := c.Encode(base, edited)
-	if !ok || len(d) > 400 {
+	if !ok || len(d) > 60 {
 		t.Errorf("an edit of 27 bytes: delta of %d bytes, %t", len(d), ok)
 	}
 	if got, err := c.Decode(base, d, len(edited)); err != nil || !bytes.Equal(got, edited) {
@@ -78,7 +78,8 @@ func TestDeltaBombIsRefusedBeforeMemory(t *testing.T) {
 	}
 	w.Close()
 	two := e.EncodeAll(make([]byte, 1<<20), e.EncodeAll([]byte("x"), []byte{methodZstd}))
-	for name, d := range map[string][]byte{"sized": bomb, "unsized": s.Bytes(), "two frames": two, "method": {9, 1, 2, 3}, "empty": nil, "short": {0}} {
+	for name, d := range map[string][]byte{"sized": bomb, "unsized": s.Bytes(), "two frames": two, "method": {9, 1, 2, 3},
+		"patch": patch(nil, make([]byte, 1<<20)), "patch of nothing": {methodPatch, 0xff}, "empty": nil, "short": {0}} {
 		if out, err := (Codec{}).Decode(nil, d, 64<<10); !errors.Is(err, ErrDelta) {
 			t.Errorf("%s: %d bytes, %v", name, len(out), err)
 		}
@@ -98,6 +99,7 @@ func FuzzCodecDecode(f *testing.F) {
 	base := noise(1, 2000)
 	d, _ := Codec{}.Encode(base, append(bytes.Clone(base), "more"...))
 	f.Add(base, d)
+	f.Add(base, patch(base, append(bytes.Clone(base[700:]), "more"...)))
 	z, _ := Codec{}.Encode(nil, make([]byte, 3000))
 	f.Add([]byte(nil), z)
 	f.Fuzz(func(t *testing.T, base, delta []byte) {
@@ -106,4 +108,42 @@ func FuzzCodecDecode(f *testing.F) {
 			t.Fatalf("%d bytes over the bound", len(out))
 		}
 	})
+}
+
+func TestEditedBlocksBecomePatches(t *testing.T) {
+	base := noise(1, 200_000)
+	scattered := bytes.Clone(base)
+	for i := 100; i < len(scattered); i += 4000 {
+		scattered[i]++
+	}
+	moved := append(append(bytes.Clone(base[50_000:]), "between"...), base[:50_000]...)
+	for name, block := range map[string][]byte{"scattered": scattered, "moved": moved, "cut": base[7:], "same": base} {
+		d, ok := Codec{}.Encode(base, block)
+		if !ok || d[0] != methodPatch {
+			t.Errorf("%s: method %d, %d bytes", name, d[0], len(d))
+		}
+		if got, err := (Codec{}).Decode(base, d, len(block)); err != nil || !bytes.Equal(got, block) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if d, _ := (Codec{}).Encode(noise(2, 200_000), append(base[:100_000:100_000], make([]byte, 100_000)...)); d[0] == methodPatch {
+		t.Error("a patch to a base that is not like the block")
+	}
+}
+
+func BenchmarkCodecEncode(b *testing.B) {
+	base := noise(1, 1<<20)
+	one, many := bytes.Clone(base), bytes.Clone(base)
+	one[1000]++
+	for i := 100; i < len(many); i += 4000 {
+		many[i]++
+	}
+	for name, block := range map[string][]byte{"one edit": one, "many edits": many, "nothing alike": noise(2, 1<<20)} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(block)))
+			for b.Loop() {
+				Codec{}.Encode(base, block)
+			}
+		})
+	}
 }

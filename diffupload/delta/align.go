@@ -22,6 +22,7 @@ type aligner struct {
 	best       []int   // after each word: the distance of the cheapest path
 	blockLanes [][]int // lanes of each block, for the way back
 	votes      []int
+	dry        int // blocks without a vote, in a row
 }
 
 // align returns copies for parts of fresh[at:end], in order. It looks windows
@@ -71,31 +72,26 @@ func (a *aligner) run(x *index, grow bool, start int, distances []int) []placed 
 	return a.back(n)
 }
 
-// vote returns the distances that most windows of a block were found at.
+// vote returns the distances that most windows of a block were found at. The
+// index has places four bytes apart: windows are looked up at words first,
+// and where that finds nothing at every byte, in case the bytes have moved by
+// less; after some blocks in vain, in one of eight.
 func (a *aligner) vote(from, to int, x *index, grow bool) []int {
 	a.votes = a.votes[:0]
-	fresh, nb := a.p.fresh, len(a.p.base)
-	for w := from; w < to && w+x.window <= len(fresh); w = nextWord(w, a.phase) {
-		// Only every other place starts at a word of its own; the base may be
-		// shifted by bytes.
-		h, ok := x.hash(fresh[w:])
-		if !ok {
-			continue
+	a.lookup(from, to, 4, x)
+	if len(a.votes) == 0 {
+		if a.dry++; a.dry <= 8 || a.dry&7 == 0 {
+			a.lookup(from+1, to, 4, x)
+			a.lookup(from+2, to, 4, x)
+			a.lookup(from+3, to, 4, x)
 		}
-		for _, s := range x.slots[h] {
-			if s == 0 {
-				continue
-			}
-			c := int(s) - 1
-			if c >= nb && c-nb+x.window > w {
-				continue
-			}
-			if equalBytes(fresh[w:w+x.window], bytesAt(a.p.base, fresh, c, x.window)) == x.window {
-				a.votes = append(a.votes, c-w)
-			}
-		}
-		if grow {
-			x.add(fresh[w:], nb+w)
+	}
+	if len(a.votes) > 0 {
+		a.dry = 0
+	}
+	if grow {
+		for w := from; w < to && w+x.window <= len(a.p.fresh); w += 4 {
+			x.add(a.p.fresh[w:], len(a.p.base)+w)
 		}
 	}
 	slices.Sort(a.votes)
@@ -121,6 +117,29 @@ func (a *aligner) vote(from, to int, x *index, grow bool) []int {
 		}
 	}
 	return out
+}
+
+// lookup notes the distances of every step-th window of a block.
+func (a *aligner) lookup(from, to, step int, x *index) {
+	fresh, nb := a.p.fresh, len(a.p.base)
+	for w := from; w < to && w+x.window <= len(fresh); w += step {
+		h, ok := x.hash(fresh[w:])
+		if !ok {
+			continue
+		}
+		for _, s := range x.slots[h] {
+			if s == 0 {
+				continue
+			}
+			c := int(s) - 1
+			if c >= nb && c-nb+x.window > w {
+				continue
+			}
+			if equalBytes(fresh[w:w+x.window], bytesAt(a.p.base, fresh, c, x.window)) == x.window {
+				a.votes = append(a.votes, c-w)
+			}
+		}
+	}
 }
 
 // enter changes the lanes to those of the next block: none, where the cheapest
@@ -160,12 +179,20 @@ func (a *aligner) step(k, w, to int) {
 	f := a.p.fresh
 	g := nextWord(w, a.phase) - 4
 	v := wordAt(f, g)
-	least := slices.Min(a.cost)
+	lead := 0
+	for i := range a.cost {
+		if a.cost[i] < a.cost[lead] {
+			lead = i
+		}
+	}
+	least, from := a.cost[lead], a.lanes[lead]
 	var came uint8
 	for i, d := range a.lanes {
 		sw := costSwitch
 		if d == none {
 			sw = costNone
+		} else if from != none {
+			sw = costNear + costFar*bits.Len(uint(max(d-from, from-d)))
 		}
 		c := a.cost[i]
 		if c > least+sw {
@@ -215,7 +242,10 @@ func (p *planner) wordCost(v uint32, w, to, g, dist int) int {
 // differenceCost is by the highest bit in which two words differ.
 var differenceCost = func() (t [33]int) {
 	for i := range t {
-		t[i] = min(8*i+24, 8*23+2*i)
+		t[i] = min(40+4*i, costNew+6)
+		if i > 22 {
+			t[i] = costNew + 2*i
+		}
 	}
 	t[0] = costEqual
 	return t
@@ -234,6 +264,11 @@ func (a *aligner) back(n int) []placed {
 		}
 		if k == 0 || a.came[k]>>lane&1 == 1 && a.best[k-1] != dist {
 			if dist != none {
+				// From the end of the base on the distance leads into the result.
+				if cut := len(a.p.base) - dist; begin < cut && cut < end {
+					out = append(out, placed{cut, op{kind: opCopy, len: end - cut, src: cut + dist, phase: a.phase}})
+					end = cut
+				}
 				out = append(out, placed{begin, op{kind: opCopy, len: end - begin, src: begin + dist, phase: a.phase}})
 			}
 			end = begin

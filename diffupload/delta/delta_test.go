@@ -2,6 +2,8 @@ package delta
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -69,4 +71,73 @@ func drawEdit(t *rapid.T, base []byte) []byte {
 		}
 	}
 	return fresh
+}
+
+// TestBeyondTheSlowCoder has more that is new than is coded word by word:
+// differences to the base, compressible words without base, media.
+func TestBeyondTheSlowCoder(t *testing.T) {
+	base := make([]byte, 24<<20)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := 0; i < len(base); i += 4 {
+		binary.LittleEndian.PutUint32(base[i:], 0x3f000000+uint32(i)+uint32(r.Uint32()>>16))
+	}
+	fresh := bytes.Clone(base)
+	for i := 0; i < 12<<20; i += 4 {
+		fresh[i] += byte(r.Uint32())
+	}
+	media := make([]byte, 3<<20)
+	for i := 0; i < len(media); i += 4 {
+		binary.LittleEndian.PutUint32(media[i:], r.Uint32())
+	}
+	fresh = append(fresh, media...)
+	for i := range 5 << 20 {
+		fresh = append(fresh, byte(i>>2*(i&3)))
+	}
+	patch := Encode(base, fresh, []Hint{{New: Span{Len: len(base)}, Base: Span{Len: len(base)}}})
+	if most := len(media) + len(base)/6; len(patch) > most {
+		t.Errorf("%d bytes, at most %d are good", len(patch), most)
+	}
+	got, err := Decode(base, patch, len(fresh))
+	if err != nil || !bytes.Equal(got, fresh) {
+		t.Fatalf("%d bytes of %d: %v", len(got), len(fresh), err)
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	base := make([]byte, 32<<20)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := 0; i < len(base); i += 4 {
+		binary.LittleEndian.PutUint32(base[i:], r.Uint32())
+	}
+	edit := bytes.Clone(base)
+	for i := 0; i < 200; i++ {
+		edit[r.IntN(len(edit))]++
+	}
+	hint := []Hint{{New: Span{Len: len(base)}, Base: Span{Len: len(base)}}}
+	for _, c := range []struct {
+		name        string
+		base, fresh []byte
+		hints       []Hint
+	}{
+		{"200 edits", base, edit, hint},
+		{"200 edits, no hint", base, edit, nil},
+		{"media", base[:1<<20], base[8<<20:], nil},
+		{"half of it new words", base[:1<<20], bytes.Repeat([]byte("words of little"), 70_000), nil},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(len(c.fresh)))
+			for b.Loop() {
+				Encode(c.base, c.fresh, c.hints)
+			}
+		})
+	}
+	patch := Encode(base, edit, hint)
+	b.Run("decode", func(b *testing.B) {
+		b.SetBytes(int64(len(edit)))
+		for b.Loop() {
+			if _, err := Decode(base, patch, len(edit)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

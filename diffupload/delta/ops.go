@@ -2,6 +2,7 @@ package delta
 
 import (
 	"fmt"
+	"math/bits"
 )
 
 // kind is what an operation does.
@@ -11,18 +12,22 @@ const (
 	opCopy   kind = iota // words of the base or of the result before, with islands of change
 	opWords              // words that have no counterpart, under the model
 	opStored             // bytes as they are
-	opZstd               // a zstd frame
+	opPacked             // a zstd frame
 	opKinds
 )
 
-// op makes len bytes of the result. src of a copy counts from the start of the
-// base and on into the result; phase is the offset of the words, 0 to 3.
+// op makes len bytes of the result. src, of a copy and of what is packed as
+// differences, counts from the start of the base and on into the result; phase
+// is the offset of the words, 0 to 3.
 type op struct {
 	kind  kind
 	len   int
 	src   int
 	phase int
-	blob  []byte // stored or zstd
+
+	frame   []byte // packed
+	aligned bool   // packed: differences to src
+	planes  bool   // packed: the bytes of words apart
 }
 
 const (
@@ -33,6 +38,8 @@ const (
 // position is what the next operation is told relative to.
 type position struct {
 	at    int  // in the result
+	dist  int  // of the last copy
+	back  int  // of the last one before with another distance
 	src   int  // where a copy would go on
 	phase int  // of the words
 	prev  kind // of operation
@@ -43,15 +50,11 @@ func (s *stream) head(p *position, o op) (op, error) {
 	k := int(o.kind)
 	node := 1
 	for i := 1; i >= 0; i-- {
-		node = node<<1 | s.flag(flagKind+flag(4*int(p.prev)+node), k>>i&1)
+		node = node<<1 | s.flag(flagKind+choice(4*int(p.prev)+node), k>>i&1)
 	}
 	o.kind = kind(node & 3)
 	left := len(s.res) - p.at
-	last := 0
-	if o.len == left {
-		last = 1
-	}
-	if s.flag(flagLast, last) == 1 {
+	if s.flag(flagLast, asBit(o.len == left)) == 1 {
 		o.len = left
 	} else {
 		o.len = int(s.numIn(numLength, min(int(o.kind), 1), uint64(o.len)))
@@ -61,24 +64,34 @@ func (s *stream) head(p *position, o op) (op, error) {
 	}
 	if o.kind == opCopy || o.kind == opWords {
 		turn := (o.phase - p.phase) & 3
-		changed := 0
-		if turn != 0 {
-			changed = 1
-		}
-		if s.flag(flagPhase, changed) == 1 {
+		if s.flag(flagPhase, asBit(turn != 0)) == 1 {
 			n := s.flag(flagPhase+1, turn>>1)
-			turn = n<<1 | s.flag(flagPhase+2+flag(n), turn&1)
+			turn = n<<1 | s.flag(flagPhase+2+choice(n), turn&1)
 			o.phase = (p.phase + turn) & 3
 		} else {
 			o.phase = p.phase
 		}
 	}
-	if o.kind == opCopy {
-		j := o.src - p.src
-		o.src = p.src + unzigzag(s.num(numJump, zigzag(j)))
+	if o.kind == opPacked {
+		if o.len > maxPacked {
+			return o, fmt.Errorf("%w: a frame for %d bytes, at most %d are possible", ErrPatch, o.len, maxPacked)
+		}
+		o.aligned = s.flag(flagAligned, asBit(o.aligned)) == 1
+		o.planes = o.aligned || s.flag(flagPlanes, asBit(o.planes)) == 1
+	}
+	if o.kind == opCopy || o.aligned {
+		if s.flag(flagBack, asBit(o.src-p.at == p.back)) == 1 {
+			o.src = p.at + p.back
+		} else {
+			o.src = p.src + unzigzag(s.num(numJump, zigzag(o.src-p.src)))
+		}
 		if o.src < 0 || o.src > len(s.base)+p.at-4 ||
-			o.src < len(s.base) && o.src+o.len > len(s.base) {
+			o.src < len(s.base) && o.len > len(s.base)-o.src ||
+			o.aligned && o.src >= len(s.base) && o.src+o.len > len(s.base)+p.at {
 			return o, fmt.Errorf("%w: a copy of %d bytes from %d at %d", ErrPatch, o.len, o.src, p.at)
+		}
+		if d := o.src - p.at; d != p.dist {
+			p.back, p.dist = p.dist, d
 		}
 		p.src = o.src + o.len
 	}
@@ -88,19 +101,31 @@ func (s *stream) head(p *position, o op) (op, error) {
 	return o, nil
 }
 
+func asBit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func zigzag(v int) uint64   { return uint64(v<<1) ^ uint64(v>>63) }
 func unzigzag(v uint64) int { return int(v>>1) ^ -int(v&1) }
 
 // encodeOps codes operations that together make fresh.
 func encodeOps(base, fresh []byte, ops []op) []byte {
-	s := newStream(newEncoder(), base, fresh)
+	return newStream(newEncoder(), base, fresh).encode(ops)
+}
+
+func (s *stream) encode(ops []op) []byte {
+	fresh := s.res
 	s.num(numSize, uint64(len(fresh)))
+	s.order = tableOrder(s.base, fresh, ops)
 	var p position
 	var blobs [][]byte
 	n := 0
 	for _, o := range ops {
 		at := p.at
-		if o.kind == opStored || o.kind == opZstd {
+		if o.kind == opStored || o.kind == opPacked {
 			o.phase = p.phase
 		}
 		if _, err := s.head(&p, o); err != nil {
@@ -114,10 +139,10 @@ func encodeOps(base, fresh []byte, ops []op) []byte {
 		case opStored:
 			blobs = append(blobs, fresh[at:at+o.len])
 			n += o.len
-		case opZstd:
-			s.num(numLength, uint64(len(o.blob)))
-			blobs = append(blobs, o.blob)
-			n += len(o.blob)
+		case opPacked:
+			s.num(numFrame, uint64(len(o.frame)))
+			blobs = append(blobs, o.frame)
+			n += len(o.frame)
 		}
 	}
 	out := s.finish(n > 0)
@@ -125,6 +150,23 @@ func encodeOps(base, fresh []byte, ops []op) []byte {
 		out = append(out, blobs[i]...)
 	}
 	return out
+}
+
+// tableOrder suits the number of words that will be coded.
+func tableOrder(base, fresh []byte, ops []op) int {
+	at, words := 0, 0
+	for _, o := range ops {
+		switch o.kind {
+		case opCopy:
+			for _, is := range islands(base, fresh, at, o) {
+				words += wordsBetween(is.Off, is.Off+is.Len, o.phase)
+			}
+		case opWords:
+			words += wordsBetween(at, at+o.len, o.phase)
+		}
+		at += o.len
+	}
+	return min(max(bits.Len(uint(words))+3, minOrder), maxOrder)
 }
 
 // encodeCopy codes runs of equal words and the islands between them.
@@ -196,13 +238,13 @@ func decodeOps(base, patch []byte, n int) ([]byte, error) {
 				return nil, fmt.Errorf("%w: %d stored bytes are not there", ErrPatch, o.len)
 			}
 			copy(s.res[at:], patch[tail:tail+o.len])
-		case opZstd:
-			b := int(s.num(numLength, 0))
-			if b > tail {
+		case opPacked:
+			b := s.num(numFrame, 0)
+			if b > uint64(tail) {
 				return nil, fmt.Errorf("%w: a frame of %d bytes is not there", ErrPatch, b)
 			}
-			tail -= b
-			err = unpack(s.res[at:at+o.len], patch[tail:tail+b])
+			tail -= int(b)
+			err = s.unpack(at, o, patch[tail:tail+int(b)])
 		}
 		if err != nil {
 			return nil, err

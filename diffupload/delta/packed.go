@@ -29,8 +29,26 @@ var unpacker = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
-// unpack decodes a frame of exactly len(to) bytes into to.
-func unpack(to, frame []byte) error {
+// unpack makes the bytes of a packed operation at at.
+func (s *stream) unpack(at int, o op, frame []byte) error {
+	to := s.res[at : at+o.len]
+	if !o.planes {
+		return inflate(to, frame)
+	}
+	b := make([]byte, o.len)
+	if err := inflate(b, frame); err != nil {
+		return err
+	}
+	var old []byte
+	if o.aligned {
+		old = bytesAt(s.base, s.res, o.src, o.len)
+	}
+	unplane(to, b, old)
+	return nil
+}
+
+// inflate decodes a frame of exactly len(to) bytes into to.
+func inflate(to, frame []byte) error {
 	var h zstd.Header
 	if err := h.Decode(frame); err != nil {
 		return fmt.Errorf("%w: %w", ErrPatch, err)
@@ -46,6 +64,39 @@ func unpack(to, frame []byte) error {
 		return fmt.Errorf("%w: %d bytes where %d were promised", ErrPatch, len(out), len(to))
 	}
 	return nil
+}
+
+// pack returns how to pack x, which is at most maxPacked long and has old as
+// its counterpart or nil, or false where nothing makes it smaller.
+func pack(x, old []byte, src int) (op, bool) {
+	o := op{kind: opPacked, len: len(x)}
+	b := x
+	if old != nil {
+		o.src, o.aligned, o.planes = src, true, true
+		b = planes(x, old)
+	} else if flat(x) {
+		return op{}, false
+	} else if sample := x[:min(len(x), 64<<10)&^3]; len(packer().EncodeAll(planes(sample, nil), nil)) < len(packer().EncodeAll(sample, nil)) {
+		o.planes = true
+		b = planes(x, nil)
+	}
+	o.frame = packer().EncodeAll(b, nil)
+	return o, len(o.frame) < len(x)
+}
+
+// flat says whether all bytes are about equally frequent in x, as in what is
+// compressed or encrypted: the sum of the squares of their numbers is near the
+// least that it can be.
+func flat(x []byte) bool {
+	var n [256]uint64
+	for _, b := range x {
+		n[b]++
+	}
+	var sum uint64
+	for _, k := range n {
+		sum += k * k
+	}
+	return sum*256*32 < uint64(len(x))*uint64(len(x))*33
 }
 
 // planes puts the four bytes of all words of x, or of the differences of x to

@@ -7,20 +7,23 @@ import (
 // What the planner thinks things cost, in eighths of a bit. They steer the
 // choice only.
 const (
-	costSwitch  = 36 * 8 // another distance
-	costNone    = 12 * 8 // to words without counterpart
+	costSwitch  = 100 * 8 // a distance where there was none
+	costNear    = 62 * 8  // another distance when there was one, and
+	costFar     = 2 * 8   // per bit of how far from it
+	costNone    = 12 * 8  // to words without counterpart
 	costEqual   = 1
-	costNew     = 22 * 8 // a word without counterpart
-	costNewSame = 5 * 8  // the same, where it equals the one before
+	costNew     = 11 * 8 // a word without counterpart
+	costNewSame = 3 * 8  // the same, where it equals the one before
 )
 
 const (
-	regionBytes = 4 << 20     // planned at once
-	blockWords  = 128         // that share a choice of distances
-	blockBest   = 6           // distances that a block votes for
-	lanes       = 8           // distances that a block tries
-	maxWords    = maxWork / 2 // words that Encode gives to the slow coder
-	shortGap    = 24          // bytes that are not looked for in the whole base
+	regionBytes = 4 << 20  // planned at once
+	blockWords  = 128      // that share a choice of distances
+	blockBest   = 6        // distances that a block votes for
+	lanes       = 8        // distances that a block tries
+	maxWords    = 3 << 17  // words that Encode gives to the slow coder, about a second
+	pieceBytes  = 64 << 10 // of a long literal
+	shortGap    = 24       // bytes that are not looked for in the whole base
 )
 
 // planner cuts fresh bytes into operations.
@@ -148,36 +151,86 @@ func (p *planner) search(at, end, phase int) {
 // finish fills the gaps between the copies and sees to it that the slow coder
 // gets no more than it is allowed.
 func (p *planner) finish() []op {
-	var out []op
-	at := 0
-	work := 0
-	phase := 0
-	literal := func(to int) {
-		for at < to {
-			o := op{kind: opWords, len: to - at, phase: phase}
-			if work += wordsBetween(at, to, phase); work > maxWords {
-				work -= wordsBetween(at, to, phase)
-				o = op{kind: opStored, len: to - at}
-			}
-			out = append(out, o)
-			at = to
-		}
-	}
+	f := filler{p: p}
 	for _, c := range p.copies {
-		literal(c.at)
-		phase = c.phase
-		n := 0
-		for _, is := range islands(p.base, p.fresh, at, c.op) {
-			n += wordsBetween(is.Off, is.Off+is.Len, phase) + 1
-		}
-		if work+n > maxWords {
-			literal(at + c.len)
-			continue
-		}
-		work += n
-		out = append(out, c.op)
-		at += c.len
+		f.literal(c.at)
+		f.copy(c.op)
 	}
-	literal(len(p.fresh))
-	return out
+	f.literal(len(p.fresh))
+	return f.ops
+}
+
+// filler makes the list of operations, in order.
+type filler struct {
+	p     *planner
+	ops   []op
+	at    int // up to here
+	work  int // words for the slow coder
+	phase int
+}
+
+func (f *filler) add(o op) {
+	if k := len(f.ops) - 1; k >= 0 && o.kind == f.ops[k].kind && (o.kind == opStored || o.kind == opWords) {
+		f.ops[k].len += o.len
+	} else {
+		f.ops = append(f.ops, o)
+	}
+	f.at += o.len
+}
+
+// literal adds bytes that have no counterpart, up to to. Long ones are looked
+// at in pieces, so that compressed media in them is stored at once.
+func (f *filler) literal(to int) {
+	for f.at < to {
+		n := to - f.at
+		if n > 2*pieceBytes {
+			n = pieceBytes
+		}
+		x := f.p.fresh[f.at : f.at+n]
+		w := wordsBetween(f.at, f.at+n, f.phase)
+		switch {
+		case n >= pieceBytes/4 && flat(x):
+			f.add(op{kind: opStored, len: n})
+		case f.work+w <= maxWords:
+			f.work += w
+			f.add(op{kind: opWords, len: n, phase: f.phase})
+		default:
+			f.packed(min(to-f.at, maxPacked), noSource)
+		}
+	}
+}
+
+// copy adds a copy, or what it makes as differences.
+func (f *filler) copy(c op) {
+	f.phase = c.phase
+	w := 0
+	for _, is := range islands(f.p.base, f.p.fresh, f.at, c) {
+		w += wordsBetween(is.Off, is.Off+is.Len, c.phase) + 1
+	}
+	if f.work+w <= maxWords {
+		f.work += w
+		f.add(c)
+		return
+	}
+	for end, dist := f.at+c.len, c.src-f.at; f.at < end; {
+		n := min(end-f.at, maxPacked)
+		if src := f.at + dist - len(f.p.base); src >= 0 && src+n > f.at {
+			dist = noSource // differences to what is not yet there
+		}
+		f.packed(n, dist)
+	}
+}
+
+// packed adds n bytes as a frame or stored.
+func (f *filler) packed(n, dist int) {
+	x := f.p.fresh[f.at : f.at+n]
+	var old []byte
+	if dist != noSource {
+		old = bytesAt(f.p.base, f.p.fresh, f.at+dist, n)
+	}
+	o, ok := pack(x, old, f.at+dist)
+	if !ok {
+		o = op{kind: opStored, len: n}
+	}
+	f.add(o)
 }

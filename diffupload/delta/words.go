@@ -2,11 +2,12 @@ package delta
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
 // noSource stands for the distance to a counterpart where there is none.
-const noSource = -1 << 62
+const noSource = math.MinInt
 
 // Guesses at the next word, each from a different idea of what it is.
 const (
@@ -18,7 +19,9 @@ const (
 	guessLine           // the line through the last two records
 	guessFLine          // the same, in floating point
 	guessReplace        // what this counterpart became last time
-	guessMatch          // what followed the last two words elsewhere
+	guessMatch          // what followed the last four words elsewhere
+	guessMatch2         // the last two
+	guessMatch1         // the last one
 	guessSame2          // the word one record before, second best record length
 	guessPrev           // the word before
 	guesses
@@ -40,6 +43,8 @@ const (
 const (
 	inputs     = guesses + mixes + 1
 	maxStride  = 32 // words of a record
+	minOrder   = 8  // of the tables of a patch
+	maxOrder   = 15
 	ring       = 64 // words back for which errors are kept
 	slotsGuess = 2048
 	setsA      = 4 * 4 * 4
@@ -51,21 +56,13 @@ const (
 
 // words predicts and codes words of four bytes, the highest bit first.
 type words struct {
-	guess   [guesses][slotsGuess]counter
-	weightA [setsA][inputs]int32
-	weightB [setsB][inputs]int32
-
-	eqTab     [eqInputs - 1][1024]counter
-	eqWeightA [eqSetsA][eqInputs]int32
-	eqWeightB [eqSetsB][eqInputs]int32
+	judgement
 
 	tables [mixes]hashed
 	order  uint // log2 of the buckets of a table
 
 	replaced []replacement
-	seen     []int32 // where two words were last, by hash; the byte after them
-	match    int     // where the match goes on, or 0
-	matched  int     // words it was right
+	matches  [3]match // by four words, two, one
 
 	errs  [guesses][ring]uint8 // bit length of what was wrong
 	last  [guesses]bool        // whether the word before was guessed
@@ -75,6 +72,16 @@ type words struct {
 	eqs   uint32 // of the last 32 words
 	moved uint32 // last difference that was not zero
 }
+
+// match is a place of the result after the same words as the last ones.
+type match struct {
+	order int     // words
+	seen  []int32 // where words were last, by hash; the byte after them
+	at    int     // where it goes on, or 0
+	right int     // words that it was right
+}
+
+var matchOrders = [3]int{4, 2, 1}
 
 type replacement struct{ from, to uint32 }
 
@@ -93,14 +100,16 @@ func (t hashed) bucket(h uint64) *[16]counter {
 	return b
 }
 
-func newWords(size int) *words {
+// newWords returns words without knowledge and with tables of 2^order buckets.
+func newWords(order int) *words {
 	m := &words{s: 3, s2: 4}
-	order := min(max(bits.Len(uint(size))-2, 8), 14)
 	for i := range m.tables {
 		m.tables[i] = make(hashed, 1<<order)
 	}
 	m.replaced = make([]replacement, 1<<order)
-	m.seen = make([]int32, 1<<(order+2))
+	for i := range m.matches {
+		m.matches[i] = match{order: matchOrders[i], seen: make([]int32, 1<<(order+2))}
+	}
 	for i := range m.score {
 		m.score[i] = 16 << 8
 	}
@@ -132,8 +141,9 @@ func (s *stream) source(i int) uint32 {
 // in base and result.
 func (s *stream) island(a, b, dist, phase int) {
 	if s.words == nil {
-		s.words = newWords(len(s.res))
-		loadWordPrior(s.words)
+		s.order = min(max(int(s.num(numOrder, uint64(s.order))), minOrder), maxOrder)
+		s.words = newWords(s.order)
+		s.words.judgement = prior().judgement
 	}
 	for a < b {
 		next := min(nextWord(a, phase), b)
@@ -189,11 +199,18 @@ func (s *stream) word(g, lo, hi, dist int) {
 	if ws != wss {
 		p[guessFLine], ok[guessFLine] = addFloats(ws, ws, wss)
 	}
-	if m.match > g {
-		m.match = 0
-	}
-	if m.match != 0 {
-		p[guessMatch], ok[guessMatch] = wordAt(res, m.match), true
+	longest := -1
+	for i := range m.matches {
+		x := &m.matches[i]
+		if x.at > g {
+			x.at = 0
+		}
+		if x.at != 0 {
+			p[guessMatch+i], ok[guessMatch+i] = wordAt(res, x.at), true
+			if longest < 0 {
+				longest = i
+			}
+		}
 	}
 	for k := range p {
 		p[k] &= mask
@@ -204,14 +221,14 @@ func (s *stream) word(g, lo, hi, dist int) {
 	cand := p[guessSame]
 	if has {
 		cand = p[guessSource]
-	} else if m.match != 0 {
-		cand = p[guessMatch]
+	} else if longest >= 0 {
+		cand = p[guessMatch+longest]
 	}
 	eq := 0
 	if (v^cand)&^low == 0 {
 		eq = 1
 	}
-	eq = s.equalFlag(eq, wi, has, cand, b, &p, &ok)
+	eq = s.equalFlag(eq, wi, has, longest, cand, &p, &ok)
 	if eq == 1 {
 		v = cand&^low | v&low
 	} else {
@@ -226,18 +243,18 @@ func (s *stream) word(g, lo, hi, dist int) {
 }
 
 // equalFlag codes whether the word is the likeliest guess.
-func (s *stream) equalFlag(eq, wi int, has bool, cand, b uint32, p *[guesses]uint32, ok *[guesses]bool) int {
+func (s *stream) equalFlag(eq, wi int, has bool, longest int, cand uint32, p *[guesses]uint32, ok *[guesses]bool) int {
 	m := s.words
 	st := m.s
 	c1, c2 := uint32(m.eq[(wi-st)&(ring-1)]), uint32(m.eq[(wi-2*st)&(ring-1)])
 	kind := uint32(0)
 	if has {
 		kind = 2
-	} else if m.match != 0 {
+	} else if longest >= 0 {
 		kind = 1
 	}
 	agree := uint32(0)
-	for i, k := range [...]int{guessColumn, guessReplace, guessMatch, guessSame, guessSame2} {
+	for i, k := range [...]int{guessColumn, guessReplace, guessMatch2, guessSame, guessSame2} {
 		if ok[k] && p[k] == cand {
 			agree |= 1 << i
 		}
@@ -249,13 +266,17 @@ func (s *stream) equalFlag(eq, wi int, has bool, cand, b uint32, p *[guesses]uin
 			known = 2
 		}
 	}
-	ml := uint32(min(bits.Len(uint(m.matched)), 7))
+	ml := uint32(0)
+	if longest >= 0 {
+		ml = uint32(min(bits.Len(uint(m.matches[longest].right)), 4)) + 5*uint32(longest)
+		ml = min(ml, 15)
+	}
 	col := uint32(wi%st) & 31
 	idx := [eqInputs - 1]uint32{
 		kind<<8 | m.eqs&255,
 		kind<<6 | c1<<5 | c2<<4 | m.eqs&15,
 		kind<<5 | agree,
-		kind<<5 | ml<<2 | known,
+		kind<<6 | ml<<2 | known,
 		(kind<<5|col)<<3 | c1<<2 | c2<<1 | m.eqs&1,
 		kind<<8 | uint32(bits.LeadingZeros32(m.eqs|1))<<3 | c1<<2 | known,
 		uint32(hash2(uint64(cand), uint64(kind)) >> 54),
@@ -281,18 +302,22 @@ func (s *stream) equalFlag(eq, wi int, has bool, cand, b uint32, p *[guesses]uin
 	t := int32(eq << 16)
 	ea, eb := t-int32(squash(d1)), t-int32(squash(d2))
 	for i := range x {
-		wa[i] += int32((int64(x[i])*int64(ea)*eqRate + 1<<17) >> 18)
-		wb[i] += int32((int64(x[i])*int64(eb)*eqRate + 1<<17) >> 18)
+		wa[i] += int32((int64(x[i])*int64(ea)*rateEqual + 1<<17) >> 18)
+		wb[i] += int32((int64(x[i])*int64(eb)*rateEqual + 1<<17) >> 18)
 	}
 	for _, c := range sl {
-		c.update(eq, 120)
+		c.update(eq, limitEqual)
 	}
 	return eq
 }
 
+// How fast the mixes learn, and how often a counter counts what it was told.
 const (
-	eqRate  = 6
-	bitRate = 6
+	rateEqual  = 10
+	rateBits   = 14
+	limitGuess = 250
+	limitMix   = 100
+	limitEqual = 60
 )
 
 func clampDot(d int64) int32 {
@@ -399,14 +424,14 @@ func (s *stream) bits(v uint32, lo, hi, wi int, has bool, b, w1, w2, ws uint32, 
 		t := int32(bit << 16)
 		ea, eb := t-int32(squash(d1)), t-int32(squash(d2))
 		for j := range x {
-			wa[j] += int32((int64(x[j])*int64(ea)*bitRate + 1<<17) >> 18)
-			wb[j] += int32((int64(x[j])*int64(eb)*bitRate + 1<<17) >> 18)
+			wa[j] += int32((int64(x[j])*int64(ea)*rateBits + 1<<17) >> 18)
+			wb[j] += int32((int64(x[j])*int64(eb)*rateBits + 1<<17) >> 18)
 		}
 		for k, c := range gs {
 			if c == nil {
 				continue
 			}
-			c.update(bit, 250)
+			c.update(bit, limitGuess)
 			e := int(p[k] >> i & 1)
 			switch {
 			case state[k] == 0 && bit != e:
@@ -416,7 +441,7 @@ func (s *stream) bits(v uint32, lo, hi, wi int, has bool, b, w1, w2, ws uint32, 
 			}
 		}
 		for _, t := range bucket {
-			t[node].update(bit, 250)
+			t[node].update(bit, limitMix)
 		}
 		node = node<<1 | bit
 		v0 |= uint32(bit) << i
@@ -455,25 +480,37 @@ func (s *stream) learn(g int, v, mask uint32, has bool, b, w1, w2 uint32, eq int
 		}
 	}
 	m.s, m.s2 = best, second
-	// The match goes on, or is looked up again.
-	if m.match != 0 {
-		if wordAt(s.res, m.match)&mask == v {
-			m.match += 4
-			m.matched++
-		} else {
-			m.match, m.matched = 0, 0
+	// Matches go on, or are looked up again.
+	h := uint64(0)
+	for i := len(m.matches) - 1; i >= 0; i-- {
+		x := &m.matches[i]
+		if x.at != 0 {
+			if wordAt(s.res, x.at)&mask == v {
+				x.at += 4
+				x.right++
+			} else {
+				x.at, x.right = 0, 0
+			}
 		}
-	}
-	if mask != 1<<32-1 {
-		m.match, m.matched = 0, 0
-		return
-	}
-	h := &m.seen[hash2(uint64(v)<<32|uint64(w1), 5)>>40&uint64(len(m.seen)-1)]
-	if m.match == 0 && *h != 0 {
-		at := int(*h)
-		if wordAt(s.res, at-4) == v && wordAt(s.res, at-8) == w1 {
-			m.match = at
+		if mask != 1<<32-1 {
+			x.at, x.right = 0, 0
+			continue
 		}
+		for k := range x.order {
+			if k >= x.order>>1 {
+				h = hash2(uint64(wordAt(s.res, g-4*k)), h)
+			}
+		}
+		y := &x.seen[h>>40&uint64(len(x.seen)-1)]
+		if at := int(*y); at != 0 && (x.at == 0 || x.right < 8) {
+			same := true
+			for k := range x.order {
+				same = same && wordAt(s.res, at-4-4*k) == wordAt(s.res, g-4*k)
+			}
+			if same && at != x.at {
+				x.at = at
+			}
+		}
+		*y = int32(g + 4)
 	}
-	*h = int32(g + 4)
 }
