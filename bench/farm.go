@@ -50,18 +50,25 @@ func newFarm(ctx context.Context) (*farm, error) {
 		return nil, err
 	}
 	f := &farm{dir: dir, bin: filepath.Join(dir, "idlewild")}
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
+	if err := buildProgram(ctx, f.bin); err != nil {
 		f.close()
-		return nil, fmt.Errorf("find the module: %w", err)
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", f.bin, "./cmd/idlewild")
-	build.Dir = strings.TrimSpace(string(root))
-	if out, err := build.CombinedOutput(); err != nil {
-		f.close()
-		return nil, fmt.Errorf("build: %w: %s", err, out)
+		return nil, err
 	}
 	return f, nil
+}
+
+// buildProgram builds the program of this module.
+func buildProgram(ctx context.Context, bin string) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "./cmd/idlewild")
+	build.Dir = strings.TrimSpace(string(root))
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	return nil
 }
 
 // close ends every daemon and removes the folder.
