@@ -21,6 +21,8 @@ func init() {
 
 const scenesFolder = "../shared/scenes"
 
+const projectMain = "main.blend"
+
 // diffBench runs `idlewild diff` and its peers on the same two files: on
 // successive saves of a folder, on edits that it makes with Blender, and on a
 // brush stroke in a PNG.
@@ -30,6 +32,7 @@ func diffBench(ctx context.Context, args []string) ([]Figure, error) {
 	edits := fs.Bool("edits", false, "edits of scenes made with Blender")
 	strokes := fs.Bool("stroke", false, "a brush stroke in a painted 4k PNG")
 	scenes := fs.String("scenes", "", "of the edits: only these scenes, of small, big, project")
+	project := fs.String("project", "", "folder of go run ./bench project: its main scene is edited as well")
 	only := fs.String("only", "", "of the edits: only these, separated by commas")
 	quick := fs.Bool("quick", false, "small scene and small picture only")
 	if err := fs.Parse(args); err != nil {
@@ -61,7 +64,7 @@ func diffBench(ctx context.Context, args []string) ([]Figure, error) {
 		}
 	}
 	if *edits || all {
-		got, err := d.edits(ctx, editChoice{scenes: list(*scenes), edits: list(*only), quick: *quick})
+		got, err := d.edits(ctx, editChoice{scenes: list(*scenes), edits: list(*only), project: *project, quick: *quick})
 		figures = append(figures, got...)
 		if err != nil {
 			return figures, err

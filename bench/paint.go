@@ -29,6 +29,7 @@ func painted(seed uint64, width, height int) *image.NRGBA {
 			img.Pix[i+3] = 255
 		}
 	}
+	c := newCanvas(img, fast)
 	for range width * height / 6000 {
 		at := point{rng.Float64() * float64(width), rng.Float64() * float64(height)}
 		s := stroke{
@@ -36,7 +37,7 @@ func painted(seed uint64, width, height int) *image.NRGBA {
 			length: 60 + rng.Float64()*240, radius: 6 + rng.Float64()*26,
 			colour: pastel(rng), strength: 0.15 + 0.45*rng.Float64(), bristles: 0.5,
 		}
-		s.paint(img, fast)
+		c.lay(s)
 	}
 	for y := range height {
 		for x := range width {
@@ -64,41 +65,58 @@ type stroke struct {
 	bristles      float64 // how much of that the bristles vary, 0 to 1
 }
 
-// paint lays the stroke onto img: every pixel once, as far as the brush's
-// middle ever came near it.
-func (s stroke) paint(img *image.NRGBA, n *noise) {
-	cover := map[int]float64{} // of a pixel's offset
+// canvas is a picture that strokes are laid on.
+type canvas struct {
+	img     *image.NRGBA
+	hairs   *noise
+	cover   []float32 // of each pixel by the stroke at hand, 0 to 1
+	touched []int     // where cover is not 0
+}
+
+func newCanvas(img *image.NRGBA, hairs *noise) *canvas {
+	return &canvas{img: img, hairs: hairs, cover: make([]float32, img.Rect.Dx()*img.Rect.Dy())}
+}
+
+// lay paints every pixel once, as strongly as the brush's middle ever came
+// near it.
+func (c *canvas) lay(s stroke) {
+	width, height := c.img.Rect.Dx(), c.img.Rect.Dy()
 	p, heading := s.from, s.heading
 	step := max(1, s.radius/4)
 	for walked := 0.0; walked < s.length; walked += step {
 		taper := math.Min(1, math.Min(walked, s.length-walked)/(2*s.radius)+0.2)
 		r := s.radius * taper
-		for y := int(p.y - r); y <= int(p.y+r); y++ {
-			for x := int(p.x - r); x <= int(p.x+r); x++ {
-				if !(image.Point{x, y}.In(img.Rect)) {
-					continue
-				}
+		sin, cos := math.Sincos(heading)
+		for y := max(0, int(p.y-r)); y <= min(height-1, int(p.y+r)); y++ {
+			for x := max(0, int(p.x-r)); x <= min(width-1, int(p.x+r)); x++ {
 				dx, dy := float64(x)-p.x, float64(y)-p.y
 				d := (dx*dx + dy*dy) / (r * r)
 				if d >= 1 {
 					continue
 				}
-				across := -dx*math.Sin(heading) + dy*math.Cos(heading)
-				hair := 1 - s.bristles*(0.5+0.5*n.at(across*0.9, walked*0.01))
-				if c := (1 - d) * (1 - d) * hair * s.strength; c > cover[img.PixOffset(x, y)] {
-					cover[img.PixOffset(x, y)] = c
+				hair := 1 - s.bristles*(0.5+0.5*c.hairs.at((dy*cos-dx*sin)*0.9, walked*0.01))
+				v, at := float32((1-d)*(1-d)*hair*s.strength), y*width+x
+				if v <= c.cover[at] {
+					continue
 				}
+				if c.cover[at] == 0 {
+					c.touched = append(c.touched, at)
+				}
+				c.cover[at] = v
 			}
 		}
-		p.x += step * math.Cos(heading)
-		p.y += step * math.Sin(heading)
+		p.x += step * cos
+		p.y += step * sin
 		heading += s.bend * step
 	}
-	for i, c := range cover {
+	for _, at := range c.touched {
+		v := float64(c.cover[at])
 		for k := range 3 {
-			img.Pix[i+k] = uint8(float64(img.Pix[i+k])*(1-c) + 255*s.colour[k]*c + 0.5)
+			c.img.Pix[4*at+k] = uint8(float64(c.img.Pix[4*at+k])*(1-v) + 255*s.colour[k]*v + 0.5)
 		}
+		c.cover[at] = 0
 	}
+	c.touched = c.touched[:0]
 }
 
 func pastel(rng *rand.Rand) [3]float64 {
