@@ -16,6 +16,7 @@ import shapes  # noqa: E402
 o = shapes.options(**{"from": "", "to": ""})
 image = bpy.data.images.load(o["from"])
 image.alpha_mode = "CHANNEL_PACKED"
+image.pixels[0]  # reads the file
 image.filepath_raw = o["to"]
 image.file_format = "PNG"
 image.save()
