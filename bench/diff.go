@@ -21,8 +21,6 @@ func init() {
 
 const scenesFolder = "../shared/scenes"
 
-const projectMain = "main.blend"
-
 // diffBench runs `idlewild diff` and its peers on the same two files: on
 // successive saves of a folder, on edits that it makes with Blender, and on a
 // brush stroke in a PNG.
