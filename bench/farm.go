@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ type daemon struct {
 	dir    string
 	env    []string
 	cores  string
+	before []string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	client *localapi.Client
@@ -41,6 +43,7 @@ type nodeOptions struct {
 	cores  string   // as taskset takes them; empty: all
 	env    []string // IDLEWILD_* settings beyond the common ones
 	noWork bool     // requester only
+	before []string // put before the command line
 }
 
 // newFarm builds the binary into a fresh folder.
@@ -94,9 +97,10 @@ func (f *farm) close() {
 // start brings up a daemon and waits until its API answers.
 func (f *farm) start(ctx context.Context, name string, o nodeOptions) (*daemon, error) {
 	d := &daemon{
-		name:  name,
-		dir:   filepath.Join(f.dir, name),
-		cores: o.cores,
+		name:   name,
+		dir:    filepath.Join(f.dir, name),
+		cores:  o.cores,
+		before: o.before,
 		env: append(append(os.Environ(),
 			"IDLEWILD_DATA_DIR="+filepath.Join(f.dir, name),
 			"IDLEWILD_NAME="+name,
@@ -115,6 +119,7 @@ func (f *farm) restart(ctx context.Context, d *daemon) error {
 	if d.cores != "" {
 		args = append([]string{"taskset", "-c", d.cores}, args...)
 	}
+	args = append(slices.Clone(d.before), args...)
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
 	}

@@ -247,7 +247,7 @@ func heaven(rng *rand.Rand, height int) *media.Image {
 			cloud += weight * n.at(x*scale*2, y*scale)
 		}
 		cloud = max(0, cloud+0.1)
-		sun := 40 * math.Exp(-((x-0.3)*(x-0.3)*4+(y-0.2)*(y-0.2))*900)
+		sun := 6 * math.Exp(-((x-0.3)*(x-0.3)*4+(y-0.2)*(y-0.2))*120)
 		for c, tint := range [3]float64{0.25, 0.45, 0.9} {
 			v := tint*(1-0.7*y) + cloud*0.8 + sun
 			planes[c][i] = float32(v * (1 + 0.004*rng.NormFloat64()))
