@@ -14,7 +14,7 @@ import (
 type bases struct {
 	ctx   context.Context
 	store Store
-	files map[string]Listed
+	files map[string]Entry
 	name  string // of the file whose chunks are loaded
 	size  int64
 	at    []placed
@@ -35,7 +35,7 @@ func openBases(ctx context.Context, store Store, root cid.Cid) *bases {
 	if err != nil {
 		return nil
 	}
-	b := &bases{ctx: ctx, store: store, files: make(map[string]Listed, len(list))}
+	b := &bases{ctx: ctx, store: store, files: make(map[string]Entry, len(list))}
 	for _, f := range list {
 		b.files[f.Name] = f
 	}
@@ -79,7 +79,14 @@ func (b *bases) load(name string) {
 	if !ok {
 		return
 	}
-	nodes, err := fetchNodes(b.ctx, b.store, []cid.Cid{f.File})
+	switch f.Kind {
+	case KindInline:
+		return
+	case KindChunk:
+		b.size, b.at = f.Size, []placed{{0, f.CID.Cid}}
+		return
+	}
+	nodes, err := fetchNodes(b.ctx, b.store, []cid.Cid{f.CID.Cid})
 	if err != nil {
 		return
 	}

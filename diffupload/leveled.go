@@ -4,13 +4,15 @@ import "crypto/sha256"
 
 // leveled turns a list that may be too long for one node into nodes of nodes.
 //
-// Up to MaxLinks items stay one list. A longer list is cut after every item
-// that marks says is a boundary, not before minRun items and not after more
-// than MaxLinks: so where nodes end depends on their own content, and an
+// Up to MaxLinks items stay one list, if they weigh no more than maxRun. A
+// longer list is cut after every item that marks says is a boundary, not before
+// minRun items, and where the next item would make it more than MaxLinks or
+// heavier than maxRun: so where nodes end depends on their own content, and an
 // insertion in a list of a million changes one node on each level.
 type leveled[T any] struct {
-	marks func(T) bool
-	emit  func(depth int, run []T) (T, error) // stores a node, returns the item that leads to it
+	marks  func(T) bool
+	weight func(T) int                         // of an item, at least its bytes in a node
+	emit   func(depth int, run []T) (T, error) // stores a node, returns the item that leads to it
 
 	levels []*level[T]
 }
@@ -19,7 +21,12 @@ type level[T any] struct {
 	whole   []T  // while the list still fits one node
 	cutting bool // it does not
 	run     []T
+	weight  int // of whole or run
 }
+
+// maxRun is the weight of the heaviest node: one with small files in it should
+// be sent about as fast as a large chunk.
+const maxRun = 256 << 10
 
 // minRun keeps nodes from being tiny; with one boundary in 256 the mean is
 // about 288 items.
@@ -36,11 +43,12 @@ func (t *leveled[T]) addAt(depth int, item T) error {
 		return t.push(depth, item)
 	}
 	l.whole = append(l.whole, item)
-	if len(l.whole) <= MaxLinks {
+	l.weight += t.weight(item)
+	if len(l.whole) <= MaxLinks && l.weight <= maxRun {
 		return nil
 	}
 	items := l.whole
-	l.cutting, l.whole = true, nil
+	l.cutting, l.whole, l.weight = true, nil, 0
 	for _, it := range items {
 		if err := t.push(depth, it); err != nil {
 			return err
@@ -51,7 +59,14 @@ func (t *leveled[T]) addAt(depth int, item T) error {
 
 func (t *leveled[T]) push(depth int, item T) error {
 	l := t.levels[depth]
+	w := t.weight(item)
+	if len(l.run) > 0 && l.weight+w > maxRun {
+		if err := t.flush(depth); err != nil {
+			return err
+		}
+	}
 	l.run = append(l.run, item)
+	l.weight += w
 	if len(l.run) == MaxLinks || len(l.run) >= minRun && t.marks(item) {
 		return t.flush(depth)
 	}
@@ -64,7 +79,7 @@ func (t *leveled[T]) flush(depth int) error {
 	if err != nil {
 		return err
 	}
-	l.run = nil
+	l.run, l.weight = nil, 0
 	return t.addAt(depth+1, up)
 }
 
@@ -95,3 +110,9 @@ func entryMarks(e Entry) bool {
 	sum := sha256.Sum256([]byte(e.Name))
 	return sum[0] == 0
 }
+
+// A link has at most 60 bytes in a node; an entry at most 82 beside its name
+// and data.
+func linkWeight(Link) int { return 64 }
+
+func entryWeight(e Entry) int { return 96 + len(e.Name) + len(e.Data) }

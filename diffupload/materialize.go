@@ -36,14 +36,14 @@ func Materialize(ctx context.Context, store Store, root cid.Cid, dir string, pro
 
 // MaterializeWithin is Materialize with limits of its own.
 func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
-	return MaterializeFrom(ctx, store, nil, cid.Undef, root, dir, limits, progress)
+	return MaterializeFrom(ctx, store, Earlier{}, root, dir, limits, progress)
 }
 
 // MaterializeFrom is MaterializeWithin for who holds an earlier version of the
-// manifest, with the root previous, in the store old: its chunks are named as
-// bases of those that are asked for, so that only what changed within a chunk
-// need be sent.
-func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
+// manifest: its chunks are named as bases of those that are asked for, so that
+// only what changed within a chunk need be sent, and files that did not change
+// are shared with its folder, where there is one.
+func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
 	files, err := List(ctx, store, root, limits)
 	if err != nil {
 		return err
@@ -63,11 +63,15 @@ func MaterializeFrom(ctx context.Context, store, old Store, previous, root cid.C
 	}
 	defer at.Close()
 	m := newMaterializer(ctx, store, progress)
-	if old != nil && previous != root {
-		m.bases = openBases(ctx, old, previous)
+	if earlier.Store != nil && earlier.Root != root {
+		files = earlier.reuse(ctx, files, at)
+		m.bases = openBases(ctx, earlier.Store, earlier.Root)
 	}
+	var mu sync.Mutex
 	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		if d := path.Dir(name); d != made {
 			if err := at.MkdirAll(d, 0o777); err != nil {
 				return nil, err
@@ -113,7 +117,7 @@ func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path 
 	m.create = func(_ string, mode os.FileMode) (*os.File, error) {
 		return os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}
-	if err := m.run([]Listed{{Name: filepath.Base(path), File: file, Size: n.Size}}); err != nil {
+	if err := m.run([]Entry{{Name: filepath.Base(path), CID: Ref{file}, Size: n.Size, Kind: KindFile}}); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -134,7 +138,7 @@ type materializer struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	store    Store
-	create   func(name string, mode os.FileMode) (*os.File, error)
+	create   func(name string, mode os.FileMode) (*os.File, error) // also called from several goroutines
 	sync     bool
 	progress func(done, total int64)
 	bases    *bases // of the walking goroutine; nil: none
@@ -175,7 +179,7 @@ func newMaterializer(ctx context.Context, store Store, progress func(done, total
 	return m
 }
 
-func (m *materializer) run(files []Listed) error {
+func (m *materializer) run(files []Entry) error {
 	defer m.cancel(nil)
 	for _, f := range files {
 		m.total += f.Size
@@ -203,23 +207,16 @@ func (m *materializer) run(files []Listed) error {
 	return err
 }
 
-func (m *materializer) walk(files []Listed, open map[*output]bool) error {
+func (m *materializer) walk(files []Entry, open map[*output]bool) error {
 	for len(files) > 0 {
 		batch := files[:min(walkBatch, len(files))]
 		files = files[len(batch):]
-		ids := make([]cid.Cid, len(batch))
-		for i, f := range batch {
-			ids[i] = f.File
-		}
-		nodes, err := fetchNodes(m.ctx, m.store, ids)
+		nodes, err := m.fileNodes(batch)
 		if err != nil {
 			return err
 		}
 		for i, f := range batch {
-			n, ok := nodes[i].(*FileNode)
-			if !ok || n.Size != f.Size {
-				return fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
-			}
+			n := nodes[i]
 			mode := os.FileMode(0o666)
 			if n.Mode == 1 {
 				mode = 0o777
@@ -229,10 +226,12 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 			if err != nil {
 				return fmt.Errorf("write %s: %w", f.Name, err)
 			}
-			if n.Size == 0 {
-				if err := m.finish(w); err != nil {
+			if len(n.Links) == 0 {
+				_, err := w.Write(f.Data)
+				if err = errors.Join(err, m.finish(w)); err != nil {
 					return fmt.Errorf("write %s: %w", f.Name, err)
 				}
+				m.wrote(f.Size)
 				continue
 			}
 			out.f = w
@@ -250,6 +249,38 @@ func (m *materializer) walk(files []Listed, open map[*output]bool) error {
 		}
 	}
 	return nil
+}
+
+// fileNodes returns each file's node, or one that says of a file without a node
+// what it would say. That of a file whose bytes are in its entry, or that has
+// none, has no links.
+func (m *materializer) fileNodes(files []Entry) ([]*FileNode, error) {
+	var ids []cid.Cid
+	for _, f := range files {
+		if f.Kind == KindFile {
+			ids = append(ids, f.CID.Cid)
+		}
+	}
+	nodes, err := fetchNodes(m.ctx, m.store, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*FileNode, len(files))
+	for i, f := range files {
+		switch f.Kind {
+		case KindInline:
+			out[i] = &FileNode{Size: f.Size, Mode: f.Mode}
+		case KindChunk:
+			out[i] = &FileNode{Size: f.Size, Mode: f.Mode, Links: []Link{{CID: f.CID, Size: f.Size}}}
+		default:
+			n, ok := nodes[0].(*FileNode)
+			if !ok || n.Size != f.Size {
+				return nil, fmt.Errorf("file %q of the manifest is not what its entry says", f.Name)
+			}
+			out[i], nodes = n, nodes[1:]
+		}
+	}
+	return out, nil
 }
 
 // links walks a file's links in order.
@@ -353,19 +384,27 @@ func (m *materializer) put(p piece, data []byte) error {
 		return err
 	}
 	o.mu.Lock()
-	var err error
-	if o.left -= p.size; o.left == 0 {
-		err = m.finish(f)
+	o.left -= p.size
+	whole := o.left == 0
+	if whole {
 		o.f = nil
 	}
 	o.mu.Unlock()
+	var err error
+	if whole {
+		err = m.finish(f)
+	}
+	m.wrote(p.size)
+	return err
+}
+
+func (m *materializer) wrote(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.done += p.size
+	m.done += n
 	if m.progress != nil {
 		m.progress(m.done, m.total)
 	}
-	return err
 }
 
 func (m *materializer) finish(f *os.File) error {

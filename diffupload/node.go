@@ -15,9 +15,10 @@ import (
 // MaxBlockBytes bytes of a file. Every other block is a node: CIDv1 dag-cbor
 // sha2-256, at most MaxBlockBytes. A node is one DAG-CBOR map (RFC 8949 core
 // deterministic: shortest integers, definite lengths, keys sorted by their
-// encoding), with exactly the keys below, all of them always present. A link is
-// tag 42 around the bytes 0x00 and the CID. Integers are not negative. A reader
-// refuses what differs in one byte from how it would itself encode it.
+// encoding), with exactly the keys below, all of them always present but where
+// it says otherwise. A link is tag 42 around the bytes 0x00 and the CID.
+// Integers are not negative. A reader refuses what differs in one byte from how
+// it would itself encode it.
 //
 //	file node
 //	  v         1
@@ -39,19 +40,31 @@ import (
 //	  size      sum of the entries' sizes
 //	  depth     0: entries are files and folders; d > 0: entries are shards,
 //	            tree nodes of depth d-1 that hold a run of the folder's entries
-//	  entries   at most MaxLinks maps {cid, kind, name, size}, names strictly
-//	            ascending by bytes; kind is "file", "tree" or "shard"; a shard's
-//	            name is that of its first entry. Folders below the root and
-//	            shards have at least one entry.
+//	  entries   at most MaxLinks maps, names strictly ascending by bytes, each
+//	            with kind, name, size and what its kind needs:
+//	              "inline"  a file of at most MaxInlineBytes: data, its bytes,
+//	                        left out where it is empty
+//	              "chunk"   a file that is one chunk: cid, the chunk
+//	              "file"    any file: cid, its file node
+//	              "tree"    a folder: cid, its tree node
+//	              "shard"   cid, a tree node; the name is its first entry's
+//	            inline and chunk are files with encoding "", and have mode 1
+//	            where the owner may execute the file; elsewhere and otherwise
+//	            there is no mode. Folders below the root and shards have at
+//	            least one entry.
 //
 // A name is one component: UTF-8, 1 to 255 bytes, not "." or "..", without
 // NUL, slash, backslash and colon; with its folders it has at most MaxNameBytes.
 //
 // How long lists are cut is the writer's choice; this one cuts where the
 // content says so (see leveled), so that an insertion leaves other nodes alone.
+// This one also stores every file with encoding "" inline where it can, and
+// else as a chunk where it can: thousands of small files cost what their bytes
+// cost.
 const (
-	MaxLinks = 1024 // links or entries of one node
-	maxDepth = 8    // levels of parts or shards
+	MaxLinks       = 1024 // links or entries of one node
+	MaxInlineBytes = 1024 // of a file that stands in its folder's entry
+	maxDepth       = 8    // levels of parts or shards
 
 	// MaxTreeBytes bounds the size of a whole manifest's files.
 	MaxTreeBytes = 1 << 50
@@ -82,9 +95,11 @@ type EntryKind string
 
 // Kinds of entries.
 const (
-	KindFile  EntryKind = "file"
-	KindTree  EntryKind = "tree"
-	KindShard EntryKind = "shard"
+	KindInline EntryKind = "inline" // a small file, here
+	KindChunk  EntryKind = "chunk"  // a file of one chunk
+	KindFile   EntryKind = "file"   // a file, by its node
+	KindTree   EntryKind = "tree"   // a folder
+	KindShard  EntryKind = "shard"  // a part of this folder
 )
 
 // Node is a FileNode, PartNode or TreeNode.
@@ -127,12 +142,20 @@ type TreeNode struct {
 	Entries []Entry `cbor:"entries"`
 }
 
-// Entry is one name in a folder.
+// Entry is one name in a folder, or, where it says so, in a whole tree.
 type Entry struct {
 	Name string    `cbor:"name"`
-	CID  Ref       `cbor:"cid"`
+	CID  Ref       `cbor:"cid,omitzero"` // undefined where Kind is KindInline
 	Size int64     `cbor:"size"`
 	Kind EntryKind `cbor:"kind"`
+	Mode int       `cbor:"mode,omitempty"` // 1: executable; of KindInline and KindChunk
+	Data []byte    `cbor:"data,omitempty"` // of KindInline
+}
+
+// Same reports whether two entries, whatever their names, lead to the same
+// content.
+func (e Entry) Same(o Entry) bool {
+	return e.CID == o.CID && e.Size == o.Size && e.Kind == o.Kind && e.Mode == o.Mode && bytes.Equal(e.Data, o.Data)
 }
 
 // Ref is a CID that is encoded as a DAG-CBOR link.
@@ -310,19 +333,50 @@ func (n *TreeNode) validate() error {
 		if i > 0 && n.Entries[i-1].Name >= e.Name {
 			return fmt.Errorf("tree node: %q after %q", e.Name, n.Entries[i-1].Name)
 		}
-		if (e.Kind == KindShard) != (n.Depth > 0) || e.Kind != KindShard && e.Kind != KindFile && e.Kind != KindTree {
+		if (e.Kind == KindShard) != (n.Depth > 0) {
 			return fmt.Errorf("tree node: entry %q of kind %q", e.Name, e.Kind)
 		}
-		if err := CheckID(e.CID.Cid); err != nil {
-			return fmt.Errorf("tree node: %w", err)
+		if err := e.validate(); err != nil {
+			return fmt.Errorf("tree node: entry %q: %w", e.Name, err)
 		}
-		if e.CID.Type() != cid.DagCBOR || e.Size < 0 || e.Size > rest || e.Kind == KindFile && e.Size > MaxFileBytes {
+		if e.Size > rest {
 			return fmt.Errorf("tree node: entry %q with size %d", e.Name, e.Size)
 		}
 		rest -= e.Size
 	}
 	if rest != 0 {
 		return fmt.Errorf("tree node: %d bytes that no entry covers", rest)
+	}
+	return nil
+}
+
+// validate checks all but the name.
+func (e Entry) validate() error {
+	var (
+		codec = uint64(cid.DagCBOR)
+		most  = int64(MaxTreeBytes)
+		modes = 0
+	)
+	switch e.Kind {
+	case KindInline:
+		if e.CID.Defined() || int64(len(e.Data)) != e.Size || e.Size > MaxInlineBytes || e.Mode != 0 && e.Mode != 1 {
+			return fmt.Errorf("inline, with size %d, %d bytes and mode %d", e.Size, len(e.Data), e.Mode)
+		}
+		return nil
+	case KindChunk:
+		codec, most, modes = cid.Raw, MaxBlockBytes, 1
+	case KindFile:
+		most = MaxFileBytes
+	case KindTree, KindShard:
+	default:
+		return fmt.Errorf("of kind %q", e.Kind)
+	}
+	if err := CheckID(e.CID.Cid); err != nil {
+		return err
+	}
+	if e.CID.Type() != codec || e.Size < 0 || e.Size > most || codec == cid.Raw && e.Size == 0 ||
+		len(e.Data) > 0 || e.Mode < 0 || e.Mode > modes {
+		return fmt.Errorf("%s, with size %d and mode %d", e.Kind, e.Size, e.Mode)
 	}
 	return nil
 }

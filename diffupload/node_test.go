@@ -69,6 +69,12 @@ func sampleNodes(t testing.TB) []Node {
 	long.Depth = 1
 	sub := treeNode(entryOf(t, "x.png", f, KindFile, f.Size))
 	return []Node{
+		treeNode(
+			Entry{Name: "chunk", CID: chunkLink(3).CID, Size: 3, Kind: KindChunk},
+			Entry{Name: "empty", Kind: KindInline},
+			Entry{Name: "run", CID: chunkLink(4).CID, Size: 4, Kind: KindChunk, Mode: 1},
+			Entry{Name: "small", Size: 2, Kind: KindInline, Mode: 1, Data: []byte("#!")},
+		),
 		fileNode(), f, exec, part, long, sub,
 		treeNode(),
 		treeNode(entryOf(t, "a", f, KindFile, f.Size), entryOf(t, "dir", sub, KindTree, sub.Size), entryOf(t, "日本", exec, KindFile, exec.Size)),
@@ -178,6 +184,18 @@ func TestDecodeNodeRefuses(t *testing.T) {
 		"long name":       tree(entry(long, KindFile)),
 		"kind":            tree(entry("a", "symlink")),
 		"shard at bottom": tree(entry("a", KindShard)),
+		"chunk by a node": tree(entry("a", KindChunk)),
+		"file by a chunk": tree(map[string]any{"name": "a", "cid": chunkLink(3).CID, "size": 3, "kind": "file"}),
+		"empty chunk":     tree(map[string]any{"name": "a", "cid": chunkLink(3).CID, "size": 0, "kind": "chunk"}, entry("b", KindFile)),
+		"mode of a chunk": tree(map[string]any{"name": "a", "cid": chunkLink(3).CID, "size": 3, "kind": "chunk", "mode": 2}),
+		"mode said twice": tree(map[string]any{"name": "a", "cid": chunkLink(3).CID, "size": 3, "kind": "chunk", "mode": 0}),
+		"mode of a file":  tree(map[string]any{"name": "a", "cid": NodeID(nil), "size": 3, "kind": "file", "mode": 1}),
+		"file with data":  tree(map[string]any{"name": "a", "cid": Ref{NodeID(nil)}, "size": 3, "kind": "file", "data": []byte("abc")}),
+		"no data":         tree(map[string]any{"name": "a", "size": 3, "kind": "inline"}),
+		"empty data":      tree(map[string]any{"name": "a", "size": 0, "kind": "inline", "data": []byte{}}, entry("b", KindFile)),
+		"data and cid":    tree(map[string]any{"name": "a", "cid": chunkLink(3).CID, "size": 3, "kind": "inline", "data": []byte("abc")}),
+		"much data":       tree(map[string]any{"name": "a", "size": MaxInlineBytes + 1, "kind": "inline", "data": make([]byte, MaxInlineBytes+1)}),
+		"data as text":    tree(map[string]any{"name": "a", "size": 3, "kind": "inline", "data": "abc"}),
 		"too long":        make([]byte, MaxBlockBytes+1),
 		// 1 encoded in two bytes.
 		"longer integer": bytes.Replace(file(func(map[string]any) {}), []byte("av\x01"), []byte("av\x18\x01"), 1),

@@ -124,6 +124,7 @@ func Snapshot(ctx context.Context, store Store, files []File, o Options) (Result
 // takes.
 func SnapshotFile(ctx context.Context, store Store, path string, o Options) (Result, error) {
 	return run(ctx, store, o, func(s *snapshot) (cid.Cid, error) {
+		s.single = true
 		if st, err := os.Stat(path); err == nil {
 			s.total = st.Size()
 		}
@@ -136,6 +137,7 @@ func SnapshotFile(ctx context.Context, store Store, path string, o Options) (Res
 // SnapshotReader stores what r holds as one file, byte for byte.
 func SnapshotReader(ctx context.Context, store Store, r io.Reader, o Options) (Result, error) {
 	return run(ctx, store, o, func(s *snapshot) (cid.Cid, error) {
+		s.single = true
 		e, err := s.content(r, Plain, 0)
 		s.files, s.bytes = 1, e.Size
 		return e.CID.Cid, err
@@ -150,6 +152,7 @@ type snapshot struct {
 	store  Store
 	sink   *sink
 	hash   *hashing
+	single bool // the root is a file: it has a node whatever its size
 	total  int64
 	files  int
 	bytes  int64
@@ -223,7 +226,7 @@ func (s *snapshot) fileOnce(path string) (Entry, error) {
 	if before.Size() > MaxFileBytes {
 		return Entry{}, fmt.Errorf("%s: %d bytes, at most %d are possible", path, before.Size(), int64(MaxFileBytes))
 	}
-	key := cacheKey(path, s.Chunk, s.Exact)
+	key := cacheKey(path, s.Chunk, s.Exact, s.single)
 	if e, ok := s.cached(key, before); ok {
 		s.progress(before.Size())
 		return e, nil
@@ -310,14 +313,21 @@ func (s *snapshot) cached(key string, st os.FileInfo) (Entry, bool) {
 	// A cache that is older than the store may name blocks that are gone.
 	// Pinned first, as in sink.
 	var ids []cid.Cid
-	if missing, err := s.store.Missing(s.ctx, []cid.Cid{e.CID.Cid}); err != nil || len(missing) > 0 {
-		return Entry{}, false
-	}
-	for id, err := range Blocks(s.ctx, s.store, e.CID.Cid) {
-		if err != nil {
+	switch e.Kind {
+	case KindInline:
+		return e, true
+	case KindChunk:
+		ids = []cid.Cid{e.CID.Cid}
+	default:
+		if missing, err := s.store.Missing(s.ctx, []cid.Cid{e.CID.Cid}); err != nil || len(missing) > 0 {
 			return Entry{}, false
 		}
-		ids = append(ids, id)
+		for id, err := range Blocks(s.ctx, s.store, e.CID.Cid) {
+			if err != nil {
+				return Entry{}, false
+			}
+			ids = append(ids, id)
+		}
 	}
 	if err := pin(s.ctx, s.store, s.Owner, ids); err != nil {
 		return Entry{}, false

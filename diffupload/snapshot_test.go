@@ -440,7 +440,7 @@ func TestStatCacheSavesReading(t *testing.T) {
 	// Now a file that is not read can be told from one that is: its content
 	// changes behind the back of size and times.
 	c = open(10 * time.Second)
-	key := cacheKey(list[0].Path, small.Chunk, false)
+	key := cacheKey(list[0].Path, small.Chunk, false, false)
 	st, err := os.Stat(list[0].Path)
 	if err != nil {
 		t.Fatal(err)
@@ -453,7 +453,7 @@ func TestStatCacheSavesReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.put(key, stampOf(st), time.Now().Add(time.Minute), Entry{CID: Ref{other.Root}, Size: 5})
+	c.put(key, stampOf(st), time.Now().Add(time.Minute), Entry{CID: Ref{other.Root}, Size: 5, Kind: KindFile})
 	o, _ = opts(c)
 	res, err := Snapshot(t.Context(), store, list, o)
 	if err != nil {

@@ -11,12 +11,11 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
-	"github.com/ipfs/go-cid"
 
 	"idlewild/chunker"
 )
 
-// StatCache remembers which file node a file was stored as, so that a file
+// StatCache remembers as what a file was stored, so that a file
 // whose size, times and identity are as they were need not be read. It is a
 // hint and never trusted for more: that the blocks are still there is checked
 // each time. It is safe for concurrent use.
@@ -36,14 +35,13 @@ type StatCache struct {
 }
 
 type cacheEntry struct {
-	Stamp stamp  `cbor:"1,keyasint"`
-	File  []byte `cbor:"2,keyasint"` // CID of the file node
-	Size  int64  `cbor:"3,keyasint"` // as stored
-	Seen  int64  `cbor:"4,keyasint"` // unix seconds of the last reading or use
+	Stamp stamp `cbor:"1,keyasint"`
+	Entry Entry `cbor:"2,keyasint"` // without a name
+	Seen  int64 `cbor:"3,keyasint"` // unix seconds of the last reading or use
 }
 
 const (
-	statCacheMagic   = "idlewild statcache 1\n"
+	statCacheMagic   = "idlewild statcache 2\n"
 	maxStatCacheFile = 1 << 30
 	maxStatEntries   = 1 << 20
 )
@@ -137,11 +135,11 @@ func (c *StatCache) Save() error {
 }
 
 // cacheKey names a file and how it is stored.
-func cacheKey(path string, p chunker.Params, exact bool) string {
+func cacheKey(path string, p chunker.Params, exact, single bool) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t", p.Min, p.Avg, p.Max, p.Key, exact))
+	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t %t", p.Min, p.Avg, p.Max, p.Key, exact, single))
 	return hex.EncodeToString(how[:8]) + " " + path
 }
 
@@ -152,8 +150,7 @@ func (c *StatCache) get(key string, now stamp) (Entry, bool) {
 	if !ok || e.Stamp != now {
 		return Entry{}, false
 	}
-	id, err := cid.Cast(e.File)
-	if err != nil || CheckID(id) != nil || id.Type() != cid.DagCBOR || e.Size < 0 {
+	if e.Entry.validate() != nil || e.Entry.Kind == KindTree || e.Entry.Kind == KindShard {
 		return Entry{}, false
 	}
 	if day := c.now().Unix(); day-e.Seen > 24*3600 {
@@ -161,7 +158,7 @@ func (c *StatCache) get(key string, now stamp) (Entry, bool) {
 		c.entries[key] = e
 		c.dirty = true
 	}
-	return Entry{CID: Ref{id}, Size: e.Size, Kind: KindFile}, true
+	return e.Entry, true
 }
 
 func (c *StatCache) put(key string, s stamp, scan time.Time, e Entry) {
@@ -174,6 +171,6 @@ func (c *StatCache) put(key string, s stamp, scan time.Time, e Entry) {
 		}
 		return
 	}
-	c.entries[key] = cacheEntry{Stamp: s, File: e.CID.Bytes(), Size: e.Size, Seen: scan.Unix()}
+	c.entries[key] = cacheEntry{Stamp: s, Entry: e, Seen: scan.Unix()}
 	c.dirty = true
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// tree stores a folder of sorted files whose names share their first skip
-// bytes.
+// tree stores a folder of files, sorted by their whole names, which share their
+// first skip bytes. Whoever has the same entries makes the same nodes.
 func (s *snapshot) tree(files []Entry, skip int) (Entry, error) {
 	// Sorted by whole names is not sorted by components ("a-b" < "a/b"), and a
 	// name may not be file and folder at once.
@@ -39,7 +39,7 @@ func (s *snapshot) tree(files []Entry, skip int) (Entry, error) {
 			return Entry{}, fmt.Errorf("file name %q is also a folder", entries[i].Name)
 		}
 	}
-	level := &leveled[Entry]{marks: entryMarks, emit: func(depth int, run []Entry) (Entry, error) {
+	level := &leveled[Entry]{marks: entryMarks, weight: entryWeight, emit: func(depth int, run []Entry) (Entry, error) {
 		e, err := s.treeNode(run, depth)
 		e.Name, e.Kind = run[0].Name, KindShard
 		return e, err

@@ -130,7 +130,9 @@ func children(n Node) []cid.Cid {
 		}
 	case *TreeNode:
 		for _, e := range n.Entries {
-			out = append(out, e.CID.Cid)
+			if e.Kind != KindInline {
+				out = append(out, e.CID.Cid)
+			}
 		}
 	}
 	return out
@@ -148,16 +150,10 @@ func All(ctx context.Context, store Store, root cid.Cid) ([]cid.Cid, error) {
 	return out, nil
 }
 
-// Listed is one file of a manifest.
-type Listed struct {
-	Name string
-	File cid.Cid // its file node
-	Size int64
-}
-
-// List returns the files of the manifest at root, a tree, sorted by name. It
-// checks that every folder is what its parent says: size, order, kind.
-func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Listed, error) {
+// List returns the files of the manifest at root, a tree, by their whole names,
+// sorted. It checks that every folder is what its parent says: size, order,
+// kind.
+func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Entry, error) {
 	limits = limits.filled()
 	nodes, err := fetchNodes(ctx, store, []cid.Cid{root})
 	if err != nil {
@@ -171,7 +167,7 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]List
 		return nil, fmt.Errorf("manifest of %d bytes, at most %d are allowed", top.Size, limits.Bytes)
 	}
 	var (
-		files []Listed
+		files []Entry
 		count int
 		todo  = []folder{{node: top}}
 		queue []pending
@@ -188,11 +184,12 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]List
 					return nil, fmt.Errorf("file name of %d bytes in manifest", len(name))
 				}
 				switch e.Kind {
-				case KindFile:
+				case KindInline, KindChunk, KindFile:
 					if len(files) == limits.Files {
 						return nil, fmt.Errorf("manifest with more than %d files", limits.Files)
 					}
-					files = append(files, Listed{Name: name, File: e.CID.Cid, Size: e.Size})
+					e.Name = name
+					files = append(files, e)
 				case KindTree:
 					queue = append(queue, pending{entry: e, prefix: name + "/"})
 				case KindShard:
@@ -210,7 +207,7 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]List
 			return nil, err
 		}
 	}
-	slices.SortFunc(files, func(a, b Listed) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(files, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return files, nil
 }
 

@@ -5,9 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -28,9 +29,8 @@ type assets struct {
 	near    func() []peer.ID // those that are connected: they may hold a job's content too
 	// treeBytes bounds one job's unpacked content; 0: defaultTreeBytes.
 	treeBytes int64
-
-	mu      sync.Mutex
-	earlier map[peer.ID]earlier
+	earlier   *earlier     // what was fetched; nil: nothing is remembered
+	log       *slog.Logger // nil: nothing is logged
 }
 
 var _ worker.Assets = (*assets)(nil)
@@ -45,21 +45,32 @@ func (a *assets) from(requester peer.ID, id job.ID, grant job.Signed) (diffuploa
 	return &diffupload.Tiered{Local: a.store, Remote: r, Owner: input(requester, id)}, r
 }
 
-// Materialize implements worker.Assets. What this requester's last content was
+// Materialize implements worker.Assets. What came of this requester before
 // serves as base: a scene that was edited costs what was edited.
-func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, progress func(float64)) (int64, error) {
+func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, unpacked worker.Unpacked, progress func(float64)) (int64, error) {
 	store, r := a.from(requester, l.Job, l.Read)
-	limit := a.limit()
-	if err := fits(ctx, store, in.Cid, limit); err != nil {
+	f := &fetching{a: a, requester: requester, lease: l, root: in.Cid, store: store, far: r}
+	limits := diffupload.Limits{Bytes: a.limit()}
+	known := a.earlier.list(requester, in.Cid)
+	if err := f.fetchTop(ctx, known, limits.Bytes); err != nil {
 		return r.moved.Load(), err
 	}
-	err := diffupload.MaterializeFrom(ctx, store, a.store, a.last(requester, in.Cid), in.Cid, dir, diffupload.Limits{Bytes: limit}, func(done, total int64) {
+	var earlier diffupload.Earlier
+	if base, ok := f.base(ctx, known); ok {
+		f.edit(ctx, base, limits)
+		earlier = diffupload.Earlier{Store: a.store, Root: base.Root.Cid}
+		if dir, since, release := unpacked(base.Root); dir != "" {
+			defer release()
+			earlier.Dir, earlier.Since = dir, since
+		}
+	}
+	err := diffupload.MaterializeFrom(ctx, f.store, earlier, in.Cid, dir, limits, func(done, total int64) {
 		if progress != nil && total > 0 {
 			progress(float64(done) / float64(total))
 		}
 	})
-	if err == nil {
-		a.remember(requester, in.Cid)
+	if err == nil && len(r.from) > 0 {
+		a.remember(requester, in, l.Read)
 	}
 	return r.moved.Load(), err
 }
@@ -69,23 +80,6 @@ func (a *assets) limit() int64 {
 		return defaultTreeBytes
 	}
 	return a.treeBytes
-}
-
-// fits looks at the top of a manifest, which says how much there is below it,
-// and has whoever must change the setting told its name.
-func fits(ctx context.Context, store diffupload.Store, root cid.Cid, limit int64) error {
-	b, err := diffupload.Get(ctx, store, root)
-	if err != nil {
-		return err
-	}
-	n, err := diffupload.DecodeNode(b)
-	if err != nil {
-		return err
-	}
-	if top, ok := n.(*diffupload.TreeNode); ok && top.Size > limit {
-		return fmt.Errorf("the job's files have %d bytes, and this machine takes at most %d (worker.tree_bytes)", top.Size, limit)
-	}
-	return nil
 }
 
 // maxOutputBytes bounds one result on either side: a small manifest can name a
@@ -100,28 +94,20 @@ func bounded(o job.Output) error {
 	return nil
 }
 
-// earlier are a requester's last two contents, newest first: two, because the
-// one that is fetched may be known already to another device's fetch.
-type earlier [2]cid.Cid
-
-func (a *assets) last(requester peer.ID, but cid.Cid) cid.Cid {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	e := a.earlier[requester]
-	if e[0] == but {
-		return e[1]
+// remember notes that a requester's content is here, with the grant for it.
+func (a *assets) remember(requester peer.ID, root job.Ref, read job.Signed) {
+	c := earlierContent{Root: root}
+	if g, err := job.OpenReadGrant(read, requester, a.self, time.Time{}); err == nil && g.Root == root {
+		c.Body, c.Sig = read.Body, read.Sig
 	}
-	return e[0]
+	if err := a.earlier.add(requester, c); err != nil {
+		a.debug("contents not written down", "err", err)
+	}
 }
 
-func (a *assets) remember(requester peer.ID, root cid.Cid) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.earlier == nil {
-		a.earlier = map[peer.ID]earlier{}
-	}
-	if e := a.earlier[requester]; e[0] != root {
-		a.earlier[requester] = earlier{root, e[0]}
+func (a *assets) debug(what string, attrs ...any) {
+	if a.log != nil {
+		a.log.Debug(what, attrs...)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestContentOverTheLimitIsNotUnpacked(t *testing.T) {
 	unpack := func(limit int64) (string, error) {
 		a := &assets{self: requester, store: &store, treeBytes: limit}
 		dir := filepath.Join(t.TempDir(), "in")
-		_, err := a.Materialize(t.Context(), requester, job.Lease{}, job.RefOf(r.Root), dir, nil)
+		_, err := a.Materialize(t.Context(), requester, job.Lease{}, job.RefOf(r.Root), dir, nothingUnpacked, nil)
 		return dir, err
 	}
 	for _, enough := range []int64{0, 5 << 20} {
@@ -48,7 +48,7 @@ func TestContentOverTheLimitIsNotUnpacked(t *testing.T) {
 	}
 	huge := bomb(t, &store, defaultTreeBytes+1)
 	a := &assets{self: requester, store: &store}
-	_, err = a.Materialize(t.Context(), requester, job.Lease{}, huge, filepath.Join(t.TempDir(), "in"), nil)
+	_, err = a.Materialize(t.Context(), requester, job.Lease{}, huge, filepath.Join(t.TempDir(), "in"), nothingUnpacked, nil)
 	if err == nil || !strings.Contains(err.Error(), "worker.tree_bytes") {
 		t.Errorf("without a setting: %v", err)
 	}

@@ -59,6 +59,20 @@ func (c *content) Snapshot(ctx context.Context, id job.ID, deps []job.Dep, exact
 	return dispatch.Snapshot{Root: r.Root, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.NewBlocks}, nil
 }
 
+// keepSpecimens stores the programs' own files for good, and lets go of those of
+// programs that are gone.
+func keepSpecimens(ctx context.Context, store blockStore, paths []string) error {
+	if err := store.Unpin(ctx, specimens); err != nil {
+		return err
+	}
+	files := make([]diffupload.File, len(paths))
+	for i, p := range paths {
+		files[i] = diffupload.File{Path: p, Name: fmt.Sprintf("%d/specimen.blend", i)}
+	}
+	_, err := diffupload.Snapshot(ctx, store, files, diffupload.Options{Owner: specimens})
+	return err
+}
+
 // count notes bytes that went to another peer; it is a p2p.Served.
 func (c *content) count(id job.ID, n int) {
 	c.mu.Lock()

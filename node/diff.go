@@ -251,15 +251,18 @@ func (d *differ) encode(ctx context.Context, files []diffupload.File) (err error
 	if d.want == d.have {
 		return nil
 	}
-	doc, err := editsOf(ctx, d.store, d.have, d.want)
-	if err != nil || len(doc) > maxEdits {
-		return context.Cause(ctx) // blocks will do
+	doc, err := diffupload.Edits(ctx, d.store, d.have, d.want)
+	if errors.Is(err, diffupload.ErrNoEdits) {
+		return nil // blocks will do
+	} else if err != nil {
+		return err
 	}
 	// The decoder's list of named leaves is made here as well, of what it has.
-	if d.named, err = rebuild(ctx, newOnly(d.store, d.old), d.have, d.want, doc); err != nil {
-		return context.Cause(ctx)
+	made, err := diffupload.Rebuild(ctx, newOnly(d.store, d.old), d.have, d.want, doc, diffupload.Limits{})
+	if err != nil {
+		return err
 	}
-	d.doc = doc
+	d.doc, d.named = doc, made.Named
 	return nil
 }
 
@@ -458,7 +461,7 @@ func sameContent(ctx context.Context, s diffupload.Store, a, b cid.Cid) (bool, e
 	if a == b {
 		return true, nil
 	}
-	var lists [2][]diffupload.Listed
+	var lists [2][]diffupload.Entry
 	for i, root := range []cid.Cid{a, b} {
 		var err error
 		if lists[i], err = diffupload.List(ctx, s, root, diffupload.Limits{}); err != nil {
@@ -473,41 +476,46 @@ func sameContent(ctx context.Context, s diffupload.Store, a, b cid.Cid) (bool, e
 		if x.Name != y.Name || x.Size != y.Size {
 			return false, nil
 		}
-		if x.File == y.File {
+		if x.Same(y) {
 			continue
 		}
-		var nodes [2]cid.Cid
-		for i, id := range []cid.Cid{x.File, y.File} {
+		for _, e := range []*diffupload.Entry{&x, &y} {
 			var err error
-			if nodes[i], err = openedNode(ctx, s, id); err != nil {
+			if *e, err = opened(ctx, s, *e); err != nil {
 				return false, err
 			}
 		}
-		if nodes[0] != nodes[1] {
+		if !x.Same(y) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// openedNode is the address that a file node would have if the file had not
-// been compressed.
-func openedNode(ctx context.Context, s diffupload.Store, id cid.Cid) (cid.Cid, error) {
-	data, err := diffupload.Get(ctx, s, id)
+// opened is the entry that a file would have if it had not been compressed.
+func opened(ctx context.Context, s diffupload.Store, e diffupload.Entry) (diffupload.Entry, error) {
+	if e.Kind != diffupload.KindFile {
+		return e, nil
+	}
+	data, err := diffupload.Get(ctx, s, e.CID.Cid)
 	if err != nil {
-		return cid.Undef, err
+		return e, err
 	}
 	n, err := diffupload.DecodeNode(data)
 	if err != nil {
-		return cid.Undef, err
+		return e, err
 	}
 	f, ok := n.(*diffupload.FileNode)
 	if !ok || f.Encoding != diffupload.BlendOpen {
-		return id, nil
+		return e, nil
+	}
+	if f.Depth == 0 && len(f.Links) == 1 {
+		return diffupload.Entry{Name: e.Name, CID: f.Links[0].CID, Size: e.Size, Kind: diffupload.KindChunk, Mode: f.Mode}, nil
 	}
 	f.Encoding = diffupload.Plain
 	b, err := diffupload.EncodeNode(f)
-	return b.ID, err
+	e.CID.Cid = b.ID
+	return e, err
 }
 
 // moveTo moves a file or folder to where it is wanted, also to another disk,

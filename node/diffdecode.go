@@ -68,7 +68,7 @@ func (d *decoder) run(ctx context.Context, out string) error {
 		return err
 	}
 	s := &diffupload.Tiered{Local: d.store, Remote: asked{d}}
-	if err := diffupload.MaterializeFrom(ctx, s, d.store, d.have, want, out, diffupload.Limits{}, nil); err != nil {
+	if err := diffupload.MaterializeFrom(ctx, s, diffupload.Earlier{Store: d.store, Root: d.have}, want, out, diffupload.Limits{}, nil); err != nil {
 		return err
 	}
 	sum, err := hashFolder(out)
@@ -101,15 +101,17 @@ func (d *decoder) greet(ctx context.Context) (cid.Cid, error) {
 	if err != nil || kind == answerBlocks {
 		return want, err
 	}
-	doc, err := readBytes(d.r, maxEdits)
+	doc, err := readBytes(d.r, diffupload.MaxEdits)
 	if err != nil {
 		return cid.Undef, err
 	}
-	named, err := rebuild(ctx, d.store, d.have, want, doc)
-	if err != nil {
-		return want, context.Cause(ctx)
+	made, err := diffupload.Rebuild(ctx, d.store, d.have, want, doc, diffupload.Limits{})
+	if errors.Is(err, diffupload.ErrEdits) {
+		return want, nil // blocks will do
+	} else if err != nil {
+		return want, err
 	}
-	return want, d.fetchNamed(ctx, named)
+	return want, d.fetchNamed(ctx, made.Named)
 }
 
 // fetchNamed asks for those of the named leaves that are not here, by place.

@@ -2,28 +2,12 @@ package node
 
 import (
 	"context"
-	"errors"
 	"iter"
 
 	"github.com/ipfs/go-cid"
 
 	"idlewild/diffupload"
 )
-
-// maxEdits bounds a document of edits.
-const maxEdits = 1 << 20
-
-// editsOf returns the document that leads from the manifest have to want.
-func editsOf(context.Context, diffupload.Store, cid.Cid, cid.Cid) ([]byte, error) {
-	return nil, errors.New("no edits yet")
-}
-
-// rebuild applies edits and returns the leaves that they only name, in the
-// order in which the edits name them, with what each may be like: the same
-// list wherever the same edits are applied to the same content.
-func rebuild(context.Context, diffupload.Store, cid.Cid, cid.Cid, []byte) ([]diffupload.Want, error) {
-	return nil, errors.New("no edits yet")
-}
 
 // only is a store that has some of the blocks of another one, and in memory
 // what is put into it: what the other side has.

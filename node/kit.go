@@ -27,6 +27,9 @@ type kit struct {
 	croppers map[job.Kind]cropper
 	machine  job.Machine
 	warnings []string
+	// specimens are files of which much is in every file that a program here
+	// writes.
+	specimens []string
 	// sandbox says which layers there are, or why there are none.
 	sandbox   string
 	sandboxed bool
@@ -177,6 +180,9 @@ func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *sl
 		facts, warnings, err := kinds[name].Probe(ctx)
 		if err != nil {
 			warnings = append(warnings, err.Error())
+		}
+		if s, ok := kinds[name].(interface{ Specimens() []string }); ok {
+			k.specimens = append(k.specimens, s.Specimens()...)
 		}
 		for f, values := range facts {
 			k.machine.Facts[f] = append(k.machine.Facts[f], values...)

@@ -106,10 +106,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		return nil, err
 	}
 	n.closers = append(n.closers, n.kit.close)
+	if err := keepSpecimens(ctx, blocks, n.kit.specimens); err != nil {
+		log.Warn("what every file of a program here has in it will be fetched", "error", err)
+	}
 
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
-		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{},
+		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
 	})
 	if err != nil {
 		return nil, err
@@ -129,10 +132,17 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.onClose(n.jobs.Close)
 	n.host.ServeSync(n.jobs)
 
+	earlier, err := loadEarlier(filepath.Join(cfg.DataDir, earlierFile))
+	if err != nil {
+		log.Warn("what was fetched earlier is forgotten: it will be fetched whole", "error", err)
+	}
 	n.worker = worker.New(worker.Deps{
 		Self: n.self, Key: n.key,
-		Swarm:   &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
-		Assets:  &assets{self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near, treeBytes: cfg.Worker.TreeBytes},
+		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
+		Assets: &assets{
+			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
+			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, log: log.With("part", "assets"),
+		},
 		Exec:    n.kit.exec,
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,

@@ -24,3 +24,7 @@ func input(requester peer.ID, id job.ID) string {
 func output(requester peer.ID, id job.ID) string {
 	return "output " + requester.String() + " " + string(id)
 }
+
+// specimens owns what is in every file of the programs on this machine. It is
+// nobody's to read.
+const specimens = "specimens"

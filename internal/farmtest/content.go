@@ -14,6 +14,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/node/dispatch"
+	"idlewild/node/worker"
 )
 
 // refOf is the address of bytes.
@@ -135,7 +136,7 @@ func (r results) Log(ctx context.Context, from peer.ID, _ job.ID, leaf job.Leaf)
 // assets implements worker.Assets.
 type assets struct{ h *host }
 
-func (a assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, progress func(float64)) (moved int64, err error) {
+func (a assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, _ worker.Unpacked, progress func(float64)) (moved int64, err error) {
 	b, err := a.h.fetch(ctx, requester, input)
 	if err != nil {
 		return 0, err

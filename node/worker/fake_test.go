@@ -189,7 +189,7 @@ type assets struct {
 	released    chan job.ID
 }
 
-func (a *assets) Materialize(ctx context.Context, _ peer.ID, _ job.Lease, input job.Ref, dir string, progress func(float64)) (int64, error) {
+func (a *assets) Materialize(ctx context.Context, _ peer.ID, _ job.Lease, input job.Ref, dir string, _ Unpacked, progress func(float64)) (int64, error) {
 	if a.materialize != nil {
 		return 1, a.materialize(ctx, input, dir, progress)
 	}

@@ -187,7 +187,8 @@ func (w *Worker) prepare(l *lease) {
 		var tr *tree
 		in.err = w.retry(l, func() (err error) {
 			tr, err = w.trees.acquire(l.ctx, l.r.id, ref, func(ctx context.Context, dir string, progress func(float64)) error {
-				moved, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, progress)
+				unpacked := func(in job.Ref) (string, time.Time, func()) { return w.trees.hold(l.r.id, in) }
+				moved, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, unpacked, progress)
 				if err == nil {
 					w.log.Debug("content unpacked", "requester", l.r.id, "job", l.grant.Job, "input", ref, "moved_bytes", moved)
 				}

@@ -9,6 +9,7 @@ package worker
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -35,12 +36,18 @@ type Link interface {
 	Close() error
 }
 
+// Unpacked returns the folder in which another content of the same requester
+// lies complete, and when it was; empty where it does not. It stays until
+// release is called.
+type Unpacked func(input job.Ref) (dir string, since time.Time, release func())
+
 // Assets moves content between blocks and folders.
 type Assets interface {
 	// Materialize makes dir hold the tree of lease's input, fetching what is
 	// missing from the requester and from others who may serve it; moved is
 	// what crossed the network. The folder is complete or an error came back.
-	Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, progress func(fraction float64)) (moved int64, err error)
+	// It may share files with a folder that unpacked names.
+	Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, unpacked Unpacked, progress func(fraction float64)) (moved int64, err error)
 	// Prior makes dir hold a predecessor's outputs under their names.
 	Prior(ctx context.Context, requester peer.ID, l job.Lease, p job.Prior, dir string) error
 	// Collect stores the outputs that rules name in dir as blocks pinned

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +49,7 @@ type tree struct {
 	dir   string
 	refs  int
 	bytes int64
+	made  time.Time // when it was complete; its files are not younger
 	used  time.Time
 	ready chan struct{} // closed when it is complete or err is set
 	err   error
@@ -131,9 +131,9 @@ func (ts *trees) read(id peer.ID, sub, mark string) *tree {
 	if err != nil || len(b) > 256 {
 		return nil
 	}
-	boot, size, _ := strings.Cut(string(b), " ")
-	n, err := strconv.ParseInt(size, 10, 64)
-	if err != nil || n < 0 || boot != ts.boot {
+	var boot string
+	var n, made int64 // nanoseconds since 1970
+	if _, err := fmt.Sscanf(string(b), "%s %d %d", &boot, &n, &made); err != nil || n < 0 || boot != ts.boot {
 		return nil
 	}
 	dir := filepath.Join(sub, name)
@@ -145,7 +145,7 @@ func (ts *trees) read(id peer.ID, sub, mark string) *tree {
 	if mi, err := os.Stat(filepath.Join(sub, mark)); err == nil {
 		used = mi.ModTime()
 	}
-	t := &tree{key: treeKey{id, root}, dir: dir, bytes: n, used: used, ready: make(chan struct{})}
+	t := &tree{key: treeKey{id, root}, dir: dir, bytes: n, made: time.Unix(0, made), used: used, ready: make(chan struct{})}
 	close(t.ready)
 	return t
 }
@@ -228,18 +228,19 @@ func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context,
 			}
 		})
 	}
+	made := time.Now()
 	var n int64
 	if err == nil {
 		n, err = diskUse(t.dir)
 	}
 	if err == nil {
-		err = os.WriteFile(t.dir+completeSuffix, []byte(ts.boot+" "+strconv.FormatInt(n, 10)), 0o600)
+		err = os.WriteFile(t.dir+completeSuffix, fmt.Appendf(nil, "%s %d %d", ts.boot, n, made.UnixNano()), 0o600)
 	}
 	ts.mu.Lock()
 	if err == nil && ts.of[t.key] != t {
 		err = context.Canceled // everybody gave it up meanwhile
 	}
-	t.bytes, t.err = n, err
+	t.bytes, t.made, t.err = n, made, err
 	var old []*tree
 	if err != nil {
 		old = append(old, t)
@@ -284,6 +285,19 @@ func (ts *trees) has(requester peer.ID, root job.Ref) bool {
 	defer ts.mu.Unlock()
 	t := ts.of[treeKey{requester, root.Cid}]
 	return t != nil && t.done() && t.err == nil
+}
+
+// hold returns the folder of a complete tree and when it was completed; it stays
+// until release. Empty: there is none.
+func (ts *trees) hold(requester peer.ID, root job.Ref) (dir string, since time.Time, release func()) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.of[treeKey{requester, root.Cid}]
+	if t == nil || !t.done() || t.err != nil {
+		return "", time.Time{}, nil
+	}
+	t.refs++
+	return t.dir, t.made, func() { ts.release(t) }
 }
 
 // evict forgets trees that nobody uses, least recently used first, until the

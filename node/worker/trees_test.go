@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 )
 
@@ -153,14 +155,14 @@ func TestTreesOutliveTheProcessButNotHalfOnesNorAPowerCut(t *testing.T) {
 	half := filepath.Join(sub, ref("half").String()+"-00")
 	os.Mkdir(half, 0o700)
 	os.WriteFile(filepath.Join(half, "file"), nil, 0o600)
-	os.WriteFile(filepath.Join(sub, ref("no folder").String()+"-00.complete"), []byte(ts.boot+" 1"), 0o600)
+	os.WriteFile(filepath.Join(sub, ref("no folder").String()+"-00.complete"), []byte(ts.boot+" 1 0"), 0o600)
 	os.WriteFile(filepath.Join(dir, "not a peer"), nil, 0o600)
 	// b was written before the machine was started last.
 	marks, _ := filepath.Glob(filepath.Join(sub, ref("b").String()+"-*.complete"))
 	if len(marks) != 1 {
 		t.Fatal(marks)
 	}
-	os.WriteFile(marks[0], []byte(strings.Repeat("0", len(ts.boot))+" 10"), 0o600)
+	os.WriteFile(marks[0], []byte(strings.Repeat("0", len(ts.boot))+" 10 0"), 0o600)
 
 	ts = newTrees(t, dir, 1<<20)
 	if !ts.has(p, ref("a")) || ts.has(p, ref("b")) || ts.has(p, ref("half")) || ts.has(p, ref("no folder")) || ts.size != 10 {
@@ -178,6 +180,45 @@ func TestTreesOutliveTheProcessButNotHalfOnesNorAPowerCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	ts.release(tr)
+}
+
+// A tree that another one is made from stays meanwhile, and says when it was
+// complete, also in the next process.
+func TestTreesAreHeld(t *testing.T) {
+	_, p := newPeer(t)
+	_, q := newPeer(t)
+	dir := t.TempDir()
+	ts := newTrees(t, dir, 1<<20)
+	before := time.Now()
+	tr, err := ts.acquire(t.Context(), p, ref("a"), bytesOf(10), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts.release(tr)
+	for _, none := range []struct {
+		of peer.ID
+		in job.Ref
+	}{{p, ref("b")}, {q, ref("a")}} {
+		if dir, _, _ := ts.hold(none.of, none.in); dir != "" {
+			t.Errorf("%s of %s is held", none.in, none.of)
+		}
+	}
+	ts = newTrees(t, dir, 1<<20)
+	held, since, release := ts.hold(p, ref("a"))
+	if held != tr.dir || since.Before(before) || since.After(time.Now()) {
+		t.Errorf("%q since %v", held, since)
+	}
+	ts.mu.Lock()
+	ts.max = 0
+	old := ts.evict()
+	ts.mu.Unlock()
+	if len(old) > 0 {
+		t.Error("a held tree goes")
+	}
+	release()
+	if _, err := os.Stat(held); err == nil {
+		t.Error("a released tree stays, over the bound")
+	}
 }
 
 func FuzzReadKept(f *testing.F) {

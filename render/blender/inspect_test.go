@@ -200,6 +200,13 @@ func TestProbeIsRemembered(t *testing.T) {
 	if len(found) == 0 {
 		t.Error("nothing is on disk")
 	}
+	for _, k := range []*Kind{k, again} {
+		if s := k.Specimens(); len(s) != 1 {
+			t.Errorf("specimens %q", s)
+		} else if info, err := os.ReadFile(s[0]); err != nil || !strings.HasPrefix(string(info), "BLENDER") {
+			t.Errorf("%.12q is no .blend: %v", info, err)
+		}
+	}
 }
 
 // TestFilesFromEverywhere renders a project whose files lie above the .blend,

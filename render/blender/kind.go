@@ -55,8 +55,9 @@ type Kind struct {
 	runner  string // folder of the runner's files
 	runners string // hash over them
 
-	mu     sync.Mutex
-	probed *probe // of the program as it is now
+	mu       sync.Mutex
+	probed   *probe // of the program as it is now
+	specimen string // path of an empty file that it saved
 }
 
 // ErrNoBlender is matched by every error of a Kind that has no Blender.

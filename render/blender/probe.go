@@ -73,11 +73,12 @@ func (k *Kind) probe(ctx context.Context) (*probe, error) {
 		return k.probed, nil
 	}
 	file := filepath.Join(k.opts.Scratch, "probe-"+strconv.FormatUint(hash64(program), 16)+".json")
+	specimen := file + ".blend"
 	if p := loadProbe(file, program); p != nil {
-		k.probed = p
+		k.probed, k.specimen = p, specimen
 		return p, nil
 	}
-	p, err := k.ask(ctx, cycles)
+	p, err := k.ask(ctx, cycles, specimen)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (k *Kind) probe(ctx context.Context) (*probe, error) {
 			continue
 		}
 		// In a Blender of its own: a broken graphics driver ends the process.
-		if e, err := k.ask(ctx, engine); err == nil && len(e.Rendered) > 0 {
+		if e, err := k.ask(ctx, engine, ""); err == nil && len(e.Rendered) > 0 {
 			p.Rendered = append(p.Rendered, engine)
 			if slices.Contains(p.Engines, "BLENDER_WORKBENCH") && !slices.Contains(p.Rendered, "BLENDER_WORKBENCH") {
 				p.Rendered = append(p.Rendered, "BLENDER_WORKBENCH") // same way to the screen
@@ -96,15 +97,28 @@ func (k *Kind) probe(ctx context.Context) (*probe, error) {
 		}
 	}
 	p.Program = program
-	k.probed = p
+	k.probed, k.specimen = p, specimen
 	if err := saveProbe(file, p); err != nil {
 		k.opts.Log.Warn("what Blender can do is not remembered", "err", err)
 	}
 	return p, nil
 }
 
-// ask runs one Blender that renders a few pixels with an engine.
-func (k *Kind) ask(ctx context.Context, engine string) (*probe, error) {
+// Specimens returns a file that this Blender saved, where it was probed and the
+// file is there: who holds its content need not fetch what is in every file of
+// this Blender, the description of its structs for one.
+func (k *Kind) Specimens() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if st, err := os.Stat(k.specimen); k.specimen == "" || err != nil || !st.Mode().IsRegular() {
+		return nil
+	}
+	return []string{k.specimen}
+}
+
+// ask runs one Blender that renders a few pixels with an engine, and keeps the
+// empty file that it saves at specimen, where that is not empty.
+func (k *Kind) ask(ctx context.Context, engine, specimen string) (*probe, error) {
 	work, err := os.MkdirTemp(k.opts.Scratch, "probe-")
 	if err != nil {
 		return nil, err
@@ -127,6 +141,11 @@ func (k *Kind) ask(ctx context.Context, engine string) (*probe, error) {
 	}
 	if tooOld(p.Version) {
 		return nil, fmt.Errorf("%s is Blender %s; %s or newer is needed", k.path, p.Version, oldest)
+	}
+	if specimen != "" {
+		if err := os.Rename(out+".blend", specimen); err != nil {
+			k.opts.Log.Warn("an empty file of this Blender is not kept", "err", err)
+		}
 	}
 	return &p, nil
 }

@@ -1,0 +1,300 @@
+package delta
+
+import (
+	"fmt"
+)
+
+// kind is what an operation does.
+type kind int
+
+const (
+	opCopy   kind = iota // words of the base or of the result before, with islands of change
+	opWords              // words that have no counterpart, under the model
+	opStored             // bytes as they are
+	opZstd               // a zstd frame
+	opKinds
+)
+
+// op makes len bytes of the result. src of a copy counts from the start of the
+// base and on into the result; phase is the offset of the words, 0 to 3.
+type op struct {
+	kind  kind
+	len   int
+	src   int
+	phase int
+	blob  []byte // stored or zstd
+}
+
+const (
+	// equalRun is how many equal words end an island.
+	equalRun = 12
+)
+
+// position is what the next operation is told relative to.
+type position struct {
+	at    int  // in the result
+	src   int  // where a copy would go on
+	phase int  // of the words
+	prev  kind // of operation
+}
+
+// head codes an operation but for its contents, and returns it.
+func (s *stream) head(p *position, o op) (op, error) {
+	k := int(o.kind)
+	node := 1
+	for i := 1; i >= 0; i-- {
+		node = node<<1 | s.flag(flagKind+flag(4*int(p.prev)+node), k>>i&1)
+	}
+	o.kind = kind(node & 3)
+	left := len(s.res) - p.at
+	last := 0
+	if o.len == left {
+		last = 1
+	}
+	if s.flag(flagLast, last) == 1 {
+		o.len = left
+	} else {
+		o.len = int(s.numIn(numLength, min(int(o.kind), 1), uint64(o.len)))
+	}
+	if o.len <= 0 || o.len > left {
+		return o, fmt.Errorf("%w: an operation of %d bytes at %d of %d", ErrPatch, o.len, p.at, len(s.res))
+	}
+	if o.kind == opCopy || o.kind == opWords {
+		turn := (o.phase - p.phase) & 3
+		changed := 0
+		if turn != 0 {
+			changed = 1
+		}
+		if s.flag(flagPhase, changed) == 1 {
+			n := s.flag(flagPhase+1, turn>>1)
+			turn = n<<1 | s.flag(flagPhase+2+flag(n), turn&1)
+			o.phase = (p.phase + turn) & 3
+		} else {
+			o.phase = p.phase
+		}
+	}
+	if o.kind == opCopy {
+		j := o.src - p.src
+		o.src = p.src + unzigzag(s.num(numJump, zigzag(j)))
+		if o.src < 0 || o.src > len(s.base)+p.at-4 ||
+			o.src < len(s.base) && o.src+o.len > len(s.base) {
+			return o, fmt.Errorf("%w: a copy of %d bytes from %d at %d", ErrPatch, o.len, o.src, p.at)
+		}
+		p.src = o.src + o.len
+	}
+	p.at += o.len
+	p.phase = o.phase
+	p.prev = o.kind
+	return o, nil
+}
+
+func zigzag(v int) uint64   { return uint64(v<<1) ^ uint64(v>>63) }
+func unzigzag(v uint64) int { return int(v>>1) ^ -int(v&1) }
+
+// encodeOps codes operations that together make fresh.
+func encodeOps(base, fresh []byte, ops []op) []byte {
+	s := newStream(newEncoder(), base, fresh)
+	s.num(numSize, uint64(len(fresh)))
+	var p position
+	var blobs [][]byte
+	n := 0
+	for _, o := range ops {
+		at := p.at
+		if o.kind == opStored || o.kind == opZstd {
+			o.phase = p.phase
+		}
+		if _, err := s.head(&p, o); err != nil {
+			panic(err) // plan makes none that decoding refuses
+		}
+		switch o.kind {
+		case opCopy:
+			s.encodeCopy(at, o)
+		case opWords:
+			s.island(at, at+o.len, noSource, o.phase)
+		case opStored:
+			blobs = append(blobs, fresh[at:at+o.len])
+			n += o.len
+		case opZstd:
+			s.num(numLength, uint64(len(o.blob)))
+			blobs = append(blobs, o.blob)
+			n += len(o.blob)
+		}
+	}
+	out := s.finish(n > 0)
+	for i := len(blobs) - 1; i >= 0; i-- {
+		out = append(out, blobs[i]...)
+	}
+	return out
+}
+
+// encodeCopy codes runs of equal words and the islands between them.
+func (s *stream) encodeCopy(at int, o op) {
+	for at0, is := at, islands(s.base, s.res, at, o); ; is = is[1:] {
+		if len(is) == 0 {
+			s.flag(flagTail, 1)
+			return
+		}
+		s.flag(flagTail, 0)
+		s.num(numRun, uint64(wordsBetween(at, is[0].Off, o.phase)))
+		end := is[0].Off + is[0].Len
+		s.num(numIsland, uint64(wordsBetween(is[0].Off, end, o.phase)-1))
+		s.island(is[0].Off, end, o.src-at0, o.phase)
+		if at = end; at == at0+o.len {
+			return
+		}
+	}
+}
+
+// islands are the spans of a copy at at that are coded word by word. Two are
+// at least equalRun words apart.
+func islands(base, res []byte, at int, o op) []Span {
+	var is []Span
+	end, dist := at+o.len, o.src-at
+	s := stream{base: base, res: res}
+	for w := at; ; {
+		from := s.equalUntil(w, end, dist, o.phase)
+		if from == end {
+			return is
+		}
+		to := min(nextWord(from, o.phase), end)
+		for to < end {
+			next := s.equalUntil(to, end, dist, o.phase)
+			if wordsBetween(to, next, o.phase) >= equalRun || next == end {
+				break
+			}
+			to = min(nextWord(next, o.phase), end)
+		}
+		is = append(is, Span{from, to - from})
+		w = to
+	}
+}
+
+// decodeOps is the other direction.
+func decodeOps(base, patch []byte, n int) ([]byte, error) {
+	s := newStream(newDecoder(patch), base, make([]byte, n))
+	s.num(numSize, 0)
+	var p position
+	tail := len(patch)
+	work := 0
+	for p.at < n {
+		at := p.at
+		o, err := s.head(&p, op{})
+		if err != nil {
+			return nil, err
+		}
+		work++
+		switch o.kind {
+		case opCopy:
+			err = s.decodeCopy(at, o, &work)
+		case opWords:
+			if work += wordsBetween(at, at+o.len, o.phase); work > maxWork {
+				return nil, errWork
+			}
+			s.island(at, at+o.len, noSource, o.phase)
+		case opStored:
+			if tail -= o.len; tail < 0 {
+				return nil, fmt.Errorf("%w: %d stored bytes are not there", ErrPatch, o.len)
+			}
+			copy(s.res[at:], patch[tail:tail+o.len])
+		case opZstd:
+			b := int(s.num(numLength, 0))
+			if b > tail {
+				return nil, fmt.Errorf("%w: a frame of %d bytes is not there", ErrPatch, b)
+			}
+			tail -= b
+			err = unpack(s.res[at:at+o.len], patch[tail:tail+b])
+		}
+		if err != nil {
+			return nil, err
+		}
+		if work > maxWork {
+			return nil, errWork
+		}
+	}
+	if s.pos-topBits/8 > tail {
+		return nil, fmt.Errorf("%w: it ends early", ErrPatch)
+	}
+	return s.res, nil
+}
+
+var errWork = fmt.Errorf("%w: more than %d coded words and operations", ErrPatch, maxWork)
+
+func (s *stream) decodeCopy(at int, o op, work *int) error {
+	end := at + o.len
+	for w := at; w < end; {
+		if s.flag(flagTail, 0) == 1 {
+			s.copyFrom(w, end, o.src+w-at)
+			return nil
+		}
+		run := wordsAfter(w, s.num(numRun, 0), o.phase, end)
+		s.copyFrom(w, run, o.src+w-at)
+		to := wordsAfter(run, s.num(numIsland, 0)+1, o.phase, end)
+		if run == end {
+			return fmt.Errorf("%w: an island behind the end of a copy", ErrPatch)
+		}
+		if *work += wordsBetween(run, to, o.phase) + 1; *work > maxWork {
+			return errWork
+		}
+		s.island(run, to, o.src-at, o.phase)
+		w = to
+	}
+	return nil
+}
+
+// copyFrom makes res[a:b] out of the bytes at src of base and result. Out of
+// the result it may run into what it makes.
+func (s *stream) copyFrom(a, b, src int) {
+	if src < len(s.base) {
+		copy(s.res[a:b], s.base[src:src+b-a])
+		return
+	}
+	src -= len(s.base)
+	for a < b {
+		n := copy(s.res[a:b], s.res[src:a])
+		a += n
+	}
+}
+
+// bytesAt is n bytes at src of base and result.
+func bytesAt(base, res []byte, src, n int) []byte {
+	if src < len(base) {
+		return base[src : src+n]
+	}
+	return res[src-len(base):][:n]
+}
+
+// equalUntil is how far from a the result equals its counterpart, in whole
+// words, or end.
+func (s *stream) equalUntil(a, end int, dist, phase int) int {
+	x := s.res[a:end]
+	n := equalBytes(x, bytesAt(s.base, s.res, a+dist, len(x)))
+	if n == len(x) {
+		return end
+	}
+	if to := a + n - (a+n-phase)&3; to > a {
+		return to
+	}
+	return a
+}
+
+// nextWord is where the word that holds byte a ends.
+func nextWord(a, phase int) int { return a + 4 - (a-phase)&3 }
+
+// wordsBetween counts words, the first and last perhaps cut.
+func wordsBetween(a, b, phase int) int {
+	if a == b {
+		return 0
+	}
+	return (b-phase+3)>>2 - (a-phase)>>2
+}
+
+// wordsAfter is where n words from a end, at most end.
+func wordsAfter(a int, n uint64, phase, end int) int {
+	if n == 0 {
+		return a
+	}
+	if n > uint64(end-a) {
+		return end
+	}
+	return min(nextWord(a, phase)+4*int(n-1), end)
+}
