@@ -43,7 +43,7 @@ func newWireLink(ctx context.Context) (*wireLink, error) {
 	for i := range l.ends {
 		l.ends[i] = wireEnd{
 			namespace: fmt.Sprintf("idlewild-%d-%d", os.Getpid(), i),
-			device:    "link",
+			device:    "cable",
 			address:   fmt.Sprintf("10.213.77.%d", i+1),
 		}
 	}

@@ -150,8 +150,7 @@ type submitted struct {
 	planned   float64 // the job's tasks exist
 	rendering float64 // the worker's Blender has loaded the file and begins the frame
 	sample    float64 // and begins to sample it
-	delivered float64
-	wire      int64 // bytes that crossed the link until the first sample
+	wire      int64   // bytes that crossed the link until the first sample
 }
 
 // sampleLine is what Cycles prints when it begins to sample: before it, it
@@ -184,7 +183,8 @@ func (s *submitRun) submit(ctx context.Context, name string) (submitted, error) 
 	v.planned = time.Since(begun).Seconds()
 	fmt.Fprintf(os.Stderr, "  %6.1f s planned\n", v.planned)
 	last := ""
-	var wireErr error
+	var wireErr, logErr error
+	var log []byte
 	status, err := s.requester.wait(ctx, id.Job, func(e job.Event) {
 		at := e.Time.Sub(begun).Seconds()
 		if said := string(e.Type) + " " + e.Text; said != last {
@@ -197,8 +197,9 @@ func (s *submitRun) submit(ctx context.Context, name string) (submitted, error) 
 			var now int64
 			now, wireErr = s.link.ends[0].bytes(ctx)
 			v.wire = now - before
-		case e.Type == job.EventDelivered:
-			v.delivered = at
+		case e.Type == job.EventJudged && log == nil:
+			// Later the frame's log is that of finishing it.
+			log, logErr = s.requester.client.Log(ctx, id.Job, fmt.Sprint(s.frame))
 		}
 	})
 	if err != nil {
@@ -213,9 +214,8 @@ func (s *submitRun) submit(ctx context.Context, name string) (submitted, error) 
 	if v.rendering == 0 {
 		return v, errors.New("the worker never said that it renders")
 	}
-	log, err := s.requester.client.Log(ctx, id.Job, fmt.Sprint(s.frame))
-	if err != nil {
-		return v, fmt.Errorf("log of the frame: %w", err)
+	if logErr != nil {
+		return v, fmt.Errorf("log of the frame: %w", logErr)
 	}
 	into, err := sampleTime(string(log))
 	if err != nil {
