@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -95,26 +94,29 @@ func submitBench(ctx context.Context, args []string) ([]Figure, error) {
 			return nil, err
 		}
 		plains = append(plains, l)
-		fmt.Fprintf(os.Stderr, "  plain Blender: loaded after %.1f s, first sample after %.1f s\n", l.loaded, l.sample)
+		fmt.Fprintf(os.Stderr, "  plain Blender: loaded after %.1f s, rendering after %.1f s, first sample after %.1f s\n", l.loaded, l.rendering, l.sample)
 	}
+	// A worker says when its Blender begins a frame, but not when the first
+	// sample comes. In between Cycles copies the scene, as in plain Blender.
+	loaded := median(plains, func(l loading) float64 { return l.loaded })
+	rendering := median(plains, func(l loading) float64 { return l.rendering })
+	sync := median(plains, func(l loading) float64 { return l.sample - l.rendering })
+	edited := median(all, func(v submitted) float64 { return v.rendering })
 	var figures []Figure
 	if !*skip {
 		figures = append(figures,
-			plain("first: submit to first sample", first.sample, "s"),
+			plain("first: submit to first sample", first.rendering+sync, "s"),
 			plain("first: bytes on the wire", float64(first.wire), "B"))
 	}
-	edited := median(all, func(v submitted) float64 { return v.sample })
-	sample := median(plains, func(l loading) float64 { return l.sample })
-	loaded := median(plains, func(l loading) float64 { return l.loaded })
 	return append(figures,
 		plain("plain Blender: start to file loaded", loaded, "s"),
-		plain("plain Blender: start to first sample", sample, "s"),
-		plain("edit: submit to first sample", edited, "s"),
-		plain("edit: bytes on the wire", median(all, func(v submitted) float64 { return float64(v.wire) }), "B"),
+		plain("plain Blender: start to frame begun", rendering, "s"),
+		plain("plain Blender: start to first sample", rendering+sync, "s"),
 		plain("edit: submit to planned", median(all, func(v submitted) float64 { return v.planned }), "s"),
-		plain("edit: submit to Blender rendering", median(all, func(v submitted) float64 { return v.rendering }), "s"),
-		plain("edit: first sample beyond plain Blender's loading", edited-loaded, "s"),
-		atMost("edit: first sample beyond plain Blender's", edited-sample, "s", 5)), nil
+		plain("edit: submit to frame begun", edited, "s"),
+		plain("edit: submit to first sample", edited+sync, "s"),
+		plain("edit: bytes on the wire", median(all, func(v submitted) float64 { return float64(v.wire) }), "B"),
+		atMost("edit: first sample beyond plain Blender's", edited-rendering, "s", 5)), nil
 }
 
 type submitRun struct {
@@ -153,11 +155,6 @@ type submitted struct {
 	wire      int64   // bytes that crossed the link until the first sample
 }
 
-// sampleLine is what Cycles prints when it begins to sample: before it, it
-// copies the scene and builds what rays are traced in. The time is counted
-// from where the frame began.
-var sampleLine = regexp.MustCompile(`Time:(?:(\d+):)?(\d+):(\d+\.\d+) .*(?:Sample|Rendering) \d+ ?/ ?\d+`)
-
 func (s *submitRun) submit(ctx context.Context, name string) (submitted, error) {
 	var v submitted
 	before, err := s.link.ends[0].bytes(ctx)
@@ -183,23 +180,18 @@ func (s *submitRun) submit(ctx context.Context, name string) (submitted, error) 
 	v.planned = time.Since(begun).Seconds()
 	fmt.Fprintf(os.Stderr, "  %6.1f s planned\n", v.planned)
 	last := ""
-	var wireErr, logErr error
-	var log []byte
+	var wireErr error
 	status, err := s.requester.wait(ctx, id.Job, func(e job.Event) {
 		at := e.Time.Sub(begun).Seconds()
 		if said := string(e.Type) + " " + e.Text; said != last {
 			last = said
 			fmt.Fprintf(os.Stderr, "  %6.1f s %s %s\n", at, e.Type, e.Text)
 		}
-		switch {
-		case e.Type == job.EventProgress && e.Text == "rendering" && v.rendering == 0:
+		if e.Type == job.EventProgress && e.Text == "rendering" && v.rendering == 0 {
 			v.rendering = at
 			var now int64
 			now, wireErr = s.link.ends[0].bytes(ctx)
 			v.wire = now - before
-		case e.Type == job.EventJudged && log == nil:
-			// Later the frame's log is that of finishing it.
-			log, logErr = s.requester.client.Log(ctx, id.Job, fmt.Sprint(s.frame))
 		}
 	})
 	if err != nil {
@@ -214,33 +206,15 @@ func (s *submitRun) submit(ctx context.Context, name string) (submitted, error) 
 	if v.rendering == 0 {
 		return v, errors.New("the worker never said that it renders")
 	}
-	if logErr != nil {
-		return v, fmt.Errorf("log of the frame: %w", logErr)
-	}
-	into, err := sampleTime(string(log))
-	if err != nil {
-		return v, err
-	}
-	v.sample = v.rendering + into
-	fmt.Fprintf(os.Stderr, "  first sample %.1f s after submit, of which Blender copied the scene for %.1f s; %d bytes on the wire until then\n", v.sample, into, v.wire)
+	fmt.Fprintf(os.Stderr, "  the frame is begun %.1f s after submit; %d bytes on the wire until then\n", v.rendering, v.wire)
 	return v, nil
 }
 
-// sampleTime finds the first line that tells of samples, in seconds after the
-// frame began.
-func sampleTime(log string) (float64, error) {
-	m := sampleLine.FindStringSubmatch(log)
-	if m == nil {
-		return 0, fmt.Errorf("no sample in the log: %s", log[max(0, len(log)-500):])
-	}
-	hours, _ := strconv.ParseFloat("0"+m[1], 64) // the expression takes digits only
-	minutes, _ := strconv.ParseFloat(m[2], 64)
-	seconds, _ := strconv.ParseFloat(m[3], 64)
-	return hours*3600 + minutes*60 + seconds, nil
-}
+// sampleLine is what Cycles prints when it begins to sample.
+var sampleLine = regexp.MustCompile(`(?:Sample|Rendering) \d+ ?/ ?\d+`)
 
 // loading is what plain Blender takes from its start, in seconds.
-type loading struct{ loaded, sample float64 }
+type loading struct{ loaded, rendering, sample float64 }
 
 // plain renders the same frame of the same file with Blender alone, up to its
 // first sample.
@@ -249,7 +223,8 @@ func (s *submitRun) plain(ctx context.Context) (loading, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := exec.CommandContext(ctx, "blender", "-b", "--factory-startup", filepath.Join(s.project, projectMain),
-		"--python-expr", `print("the file is loaded", flush=True)`, "-o", filepath.Join(s.dir, "plain-####"), "-f", fmt.Sprint(s.frame))
+		"--python-expr", fmt.Sprintf(`import bpy; print("loaded", flush=True); bpy.context.scene.frame_set(%d); print("rendering", flush=True)`, s.frame),
+		"-o", filepath.Join(s.dir, "plain-####"), "-f", fmt.Sprint(s.frame))
 	out, err := c.StdoutPipe()
 	if err != nil {
 		return l, err
@@ -263,8 +238,10 @@ func (s *submitRun) plain(ctx context.Context) (loading, error) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		switch text := lines.Text(); {
-		case strings.HasPrefix(text, "the file is loaded"):
+		case text == "loaded":
 			l.loaded = time.Since(begun).Seconds()
+		case text == "rendering":
+			l.rendering = time.Since(begun).Seconds()
 		case sampleLine.MatchString(text):
 			l.sample = time.Since(begun).Seconds()
 			cancel()
