@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"runtime"
 
 	"idlewild/chunker"
 )
 
 // content stores a stream as a file, a small one without any block.
 func (s *snapshot) content(r io.Reader, enc Encoding, mode int) (Entry, error) {
+	if f, ok := r.(*progressReader); ok && f.holes {
+		return s.chunks(s.sparse(f), enc, mode)
+	}
 	if enc == Plain && !s.single {
 		head := make([]byte, MaxInlineBytes+1)
 		n, err := io.ReadFull(r, head)
@@ -31,38 +33,29 @@ func (s *snapshot) content(r io.Reader, enc Encoding, mode int) (Entry, error) {
 // chunks stores what cuts yields as a file. Its data is not used after the next
 // one is asked for.
 func (s *snapshot) chunks(cuts iter.Seq2[chunker.Chunk, error], enc Encoding, mode int) (Entry, error) {
-	// One goroutine reads and cuts, the workers hash, this one collects the
-	// links in their order. The queue bounds what is between.
-	queue := make(chan *hashJob, 2*runtime.GOMAXPROCS(0))
+	// One goroutine reads and cuts, the workers hash and store, this one
+	// collects the links in their order. What is between is bounded by the
+	// memory for batches.
+	queue := make(chan *batch, cap(s.hash.room))
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()
 	var readErr error
 	go func() {
 		defer close(queue)
-		for c, err := range cuts {
-			if err != nil {
-				readErr = err
-				return
-			}
-			j := &hashJob{data: s.sink.buffer(c.Data), size: int64(len(c.Data)), done: make(chan struct{})}
-			select {
-			case queue <- j:
-			case <-ctx.Done():
-				return
-			}
-			s.hash.jobs <- j
-		}
+		readErr = s.cut(ctx, cuts, queue)
 	}()
 	links := s.links()
 	var size int64
 	var err error
-	for j := range queue {
-		<-j.done
-		if size += j.size; err == nil && size > MaxFileBytes {
-			err = fmt.Errorf("more than %d bytes", int64(MaxFileBytes))
-		}
-		if err == nil {
-			err = links.add(Link{CID: Ref{j.id}, Size: j.size})
+	for b := range queue {
+		<-b.hashed
+		for i, id := range b.ids {
+			if size += int64(b.sizes[i]); err == nil && size > MaxFileBytes {
+				err = fmt.Errorf("more than %d bytes", int64(MaxFileBytes))
+			}
+			if err == nil {
+				err = links.add(Link{CID: Ref{id}, Size: int64(b.sizes[i])})
+			}
 		}
 		if err != nil {
 			stop() // and drain: the reader must have ended before r is closed
@@ -77,6 +70,39 @@ func (s *snapshot) chunks(cuts iter.Seq2[chunker.Chunk, error], enc Encoding, mo
 		return Entry{}, readErr
 	}
 	return s.linked(links, size, enc, mode)
+}
+
+// cut has chunks hashed, and queues them in their order.
+func (s *snapshot) cut(ctx context.Context, cuts iter.Seq2[chunker.Chunk, error], queue chan<- *batch) error {
+	var b *batch
+	send := func() {
+		if b != nil {
+			queue <- b // has room for as many as there can be
+			s.hash.jobs <- b
+			b = nil
+		}
+	}
+	defer send()
+	for c, err := range cuts {
+		if err != nil {
+			return err
+		}
+		if b != nil && (len(b.data)+len(c.Data) > batchBytes || len(b.sizes) == batchChunks) {
+			send()
+		}
+		if b == nil {
+			var ok bool
+			if b, ok = s.hash.batch(ctx); !ok {
+				return nil
+			}
+		}
+		known := s.zeros.known(c.Data)
+		if !known.Defined() {
+			b.data = append(b.data, c.Data...)
+		}
+		b.sizes, b.known = append(b.sizes, len(c.Data)), append(b.known, known)
+	}
+	return nil
 }
 
 // links collects the links of a file's chunks, for linked.
@@ -106,10 +132,10 @@ func (s *snapshot) linked(links *leveled[Link], size int64, enc Encoding, mode i
 }
 
 func (s *snapshot) node(n Node, size int64) (Link, error) {
-	b, err := EncodeNode(n)
+	b, err := s.Hash.EncodeNode(n)
 	if err != nil {
 		return Link{}, err
 	}
-	s.sink.add(b.ID, b.Data)
+	s.sink.add(b)
 	return Link{CID: Ref{b.ID}, Size: size}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"idlewild/diffupload/delta"
+	"idlewild/internal/digest"
 )
 
 // A document of edits makes one manifest, a tree, out of another one that the
@@ -47,8 +48,8 @@ import (
 //	  n<<3|2     n fresh leaves, as long as those at the cursor
 //	  n<<3|3     n fresh leaves; for each ± its length less that of the leaf at
 //	             the cursor, or of the fresh leaf before it where there is none
-//	  n<<3|4     n named leaves: for each its length and its sha2-256. They are
-//	             fetched as blocks.
+//	  n<<3|4     n named leaves: for each its length and its hash, of the kind of
+//	             the wanted root's. They are fetched as blocks.
 //	             copied, fresh and named leaves move the cursor by their number
 //
 // A leaf is a chunk, or the bytes of a file that stands in its folder. The fresh
@@ -308,7 +309,7 @@ func (n *newFile) align() {
 // cut long lists of links elsewhere.
 func (e *editor) check(want cid.Cid) error {
 	entries := slices.Clone(e.fresh)
-	r, err := run(e.ctx, &Memory{}, Options{}, func(s *snapshot) (cid.Cid, error) {
+	r, err := run(e.ctx, &Memory{}, Options{Hash: hashOf(want)}, false, func(s *snapshot) (cid.Cid, error) {
 		for _, n := range e.news {
 			if n.same >= 0 {
 				continue
@@ -637,8 +638,8 @@ func (n *newFile) appendLeaves(b []byte) []byte {
 	return append(b, 1)
 }
 
-// digestBytes of a sha2-256.
-const digestBytes = 32
+// digestBytes of a hash.
+const digestBytes = digest.Size
 
 func zigzag(n int) uint64 { return uint64(n)<<1 ^ uint64(n>>63) }
 

@@ -200,9 +200,9 @@ func (s *snapshot) entry(f flatFile) (Entry, error) {
 	links := s.links()
 	for _, l := range f.leaves {
 		if !l.id.Defined() {
-			data := []byte(l.data)
-			l.id = ChunkID(data)
-			s.sink.add(l.id, data)
+			b := Block{ID: s.Hash.ChunkID([]byte(l.data)), Data: []byte(l.data)}
+			s.sink.add(b)
+			l.id = b.ID
 		}
 		if err := links.add(Link{CID: Ref{l.id}, Size: l.size}); err != nil {
 			return Entry{}, err

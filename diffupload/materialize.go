@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -12,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/ipfs/go-cid"
+
+	"idlewild/diffupload/imagefile"
 )
 
 // Bounds of the memory of a materialisation: windows in flight, and the most
@@ -67,6 +70,7 @@ func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid
 		files = earlier.reuse(ctx, files, at)
 		m.bases = openBases(ctx, earlier.Store, earlier.Root)
 	}
+	m.scratch = func() string { return beside(dir) }
 	var mu sync.Mutex
 	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
@@ -114,6 +118,7 @@ func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path 
 	defer os.Remove(tmp)
 	m := newMaterializer(ctx, store, nil)
 	m.sync = true
+	m.scratch = func() string { return beside(path) }
 	m.create = func(_ string, mode os.FileMode) (*os.File, error) {
 		return os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}
@@ -139,6 +144,7 @@ type materializer struct {
 	cancel   context.CancelCauseFunc
 	store    Store
 	create   func(name string, mode os.FileMode) (*os.File, error) // also called from several goroutines
+	scratch  func() string                                         // a path for an opened image, on the same disk
 	sync     bool
 	progress func(done, total int64)
 	bases    *bases // of the walking goroutine; nil: none
@@ -164,9 +170,10 @@ type piece struct {
 
 // output is a file that is being written.
 type output struct {
-	name string
-	mode os.FileMode
-	size int64
+	name     string
+	mode     os.FileMode
+	size     int64
+	encoding Encoding // of what is written to f
 
 	mu   sync.Mutex
 	f    *os.File
@@ -198,6 +205,9 @@ func (m *materializer) run(files []Entry) error {
 		o.mu.Lock()
 		if o.f != nil {
 			o.f.Close()
+			if _, ok := imageFormat(o.encoding); ok {
+				os.Remove(o.f.Name())
+			}
 			if err == nil {
 				err = fmt.Errorf("write %s: %d bytes short", o.name, o.left)
 			}
@@ -221,14 +231,14 @@ func (m *materializer) walk(files []Entry, open map[*output]bool) error {
 			if n.Mode == 1 {
 				mode = 0o777
 			}
-			out := &output{name: f.Name, mode: mode, size: n.Size, left: n.Size}
-			w, err := m.create(f.Name, mode)
+			out := &output{name: f.Name, mode: mode, size: n.Size, left: n.Size, encoding: n.Encoding}
+			w, err := m.open(out)
 			if err != nil {
 				return fmt.Errorf("write %s: %w", f.Name, err)
 			}
 			if len(n.Links) == 0 {
 				_, err := w.Write(f.Data)
-				if err = errors.Join(err, m.finish(w)); err != nil {
+				if err = errors.Join(err, m.complete(out, w)); err != nil {
 					return fmt.Errorf("write %s: %w", f.Name, err)
 				}
 				m.wrote(f.Size)
@@ -392,7 +402,7 @@ func (m *materializer) put(p piece, data []byte) error {
 	o.mu.Unlock()
 	var err error
 	if whole {
-		err = m.finish(f)
+		err = m.complete(o, f)
 	}
 	m.wrote(p.size)
 	return err
@@ -405,6 +415,42 @@ func (m *materializer) wrote(n int64) {
 	if m.progress != nil {
 		m.progress(m.done, m.total)
 	}
+}
+
+// open makes the file that the chunks of o are written to.
+func (m *materializer) open(o *output) (*os.File, error) {
+	if _, ok := imageFormat(o.encoding); ok {
+		return os.OpenFile(m.scratch(), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	}
+	return m.create(o.name, o.mode)
+}
+
+// complete makes the file of what was written to f.
+func (m *materializer) complete(o *output, f *os.File) error {
+	format, ok := imageFormat(o.encoding)
+	if !ok {
+		return m.finish(f)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	w, err := m.create(o.name, o.mode)
+	if err != nil {
+		return err
+	}
+	// Deflate makes nothing longer by more than a thousandth.
+	if err := imagefile.Rebuild(w, f, format, o.size+o.size/8+1<<16); err != nil {
+		w.Close()
+		return err
+	}
+	return m.finish(w)
+}
+
+// imageFormat tells the encodings of which Materialize makes an image.
+func imageFormat(e Encoding) (imagefile.Format, bool) {
+	return imagefile.Format(e), e == PNGOpen || e == EXROpen
 }
 
 func (m *materializer) finish(f *os.File) error {

@@ -181,7 +181,7 @@ func TestOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Bytes != int64(len(data)) || res.Files != 1 || len(res.Blocks) != store.Len() {
+	if res.Bytes != int64(len(data)) || res.Files != 1 || len(allOf(t, store, res.Root)) != store.Len() {
 		t.Errorf("%+v", res)
 	}
 	out := filepath.Join(dir, "out.exr")
@@ -259,14 +259,14 @@ func TestMaterialiseThroughTrouble(t *testing.T) {
 		wantTree(t, dir, files)
 		_, second := rest.Fetched()
 		var all int64
-		for _, id := range res.Blocks {
+		for _, id := range allOf(t, far, res.Root) {
 			b, _ := Get(t.Context(), far, id)
 			all += int64(len(b))
 		}
 		if first == 0 || first+second != all {
 			t.Errorf("fetched %d and %d bytes of %d", first, second, all)
 		}
-		for _, id := range res.Blocks {
+		for _, id := range allOf(t, far, res.Root) {
 			if ok, _ := local.Pinned(t.Context(), "job", id); !ok {
 				t.Fatalf("%s is not pinned", id)
 			}

@@ -11,9 +11,9 @@ import (
 
 // The manifest format, version 1.
 //
-// A manifest is a DAG of blocks. A leaf is a chunk: CIDv1 raw sha2-256, 1 to
-// MaxBlockBytes bytes of a file. Every other block is a node: CIDv1 dag-cbor
-// sha2-256, at most MaxBlockBytes. A node is one DAG-CBOR map (RFC 8949 core
+// A manifest is a DAG of blocks. A leaf is a chunk: CIDv1 raw, 1 to
+// MaxBlockBytes bytes of a file. Every other block is a node: CIDv1 dag-cbor,
+// at most MaxBlockBytes. All have the same hash, sha2-256 or blake3. A node is one DAG-CBOR map (RFC 8949 core
 // deterministic: shortest integers, definite lengths, keys sorted by their
 // encoding), with exactly the keys below, all of them always present but where
 // it says otherwise. A link is tag 42 around the bytes 0x00 and the CID.
@@ -214,19 +214,30 @@ var nodeDec, headDec = func() (cbor.DecMode, cbor.DecMode) {
 	return strict, head
 }()
 
+// EncodeNode returns the one encoding of n and its address with sha2-256.
+func EncodeNode(n Node) (Block, error) { return SHA256.EncodeNode(n) }
+
 // EncodeNode returns the one encoding of n and its address.
-func EncodeNode(n Node) (Block, error) {
-	if err := n.validate(); err != nil {
+func (h Hash) EncodeNode(n Node) (Block, error) {
+	b, err := encode(n)
+	if err != nil {
 		return Block{}, err
+	}
+	return Block{ID: h.NodeID(b), Data: b}, nil
+}
+
+func encode(n Node) ([]byte, error) {
+	if err := n.validate(); err != nil {
+		return nil, err
 	}
 	b, err := nodeEnc.Marshal(n)
 	if err != nil {
-		return Block{}, fmt.Errorf("manifest node: %w", err)
+		return nil, fmt.Errorf("manifest node: %w", err)
 	}
 	if len(b) > MaxBlockBytes {
-		return Block{}, fmt.Errorf("manifest node of %d bytes", len(b))
+		return nil, fmt.Errorf("manifest node of %d bytes", len(b))
 	}
-	return Block{ID: NodeID(b), Data: b}, nil
+	return b, nil
 }
 
 // DecodeNode reads what EncodeNode wrote, as *FileNode, *PartNode or *TreeNode.
@@ -259,11 +270,11 @@ func DecodeNode(b []byte) (Node, error) {
 	if err := nodeDec.Unmarshal(b, n); err != nil {
 		return nil, fmt.Errorf("manifest node: %w", err)
 	}
-	again, err := EncodeNode(n)
+	again, err := encode(n)
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(again.Data, b) {
+	if !bytes.Equal(again, b) {
 		return nil, errors.New("manifest node: not in its one encoding")
 	}
 	return n, nil
@@ -298,9 +309,12 @@ func validateLinks(what string, size int64, depth int, links []Link) error {
 		return fmt.Errorf("%s: size %d, depth %d, %d links", what, size, depth, len(links))
 	}
 	rest := size
-	for _, l := range links {
+	for i, l := range links {
 		if err := CheckID(l.CID.Cid); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
+		}
+		if i > 0 && hashOf(l.CID.Cid) != hashOf(links[0].CID.Cid) {
+			return fmt.Errorf("%s: links with two hashes", what)
 		}
 		codec, most := uint64(cid.Raw), int64(MaxBlockBytes)
 		if depth > 0 {
@@ -326,6 +340,7 @@ func (n *TreeNode) validate() error {
 		return fmt.Errorf("tree node: size %d, depth %d, %d entries", n.Size, n.Depth, len(n.Entries))
 	}
 	rest := n.Size
+	var hash Hash
 	for i, e := range n.Entries {
 		if err := safeComponent(e.Name); err != nil {
 			return fmt.Errorf("tree node: %w", err)
@@ -341,6 +356,12 @@ func (n *TreeNode) validate() error {
 		}
 		if e.Size > rest {
 			return fmt.Errorf("tree node: entry %q with size %d", e.Name, e.Size)
+		}
+		if e.Kind != KindInline {
+			if hash != 0 && hashOf(e.CID.Cid) != hash {
+				return errors.New("tree node: links with two hashes")
+			}
+			hash = hashOf(e.CID.Cid)
 		}
 		rest -= e.Size
 	}

@@ -26,7 +26,10 @@ type RebuildResult struct {
 // unless doc leads to want. An error that matches ErrEdits means that it does
 // not, or asks for more than limits allow; others are the store's.
 func Rebuild(ctx context.Context, store Store, have, want cid.Cid, doc []byte, limits Limits) (RebuildResult, error) {
-	r := &rebuilder{ctx: ctx, store: store, limits: limits.filled()}
+	if err := CheckID(want); err != nil {
+		return RebuildResult{}, err
+	}
+	r := &rebuilder{ctx: ctx, store: store, limits: limits.filled(), hash: hashOf(want)}
 	if have.Defined() {
 		var err error
 		if r.old, err = List(ctx, store, have, limits); err != nil {
@@ -40,14 +43,14 @@ func Rebuild(ctx context.Context, store Store, have, want cid.Cid, doc []byte, l
 		return RebuildResult{}, err
 	}
 	made := &Memory{}
-	res, err := run(ctx, made, Options{}, r.build)
+	res, err := run(ctx, made, Options{Hash: r.hash}, false, r.build)
 	if err != nil {
 		return RebuildResult{}, err
 	}
 	if res.Root != want {
 		return RebuildResult{}, editsf("they lead to %s", res.Root)
 	}
-	return RebuildResult{Named: r.named}, r.keep(made, res.Blocks)
+	return RebuildResult{Named: r.named}, r.keep(made)
 }
 
 func editsf(format string, a ...any) error {
@@ -59,6 +62,7 @@ type rebuilder struct {
 	ctx    context.Context
 	store  Store
 	limits Limits
+	hash   Hash
 	old    []Entry
 
 	in      []byte // what is left of the structure
@@ -365,7 +369,7 @@ func (r *rebuilder) namedLeaf() (leaf, error) {
 	if len(r.in) < digestBytes {
 		return leaf{}, editsf("cut short")
 	}
-	h, err := mh.Encode(r.in[:digestBytes], mh.SHA2_256)
+	h, err := mh.Encode(r.in[:digestBytes], uint64(r.hash))
 	r.in = r.in[digestBytes:]
 	return leaf{id: cid.NewCidV1(cid.Raw, h), size: int64(size)}, err
 }
@@ -443,8 +447,8 @@ func (r *rebuilder) build(s *snapshot) (cid.Cid, error) {
 }
 
 // keep stores what was made and is not there.
-func (r *rebuilder) keep(made Store, ids []cid.Cid) error {
-	missing, err := r.store.Missing(r.ctx, ids)
+func (r *rebuilder) keep(made *Memory) error {
+	missing, err := r.store.Missing(r.ctx, made.ids())
 	if err != nil {
 		return err
 	}

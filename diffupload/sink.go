@@ -11,10 +11,13 @@ import (
 	"idlewild/chunker"
 )
 
-// Bounds of the memory that a snapshot holds beside its list of addresses.
+// Bounds of the memory of a snapshot, however much it reads.
 const (
-	sinkBytes  = 8 << 20 // of one group of blocks; one is written while one fills
-	sinkBlocks = 512
+	groupBytes  = 4 << 20 // of new blocks; one group is written while one fills
+	groupBlocks = 512
+	groupPins   = 4096
+	batchBytes  = chunker.MaxChunkBytes // of chunks that are hashed together
+	batchChunks = 256
 )
 
 // sink takes the blocks of a snapshot and stores those that the store lacks,
@@ -23,173 +26,210 @@ type sink struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	store  Store
-	owner  string
-	groups chan []Block
+	owner  string // for whom each block is pinned; "": nobody
+	groups chan *group
+	free   chan *group
 	done   chan struct{}
-	bufs   *sync.Pool // of *[]byte, chunker.MaxChunkBytes at most
 
-	mu        sync.Mutex
-	seen      map[cid.Cid]bool
-	ids       []cid.Cid
-	group     []Block
-	size      int
-	newBytes  int64 // written by the flusher alone until done
+	mu      sync.Mutex
+	filling *group
+	before  map[cid.Cid]bool // of the group before, which may not be written yet
+	blocks  int
+
+	newBytes  int64 // written by the writer alone until done
 	newBlocks int
 }
 
-func newSink(ctx context.Context, cancel context.CancelCauseFunc, store Store, o Options) *sink {
+// group is new blocks, their bytes in one piece of memory.
+type group struct {
+	arena  []byte
+	blocks []Block
+	have   map[cid.Cid]bool
+	pins   []cid.Cid // new or not
+}
+
+func newSink(ctx context.Context, cancel context.CancelCauseFunc, store Store, owner string) *sink {
 	s := &sink{
-		ctx: ctx, cancel: cancel, store: store, owner: o.Owner,
-		groups: make(chan []Block),
+		ctx: ctx, cancel: cancel, store: store, owner: owner,
+		groups: make(chan *group),
+		free:   make(chan *group, 2),
 		done:   make(chan struct{}),
-		seen:   map[cid.Cid]bool{},
-		bufs:   &sync.Pool{New: func() any { return new([]byte) }},
 	}
+	s.filling = &group{have: map[cid.Cid]bool{}}
+	s.free <- &group{}
 	go s.write()
 	return s
 }
 
-// add takes a block; data is the sink's from now on.
-func (s *sink) add(id cid.Cid, data []byte) {
-	s.mu.Lock()
-	if s.seen[id] {
-		s.mu.Unlock()
-		s.free(data)
+// add takes blocks; their data is the caller's again when it returns.
+func (s *sink) add(blocks ...Block) {
+	if s.ctx.Err() != nil {
 		return
 	}
-	s.seen[id] = true
-	s.ids = append(s.ids, id)
-	s.group = append(s.group, Block{ID: id, Data: data})
-	s.size += len(data)
-	var full []Block
-	if s.size >= sinkBytes || len(s.group) >= sinkBlocks {
-		full, s.group, s.size = s.group, nil, 0
+	ids := make([]cid.Cid, len(blocks))
+	for i, b := range blocks {
+		ids[i] = b.ID
 	}
-	s.mu.Unlock()
-	if full != nil {
-		s.send(full)
+	missing, err := s.store.Missing(s.ctx, ids)
+	if err != nil {
+		s.cancel(fmt.Errorf("store blocks: %w", err))
+		return
 	}
-}
-
-// know takes the addresses of blocks that are in the store already.
-func (s *sink) know(ids []cid.Cid) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range ids {
-		if !s.seen[id] {
-			s.seen[id] = true
-			s.ids = append(s.ids, id)
+	s.blocks += len(blocks)
+	next := 0 // of missing, which is in the order of blocks
+	for _, b := range blocks {
+		g := s.filling
+		if s.owner != "" {
+			g.pins = append(g.pins, b.ID)
+		}
+		if next == len(missing) || missing[next] != b.ID {
+			if len(g.pins) >= groupPins {
+				s.turn()
+			}
+			continue
+		}
+		next++
+		if g.have[b.ID] || s.before[b.ID] {
+			continue
+		}
+		if g.arena == nil {
+			g.arena = make([]byte, 0, groupBytes)
+		}
+		at := len(g.arena)
+		g.arena = append(g.arena, b.Data...)
+		g.have[b.ID] = true
+		g.blocks = append(g.blocks, Block{ID: b.ID, Data: g.arena[at:len(g.arena):len(g.arena)]})
+		if len(g.arena) >= groupBytes-batchBytes || len(g.blocks) >= groupBlocks || len(g.pins) >= groupPins {
+			s.turn()
 		}
 	}
 }
 
-func (s *sink) send(group []Block) {
+// turn hands the group that fills to the writer, waiting while it is busy.
+func (s *sink) turn() {
 	select {
-	case s.groups <- group:
+	case s.groups <- s.filling:
 	case <-s.ctx.Done():
+		return
 	}
+	s.before = s.filling.have
+	select {
+	case s.filling = <-s.free:
+	case <-s.ctx.Done():
+		s.filling = &group{}
+	}
+	s.filling.have = map[cid.Cid]bool{}
 }
 
-// close writes what is left and waits. No add may follow.
+// flush writes what there is and returns when it is stored. It is not for use
+// beside add.
+func (s *sink) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn() // now the group before is written
+	s.turn() // and so is that one
+}
+
+// close ends the writing. No add may follow.
 func (s *sink) close() {
-	if len(s.group) > 0 {
-		s.send(s.group)
-		s.group = nil
-	}
 	close(s.groups)
 	<-s.done
 }
 
 func (s *sink) write() {
 	defer close(s.done)
-	for group := range s.groups {
-		if s.ctx.Err() != nil {
-			continue
+	for g := range s.groups {
+		if s.ctx.Err() == nil {
+			if err := s.writeGroup(g); err != nil {
+				s.cancel(fmt.Errorf("store blocks: %w", err))
+			}
 		}
-		if err := s.writeGroup(group); err != nil {
-			s.cancel(fmt.Errorf("store blocks: %w", err))
-		}
+		s.free <- &group{arena: g.arena[:0], blocks: g.blocks[:0], pins: g.pins[:0]}
 	}
 }
 
-func (s *sink) writeGroup(group []Block) error {
-	ids := make([]cid.Cid, len(group))
-	for i, b := range group {
-		ids[i] = b.ID
-	}
-	// Pinned first: between the question and the answer's use nothing that is
-	// there may be collected.
-	if err := pin(s.ctx, s.store, s.owner, ids); err != nil {
+func (s *sink) writeGroup(g *group) error {
+	if err := pin(s.ctx, s.store, s.owner, g.pins); err != nil {
 		return err
 	}
-	missing, err := s.store.Missing(s.ctx, ids)
-	if err != nil {
+	if len(g.blocks) == 0 {
+		return nil
+	}
+	if err := PutMany(s.ctx, s.store, g.blocks); err != nil {
 		return err
 	}
-	lacks := make(map[cid.Cid]bool, len(missing))
-	for _, id := range missing {
-		lacks[id] = true
-	}
-	var fresh []Block
-	for _, b := range group {
-		if lacks[b.ID] {
-			fresh = append(fresh, b)
-		}
-	}
-	if len(fresh) > 0 {
-		if err := PutMany(s.ctx, s.store, fresh); err != nil {
-			return err
-		}
-	}
-	for _, b := range fresh {
+	for _, b := range g.blocks {
 		s.newBlocks++
 		s.newBytes += int64(len(b.Data))
-	}
-	for _, b := range group {
-		s.free(b.Data)
 	}
 	return nil
 }
 
-// buffer returns a copy of data in memory that free takes back.
-func (s *sink) buffer(data []byte) []byte {
-	p := s.bufs.Get().(*[]byte)
-	return append((*p)[:0], data...)
-}
-
-func (s *sink) free(data []byte) {
-	if cap(data) > chunker.MaxChunkBytes*5/4 {
-		return
-	}
-	s.bufs.Put(&data)
-}
-
 // hashing computes addresses on its own goroutines.
 type hashing struct {
-	jobs chan *hashJob
+	hash Hash
+	jobs chan *batch
+	room chan []byte // memory for batches
 	wg   sync.WaitGroup
 }
 
-type hashJob struct {
-	data []byte
-	size int64
-	id   cid.Cid
-	done chan struct{} // closed once id is set and data is the sink's
+// batch is a run of a file's chunks.
+type batch struct {
+	data   []byte // of the chunks that are not known
+	sizes  []int
+	known  []cid.Cid // defined where the address of the chunk is known
+	ids    []cid.Cid
+	hashed chan struct{} // closed once ids are set
 }
 
-func newHashing(s *sink) *hashing {
-	h := &hashing{jobs: make(chan *hashJob)}
-	for range runtime.GOMAXPROCS(0) {
+func newHashing(s *sink, hash Hash) *hashing {
+	workers := runtime.GOMAXPROCS(0)
+	h := &hashing{hash: hash, jobs: make(chan *batch), room: make(chan []byte, workers+4)}
+	for range cap(h.room) {
+		h.room <- nil
+	}
+	for range workers {
 		h.wg.Go(func() {
-			for j := range h.jobs {
-				j.id = ChunkID(j.data)
-				s.add(j.id, j.data)
-				j.data = nil
-				close(j.done)
+			for b := range h.jobs {
+				h.do(s, b)
 			}
 		})
 	}
 	return h
+}
+
+func (h *hashing) do(s *sink, b *batch) {
+	b.ids = make([]cid.Cid, len(b.sizes))
+	blocks := make([]Block, 0, len(b.sizes))
+	rest := b.data
+	for i, n := range b.sizes {
+		if b.known[i].Defined() {
+			b.ids[i] = b.known[i]
+			continue
+		}
+		b.ids[i] = h.hash.ChunkID(rest[:n])
+		blocks = append(blocks, Block{ID: b.ids[i], Data: rest[:n]})
+		rest = rest[n:]
+	}
+	s.add(blocks...)
+	h.room <- b.data[:0]
+	b.data = nil
+	close(b.hashed)
+}
+
+// batch returns an empty one once there is memory for it.
+func (h *hashing) batch(ctx context.Context) (*batch, bool) {
+	select {
+	case m := <-h.room:
+		if m == nil {
+			m = make([]byte, 0, batchBytes)
+		}
+		return &batch{data: m, hashed: make(chan struct{})}, true
+	case <-ctx.Done():
+		return nil, false
+	}
 }
 
 func (h *hashing) close() {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"idlewild/chunker"
-	"idlewild/diffupload/blendfile"
 )
 
 // ErrChanged is returned for a file that was written to while it was read,
@@ -34,18 +32,21 @@ type File struct {
 // Options of a snapshot. The zero value works.
 type Options struct {
 	Chunk chunker.Params
-	// Exact stores every file's own bytes. Otherwise a .blend is stored
-	// without its compression.
+	// Exact stores every file's own bytes. Otherwise a .blend is stored in its
+	// canonical form (package blendfile), which renders the same, and PNG and
+	// OpenEXR images without their compression (package imagefile), of which
+	// Materialize makes files that decode to the same pixels.
 	Exact bool
 	// Progress is told how many bytes of how many are done, from one
 	// goroutine at a time.
 	Progress func(done, total int64)
 	// Cache saves reading files again that have not changed.
 	Cache *StatCache
-	// Owner, where it is not empty, is the job under which each block is
-	// pinned as it is found, so that nothing of the snapshot can be collected
-	// before the snapshot is complete.
+	// Owner, where it is not empty, is the job for which the content is kept.
+	// Nothing of it can be collected before the snapshot is complete either.
 	Owner string
+	// Hash is that of the addresses; 0 is SHA256.
+	Hash Hash
 }
 
 // Result of a snapshot.
@@ -55,7 +56,8 @@ type Result struct {
 	Bytes     int64 // of the files, as stored
 	NewBytes  int64 // of blocks that the store had not, nodes included
 	NewBlocks int
-	Blocks    []cid.Cid // every block of the manifest, each once
+	Blocks    int // of what was read; one that is there twice counts twice
+	Read      int // files that were read, the others being remembered
 	// Warnings are for people: files that were stored otherwise than they
 	// would be expected to.
 	Warnings []string
@@ -78,43 +80,9 @@ func Snapshot(ctx context.Context, store Store, files []File, o Options) (Result
 			return Result{}, fmt.Errorf("%s and %s are both named %q", files[i-1].Path, f.Path, f.Name)
 		}
 	}
-	return run(ctx, store, o, func(s *snapshot) (cid.Cid, error) {
-		for _, f := range files {
-			if st, err := os.Stat(f.Path); err == nil {
-				s.total += st.Size()
-			}
-		}
-		entries := make([]Entry, len(files))
-		next := make(chan int)
-		var wg sync.WaitGroup
-		for range min(runtime.GOMAXPROCS(0), 4, max(len(files), 1)) {
-			wg.Go(func() {
-				for i := range next {
-					e, err := s.file(files[i].Path)
-					if err != nil {
-						s.cancel(err)
-						continue
-					}
-					e.Name = files[i].Name
-					entries[i] = e
-				}
-			})
-		}
-	feed:
-		for i := range files {
-			select {
-			case next <- i:
-			case <-s.ctx.Done():
-				break feed
-			}
-		}
-		close(next)
-		wg.Wait()
-		if err := context.Cause(s.ctx); err != nil {
-			return cid.Undef, err
-		}
+	return run(ctx, store, o, false, func(s *snapshot) (cid.Cid, error) {
 		s.files = len(files)
-		root, err := s.tree(entries, 0)
+		root, err := s.all(files)
 		s.bytes = root.Size
 		return root.CID.Cid, err
 	})
@@ -123,12 +91,12 @@ func Snapshot(ctx context.Context, store Store, files []File, o Options) (Result
 // SnapshotFile stores one file; Root is its file node, which MaterializeFile
 // takes.
 func SnapshotFile(ctx context.Context, store Store, path string, o Options) (Result, error) {
-	return run(ctx, store, o, func(s *snapshot) (cid.Cid, error) {
-		s.single = true
+	return run(ctx, store, o, true, func(s *snapshot) (cid.Cid, error) {
 		if st, err := os.Stat(path); err == nil {
 			s.total = st.Size()
 		}
 		e, err := s.file(path)
+		s.read = 1
 		s.files, s.bytes = 1, e.Size
 		return e.CID.Cid, err
 	})
@@ -136,10 +104,9 @@ func SnapshotFile(ctx context.Context, store Store, path string, o Options) (Res
 
 // SnapshotReader stores what r holds as one file, byte for byte.
 func SnapshotReader(ctx context.Context, store Store, r io.Reader, o Options) (Result, error) {
-	return run(ctx, store, o, func(s *snapshot) (cid.Cid, error) {
-		s.single = true
+	return run(ctx, store, o, true, func(s *snapshot) (cid.Cid, error) {
 		e, err := s.content(r, Plain, 0)
-		s.files, s.bytes = 1, e.Size
+		s.files, s.bytes, s.read = 1, e.Size, 1
 		return e.CID.Cid, err
 	})
 }
@@ -152,9 +119,12 @@ type snapshot struct {
 	store  Store
 	sink   *sink
 	hash   *hashing
-	single bool // the root is a file: it has a node whatever its size
+	zeros  zeros
+	how    string // of cache keys
+	single bool   // the root is a file: it has a node whatever its size
 	total  int64
 	files  int
+	read   int
 	bytes  int64
 
 	mu       sync.Mutex
@@ -163,16 +133,33 @@ type snapshot struct {
 	warnings []string
 }
 
-func run(ctx context.Context, store Store, o Options, f func(*snapshot) (cid.Cid, error)) (Result, error) {
+func run(ctx context.Context, store Store, o Options, single bool, f func(*snapshot) (cid.Cid, error)) (Result, error) {
 	if err := o.Chunk.Validate(); err != nil {
 		return Result{}, err
+	}
+	if !o.Hash.Known() {
+		return Result{}, fmt.Errorf("hash %#x is not one that blocks here can have", uint64(o.Hash))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &snapshot{Options: o, ctx: ctx, cancel: cancel, store: store}
-	s.sink = newSink(ctx, cancel, store, o)
-	s.hash = newHashing(s.sink)
+	s.zeros.s = s
+	s.how = cacheHow(o)
+	owner := o.Owner
+	if r, ok := store.(Rooter); ok {
+		release := r.Hold()
+		defer release()
+		if !single {
+			owner = "" // the root is pinned at the end
+		}
+	}
+	s.single = single
+	s.sink = newSink(ctx, cancel, store, owner)
+	s.hash = newHashing(s.sink, o.Hash)
 	root, err := f(s)
+	if err == nil {
+		s.sink.flush()
+	}
 	s.hash.close()
 	s.sink.close()
 	// The first trouble is the cause; what f saw may be its consequence.
@@ -186,7 +173,7 @@ func run(ctx context.Context, store Store, o Options, f func(*snapshot) (cid.Cid
 	return Result{
 		Root: root, Files: s.files, Bytes: s.bytes,
 		NewBytes: s.sink.newBytes, NewBlocks: s.sink.newBlocks,
-		Blocks: s.sink.ids, Warnings: s.warnings,
+		Blocks: s.sink.blocks, Read: s.read, Warnings: s.warnings,
 	}, nil
 }
 
@@ -202,14 +189,12 @@ func (s *snapshot) file(path string) (Entry, error) {
 
 func (s *snapshot) fileOnce(path string) (Entry, error) {
 	// Asked before it is opened: opening a pipe would wait for its writer.
-	if st, err := os.Stat(path); err != nil {
-		return Entry{}, err // names the path
-	} else if !st.Mode().IsRegular() {
-		return Entry{}, fmt.Errorf("%s: %w", path, ErrNotRegular)
+	if _, err := s.stat(path); err != nil {
+		return Entry{}, err
 	}
 	scan := time.Now()
 	if s.Cache != nil {
-		scan = s.Cache.now()
+		scan = s.Cache.clock()
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -220,22 +205,14 @@ func (s *snapshot) fileOnce(path string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if !before.Mode().IsRegular() {
-		return Entry{}, fmt.Errorf("%s: %w", path, ErrNotRegular)
-	}
-	if before.Size() > MaxFileBytes {
-		return Entry{}, fmt.Errorf("%s: %d bytes, at most %d are possible", path, before.Size(), int64(MaxFileBytes))
-	}
-	key := cacheKey(path, s.Chunk, s.Exact, s.single)
-	if e, ok := s.cached(key, before); ok {
-		s.progress(before.Size())
-		return e, nil
+	if err := s.readable(path, before); err != nil {
+		return Entry{}, err
 	}
 	mode := 0
 	if before.Mode()&0o100 != 0 {
 		mode = 1
 	}
-	in := &progressReader{r: f, s: s}
+	in := &progressReader{r: f, s: s, f: f, size: before.Size(), holes: hasHoles(before)}
 	e, err := s.open(path, in, f, before, mode)
 	after, serr := f.Stat()
 	switch {
@@ -250,93 +227,28 @@ func (s *snapshot) fileOnce(path string) (Entry, error) {
 	}
 	s.progress(before.Size() - in.n)
 	if s.Cache != nil {
-		s.Cache.put(key, stampOf(before), scan, e)
+		s.Cache.put(s.how, path, stampOf(before), scan, e)
 	}
 	return e, nil
 }
 
-// open stores the bytes of a file, a .blend without its container.
-func (s *snapshot) open(path string, in *progressReader, f *os.File, st os.FileInfo, mode int) (Entry, error) {
-	if !isBlendName(path) {
-		return s.whole(in, st, mode)
+// stat looks at a file that is to be read; its error names the path.
+func (s *snapshot) stat(path string) (os.FileInfo, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
 	}
-	r, info, err := blendfile.NewReader(in, st.Size())
-	switch {
-	case errors.Is(err, blendfile.ErrNotBlend):
-		s.warn(fmt.Sprintf("%s is not a .blend file and is sent as it is", path))
-	case err != nil:
-		return Entry{}, err
-	case info.Container == blendfile.Raw:
-		defer r.Close()
-		// The walk sees a file that is cut short; the bytes are the file's own.
-		return s.content(r, Plain, mode)
-	case !s.Exact:
-		defer r.Close()
-		return s.content(r, BlendOpen, mode)
-	default:
-		// Exact: the artist's bytes, but only where they are whole.
-		_, err := io.Copy(io.Discard, r)
-		r.Close()
-		if err != nil && !errors.Is(err, blendfile.ErrTooLarge) {
-			return Entry{}, err
-		}
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return Entry{}, err
-	}
-	s.progress(-in.n)
-	in.n = 0
-	return s.whole(in, st, mode)
+	return st, s.readable(path, st)
 }
 
-func (s *snapshot) whole(in io.Reader, st os.FileInfo, mode int) (Entry, error) {
-	e, err := s.content(in, Plain, mode)
-	if err == nil && e.Size != st.Size() {
-		err = ErrChanged
+func (s *snapshot) readable(path string, st os.FileInfo) error {
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
-	return e, err
-}
-
-// isBlendName: .blend and its numbered backups.
-func isBlendName(path string) bool {
-	return strings.HasSuffix(strings.TrimRight(strings.ToLower(path), "0123456789"), ".blend")
-}
-
-func (s *snapshot) cached(key string, st os.FileInfo) (Entry, bool) {
-	if s.Cache == nil {
-		return Entry{}, false
+	if st.Size() > MaxFileBytes {
+		return fmt.Errorf("%s: %d bytes, at most %d are possible", path, st.Size(), int64(MaxFileBytes))
 	}
-	e, ok := s.Cache.get(key, stampOf(st))
-	if !ok {
-		return Entry{}, false
-	}
-	// A cache that is older than the store may name blocks that are gone.
-	// Pinned first, as in sink.
-	var ids []cid.Cid
-	switch e.Kind {
-	case KindInline:
-		return e, true
-	case KindChunk:
-		ids = []cid.Cid{e.CID.Cid}
-	default:
-		if missing, err := s.store.Missing(s.ctx, []cid.Cid{e.CID.Cid}); err != nil || len(missing) > 0 {
-			return Entry{}, false
-		}
-		for id, err := range Blocks(s.ctx, s.store, e.CID.Cid) {
-			if err != nil {
-				return Entry{}, false
-			}
-			ids = append(ids, id)
-		}
-	}
-	if err := pin(s.ctx, s.store, s.Owner, ids); err != nil {
-		return Entry{}, false
-	}
-	if missing, err := s.store.Missing(s.ctx, ids); err != nil || len(missing) > 0 {
-		return Entry{}, false
-	}
-	s.sink.know(ids)
-	return e, true
+	return nil
 }
 
 func (s *snapshot) warn(text string) {
@@ -353,18 +265,4 @@ func (s *snapshot) progress(n int64) {
 		s.shown = now
 		s.Progress(now, s.total)
 	}
-}
-
-// progressReader counts what is read of a file's own bytes.
-type progressReader struct {
-	r io.Reader
-	s *snapshot
-	n int64
-}
-
-func (p *progressReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	p.n += int64(n)
-	p.s.progress(int64(n))
-	return n, err
 }

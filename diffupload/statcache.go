@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
-
-	"idlewild/chunker"
 )
 
 // StatCache remembers as what a file was stored, so that a file
@@ -26,8 +24,9 @@ import (
 // On disk: statCacheMagic, then one CBOR map from key to entry, replaced as a
 // whole.
 type StatCache struct {
+	Now func() time.Time // nil: time.Now; set before use
+
 	path string
-	now  func() time.Time
 
 	mu      sync.Mutex
 	entries map[string]cacheEntry
@@ -49,7 +48,7 @@ const (
 // OpenStatCache reads the cache at path. A file that is missing, damaged or of
 // another version gives an empty cache; one that cannot be read is an error.
 func OpenStatCache(path string) (*StatCache, error) {
-	c := &StatCache{path: path, entries: map[string]cacheEntry{}, now: time.Now}
+	c := &StatCache{path: path, entries: map[string]cacheEntry{}}
 	st, err := os.Stat(path)
 	if os.IsNotExist(err) {
 		return c, nil
@@ -82,6 +81,13 @@ var statDec = func() cbor.DecMode {
 	return m
 }()
 
+func (c *StatCache) clock() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}
+
 // Len is the number of files remembered.
 func (c *StatCache) Len() int {
 	c.mu.Lock()
@@ -99,7 +105,7 @@ func (c *StatCache) Save() error {
 	}
 	age := 90 * 24 * time.Hour
 	for {
-		old := c.now().Add(-age).Unix()
+		old := c.clock().Add(-age).Unix()
 		for k, e := range c.entries {
 			if e.Seen < old {
 				delete(c.entries, k)
@@ -134,16 +140,23 @@ func (c *StatCache) Save() error {
 	return nil
 }
 
-// cacheKey names a file and how it is stored.
-func cacheKey(path string, p chunker.Params, exact, single bool) string {
+// cacheHow names how files are stored.
+func cacheHow(o Options) string {
+	p := o.Chunk
+	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t %d", p.Min, p.Avg, p.Max, p.Key, o.Exact, o.Hash))
+	return hex.EncodeToString(how[:8]) + " "
+}
+
+func cacheKey(how, path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	how := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %x %t %t", p.Min, p.Avg, p.Max, p.Key, exact, single))
-	return hex.EncodeToString(how[:8]) + " " + path
+	return how + path
 }
 
-func (c *StatCache) get(key string, now stamp) (Entry, bool) {
+// get returns the entry, without a name, of a file that is as it was.
+func (c *StatCache) get(how, path string, now stamp) (Entry, bool) {
+	key := cacheKey(how, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
@@ -153,7 +166,7 @@ func (c *StatCache) get(key string, now stamp) (Entry, bool) {
 	if e.Entry.validate() != nil || e.Entry.Kind == KindTree || e.Entry.Kind == KindShard {
 		return Entry{}, false
 	}
-	if day := c.now().Unix(); day-e.Seen > 24*3600 {
+	if day := c.clock().Unix(); day-e.Seen > 24*3600 {
 		e.Seen = day
 		c.entries[key] = e
 		c.dirty = true
@@ -161,7 +174,8 @@ func (c *StatCache) get(key string, now stamp) (Entry, bool) {
 	return e.Entry, true
 }
 
-func (c *StatCache) put(key string, s stamp, scan time.Time, e Entry) {
+func (c *StatCache) put(how, path string, s stamp, scan time.Time, e Entry) {
+	key := cacheKey(how, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.settled(scan) {

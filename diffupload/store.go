@@ -101,6 +101,23 @@ type Pinner interface {
 	Pinned(ctx context.Context, owner string, id cid.Cid) (bool, error)
 }
 
+// Rooter is a Pinner that keeps a whole manifest by its root, at a cost that
+// does not depend on how much lies below it. Optional.
+type Rooter interface {
+	Pinner
+	// Hold has what is put or found from now on stay until release is called.
+	Hold() (release func())
+	// Whole says of each node whether it is known to be here with everything
+	// below it, and of which state of the store that is true.
+	Whole(ctx context.Context, nodes []cid.Cid) (known []bool, state uint64, err error)
+	// PinRoot keeps root and everything below it as long as owner has not been
+	// unpinned; without an owner it keeps nothing. whole are nodes of which the
+	// caller found out that they are here with everything below, root among
+	// them; they are known from now on. It does nothing and reports false
+	// where blocks were dropped since state.
+	PinRoot(ctx context.Context, owner string, root cid.Cid, whole []cid.Cid, state uint64) (bool, error)
+}
+
 // Bounds of what a manifest from elsewhere can ask for.
 const (
 	MaxBlockBytes = 1 << 20 // one block, chunk or node

@@ -85,6 +85,25 @@ func fetchAll(ctx context.Context, store Store, wants []Want, f func(Block) erro
 // nodes from store, not the chunks. An error is the last thing yielded.
 func Blocks(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, error] {
 	return func(yield func(cid.Cid, error) bool) {
+		seen := map[cid.Cid]bool{}
+		for id, err := range Walk(ctx, store, root) {
+			if id.Type() == cid.Raw {
+				if seen[id] {
+					continue
+				}
+				seen[id] = true
+			}
+			if !yield(id, err) {
+				return
+			}
+		}
+	}
+}
+
+// Walk is Blocks where a chunk that is there twice is yielded twice: so its
+// memory is that of the nodes' addresses, some hundredth of all.
+func Walk(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, error] {
+	return func(yield func(cid.Cid, error) bool) {
 		seen := map[cid.Cid]bool{root: true}
 		if !yield(root, nil) {
 			return
@@ -100,15 +119,16 @@ func Blocks(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, e
 				return
 			}
 			for _, n := range got {
-				for _, id := range children(n) {
-					if seen[id] {
+				for _, id := range Children(n) {
+					node := id.Type() == cid.DagCBOR
+					if node && seen[id] {
 						continue
 					}
-					seen[id] = true
 					if !yield(id, nil) {
 						return
 					}
-					if id.Type() == cid.DagCBOR {
+					if node {
+						seen[id] = true
 						nodes = append(nodes, id)
 					}
 				}
@@ -117,7 +137,8 @@ func Blocks(ctx context.Context, store Store, root cid.Cid) iter.Seq2[cid.Cid, e
 	}
 }
 
-func children(n Node) []cid.Cid {
+// Children returns what a node links to, in its order.
+func Children(n Node) []cid.Cid {
 	var out []cid.Cid
 	switch n := n.(type) {
 	case *FileNode:

@@ -165,7 +165,11 @@ func (a *assets) Collect(ctx context.Context, requester peer.ID, id job.ID, dir 
 		if requester == a.self || r.Bytes > inlineFile || sent+int(r.Bytes) > inlineFile {
 			continue
 		}
-		for _, c := range r.Blocks {
+		blocks, err := diffupload.All(ctx, a.store, r.Root)
+		if err != nil {
+			return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
+		}
+		for _, c := range blocks {
 			b, err := diffupload.Get(ctx, a.store, c)
 			if err != nil {
 				return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)

@@ -87,7 +87,7 @@ func Snapshot(ctx context.Context, cfg Config, path string) (SnapshotReport, err
 		return SnapshotReport{}, err
 	}
 	return SnapshotReport{
-		Root: r.Root.String(), Files: r.Files, Bytes: r.Bytes, Blocks: len(r.Blocks),
+		Root: r.Root.String(), Files: r.Files, Bytes: r.Bytes, Blocks: r.Blocks,
 		NewBytes: r.NewBytes, NewBlocks: r.NewBlocks, Warnings: r.Warnings,
 	}, nil
 }

@@ -5,8 +5,8 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/klauspost/compress/zstd"
-	mh "github.com/multiformats/go-multihash"
 
+	"idlewild/internal/digest"
 	"idlewild/job"
 	"idlewild/p2p/wire"
 )
@@ -32,15 +32,12 @@ type fetchSource struct {
 	codec Codec
 }
 
-// checkBlock reports whether data is what id names. Only sha2-256 counts: a
-// weaker hash, or the identity, would let a peer choose the content.
+// checkBlock reports whether data is what id names.
 func checkBlock(id cid.Cid, data []byte) bool {
 	p := id.Prefix()
-	if p.MhType != mh.SHA2_256 || p.MhLength != 32 {
-		return false
-	}
-	h, err := mh.Sum(data, mh.SHA2_256, -1)
-	return err == nil && string(h) == string(id.Hash())
+	sum, ok := digest.Sum(p.MhType, data)
+	h := id.Hash()
+	return ok && p.MhLength == digest.Size && string(h[len(h)-digest.Size:]) == string(sum[:])
 }
 
 // The encoders and decoders hold megabytes of tables: they are kept.

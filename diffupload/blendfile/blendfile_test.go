@@ -15,14 +15,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// layout is one of the ways a .blend can be laid out.
-type layout struct {
+// shape is one of the ways a .blend can be laid out.
+type shape struct {
 	header string
 	info   Info
 	order  binary.AppendByteOrder
 }
 
-var layouts = []layout{
+var shapes = []shape{
 	{"BLENDER_v248", Info{Version: 248, Pointer: 4, Endian: Little, Container: Raw}, binary.LittleEndian},
 	{"BLENDER_V250", Info{Version: 250, Pointer: 4, Endian: Big, Container: Raw}, binary.BigEndian},
 	{"BLENDER-v304", Info{Version: 304, Pointer: 8, Endian: Little, Container: Raw}, binary.LittleEndian},
@@ -30,7 +30,7 @@ var layouts = []layout{
 	{"BLENDER17-01v0502", Info{Version: 502, Pointer: 8, Endian: Little, Container: Raw, Large: true}, binary.LittleEndian},
 }
 
-func (l layout) head(code string, size int64) []byte {
+func (l shape) head(code string, size int64) []byte {
 	b := []byte(code)
 	u32 := func(n uint32) { b = l.order.AppendUint32(b, n) }
 	u64 := func(n uint64) { b = l.order.AppendUint64(b, n) }
@@ -55,7 +55,7 @@ func (l layout) head(code string, size int64) []byte {
 }
 
 // file makes a .blend whose blocks have the sizes.
-func (l layout) file(sizes ...int) []byte {
+func (l shape) file(sizes ...int) []byte {
 	b := []byte(l.header)
 	for i, n := range sizes {
 		b = append(b, l.head(fmt.Sprintf("DA%02d", i), int64(n))...)
@@ -99,7 +99,7 @@ func read(b []byte) ([]byte, Info, error) {
 }
 
 func TestEveryLayoutInEveryContainer(t *testing.T) {
-	for _, l := range layouts {
+	for _, l := range shapes {
 		raw := l.file(10, 0, 3000, 7)
 		for c, b := range map[Container][]byte{Raw: raw, Gzip: gz(raw), Zstd: zs(raw)} {
 			want := l.info
@@ -121,7 +121,7 @@ func TestEveryLayoutInEveryContainer(t *testing.T) {
 }
 
 func TestCutAnywhereIsSeen(t *testing.T) {
-	for _, l := range layouts {
+	for _, l := range shapes {
 		raw := l.file(10, 0, 300, 7)
 		for c, b := range map[Container][]byte{Raw: raw, Gzip: gz(raw), Zstd: zs(raw)} {
 			end := len(b)
@@ -165,7 +165,7 @@ func TestWhatIsNoBlend(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
-	for _, l := range layouts {
+	for _, l := range shapes {
 		negative := append(append([]byte(l.header), l.head("DATA", -5)...), make([]byte, 100)...)
 		if _, _, err := read(negative); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: negative length: %v", l.header, err)
@@ -175,7 +175,7 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%s: a block of 1 GiB in 100 bytes: %v", l.header, err)
 		}
 	}
-	raw := layouts[4].file(3000)
+	raw := shapes[4].file(3000)
 	z := zs(raw)
 	z[20] ^= 0xff
 	if _, _, err := read(z); err == nil || errors.Is(err, ErrNotBlend) {
@@ -198,7 +198,7 @@ func bomb(t *testing.T, compress func(io.Writer) io.WriteCloser, n int64) []byte
 	t.Helper()
 	var out bytes.Buffer
 	w := compress(&out)
-	l := layouts[4]
+	l := shapes[4]
 	w.Write([]byte(l.header))
 	w.Write(l.head("DATA", n))
 	if _, err := io.CopyN(w, zeros{}, n); err != nil {
@@ -243,7 +243,7 @@ func TestBombsAreBounded(t *testing.T) {
 
 func TestOpenNamesTheFile(t *testing.T) {
 	dir := t.TempDir()
-	whole := layouts[2].file(5000)
+	whole := shapes[2].file(5000)
 	good, cut := filepath.Join(dir, "good.blend"), filepath.Join(dir, "cut.blend")
 	if err := os.WriteFile(good, gz(whole), 0o644); err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestOpenNamesTheFile(t *testing.T) {
 }
 
 func FuzzNewReader(f *testing.F) {
-	for _, l := range layouts {
+	for _, l := range shapes {
 		raw := l.file(10, 0, 30)
 		f.Add(raw)
 		f.Add(gz(raw))

@@ -1,32 +1,46 @@
 package delta
 
 import (
-	"encoding/binary"
-	"math/bits"
 	"slices"
 )
 
+// What the planner thinks things cost, in eighths of a bit. They steer the
+// choice only.
 const (
-	localBase = 4 << 20     // longest counterpart that is searched densely
-	tolerance = 24          // words of difference that end an extension, unhinted
-	patience  = 256         // and hinted
-	maxWords  = maxWork / 2 // words that Encode gives to the slow coder
+	costSwitch  = 36 * 8 // another distance
+	costNone    = 12 * 8 // to words without counterpart
+	costEqual   = 1
+	costNew     = 22 * 8 // a word without counterpart
+	costNewSame = 5 * 8  // the same, where it equals the one before
+)
+
+const (
+	regionBytes = 4 << 20     // planned at once
+	blockWords  = 128         // that share a choice of distances
+	blockBest   = 6           // distances that a block votes for
+	lanes       = 8           // distances that a block tries
+	maxWords    = maxWork / 2 // words that Encode gives to the slow coder
+	shortGap    = 24          // bytes that are not looked for in the whole base
 )
 
 // planner cuts fresh bytes into operations.
 type planner struct {
 	base, fresh []byte
-	copies      []op // with at
-	ats         []int
+	copies      []placed
 	global      *index
+}
+
+// placed is an operation and where it is.
+type placed struct {
+	at int
+	op
 }
 
 // plan returns operations that make fresh.
 func plan(base, fresh []byte, hints []Hint) []op {
 	p := &planner{base: base, fresh: fresh}
-	hints = usable(base, fresh, hints)
 	at, phase := 0, 0
-	for _, h := range hints {
+	for _, h := range usable(base, fresh, hints) {
 		p.search(at, h.New.Off, phase)
 		phase = h.New.Off & 3
 		p.hinted(h)
@@ -56,126 +70,66 @@ func usable(base, fresh []byte, hints []Hint) []Hint {
 	})
 }
 
-// score says how alike two words are, in eighths of a word that is equal.
-func score(a, b uint32) int {
-	switch d := bits.Len32(a ^ b); {
-	case d == 0:
-		return 8
-	case d <= 16:
-		return 4
-	case d <= 24:
-		return 1
-	}
-	return -8
-}
-
-// extend is how far from fresh[at] on the bytes at src are worth copying, at
-// most n, and what that scores.
-func (p *planner) extend(at, src, n, tolerance int) (length, total int) {
-	f := p.fresh[at : at+n]
-	b := bytesAt(p.base, p.fresh, src, n)
-	best, sum := 0, 0
-	for i := 0; i < n; {
-		if e := equalBytes(f[i:], b[i:]); e > 0 {
-			sum += 2 * e
-			i += e
-			if sum >= best {
-				best, length = sum, i
-			}
-			if i == n {
-				break
-			}
-		}
-		// The word that holds the difference.
-		j := i &^ 3
-		sum += score(wordAt(f, j), wordAt(b, j))
-		i = min(j+4, n)
-		if sum > best {
-			best, length = sum, i
-		}
-		if sum < best-8*tolerance {
-			break
-		}
-	}
-	return length, best
-}
-
-// back is how many bytes before fresh[at] and src are worth copying, at most n.
-func (p *planner) back(at, src, n int) int {
-	if src < len(p.base) {
-		n = min(n, src)
-	} else {
-		n = min(n, src-len(p.base))
-	}
-	f := p.fresh[at-n : at]
-	b := bytesAt(p.base, p.fresh, src-n, n)
-	best, sum, length := 0, 0, 0
-	for i := 0; i+4 <= n; i += 4 {
-		sum += score(binary.LittleEndian.Uint32(f[n-i-4:]), binary.LittleEndian.Uint32(b[n-i-4:]))
-		if sum > best {
-			best, length = sum, i+4
-		}
-		if sum < best-8*tolerance {
-			break
-		}
-	}
-	for length < n && f[n-length-1] == b[n-length-1] {
-		length++
-	}
-	return length
-}
-
 // copyOp notes a copy, or makes the one before it longer.
 func (p *planner) copyOp(at, src, n, phase int) {
 	if k := len(p.copies) - 1; k >= 0 {
 		c := &p.copies[k]
-		if p.ats[k]+c.len == at && c.src+c.len == src && (c.src < len(p.base)) == (src < len(p.base)) {
+		if c.at+c.len == at && c.src+c.len == src && c.phase == phase && (c.src < len(p.base)) == (src < len(p.base)) {
 			c.len += n
 			return
 		}
 	}
-	p.copies = append(p.copies, op{kind: opCopy, len: n, src: src, phase: phase})
-	p.ats = append(p.ats, at)
+	p.copies = append(p.copies, placed{at, op{kind: opCopy, len: n, src: src, phase: phase}})
 }
 
-// hinted plans a span whose counterpart is known.
+// hinted plans a span whose counterpart is known: what is equal at both ends,
+// and what is between by a dense index of the counterpart.
 func (p *planner) hinted(h Hint) {
 	at, end, phase := h.New.Off, h.New.Off+h.New.Len, h.New.Off&3
-	n := min(h.New.Len, h.Base.Len)
-	length, _ := p.extend(at, h.Base.Off, n, patience)
-	if h.New.Len == h.Base.Len && length*8 >= 7*n {
-		p.copyOp(at, h.Base.Off, n, phase)
+	f := p.fresh[at:end]
+	b := p.base[h.Base.Off:][:h.Base.Len]
+	n := min(len(f), len(b))
+	head := equalBytes(f[:n], b[:n])
+	if head == len(f) {
+		p.copyOp(at, h.Base.Off, head, phase)
 		return
 	}
-	if length > 0 {
-		p.copyOp(at, h.Base.Off, length, phase)
-		at += length
+	head &^= 3
+	tail := 0
+	for tail < n-head && f[len(f)-1-tail] == b[len(b)-1-tail] {
+		tail++
 	}
-	// The same from the end.
-	n = min(end-at, h.Base.Len)
-	tailSrc := h.Base.Off + h.Base.Len
-	tail := p.back(end, tailSrc, n)
-	if tail < 16 {
+	if len(f) != len(b) && tail < 16 {
 		tail = 0
 	}
-	if stop := end - tail; at < stop {
-		if h.Base.Len <= localBase {
-			x := newIndex(8, h.Base.Len/4)
-			x.addAll(p.base[h.Base.Off:h.Base.Off+h.Base.Len], h.Base.Off, 4)
-			p.scan(at, stop, phase, x, func(gap, to int) { p.search(gap, to, phase) })
-		} else {
-			p.search(at, stop, phase)
+	if head > 0 {
+		p.copyOp(at, h.Base.Off, head, phase)
+	}
+	lo, hi := at+head, end-tail
+	first, last := h.Base.Off-at, h.Base.Off+h.Base.Len-end
+	if first == last && wordsBetween(lo, hi, phase) <= 32 {
+		p.copyOp(lo, lo+first, hi-lo, phase)
+	} else {
+		from := max(0, head-256)
+		x := newIndex(8, (len(b)-from)/4)
+		x.addAll(b[from:], h.Base.Off+from, 4)
+		gap := lo
+		for _, c := range p.align(lo, hi, phase, x, false, first, last) {
+			p.search(gap, c.at, phase)
+			p.copyOp(c.at, c.src, c.len, phase)
+			gap = c.at + c.len
 		}
+		p.search(gap, hi, phase)
 	}
 	if tail > 0 {
-		p.copyOp(end-tail, tailSrc-tail, tail, phase)
+		p.copyOp(hi, hi+last, tail, phase)
 	}
 }
 
 // search plans a span with the index of the whole base and of what of the
 // result had no counterpart before.
 func (p *planner) search(at, end, phase int) {
-	if end-at < 16 {
+	if end-at < shortGap {
 		return
 	}
 	if p.global == nil {
@@ -186,72 +140,9 @@ func (p *planner) search(at, end, phase int) {
 		p.global = newIndex(16, len(p.base)/step+len(p.fresh)/4)
 		p.global.addAll(p.base, 0, step)
 	}
-	p.scan(at, end, phase, p.global, nil)
-}
-
-// scan looks for the windows of fresh[at:end] in an index and notes copies.
-// What it finds no place for is given to rest, or entered into the index.
-func (p *planner) scan(at, end, phase int, x *index, rest func(at, end int)) {
-	i, miss := at, 0
-	gap := at
-	leave := func(to int) {
-		if gap < to && rest != nil {
-			rest(gap, to)
-		}
+	for _, c := range p.align(at, end, phase, p.global, true) {
+		p.copyOp(c.at, c.src, c.len, phase)
 	}
-	for i+x.window <= end {
-		src, from, n := p.lookup(i, gap, end, x)
-		if n == 0 {
-			if rest == nil && (i-at)&3 == 0 {
-				x.add(p.fresh[i:], len(p.base)+i)
-			}
-			miss++
-			i += 1 + miss>>8
-			continue
-		}
-		leave(from)
-		p.copyOp(from, src, n, phase)
-		i, gap, miss = from+n, from+n, 0
-		if rest == nil {
-			continue
-		}
-	}
-	leave(end)
-}
-
-// lookup tries the places of the window at fresh[i] and returns the best copy
-// that covers it and lies in [gap, end).
-func (p *planner) lookup(i, gap, end int, x *index) (src, from, n int) {
-	h, ok := x.hash(p.fresh[i:])
-	if !ok {
-		return 0, 0, 0
-	}
-	best := 0
-	for _, s := range x.slots[h] {
-		if s == 0 {
-			continue
-		}
-		c := int(s) - 1
-		limit := end - i
-		if c < len(p.base) {
-			limit = min(limit, len(p.base)-c)
-		} else if c-len(p.base)+4 > i {
-			continue
-		}
-		if limit < x.window || equalBytes(p.fresh[i:i+x.window], bytesAt(p.base, p.fresh, c, x.window)) < x.window {
-			continue
-		}
-		f, sc := p.extend(i, c, limit, tolerance)
-		b := p.back(i, c, i-gap)
-		if c >= len(p.base) && c-b-len(p.base)+4 > i-b {
-			b = 0
-		}
-		// Each copy costs some 5 bytes: it has to save more.
-		if sc += 2 * b; f+b >= x.window && sc > best && sc >= 2*x.window+8 {
-			best, src, from, n = sc, c-b, i-b, f+b
-		}
-	}
-	return src, from, n
 }
 
 // finish fills the gaps between the copies and sees to it that the slow coder
@@ -272,11 +163,11 @@ func (p *planner) finish() []op {
 			at = to
 		}
 	}
-	for k, c := range p.copies {
-		literal(p.ats[k])
+	for _, c := range p.copies {
+		literal(c.at)
 		phase = c.phase
 		n := 0
-		for _, is := range islands(p.base, p.fresh, at, c) {
+		for _, is := range islands(p.base, p.fresh, at, c.op) {
 			n += wordsBetween(is.Off, is.Off+is.Len, phase) + 1
 		}
 		if work+n > maxWords {
@@ -284,7 +175,7 @@ func (p *planner) finish() []op {
 			continue
 		}
 		work += n
-		out = append(out, c)
+		out = append(out, c.op)
 		at += c.len
 	}
 	literal(len(p.fresh))

@@ -10,39 +10,46 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	mh "github.com/multiformats/go-multihash"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"idlewild/diffupload"
 )
 
-// key is a block's sha2-256: a chunk and a node of equal bytes are one block.
-type key [32]byte
+// key is the multihash code of a block's address and the digest: a chunk and a
+// node of equal bytes are one block.
+type key [1 + digestBytes]byte
+
+const digestBytes = 32
 
 // keyOf needs an id that diffupload.CheckID accepts.
-func keyOf(id cid.Cid) key {
-	b := id.Bytes()
-	return key(b[len(b)-len(key{}):])
+func keyOf(id cid.Cid) (k key) {
+	b := id.KeyString()
+	k[0] = b[2]
+	copy(k[1:], b[4:])
+	return k
 }
 
-func (k key) hash() mh.Multihash {
-	h, err := mh.Encode(k[:], mh.SHA2_256)
+// cid is the address as a chunk.
+func (k key) cid() cid.Cid {
+	id, err := cid.Cast(append([]byte{1, cid.Raw, k[0], digestBytes}, k[1:]...))
 	if err != nil {
-		panic(err) // the length is right
+		panic(err) // the bytes are right
 	}
-	return h
+	return id
 }
-
-func (k key) cid() cid.Cid { return cid.NewCidV1(cid.Raw, k.hash()) }
 
 // index is the bbolt file.
 //
-//	meta    "version" -> 2; "clean" -> 1 where the store was closed in order
+//	meta    "version" -> 3; "clean" -> 1 where the store was closed in order
 //	blocks  key -> size u32, last use in unix seconds u64, pack u32, offset of
 //	        its record u64, big-endian
 //	pins    owner -> bucket of key -> nothing
 //	refs    key -> number of owners u32
+//	owned   owner -> bucket of the keys of roots -> nothing
+//	roots   key of a root -> last use in unix seconds u64
+//	whole   key of a node -> nothing: it was here with everything below it, and
+//	        nothing was dropped since
 type index struct {
 	db     *bolt.DB
 	blocks atomic.Int64
@@ -54,6 +61,9 @@ var (
 	bucketBlocks = []byte("blocks")
 	bucketPins   = []byte("pins")
 	bucketRefs   = []byte("refs")
+	bucketOwned  = []byte("owned")
+	bucketRoots  = []byte("roots")
+	bucketWhole  = []byte("whole")
 	keyVersion   = []byte("version")
 	keyClean     = []byte("clean")
 )
@@ -64,7 +74,7 @@ type entry struct {
 	place place
 }
 
-const indexVersion = 2
+const indexVersion = 3
 
 func (e entry) encode() []byte {
 	b := binary.BigEndian.AppendUint32(nil, e.size)
@@ -96,7 +106,7 @@ func openIndex(path string) (*index, error) {
 	}
 	ix := &index{db: db}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketBlocks, bucketPins, bucketRefs} {
+		for _, name := range [][]byte{bucketMeta, bucketBlocks, bucketPins, bucketRefs, bucketOwned, bucketRoots, bucketWhole} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -256,13 +266,13 @@ func (ix *index) remove(keys []key, pinned bool, before int64) (gone []entry, si
 // cutoff returns the time of last use such that the unpinned blocks used no
 // later have at least want bytes, or before where there are not so many. Its
 // memory depends on the hours that are between uses and not on the blocks.
-func (ix *index) cutoff(want, before int64) (int64, error) {
+func (ix *index) cutoff(want, before int64, kept marks) (int64, error) {
 	perMinute := map[int64]int64{}
 	err := ix.db.View(func(tx *bolt.Tx) error {
 		refs := tx.Bucket(bucketRefs)
 		return tx.Bucket(bucketBlocks).ForEach(func(k, v []byte) error {
 			e, err := decodeEntry(v)
-			if err != nil || e.used > before || refs.Get(k) != nil {
+			if err != nil || e.used > before || refs.Get(k) != nil || kept.has(key(k)) {
 				return err
 			}
 			perMinute[e.used/60] += int64(e.size)
@@ -287,7 +297,7 @@ func (ix *index) cutoff(want, before int64) (int64, error) {
 
 // oldest returns up to n keys of unpinned blocks used no later than before,
 // from after on, which it moves.
-func (ix *index) oldest(after *key, n int, before int64) ([]aged, error) {
+func (ix *index) oldest(after *key, n int, before int64, kept marks) ([]aged, error) {
 	var out []aged
 	err := ix.db.View(func(tx *bolt.Tx) error {
 		refs := tx.Bucket(bucketRefs)
@@ -298,7 +308,7 @@ func (ix *index) oldest(after *key, n int, before int64) ([]aged, error) {
 				return err
 			}
 			*after = key(k)
-			if e.used <= before && refs.Get(k) == nil {
+			if e.used <= before && refs.Get(k) == nil && !kept.has(key(k)) {
 				out = append(out, aged{key(k), e})
 			}
 		}

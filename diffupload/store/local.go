@@ -56,6 +56,7 @@ type Local struct {
 	opts  Options
 	packs *packs
 	index *index
+	roots rooting
 
 	requests chan *request
 	quit     chan struct{}
@@ -65,12 +66,15 @@ type Local struct {
 	closeErr  error
 
 	used usedBlocks
+	// dropping is held to write while blocks are dropped that were not used
+	// lately, and to read while it is found out that one is here.
+	dropping sync.RWMutex
 }
 
 var (
 	_ diffupload.Store     = (*Local)(nil)
 	_ diffupload.PutManyer = (*Local)(nil)
-	_ diffupload.Pinner    = (*Local)(nil)
+	_ diffupload.Rooter    = (*Local)(nil)
 )
 
 // Open opens the store in dir, which is made where it is not there.
@@ -151,11 +155,15 @@ func (l *Local) Missing(ctx context.Context, ids []cid.Cid) ([]cid.Cid, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	// What is said to be here is in use before anything else can be dropped.
+	l.dropping.RLock()
 	missing, have, err := l.index.split(ids)
-	if err != nil {
-		return nil, l.wrap(err)
+	full := err == nil && l.used.add(l.opts.Now(), have...)
+	l.dropping.RUnlock()
+	if full {
+		err = l.index.touch(l.used.take())
 	}
-	return missing, l.touch(have...)
+	return missing, l.wrap(err)
 }
 
 // Has reports whether id is here.
@@ -276,7 +284,7 @@ func (l *Local) Unpin(ctx context.Context, owner string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return l.wrap(l.index.unpin(owner))
+	return l.wrap(l.index.unpin(owner, l.opts.Now().Unix()))
 }
 
 // Pinned implements diffupload.Pinner.
@@ -285,6 +293,9 @@ func (l *Local) Pinned(ctx context.Context, owner string, id cid.Cid) (bool, err
 		return false, err
 	}
 	ok, err := l.index.pinned(owner, id)
+	if err == nil && !ok {
+		ok, err = l.below(ctx, owner, id)
+	}
 	return ok, l.wrap(err)
 }
 

@@ -22,16 +22,18 @@ import (
 
 // A pack is a file of blocks, one behind the other:
 //
-//	pack   = "IDLWPAK\x01" record*
-//	record = crc u32le | size u32le | sha2-256 of the data (32) | data
+//	pack   = "IDLWPAK\x02" record*
+//	record = crc u32le | size u32le | hash u8 | digest of the data (32) | data
 //
-// crc is CRC-32C of size and hash; whether the data is whole, its hash says. A
+// crc is CRC-32C of size, hash and digest; hash is the multihash code: 0x12
+// sha2-256, 0x1e blake3. Whether the data is whole, its hash says. A
 // pack only grows, until it has packBytes; its name is its number from 1 on,
 // eight decimal digits and ".pack".
 const (
-	packMagic  = "IDLWPAK\x01"
+	packMagic  = "IDLWPAK\x02"
 	packBytes  = 256 << 20
-	recordHead = 4 + 4 + 32
+	recordHead = 4 + 4 + 1 + digestBytes
+	writeBytes = 1 << 20
 	maxHandles = 128 // packs that are open for reading while nobody reads them
 )
 
@@ -62,6 +64,7 @@ type packs struct {
 	disk    atomic.Int64 // bytes of all packs
 	known   map[uint32]*packed
 	current packFile // the last of known, open for writing; nil: a new one is due
+	buf     []byte   // records on their way to current
 	last    uint32
 
 	mu      sync.Mutex
@@ -161,30 +164,47 @@ func (p *packs) append(bs []diffupload.Block) ([]place, error) {
 			return nil, err
 		}
 		k := p.known[p.last]
-		start, buf := k.size, []byte(nil)
+		start, end := k.size, k.size
 		n := 0
-		for n < len(bs) && (n == 0 || start+int64(len(buf)+len(bs[n].Data)) <= p.max) {
-			out = append(out, place{p.last, start + int64(len(buf))})
-			buf = appendRecord(buf, keyOf(bs[n].ID), bs[n].Data)
+		var err error
+		for n < len(bs) && (n == 0 || end+int64(len(bs[n].Data)) <= p.max) {
+			if len(p.buf) > 0 && len(p.buf)+len(bs[n].Data) > writeBytes {
+				if err = p.write(end); err != nil {
+					break
+				}
+			}
+			out = append(out, place{p.last, end})
+			p.buf = appendRecord(p.buf, keyOf(bs[n].ID), bs[n].Data)
+			end += recordBytes(uint32(len(bs[n].Data)))
 			n++
 		}
-		_, err := p.current.WriteAt(buf, start)
+		if err == nil {
+			err = p.write(end)
+		}
 		if err == nil {
 			err = p.current.Sync()
 		}
 		if err != nil {
 			// What was written may be anything. It lies behind what is known:
 			// cut off, or written over by the next block.
+			p.buf = p.buf[:0]
 			if terr := p.current.Truncate(start); terr != nil {
 				p.stop()
 			}
 			return nil, err
 		}
-		k.size += int64(len(buf))
-		p.disk.Add(int64(len(buf)))
+		k.size = end
+		p.disk.Add(end - start)
 		bs = bs[n:]
 	}
 	return out, nil
+}
+
+// write writes what is collected, which ends at end.
+func (p *packs) write(end int64) error {
+	_, err := p.current.WriteAt(p.buf, end-int64(len(p.buf)))
+	p.buf = p.buf[:0]
+	return err
 }
 
 func appendRecord(buf []byte, k key, data []byte) []byte {
@@ -198,7 +218,7 @@ func appendRecord(buf []byte, k key, data []byte) []byte {
 
 func parseRecord(head []byte) (k key, size int64, ok bool) {
 	n := binary.LittleEndian.Uint32(head[4:])
-	if n == 0 || n > diffupload.MaxBlockBytes || crc32.Checksum(head[4:recordHead], castagnoli) != binary.LittleEndian.Uint32(head) {
+	if n == 0 || n > diffupload.MaxBlockBytes || !diffupload.Hash(head[8]).Known() || head[8] == 0 || crc32.Checksum(head[4:recordHead], castagnoli) != binary.LittleEndian.Uint32(head) {
 		return k, 0, false
 	}
 	return key(head[8:recordHead]), int64(n), true

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 	bolt "go.etcd.io/bbolt"
@@ -39,11 +40,14 @@ func (ix *index) pin(owner string, ids []cid.Cid) error {
 	})
 }
 
-func (ix *index) unpin(owner string) error {
+func (ix *index) unpin(owner string, now int64) error {
 	return ix.db.Update(func(tx *bolt.Tx) error {
 		pins, refs := tx.Bucket(bucketPins), tx.Bucket(bucketRefs)
-		if owner == "" || pins.Bucket([]byte(owner)) == nil {
+		if owner == "" {
 			return nil
+		}
+		if err := disown(tx, owner, now); err != nil || pins.Bucket([]byte(owner)) == nil {
+			return err
 		}
 		err := pins.Bucket([]byte(owner)).ForEach(func(k, _ []byte) error { return count(refs, key(k), -1) })
 		if err != nil {
@@ -83,10 +87,17 @@ func (ix *index) pinned(owner string, id cid.Cid) (ok bool, err error) {
 
 func (ix *index) owners() (out []string, err error) {
 	err = ix.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketPins).ForEachBucket(func(k []byte) error {
-			out = append(out, string(k))
-			return nil
-		})
+		for _, b := range [][]byte{bucketPins, bucketOwned} {
+			err := tx.Bucket(b).ForEachBucket(func(k []byte) error {
+				out = append(out, string(k))
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	return out, err
+	slices.Sort(out)
+	return slices.Compact(out), err
 }

@@ -197,18 +197,23 @@ func (l *Local) collect(want int64) (freed int64, err error) {
 	if err := l.index.touch(l.used.take()); err != nil {
 		return 0, fmt.Errorf("collect: %w", err)
 	}
+	kept, err := l.mark()
+	if err != nil {
+		return 0, fmt.Errorf("collect: %w", err)
+	}
 	before := l.opts.Now().Unix()
 	if l.opts.Grace > 0 {
 		before = l.opts.Now().Add(-l.opts.Grace).Unix()
 	}
-	cutoff, err := l.index.cutoff(want, before)
+	before = l.roots.notHeld(before)
+	cutoff, err := l.index.cutoff(want, before, kept)
 	if err != nil {
 		return 0, fmt.Errorf("collect: %w", err)
 	}
 	const portion = 4096
 	var at key
 	for freed < want {
-		found, err := l.index.oldest(&at, portion, cutoff)
+		found, err := l.index.oldest(&at, portion, cutoff, kept)
 		if err != nil {
 			return freed, fmt.Errorf("collect: %w", err)
 		}
@@ -224,7 +229,13 @@ func (l *Local) collect(want int64) (freed int64, err error) {
 			keys = append(keys, f.key)
 			rest -= int64(f.size)
 		}
-		gone, size, err := l.index.remove(keys, false, cutoff)
+		l.dropping.Lock()
+		var gone []entry
+		var size int64
+		if err = l.index.touch(l.used.take()); err == nil {
+			gone, size, err = l.index.remove(keys, false, cutoff)
+		}
+		l.dropping.Unlock()
 		if err != nil {
 			return freed, fmt.Errorf("collect: %w", err)
 		}
@@ -247,6 +258,9 @@ func (l *Local) dropDamaged(id cid.Cid) error {
 	damaged := errors.Is(err, diffupload.ErrCorrupt)
 	if !damaged && !errors.Is(err, diffupload.ErrNotFound) {
 		return err
+	}
+	if err := l.doubt(); err != nil {
+		return fmt.Errorf("store: %w", err)
 	}
 	gone, _, err := l.index.remove([]key{keyOf(id)}, true, 0)
 	if err != nil {

@@ -33,7 +33,7 @@ var table = map[string][]string{
 	"media":   {},
 	"chunker": {},
 
-	"diffupload":                 {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile"},
+	"diffupload":                 {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "internal/digest"},
 	"diffupload/delta":           {},
 	"diffupload/imagefile":       {},
 	"diffupload/blendfile":       {"chunker", "diffupload"},
@@ -46,7 +46,7 @@ var table = map[string][]string{
 	"render/echo":    {"job", "media", "render"},
 	"render/gpu":     {},
 
-	"p2p":      {"job", "p2p/wire"},
+	"p2p":      {"job", "p2p/wire", "internal/digest"},
 	"p2p/wire": {"job"},
 
 	"verify": {"job", "media"},
@@ -61,6 +61,7 @@ var table = map[string][]string{
 	"cmd":           {everything},
 	"bench":         {everything},
 
+	"internal/digest":      {},
 	"internal/farmtest":    {everything},
 	"internal/importrules": {},
 	"internal/recordlog":   {},
