@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ type daemon struct {
 	dir    string
 	env    []string
 	cores  string
+	before []string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	client *localapi.Client
@@ -41,6 +43,7 @@ type nodeOptions struct {
 	cores  string   // as taskset takes them; empty: all
 	env    []string // IDLEWILD_* settings beyond the common ones
 	noWork bool     // requester only
+	before []string // put before the command line
 }
 
 // newFarm builds the binary into a fresh folder.
@@ -50,18 +53,25 @@ func newFarm(ctx context.Context) (*farm, error) {
 		return nil, err
 	}
 	f := &farm{dir: dir, bin: filepath.Join(dir, "idlewild")}
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
+	if err := buildProgram(ctx, f.bin); err != nil {
 		f.close()
-		return nil, fmt.Errorf("find the module: %w", err)
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", f.bin, "./cmd/idlewild")
-	build.Dir = strings.TrimSpace(string(root))
-	if out, err := build.CombinedOutput(); err != nil {
-		f.close()
-		return nil, fmt.Errorf("build: %w: %s", err, out)
+		return nil, err
 	}
 	return f, nil
+}
+
+// buildProgram builds the program of this module.
+func buildProgram(ctx context.Context, bin string) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "./cmd/idlewild")
+	build.Dir = strings.TrimSpace(string(root))
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	return nil
 }
 
 // close ends every daemon and removes the folder.
@@ -87,9 +97,10 @@ func (f *farm) close() {
 // start brings up a daemon and waits until its API answers.
 func (f *farm) start(ctx context.Context, name string, o nodeOptions) (*daemon, error) {
 	d := &daemon{
-		name:  name,
-		dir:   filepath.Join(f.dir, name),
-		cores: o.cores,
+		name:   name,
+		dir:    filepath.Join(f.dir, name),
+		cores:  o.cores,
+		before: o.before,
 		env: append(append(os.Environ(),
 			"IDLEWILD_DATA_DIR="+filepath.Join(f.dir, name),
 			"IDLEWILD_NAME="+name,
@@ -108,6 +119,7 @@ func (f *farm) restart(ctx context.Context, d *daemon) error {
 	if d.cores != "" {
 		args = append([]string{"taskset", "-c", d.cores}, args...)
 	}
+	args = append(slices.Clone(d.before), args...)
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
 	}

@@ -14,10 +14,12 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -112,11 +114,19 @@ func main() {
 				verdict += ", MISSED"
 			}
 		}
-		fmt.Printf("  %-44s %12.4g %-10s %s\n", f.Name, f.Value, f.Unit, verdict)
+		fmt.Printf("  %-52s %12s %-10s %s\n", f.Name, number(f.Value), f.Unit, verdict)
 		for _, p := range f.Peers {
-			fmt.Printf("    %-42s %12.4g\n", p.Name, p.Value)
+			fmt.Printf("    %-50s %12s\n", p.Name, number(p.Value))
 		}
 	}
+}
+
+// number keeps every digit of a count and four of a measurement.
+func number(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 // atMost and atLeast make figures with a goal.
