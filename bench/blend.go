@@ -207,15 +207,15 @@ func (b *blendBench) makeWith(ctx context.Context, p program, dir string, names 
 	}
 }
 
-// project is a folder with .blend files, copied twice: as it is, and with every
+// blendProject is a folder with .blend files, copied twice: as it is, and with every
 // .blend in its canonical form, so that libraries are canonical too.
-type project struct {
+type blendProject struct {
 	original, canonical string
 	failed              map[string]error // files that could not be made canonical
 }
 
-func (b *blendBench) project(ctx context.Context, number int, dir string) (project, error) {
-	p := project{
+func (b *blendBench) project(ctx context.Context, number int, dir string) (blendProject, error) {
+	p := blendProject{
 		original:  filepath.Join(b.dir, "files", fmt.Sprint(number), "original"),
 		canonical: filepath.Join(b.dir, "files", fmt.Sprint(number), "canonical"),
 		failed:    map[string]error{},
@@ -288,7 +288,7 @@ func makeCanonical(ctx context.Context, in, out string) error {
 
 // compare compares every file in every program that is at least as new as it.
 func (b *blendBench) compare(ctx context.Context, files []string, ours bool) ([]blendResult, error) {
-	projects := map[string]project{}
+	projects := map[string]blendProject{}
 	var results []blendResult
 	for _, f := range files {
 		f, err := filepath.Abs(f)

@@ -425,7 +425,7 @@ func newBytes(d []byte, rounds int) (ratio float64, peers []Peer, err error) {
 	}
 	fresh, chunks := make([]float64, len(cutters)), make([]float64, len(cutters))
 	for round := range rounds {
-		edited := edit(d, uint64(round))
+		edited := editBlocks(d, uint64(round))
 		for i, cut := range cutters {
 			old, err := cut(round, d)
 			if err != nil {
@@ -461,9 +461,9 @@ func newBytes(d []byte, rounds int) (ratio float64, peers []Peer, err error) {
 	return perMean(0) / perMean(1), peers, nil
 }
 
-// edit overwrites up to 100 bytes in 1 % of the 16 KiB blocks of d; in every
+// editBlocks overwrites up to 100 bytes in 1 % of the 16 KiB blocks of d; in every
 // second of those some bytes are put in besides.
-func edit(d []byte, seed uint64) []byte {
+func editBlocks(d []byte, seed uint64) []byte {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	out := make([]byte, 0, len(d)+len(d)/1000)
 	for len(d) > 0 {

@@ -173,9 +173,9 @@ func corpus(ctx context.Context, dir string, want int64) (files []string, size i
 	return files, size, nil
 }
 
-// edit overwrites 16 KiB in every tenth file and inserts 100 bytes into every
+// editFiles overwrites 16 KiB in every tenth file and inserts 100 bytes into every
 // fiftieth.
-func edit(files []string, seed uint64) error {
+func editFiles(files []string, seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 1))
 	for i, path := range files {
 		if i%10 != 0 {
@@ -261,7 +261,7 @@ func ingest(ctx context.Context, args []string) ([]Figure, error) {
 		at := filepath.Join(dir, fmt.Sprint("round", round))
 		for n, stage := range stages {
 			if stage == "edited" {
-				if err := edit(files, uint64(round)); err != nil {
+				if err := editFiles(files, uint64(round)); err != nil {
 					return nil, err
 				}
 			}
@@ -331,7 +331,7 @@ func ingest(ctx context.Context, args []string) ([]Figure, error) {
 	return append(out, one...), err
 }
 
-func pick(v []child, f func(child) float64) []float64 {
+func pick[T any](v []T, f func(T) float64) []float64 {
 	out := make([]float64, len(v))
 	for i, c := range v {
 		out[i] = f(c)

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -98,10 +97,10 @@ func submitBench(ctx context.Context, args []string) ([]Figure, error) {
 	}
 	// A worker says when its Blender begins a frame, but not when the first
 	// sample comes. In between Cycles copies the scene, as in plain Blender.
-	loaded := median(plains, func(l loading) float64 { return l.loaded })
-	rendering := median(plains, func(l loading) float64 { return l.rendering })
-	sync := median(plains, func(l loading) float64 { return l.sample - l.rendering })
-	edited := median(all, func(v submitted) float64 { return v.rendering })
+	loaded := median(pick(plains, func(l loading) float64 { return l.loaded }))
+	rendering := median(pick(plains, func(l loading) float64 { return l.rendering }))
+	sync := median(pick(plains, func(l loading) float64 { return l.sample - l.rendering }))
+	edited := median(pick(all, func(v submitted) float64 { return v.rendering }))
 	var figures []Figure
 	if !*skip {
 		figures = append(figures,
@@ -112,10 +111,10 @@ func submitBench(ctx context.Context, args []string) ([]Figure, error) {
 		plain("plain Blender: start to file loaded", loaded, "s"),
 		plain("plain Blender: start to frame begun", rendering, "s"),
 		plain("plain Blender: start to first sample", rendering+sync, "s"),
-		plain("edit: submit to planned", median(all, func(v submitted) float64 { return v.planned }), "s"),
+		plain("edit: submit to planned", median(pick(all, func(v submitted) float64 { return v.planned })), "s"),
 		plain("edit: submit to frame begun", edited, "s"),
 		plain("edit: submit to first sample", edited+sync, "s"),
-		plain("edit: bytes on the wire", median(all, func(v submitted) float64 { return float64(v.wire) }), "B"),
+		plain("edit: bytes on the wire", median(pick(all, func(v submitted) float64 { return float64(v.wire) })), "B"),
 		atMost("edit: first sample beyond plain Blender's", edited-rendering, "s", 5)), nil
 }
 
@@ -251,15 +250,6 @@ func (s *submitRun) plain(ctx context.Context) (loading, error) {
 		}
 	}
 	return l, fmt.Errorf("plain Blender came to no sample: %w", errors.Join(lines.Err(), c.Wait()))
-}
-
-func median[T any](all []T, of func(T) float64) float64 {
-	var v []float64
-	for _, x := range all {
-		v = append(v, of(x))
-	}
-	slices.Sort(v)
-	return quantile(v, 0.5)
 }
 
 // linkTree makes a folder of hard links to another one's files, or of copies

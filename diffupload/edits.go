@@ -179,20 +179,16 @@ func (e *editor) compare(have, want cid.Cid) (err error) {
 	for i := len(e.old) - 1; i >= 0; i-- {
 		byContent[contentOf(e.old[i])] = i
 	}
-	i := 0
+	bases := newBaseFiles(e.old)
 	for at, f := range e.fresh {
-		for i < len(e.old) && e.old[i].Name < f.Name {
-			i++
-		}
-		n := &newFile{at: at, base: -1, same: -1}
-		old := i < len(e.old) && e.old[i].Name == f.Name
-		if old && e.old[i].Same(f) {
+		if i, ok := bases.names[f.Name]; ok && e.old[i].Same(f) {
 			continue
 		}
+		n := &newFile{at: at, base: -1, same: -1}
 		if j, ok := byContent[contentOf(f)]; ok {
 			n.same = j
-		} else if old {
-			n.base = i
+		} else if j, ok := bases.baseFile(f.Name, f.Size); ok {
+			n.base = j // of the same name, or like it
 		}
 		e.news = append(e.news, n)
 	}

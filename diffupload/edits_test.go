@@ -118,6 +118,7 @@ func TestEditsLeadToTheNewManifest(t *testing.T) {
 		{"becomes empty", base, with(base, "a.bin", nil), 10, false},
 		{"was empty", base, with(base, "empty", []byte("now it is not")), 40, false},
 		{"a file is added", base, with(base, "new/e.bin", noise(4, 3000)), 3100, false},
+		{"a file like another is added", base, with(base, "a2.bin", edited(big, 100, "x")), 80, false},
 		{"a file goes", base, without(base, "b.bin"), 10, false},
 		{"a file is renamed", base, with(without(base, "b.bin"), "sub/z.bin", other), 30, false},
 		{"two change places", base, with(with(base, "a.bin", other), "b.bin", big), 20, false},
