@@ -181,24 +181,29 @@ func timed(do func(d []byte) error) func(d []byte) ([]float64, error) {
 // are on this machine.
 func chunkData() (map[string][]byte, error) {
 	var real []byte
-	for _, name := range []string{"go", "gofmt", "blender"} {
-		path, err := exec.LookPath(name)
+	var failed error
+	add := func(path string, err error) {
 		if err == nil {
 			path, err = filepath.EvalSymlinks(path)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("real binaries: %w: install it", err)
+		var f *os.File
+		if err == nil {
+			f, err = os.Open(path)
 		}
-		f, err := os.Open(path)
 		if err != nil {
-			return nil, err
+			failed = errors.Join(failed, fmt.Errorf("real binaries: %w: install it", err))
+			return
 		}
+		defer f.Close()
 		b, err := io.ReadAll(io.LimitReader(f, 32*mib))
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
+		failed = errors.Join(failed, err)
 		real = append(real, b...)
+	}
+	add(exec.LookPath("go"))
+	add(exec.LookPath("gofmt"))
+	add(exec.LookPath("blender"))
+	if failed != nil {
+		return nil, failed
 	}
 	real = real[:len(real)/pieceLen*pieceLen]
 	n := len(real)

@@ -128,14 +128,23 @@ func (f *filter) nominates(above, below *row, b *[portableBlock + 3]byte) bool {
 // end of b. It returns how many come before the first that is nominated. s are
 // the sums of the row before, and change.
 func (f *filter) first(s *row, b []byte) int {
+	m, limit := f.multiplier, f.limit
 	i := 0
-	for ; len(b) > 3; b = b[1:] {
-		x := s[i%tapStride]<<tapShift + le32(b)
-		if x*f.multiplier > f.limit {
-			break
+	for ; len(b) >= tapStride+3; b = b[tapStride:] {
+		w := (*[tapStride + 3]byte)(b)
+		for r := range tapStride {
+			x := s[r]<<tapShift + binary.LittleEndian.Uint32(w[r:])
+			if x*m > limit {
+				return i + r
+			}
+			s[r] = x
 		}
-		s[i%tapStride] = x
-		i++
+		i += tapStride
 	}
-	return i
+	for r := range len(b) - 3 {
+		if (s[r]<<tapShift+binary.LittleEndian.Uint32(b[r:]))*m > limit {
+			return i + r
+		}
+	}
+	return i + max(0, len(b)-3)
 }
