@@ -6,26 +6,45 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 
 	"idlewild/chunker"
 )
+
+// heads are the beginnings of files: most files are no longer.
+var heads = sync.Pool{New: func() any { return new([headBytes]byte) }}
+
+const headBytes = chunker.DefaultMin
 
 // content stores a stream as a file, a small one without any block.
 func (s *snapshot) content(r io.Reader, enc Encoding, mode int) (Entry, error) {
 	if f, ok := r.(*progressReader); ok && f.holes {
 		return s.chunks(s.sparse(f), enc, mode)
 	}
-	if enc == Plain && !s.single {
-		head := make([]byte, MaxInlineBytes+1)
-		n, err := io.ReadFull(r, head)
-		switch err {
-		case nil:
-			r = io.MultiReader(bytes.NewReader(head), r)
-		case io.EOF, io.ErrUnexpectedEOF:
-			return Entry{Size: int64(n), Kind: KindInline, Mode: mode, Data: head[:n:n]}, nil
-		default:
+	least := s.Chunk.Min // no chunk but the last is as short
+	if least == 0 {
+		least = chunker.DefaultMin
+	}
+	head := heads.Get().(*[headBytes]byte)
+	defer heads.Put(head)
+	n, err := io.ReadFull(r, head[:])
+	switch {
+	case err == nil:
+		r = io.MultiReader(bytes.NewReader(head[:]), r)
+	case err != io.EOF && err != io.ErrUnexpectedEOF:
+		return Entry{}, err
+	case n <= MaxInlineBytes && enc == Plain && !s.single:
+		return Entry{Size: int64(n), Kind: KindInline, Mode: mode, Data: bytes.Clone(head[:n])}, nil
+	case n > 0 && n <= least:
+		id := s.Hash.ChunkID(head[:n])
+		s.sink.add(Block{ID: id, Data: head[:n]})
+		links := s.links()
+		if err := links.add(Link{CID: Ref{id}, Size: int64(n)}); err != nil {
 			return Entry{}, err
 		}
+		return s.linked(links, int64(n), enc, mode)
+	default:
+		r = bytes.NewReader(head[:n])
 	}
 	return s.chunks(chunker.Chunks(r, s.Chunk), enc, mode)
 }

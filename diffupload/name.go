@@ -41,3 +41,25 @@ func safeComponent(c string) error {
 	}
 	return nil
 }
+
+// notOnWindows says whether a component that is safe cannot be the name of a
+// file on Windows, where a device of that name would be written to, or the
+// name would lose its end.
+func notOnWindows(c string) bool {
+	if strings.ContainsAny(c, `<>"|?*`) || strings.HasSuffix(c, ".") || strings.HasSuffix(c, " ") {
+		return true
+	}
+	for _, r := range c {
+		if r < 0x20 {
+			return true
+		}
+	}
+	base, _, _ := strings.Cut(c, ".")
+	base = strings.ToUpper(strings.TrimRight(base, " "))
+	switch base {
+	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
+		return true
+	}
+	device := strings.TrimPrefix(strings.TrimPrefix(base, "COM"), "LPT")
+	return device != base && len([]rune(device)) == 1 && strings.ContainsAny(device, "0123456789¹²³")
+}

@@ -82,10 +82,26 @@ func Snapshot(ctx context.Context, store Store, files []File, o Options) (Result
 	}
 	return run(ctx, store, o, false, func(s *snapshot) (cid.Cid, error) {
 		s.files = len(files)
+		s.names(files)
 		root, err := s.all(files)
 		s.bytes = root.Size
 		return root.CID.Cid, err
 	})
+}
+
+// names warns of names that Windows has not.
+func (s *snapshot) names(files []File) {
+	bad, first := 0, ""
+	for _, f := range files {
+		if slices.ContainsFunc(strings.Split(f.Name, "/"), notOnWindows) {
+			if bad++; bad == 1 {
+				first = f.Name
+			}
+		}
+	}
+	if bad > 0 {
+		s.warn(fmt.Sprintf("%d file names cannot be on Windows, where this content cannot be unpacked: %q", bad, first))
+	}
 }
 
 // SnapshotFile stores one file; Root is its file node, which MaterializeFile

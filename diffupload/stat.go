@@ -8,12 +8,12 @@ import (
 // stamp is what tells that a file is still the same one: size, both times and
 // identity, as far as the platform has them.
 type stamp struct {
-	Size  int64  `cbor:"1,keyasint"`
-	Mtime int64  `cbor:"2,keyasint"` // nanoseconds since 1970
-	Ctime int64  `cbor:"3,keyasint"` // of the inode, 0 where there is none
-	Dev   uint64 `cbor:"4,keyasint"`
-	Inode uint64 `cbor:"5,keyasint"`
-	Mode  uint32 `cbor:"6,keyasint"`
+	Size  int64
+	Mtime int64 // nanoseconds since 1970
+	Ctime int64 // of the inode, 0 where there is none
+	Dev   uint64
+	Inode uint64
+	Mode  uint32
 }
 
 func stampOf(st fs.FileInfo) stamp {

@@ -1,7 +1,6 @@
 package diffupload
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -9,8 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // StatCache remembers as what a file was stored, so that a file
@@ -21,8 +18,7 @@ import (
 // A file whose times are less than two seconds older than the reading is not
 // remembered: it could be written again within the same tick of the clock.
 //
-// On disk: statCacheMagic, then one CBOR map from key to entry, replaced as a
-// whole.
+// The file (see statfile.go) is replaced as a whole.
 type StatCache struct {
 	Now func() time.Time // nil: time.Now; set before use
 
@@ -34,13 +30,12 @@ type StatCache struct {
 }
 
 type cacheEntry struct {
-	Stamp stamp `cbor:"1,keyasint"`
-	Entry Entry `cbor:"2,keyasint"` // without a name
-	Seen  int64 `cbor:"3,keyasint"` // unix seconds of the last reading or use
+	Stamp stamp
+	Entry Entry // without a name
+	Seen  int64 // unix seconds of the last reading or use
 }
 
 const (
-	statCacheMagic   = "idlewild statcache 2\n"
 	maxStatCacheFile = 1 << 30
 	maxStatEntries   = 1 << 20
 )
@@ -62,24 +57,11 @@ func OpenStatCache(path string) (*StatCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stat cache: %w", err)
 	}
-	body, ok := bytes.CutPrefix(b, []byte(statCacheMagic))
-	if !ok {
-		return c, nil
-	}
-	var m map[string]cacheEntry
-	if statDec.Unmarshal(body, &m) == nil && m != nil {
+	if m, err := decodeStatFile(b); err == nil {
 		c.entries = m
 	}
 	return c, nil
 }
-
-var statDec = func() cbor.DecMode {
-	m, err := cbor.DecOptions{MaxMapPairs: maxStatEntries, IndefLength: cbor.IndefLengthForbidden, DupMapKey: cbor.DupMapKeyEnforcedAPF}.DecMode()
-	if err != nil {
-		panic(err) // options are constant
-	}
-	return m
-}()
 
 func (c *StatCache) clock() time.Time {
 	if c.Now == nil {
@@ -116,16 +98,12 @@ func (c *StatCache) Save() error {
 		}
 		age /= 2
 	}
-	b, err := nodeEnc.Marshal(c.entries)
-	if err != nil {
-		return fmt.Errorf("stat cache: %w", err)
-	}
 	tmp, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*")
 	if err != nil {
 		return fmt.Errorf("stat cache: %w", err)
 	}
 	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append([]byte(statCacheMagic), b...))
+	_, err = tmp.Write(encodeStatFile(c.entries))
 	// Not synced: what a power cut leaves of it is read as empty.
 	if cerr := tmp.Close(); err == nil {
 		err = cerr
@@ -161,9 +139,6 @@ func (c *StatCache) get(how, path string, now stamp) (Entry, bool) {
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
 	if !ok || e.Stamp != now {
-		return Entry{}, false
-	}
-	if e.Entry.validate() != nil || e.Entry.Kind == KindTree || e.Entry.Kind == KindShard {
 		return Entry{}, false
 	}
 	if day := c.clock().Unix(); day-e.Seen > 24*3600 {

@@ -114,10 +114,10 @@ func diffFiles(oldPath, newPath string) (old, fresh []diffupload.File, err error
 	if isFile(oldPath) != isFile(newPath) {
 		return nil, nil, pathError{fmt.Errorf("%s and %s are a file and a folder; name two files or two folders", oldPath, newPath)}
 	}
-	if old, err = filesBelow(oldPath); err != nil {
+	if old, _, err = filesBelow(oldPath); err != nil {
 		return nil, nil, pathError{err}
 	}
-	if fresh, err = filesBelow(newPath); err != nil {
+	if fresh, _, err = filesBelow(newPath); err != nil {
 		return nil, nil, pathError{err}
 	}
 	if isFile(newPath) {
@@ -437,7 +437,7 @@ func (d *differ) verify(ctx context.Context, dir string, check [diffCheck]byte) 
 	}
 	var files []diffupload.File
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		if files, err = filesBelow(dir); err != nil {
+		if files, _, err = filesBelow(dir); err != nil {
 			return err
 		}
 	}

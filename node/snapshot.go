@@ -40,7 +40,7 @@ type SnapshotOptions struct {
 // store cannot be read and need not be, because a daemon has it or there is
 // none, everything counts as new.
 func Snapshot(ctx context.Context, cfg Config, path string, o SnapshotOptions) (report SnapshotReport, err error) {
-	files, err := filesBelow(path)
+	files, leftOut, err := filesBelow(path)
 	if err != nil {
 		return SnapshotReport{}, err
 	}
@@ -92,7 +92,7 @@ func Snapshot(ctx context.Context, cfg Config, path string, o SnapshotOptions) (
 	}
 	report = SnapshotReport{
 		Root: r.Root.String(), Files: r.Files, Read: r.Read, Bytes: r.Bytes, Blocks: r.Blocks,
-		NewBytes: r.NewBytes, NewBlocks: r.NewBlocks, Warnings: r.Warnings,
+		NewBytes: r.NewBytes, NewBlocks: r.NewBlocks, Warnings: append(leftOut, r.Warnings...),
 	}
 	if opts.Cache != nil {
 		if err := opts.Cache.Save(); err != nil {
@@ -206,20 +206,34 @@ func (m *measure) PutMany(_ context.Context, blocks []diffupload.Block) error {
 	return nil
 }
 
-func filesBelow(path string) ([]diffupload.File, error) {
+// filesBelow are the files of a folder, or the one file at path, and what is
+// left out of it.
+func filesBelow(path string) (files []diffupload.File, leftOut []string, err error) {
 	fi, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", path, rootCause(err))
+		return nil, nil, fmt.Errorf("%s: %s", path, rootCause(err))
 	}
 	if !fi.IsDir() {
-		return []diffupload.File{{Path: path, Name: filepath.Base(path)}}, nil
+		return []diffupload.File{{Path: path, Name: filepath.Base(path)}}, nil, nil
 	}
-	var files []diffupload.File
 	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
+		if err != nil || d.IsDir() {
 			return err
 		}
-		if !d.Type().IsRegular() {
+		if d.Type()&fs.ModeSymlink != 0 {
+			// To a file it is one. A folder behind a link could be this one.
+			switch fi, err := os.Stat(p); {
+			case err != nil:
+				return fmt.Errorf("%s: %s", p, rootCause(err))
+			case fi.IsDir():
+				leftOut = append(leftOut, p+" is left out: it is a link to a folder")
+				return nil
+			case !fi.Mode().IsRegular():
+				leftOut = append(leftOut, p+" is left out: it is no regular file")
+				return nil
+			}
+		} else if !d.Type().IsRegular() {
+			leftOut = append(leftOut, p+" is left out: it is no regular file")
 			return nil
 		}
 		rel, err := filepath.Rel(path, p)
@@ -232,5 +246,5 @@ func filesBelow(path string) ([]diffupload.File, error) {
 	if err == nil && len(files) == 0 {
 		err = fmt.Errorf("%s: no files in this folder", path)
 	}
-	return files, err
+	return files, leftOut, err
 }

@@ -10,8 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/klauspost/compress/zstd"
@@ -25,11 +29,40 @@ func main() {
 	cache := flag.String("cache", "", "the `FILE` of a stat cache")
 	blake := flag.Bool("blake3", false, "address with blake3")
 	compress := flag.Bool("compress", false, "compress what is new, as it is once when it is sent")
+	run := flag.Bool("run", false, "run the `PROGRAM` that follows and tell what it cost")
 	flag.Parse()
+	if *run {
+		if err := child(flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := scan(flag.Arg(0), *dir, *cache, *blake, *compress); err != nil {
 		fmt.Fprintln(os.Stderr, "scan:", err)
 		os.Exit(1)
 	}
+}
+
+// child runs a program and prints what it cost, in the place of its output.
+func child(args []string) error {
+	c := exec.Command(args[0], args[1:]...)
+	c.Stderr = os.Stderr
+	began := time.Now()
+	if err := c.Run(); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	cost := map[string]float64{
+		"cpu_s": (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds(), "wall_s": took.Seconds(),
+	}
+	if u, ok := c.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		cost["rss_mib"] = float64(u.Maxrss) / 1024
+		if runtime.GOOS == "darwin" {
+			cost["rss_mib"] /= 1024
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(cost)
 }
 
 func scan(path, dir, cacheFile string, blake, compress bool) (err error) {
