@@ -46,7 +46,6 @@ var graphAllowed = []allowance{
 
 // savedAllowed are more differences between the files that Blender makes.
 var savedAllowed = []allowance{
-	allow(`^(FileGlobal\.cur_view_layer: pointer leads elsewhere|Object\.base_flag: value differs)$`, "the view layer of a window"),
 	allow(`^Library\.(name|filepath|(runtime\.)?filepath_abs): value differs$`, "the two lie in different folders"),
 }
 
@@ -55,7 +54,6 @@ var textAllowed = []allowance{
 	allow(`\.session_uu?id=`, "number of one run of Blender"),
 	allow(`\.icon_id=`, "number of a cached icon"),
 	allow(`^file\.filepath=`, "the two lie in different folders"),
-	allow(`^context\.(view_layer|window)=`, "the view layer of a window"),
 	allow(`^file\.is_dirty=`, "whether the window manager has asked to save"),
 	allow(`\.preview[.=#]`, "small picture of a datablock for lists and menus"),
 	allow(`\.users=`, "the screens count among the users"),
