@@ -349,11 +349,12 @@ func (b *blendBench) compare(ctx context.Context, files []string, ours bool) ([]
 // Blender, and compares.
 func (b *blendBench) look(ctx context.Context, r *blendResult, ours bool) {
 	var looks [3]look
-	for i, file := range []string{r.original, r.original, r.canonical} {
-		looks[i] = b.lookAt(ctx, r.program, file, filepath.Join(r.dir, []string{"first", "again", "canonical"}[i]), ours)
+	for i, name := range []string{"first", "again"} {
+		looks[i] = b.lookAt(ctx, r.program, r.original, filepath.Join(r.dir, name), ours, nil)
 	}
+	looks[2] = b.lookAt(ctx, r.program, r.canonical, filepath.Join(r.dir, "canonical"), ours, looks[0].done)
 	r.judge(looks[0], looks[1], looks[2], func() look {
-		return b.lookAt(ctx, r.program, r.canonical, filepath.Join(r.dir, "canonical again"), ours)
+		return b.lookAt(ctx, r.program, r.canonical, filepath.Join(r.dir, "canonical again"), ours, looks[0].done)
 	})
 }
 
@@ -368,12 +369,18 @@ type look struct {
 // has says whether a part was reached.
 func (l look) has(part string) bool { return l.done[part] == true }
 
-func (b *blendBench) lookAt(ctx context.Context, p program, file, dir string, ours bool) look {
+// lookAt looks at a file. Where it is canonical, original is what was done with
+// the original: it names the scene and view layer of its window.
+func (b *blendBench) lookAt(ctx context.Context, p program, file, dir string, ours bool, original map[string]any) look {
 	l := look{dir: dir}
 	if l.err = os.RemoveAll(dir); l.err != nil {
 		return l
 	}
-	request, err := json.Marshal(map[string]any{"file": file, "out": dir, "own": ours, "save": true, "evaluate": true, "render": true})
+	asked := map[string]any{"file": file, "out": dir, "own": ours, "save": true, "evaluate": true, "render": true}
+	if original["open"] == true {
+		asked["scene"], asked["view_layer"] = original["scene"], original["view_layer"]
+	}
+	request, err := json.Marshal(asked)
 	if err != nil {
 		l.err = err
 		return l

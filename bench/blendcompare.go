@@ -35,17 +35,18 @@ func allow(pattern, reason string) allowance { return allowance{regexp.MustCompi
 // the files that Blender makes of the two.
 var graphAllowed = []allowance{
 	allow(`: dangling pointer cleared$`, "an address that nothing in the file has: Blender reads it as no pointer"),
-	allow(`\bid\.(next|prev): pointer lost$`, "neighbours in a list that reading makes anew, in the order of the file"),
+	allow(`(^ID|\bid)\.(next|prev): pointer lost$`, "neighbours in a list that reading makes anew, in the order of the file"),
 	allow(`^(bPoseChannel\.bone|bNodeSocket\.groupsock): pointer lost$`, "leads into another datablock's own data, where Blender does not follow: set anew after loading"),
 	allow(`\bsession_uu?id\b`, "numbers of one run of Blender, made anew on loading"),
 	allow(`\b(id\.)?recalc(_up_to_undo_push|_after_undo_push)?: value differs$`, "what is to be computed again, set anew on loading"),
 	allow(`\bicon_id: value differs$`, "number of a cached icon"),
+	allow(`(^ID|\bid)\.runtime\.`, "counts and marks of one run of Blender"),
 	allow(`^FileGlobal\.(filename|filepath|fileflags|build_hash|build_commit_timestamp): `, "where and how the file was saved"),
 }
 
 // savedAllowed are more differences between the files that Blender makes.
 var savedAllowed = []allowance{
-	allow(`^Library\.(name|filepath|filepath_abs): value differs$`, "the two lie in different folders"),
+	allow(`^Library\.(name|filepath|(runtime\.)?filepath_abs): value differs$`, "the two lie in different folders"),
 }
 
 // textAllowed are the differences between what Blender shows of the two files.
@@ -55,6 +56,7 @@ var textAllowed = []allowance{
 	allow(`^file\.filepath=`, "the two lie in different folders"),
 	allow(`^file\.is_dirty=`, "whether the window manager has asked to save"),
 	allow(`\.preview[.=#]`, "small picture of a datablock for lists and menus"),
+	allow(`\.users=`, "the screens count among the users"),
 	allow(`\.use_extra_user=`, "whether an editor on a screen shows it"),
 }
 

@@ -92,6 +92,10 @@ def main(request):
             json.dump(done, f)
 
     open_file(request)
+    if "view_layer" in request:  # windows are not in a canonical file, and who renders one names the view layer
+        bpy.context.window.scene = bpy.data.scenes[request["scene"]]
+        bpy.context.window.view_layer = bpy.context.scene.view_layers[request["view_layer"]]
+    done["scene"], done["view_layer"] = bpy.context.scene.name, bpy.context.view_layer.name
     reached("open")
     rna.write(os.path.join(folder, "rna.txt"), all_items=bool(request.get("all")))
     reached("rna")

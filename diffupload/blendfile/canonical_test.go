@@ -172,6 +172,9 @@ func TestPointersLeadWhereTheyLed(t *testing.T) {
 		for n := range 300 {
 			leads(mesh+2, n, "dw", mesh+3+n)
 		}
+		if verts := p.heads[mesh+2].old; p.value(t, mesh, 0, "active") != verts+uint64(17*p.dna.sizes[slices.Index(p.dna.types, "MVert")]) {
+			t.Errorf("%s: the active one of %#x is at %#x", l.header, verts, p.value(t, mesh, 0, "active"))
+		}
 		array := func(i, n int) int { return p.follow(t, p.word(p.raw[p.at[i]+int64(n*p.pointer):])) }
 		if got := [5]int{array(cube+3, 0), array(cube+3, 1), array(cube+6, 0), array(cube+6, 1), array(cube+6, 2)}; got != [5]int{cube + 4, cube + 5, red, -1, -1} {
 			t.Errorf("%s: arrays of pointers lead to %v", l.header, got)

@@ -25,6 +25,7 @@ var clearedFields = map[member]bool{
 	{"ID", "recalc_after_undo_push"}: true,
 	{"ID", "icon_id"}:                true,
 	{"ID", "py_instance"}:            true,
+	{"ID", "runtime"}:                true,
 	{"SessionUUID", "uuid_"}:         true,
 	{"SessionUID", "uid_"}:           true,
 	// Where and how the file was saved.

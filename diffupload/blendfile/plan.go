@@ -2,10 +2,12 @@ package blendfile
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 )
@@ -15,7 +17,7 @@ const memory = 32 << 20
 
 // Bytes that a block and a datablock count for.
 const (
-	blockCost = 16
+	blockCost = 20
 	scopeCost = 160
 )
 
@@ -29,6 +31,7 @@ type plan struct {
 	dna *sdna
 
 	olds   []uint64 // address of each block
+	sizes  []uint32 // bytes of each block of structs, 0 for raw data
 	sorted []uint32 // the DATA blocks of each scope, by address and number
 	scopes []scope
 	ids    map[uint64]uint32 // scope of an ID's address; the last of that address
@@ -37,6 +40,8 @@ type plan struct {
 	arrays  bitset   // blocks of raw data that are arrays of pointers
 	dropped []uint32 // single blocks that go, ascending
 	scene   uint32   // scope of the current scene, whose view layers GLOB points to
+
+	roomy map[uint32]uint64 // blocks that something leads into, and their canonical addresses
 }
 
 // scope is one block that is no DATA, and the DATA blocks behind it, which are
@@ -76,7 +81,7 @@ func hashOf(text string) uint64 {
 
 // newPlan reads the whole content.
 func newPlan(ctx context.Context, c content, f format, fileSize int64) (*plan, error) {
-	p := &plan{format: f, ids: map[uint64]uint32{}}
+	p := &plan{format: f, ids: map[uint64]uint32{}, roomy: map[uint32]uint64{}}
 	if err := p.readHeads(ctx, c, fileSize); err != nil {
 		return nil, err
 	}
@@ -109,6 +114,11 @@ func (p *plan) readHeads(ctx context.Context, c content, fileSize int64) error {
 			return fmt.Errorf("%w: more than %d blocks in %d bytes", ErrNotVouched, i, fileSize)
 		}
 		p.olds = append(p.olds, h.old)
+		size := uint32(0)
+		if h.sdna > 0 {
+			size = uint32(min(h.size, 1<<32-1))
+		}
+		p.sizes = append(p.sizes, size)
 		if h.code == "DNA1" {
 			if dna.size > 0 {
 				return fmt.Errorf("%w: two blocks DNA1", ErrNotVouched)
@@ -200,12 +210,34 @@ func (p *plan) find(s uint32, address uint64, near uint32) (block, owner uint32,
 }
 
 func (p *plan) findData(s uint32, address uint64) (block uint32, ok bool) {
+	b, ok := p.before(s, address)
+	return b, ok && p.olds[b] == address
+}
+
+// before is the last DATA block of scope s whose address is at most that.
+func (p *plan) before(s uint32, address uint64) (block uint32, ok bool) {
 	data := p.sorted[p.scopes[s].first+1 : p.end(int(s))]
 	i := sort.Search(len(data), func(i int) bool { return p.olds[data[i]] > address })
-	if i == 0 || p.olds[data[i-1]] != address {
+	if i == 0 {
 		return 0, false
 	}
 	return data[i-1], true
+}
+
+// into finds the block of scope s that address leads into, behind its first
+// byte. Blender makes sense of some such pointers: to the strips that are shown
+// of a sequence, which are a part of a meta strip, or to the active point of a
+// mask, which is one of many in a block.
+func (p *plan) into(s uint32, address uint64) (block uint32, ok bool) {
+	if address == 0 || address%4 != 0 {
+		return 0, false
+	}
+	first := p.scopes[s].first
+	if d := address - p.olds[first]; p.olds[first] != 0 && d > 0 && d < uint64(p.sizes[first]) {
+		return first, true
+	}
+	b, ok := p.before(s, address)
+	return b, ok && p.olds[b] != 0 && address-p.olds[b] < uint64(p.sizes[b])
 }
 
 // readIDs reads the names of the IDs, and of what library each is.
@@ -331,11 +363,42 @@ func (p *plan) place() error {
 			return err
 		}
 	}
+	return p.placeRoomy(space)
+}
+
+// placeRoomy gives the blocks that something leads into addresses that are as
+// far from each other as they are long.
+func (p *plan) placeRoomy(space *space) error {
+	blocks := slices.Sorted(maps.Keys(p.roomy))
+	for len(blocks) > 0 {
+		i, _ := slices.BinarySearchFunc(p.scopes, blocks[0], func(s scope, b uint32) int { return cmp.Compare(int64(s.first), int64(b)+1) })
+		s := &p.scopes[i-1]
+		n, room := 0, 0
+		for n < len(blocks) && blocks[n] < p.end(i-1) {
+			room += int(p.sizes[blocks[n]]+15) / 16
+			n++
+		}
+		at, err := space.take(hashOf(fmt.Sprintf("%d", s.key)), room)
+		if err != nil {
+			return err
+		}
+		at += 16
+		for _, b := range blocks[:n] {
+			p.roomy[b] = at
+			at += (uint64(p.sizes[b]) + 15) &^ 15
+		}
+		blocks = blocks[n:]
+	}
 	return nil
 }
 
 // address is the canonical address of a block that is kept.
 func (p *plan) address(block, owner uint32) uint64 {
+	if len(p.roomy) > 0 {
+		if a, ok := p.roomy[block]; ok {
+			return a
+		}
+	}
 	s := &p.scopes[owner]
 	n := block - s.first
 	if len(p.dropped) > 0 {
@@ -360,9 +423,17 @@ func (p *plan) isDropped(block uint32) bool {
 // canonical is what stands in a canonical file for address, found from scope s.
 func (p *plan) canonical(s uint32, address uint64, near *uint32) uint64 {
 	b, owner, ok := p.find(s, address, *near)
-	if !ok || p.isDropped(b) {
-		return 0
+	if ok {
+		*near = b + 1
+		if p.isDropped(b) {
+			return 0
+		}
+		return p.address(b, owner)
 	}
-	*near = b + 1
-	return p.address(b, owner)
+	if b, ok := p.into(s, address); ok {
+		if a, ok := p.roomy[b]; ok {
+			return a + address - p.olds[b]
+		}
+	}
+	return 0
 }

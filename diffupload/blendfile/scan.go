@@ -12,10 +12,15 @@ type scanner struct {
 	w        *window
 	suspects []suspect
 	pictures map[uint32]int64 // blocks that are pictures of previews, and their sizes
+	near     uint32           // guess of the block that the next pointer leads to
 }
 
-// maxPictures bounds the previews that are looked for at a time.
-const maxPictures = 4096
+// maxPictures bounds the previews that are looked for at a time, maxRoomy the
+// blocks that something leads into.
+const (
+	maxPictures = 4096
+	maxRoomy    = 1 << 17
+)
 
 // suspect is raw data that holds addresses of the file.
 type suspect struct {
@@ -40,27 +45,45 @@ func (x *scanner) block(s, i uint32, h head, at int64) error {
 	if l.preview != nil && h.size == int64(l.size) && len(x.pictures) < maxPictures {
 		return x.preview(s, i, l, at)
 	}
-	if len(l.arrays) == 0 && l.property == nil {
+	if len(l.pointers) == 0 {
 		return nil
-	}
-	mark := func(address uint64) {
-		if b, owner, ok := x.find(s, address, 0); ok && owner == s && b > x.scopes[s].first {
-			x.arrays.set(b)
-		}
 	}
 	for n := int64(0); n < h.size; n += int64(l.size) {
 		b, err := x.w.peek(at+n, l.size)
 		if err != nil {
 			return err
 		}
-		for _, a := range l.arrays {
-			mark(x.word(b[a:]))
-		}
-		if p := l.property; p != nil && b[p.typ] == propertyArray && b[p.subtype] == propertyGroup {
-			mark(x.word(b[p.pointer:]))
-		}
+		x.pointers(s, l, b)
 	}
 	return nil
+}
+
+// pointers looks at those of one struct.
+func (x *scanner) pointers(s uint32, l *layout, b []byte) {
+	for _, a := range l.pointers {
+		v := x.word(b[a:])
+		if v == 0 {
+			continue
+		}
+		if block, _, ok := x.find(s, v, x.near); ok {
+			x.near = block + 1
+		} else if block, ok := x.into(s, v); ok && len(x.roomy) < maxRoomy {
+			x.roomy[block] = 0
+		}
+	}
+	for _, a := range l.arrays {
+		x.array(s, x.word(b[a:]))
+	}
+	if p := l.property; p != nil && b[p.typ] == propertyArray && b[p.subtype] == propertyGroup {
+		x.array(s, x.word(b[p.pointer:]))
+	}
+}
+
+// array notes that what an address leads to is an array of pointers.
+func (x *scanner) array(s uint32, address uint64) {
+	if b, owner, ok := x.find(s, address, 0); ok && owner == s && b > x.scopes[s].first {
+		x.arrays.set(b)
+	}
 }
 
 // preview drops a preview of a datablock. Its pictures follow it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -23,7 +24,7 @@ IDProperty *IDProperty:next *IDProperty:prev char:type char:subtype short:flag c
 PreviewImage int:w[2] int:h[2] *int:rect[2]
 Modifier *Modifier:next *Modifier:prev SessionUUID:session_uuid float:strength *void:cache
 Object ID:id *void:data **Material:mat int:totcol ListBase:modifiers float:loc[3] (*void:draw)()
-Mesh ID:id *float:co int:totvert *MVert:mvert
+Mesh ID:id *float:co int:totvert *MVert:mvert *MVert:active
 MVert *void:dw float:weight
 Material ID:id *PreviewImage:preview float:r
 ViewLayer *ViewLayer:next char:name[64]
@@ -147,11 +148,18 @@ func (w *world) address(name string) uint64 {
 	if name == "" {
 		return 0
 	}
+	if base, add, ok := strings.Cut(name, "+"); ok { // into a block
+		n, err := strconv.Atoi(add)
+		if err != nil {
+			panic(err)
+		}
+		return w.address(base) + uint64(n)
+	}
 	if w.named[name] == 0 {
 		for {
-			a := 0x7f0000000000 | w.random.Uint64N(1<<36)<<4
+			a := 0x7f0000000000 | w.random.Uint64N(1<<28)<<12
 			if w.info.Pointer == 4 {
-				a = 1<<26 | w.random.Uint64N(1<<22)<<4
+				a = 1<<26 | w.random.Uint64N(1<<16)<<12
 			}
 			if !w.taken[a] {
 				w.taken[a], w.named[name] = true, a
@@ -313,7 +321,7 @@ func (w *world) scene(edit string) *world {
 	w.add("DATA", "item 1", "IDProperty", map[string]any{"type": 1, "data.val": 12})
 	w.raw("DATA", "mats", 0, 1, w.pointers("red", "", "gone"))
 	w.add("DATA", "mod", "Modifier", map[string]any{"session_uuid.uuid_": int(w.random.Uint32()), "strength": 9, "cache": "runtime"})
-	w.add("ME", "mesh", "Mesh", w.id("MECube", map[string]any{"co": "coordinates", "totvert": 50000, "mvert": "verts"}))
+	w.add("ME", "mesh", "Mesh", w.id("MECube", map[string]any{"co": "coordinates", "totvert": 50000, "mvert": "verts", "active": fmt.Sprint("verts+", 17*w.sdnaSize("MVert"))}))
 	co := make([]byte, 600000)
 	for i := range co {
 		co[i] = byte(i * i >> 7)
