@@ -461,8 +461,8 @@ func (m *materializer) complete(o *output, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	// Deflate makes nothing longer by more than a thousandth.
-	if err := imagefile.Rebuild(w, f, format, o.size+o.size/8+1<<16); err != nil {
+	// As Rebuild says.
+	if err := imagefile.Rebuild(w, f, format, o.size*9/4+1<<16); err != nil {
 		w.Close()
 		return err
 	}

@@ -134,10 +134,13 @@ func (p *exrParser) text() string {
 	return string(p.take(i + 1)[:i])
 }
 
+// exrTypes are those of the attributes that must be there.
+var exrTypes = map[string]string{"channels": "chlist", "compression": "compression", "dataWindow": "box2i", "type": "string"}
+
 // part reads one header.
 func (p *exrParser) part(version uint32) (part exrPart, chunks int, pixels int64, wrong string) {
 	part.tiled = version&exrTiled != 0
-	seen := map[string]bool{}
+	seen, known := map[string]bool{}, map[string]bool{}
 	declared := int64(-1)
 	for {
 		name := p.text()
@@ -148,14 +151,16 @@ func (p *exrParser) part(version uint32) (part exrPart, chunks int, pixels int64
 		if size < 0 || size > maxEXRHeader {
 			return part, 0, 0, "an attribute is too long"
 		}
-		if seen[name] || len(seen) >= 2*maxEXRAttributes {
+		if seen[name] || len(seen) == maxEXRAttributes {
 			return part, 0, 0, "an attribute stands twice, or too many of them"
 		}
 		v := exrParser{b: p.take(int(size))}
 		if p.short {
 			break
 		}
-		seen[name], seen[name+" "+kind] = true, true
+		seen[name] = true
+		// An attribute of another type than its own is none.
+		known[name] = exrTypes[name] == kind
 		switch name + " " + kind {
 		case "channels chlist":
 			if wrong := part.setChannels(&v); wrong != "" {
@@ -195,13 +200,12 @@ func (p *exrParser) part(version uint32) (part exrPart, chunks int, pixels int64
 	if p.short {
 		return part, 0, 0, ""
 	}
-	// An attribute of another type than its own is none.
-	for _, need := range []string{"channels chlist", "compression compression", "dataWindow box2i"} {
-		if !seen[need] {
+	for _, need := range []string{"channels", "compression", "dataWindow"} {
+		if !known[need] {
 			return part, 0, 0, need + " is missing"
 		}
 	}
-	if version&exrMultipart != 0 && (!seen["type string"] || declared < 0) {
+	if version&exrMultipart != 0 && (!known["type"] || declared < 0) {
 		return part, 0, 0, "type or chunkCount is missing"
 	}
 	count, pixels, wrong := part.measure()

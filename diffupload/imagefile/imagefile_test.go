@@ -74,6 +74,9 @@ func roundTrip(t *testing.T, b []byte, want imagefile.Format) (form, rebuilt []b
 	if rebuilt, err = rebuild(form, format); err != nil {
 		t.Fatal(err)
 	}
+	if max := len(form)*9/4 + 1<<16; len(rebuilt) > max {
+		t.Errorf("%d bytes out of %d, at most %d should be", len(rebuilt), len(form), max)
+	}
 	again, _, err := open(rebuilt)
 	if err != nil {
 		t.Fatalf("what was rebuilt: %v", err)
@@ -245,6 +248,12 @@ func TestPNGComesBack(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNarrow: the worst that rebuilding can do to the size.
+func TestNarrow(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	roundTrip(t, makePNG(rng, kind{"gray8", 8, 0}, 1, 200_000, false), imagefile.PNG)
 }
 
 // TestFormIsThePixels: how an encoder packed an image leaves no trace.
