@@ -16,6 +16,9 @@ func (e *editor) datablockHints(b *baseBytes) []delta.Hint {
 	var hints []delta.Hint
 	at := 0 // in the fresh bytes
 	for _, n := range e.news {
+		if n.flat.pixels() {
+			continue
+		}
 		fresh := n.freshSpans()
 		if n.base >= 0 && n.flat.encoding == BlendCanonical && n.from.encoding == BlendCanonical && len(fresh) > 0 {
 			is, err := blendfile.IDs(e.ctx, newLeafReader(e.ctx, e.store, n.flat.leaves), n.flat.size)

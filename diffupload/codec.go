@@ -1,6 +1,7 @@
 package diffupload
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -16,6 +17,8 @@ import (
 //	0  a zstd frame of the block
 //	1  a zstd frame of the block with the base as raw dictionary
 //	2  a patch of package delta
+//	3  a zstd frame of the block's bytes less the base's at the same place,
+//	   modulo 256; of the block's own where the base has ended
 //
 // The frame carries its content size. Other bytes are refused, so that methods
 // can be added. The zero value is ready and safe for concurrent use.
@@ -25,6 +28,7 @@ const (
 	methodZstd  = 0
 	methodDict  = 1
 	methodPatch = 2
+	methodLess  = 3
 )
 
 // patchable is the longest frame beside which a patch is tried: the time that
@@ -39,7 +43,8 @@ var ErrDelta = errors.New("bad delta")
 
 // plainEnc and plainDec are stateless in use (EncodeAll, DecodeAll).
 var plainEnc = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(2), zstd.WithSingleSegment(true))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(2), zstd.WithSingleSegment(true),
+		zstd.WithAllLitEntropyCompression(true)) // pixels have few repeats and skewed bytes
 	if err != nil {
 		panic(err) // options are constant
 	}
@@ -68,12 +73,18 @@ func (Codec) Encode(base, block []byte) ([]byte, bool) {
 		out = patch(base, block)
 	} else {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(2*MaxBlockBytes), zstd.WithSingleSegment(true), zstd.WithEncoderDictRaw(dictID, base))
+			zstd.WithWindowSize(2*MaxBlockBytes), zstd.WithSingleSegment(true), zstd.WithEncoderDictRaw(dictID, base),
+			zstd.WithAllLitEntropyCompression(true))
 		if err != nil {
 			return nil, false
 		}
 		out = e.EncodeAll(block, []byte{methodDict})
 		e.Close()
+		if len(base) == len(block) { // pixels, for one: what was painted over stays at its place
+			if l := plainEnc().EncodeAll(less(block, base), []byte{methodLess}); len(l) < len(out) {
+				out = l
+			}
+		}
 		if len(out) <= patchable && len(out) < len(block)/2 {
 			if p := patch(base, block); len(p) < len(out) {
 				out = p
@@ -81,6 +92,22 @@ func (Codec) Encode(base, block []byte) ([]byte, bool) {
 		}
 	}
 	return out, len(out) < len(block)
+}
+
+// less is a's bytes less b's at the same place.
+func less(a, b []byte) []byte {
+	out := bytes.Clone(a)
+	for i, v := range b[:min(len(a), len(b))] {
+		out[i] -= v
+	}
+	return out
+}
+
+// more makes a of less(a, b), in place.
+func more(a, b []byte) {
+	for i, v := range b[:min(len(a), len(b))] {
+		a[i] += v
+	}
 }
 
 func patch(base, block []byte) []byte {
@@ -126,7 +153,7 @@ func (Codec) Decode(base, d []byte, max int) ([]byte, error) {
 	}
 	dec := plainDec()
 	switch {
-	case method == methodZstd && h.DictionaryID == 0:
+	case (method == methodZstd || method == methodLess) && h.DictionaryID == 0:
 	case method == methodDict && h.DictionaryID == dictID && len(base) >= 8:
 		var err error
 		dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2*MaxBlockBytes),
@@ -145,6 +172,9 @@ func (Codec) Decode(base, d []byte, max int) ([]byte, error) {
 	}
 	if uint64(len(out)) != h.FrameContentSize {
 		return nil, fmt.Errorf("%w: %d bytes where %d were promised", ErrDelta, len(out), h.FrameContentSize)
+	}
+	if method == methodLess {
+		more(out, base)
 	}
 	return out, nil
 }

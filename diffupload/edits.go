@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/ipfs/go-cid"
@@ -22,9 +23,12 @@ import (
 //
 //	document
 //	  flags      1 byte: bit 0, structure is a zstd frame; bit 1, there is a patch;
-//	             bit 2, the base bytes have copied leaves in them
+//	             bit 2, the base bytes have copied leaves in them; bit 3, there are
+//	             differences
 //	  length     of the structure as it stands here
 //	  structure
+//	  length     of the differences, where there are any
+//	  differences  a zstd frame: see below
 //	  patch      the rest; package delta. It makes the fresh bytes out of the base bytes.
 //	structure: operations on the old files, sorted by name, until its end. Then
 //	the files that are left are kept.
@@ -52,8 +56,16 @@ import (
 //	             the wanted root's. They are fetched as blocks.
 //	             copied, fresh and named leaves move the cursor by their number
 //
-// A leaf is a chunk, or the bytes of a file that stands in its folder. The fresh
-// bytes are those of the fresh leaves in the order of the structure. The base
+// A leaf is a chunk, or the bytes of a file that stands in its folder.
+//
+// Pixels of an image that was painted on stay at their places, and what changed
+// has no structure that a patch would know: the fresh leaves of files that are
+// images without deflate are in the differences, as their bytes less those at
+// the same place of their base, modulo 256; where the base has ended, as they
+// are.
+//
+// The fresh bytes are those of the other fresh leaves in the order of the
+// structure. The base
 // bytes are leaves of the files that are base of one with fresh leaves, each
 // once, in the order of the old files: first those at which fresh leaves stand,
 // then the others that were not copied, then, with bit 2, the copied ones, up
@@ -62,6 +74,7 @@ const (
 	flagPacked = 1 << 0
 	flagPatch  = 1 << 1
 	flagCopied = 1 << 2
+	flagLess   = 1 << 3
 
 	fileKeep   = 0
 	fileDrop   = 1
@@ -363,7 +376,10 @@ func (e *editor) exclude(have cid.Cid) error {
 	return nil
 }
 
-// freshLeaves are the leaves that are to be in the patch.
+// pixels reports whether the fresh leaves of a file are differences.
+func (f flatFile) pixels() bool { return f.encoding == PNGOpen || f.encoding == EXROpen }
+
+// freshLeaves are the leaves that are to be in the document.
 func (n *newFile) freshLeaves() []leaf {
 	var out []leaf
 	for _, op := range n.ops {
@@ -480,15 +496,34 @@ func (e *editor) document() ([]byte, error) {
 	if z := packedEnc().EncodeAll(structure, nil); len(z) < len(structure) {
 		structure, flags = z, flagPacked
 	}
-	var fresh []byte
+	var fresh, pixels []byte
 	for _, n := range e.news {
-		for _, l := range n.freshLeaves() {
+		var was *leafReader
+		if n.flat.pixels() {
+			was = newLeafReader(e.ctx, e.store, n.from.leaves)
+		}
+		spans := n.freshSpans()
+		for i, l := range n.freshLeaves() {
 			b, err := l.bytes(e.ctx, e.store)
 			if err != nil {
 				return nil, err
 			}
-			fresh = append(fresh, b...)
+			if was == nil {
+				fresh = append(fresh, b...)
+				continue
+			}
+			old := make([]byte, len(b))
+			k, err := was.ReadAt(old, int64(spans[i].Off))
+			if err != nil && err != io.EOF {
+				return nil, err
+			}
+			pixels = append(pixels, less(b, old[:k])...)
 		}
+	}
+	var packed []byte
+	if len(pixels) > 0 {
+		flags |= flagLess
+		packed = packedEnc().EncodeAll(pixels, nil)
 	}
 	var patch []byte
 	if len(fresh) > 0 {
@@ -514,7 +549,11 @@ func (e *editor) document() ([]byte, error) {
 		}
 	}
 	doc := binary.AppendUvarint([]byte{flags}, uint64(len(structure)))
-	return append(append(doc, structure...), patch...), nil
+	doc = append(doc, structure...)
+	if len(packed) > 0 {
+		doc = append(binary.AppendUvarint(doc, uint64(len(packed))), packed...)
+	}
+	return append(doc, patch...), nil
 }
 
 // smallPatch is not worth a second look.
@@ -653,7 +692,9 @@ func unzigzag(n uint64) int { return int(n>>1) ^ -int(n&1) }
 func (e *editor) base() (*baseBytes, error) {
 	b := newBaseBytes(true)
 	for _, n := range e.news {
-		b.serve(n.base, n.from.leaves, n.ops)
+		if !n.flat.pixels() {
+			b.serve(n.base, n.from.leaves, n.ops)
+		}
 	}
 	return b, b.read(e.ctx, e.store)
 }
@@ -665,7 +706,7 @@ func (e *editor) hints(b *baseBytes, size int) []delta.Hint {
 	at := 0
 	for _, n := range e.news {
 		for _, op := range n.ops {
-			if !op.fresh() {
+			if !op.fresh() || n.flat.pixels() {
 				continue
 			}
 			for k := range op.n {
@@ -680,5 +721,6 @@ func (e *editor) hints(b *baseBytes, size int) []delta.Hint {
 	return hints
 }
 
-// packedEnc compresses structures.
-var packedEnc = onceEncoder(zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
+// packedEnc compresses structures and differences.
+var packedEnc = onceEncoder(zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+	zstd.WithAllLitEntropyCompression(true))

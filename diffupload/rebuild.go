@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 	"github.com/klauspost/compress/zstd"
@@ -71,10 +73,12 @@ type rebuilder struct {
 	leaves  int         // of changed
 	size    int64       // of all files
 	fresh   int64       // bytes of fresh leaves
+	less    int64       // of them, those in the differences
 	named   []Want
 
-	body  []byte // the patch
-	flags byte
+	body   []byte // the patch
+	pixels []byte // the differences
+	flags  byte
 }
 
 // madeFile is a file of the new manifest.
@@ -92,7 +96,7 @@ func (r *rebuilder) read(doc []byte) error {
 		return editsf("document of %d bytes", len(doc))
 	}
 	r.flags = doc[0]
-	if r.flags&^(flagPacked|flagPatch|flagCopied) != 0 {
+	if r.flags&^(flagPacked|flagPatch|flagCopied|flagLess) != 0 {
 		return editsf("flags %#x", r.flags)
 	}
 	r.in = doc[1:]
@@ -104,6 +108,13 @@ func (r *rebuilder) read(doc []byte) error {
 		return editsf("structure of %d bytes in a document of %d", n, len(doc))
 	}
 	r.in, r.body = r.in[:n], r.in[n:]
+	if r.flags&flagLess != 0 {
+		n, k := binary.Uvarint(r.body)
+		if k <= 0 || n > uint64(len(r.body)-k) {
+			return editsf("differences of %d bytes in a document of %d", n, len(doc))
+		}
+		r.pixels, r.body = r.body[k:k+int(n)], r.body[k+int(n):]
+	}
 	if r.flags&flagPacked != 0 {
 		if r.in, err = unpackStructure(r.in); err != nil {
 			return err
@@ -112,22 +123,34 @@ func (r *rebuilder) read(doc []byte) error {
 	return r.readFiles()
 }
 
-var structureDec = func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxStructure), zstd.WithDecodeAllCapLimit(true))
+var frameDec = sync.OnceValue(func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxFreshBytes), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		panic(err) // options are constant
 	}
 	return d
-}()
+})
 
 func unpackStructure(z []byte) ([]byte, error) {
 	var h zstd.Header
-	if err := h.Decode(z); err != nil || h.Skippable || !h.HasFCS || h.FrameContentSize > maxStructure {
+	if err := h.Decode(z); err != nil || h.FrameContentSize > maxStructure {
 		return nil, editsf("structure: bad frame")
 	}
-	out, err := structureDec.DecodeAll(z, make([]byte, 0, h.FrameContentSize))
+	return unpack(z, int64(h.FrameContentSize))
+}
+
+// unpack opens a frame of size bytes.
+func unpack(z []byte, size int64) ([]byte, error) {
+	var h zstd.Header
+	if err := h.Decode(z); err != nil || h.Skippable || !h.HasFCS || h.FrameContentSize != uint64(size) {
+		return nil, editsf("a frame that is not of %d bytes", size)
+	}
+	out, err := frameDec().DecodeAll(z, make([]byte, 0, size))
 	if err != nil {
-		return nil, editsf("structure: %w", err)
+		return nil, editsf("%w", err)
+	}
+	if int64(len(out)) != size {
+		return nil, editsf("a frame of %d bytes where %d were promised", len(out), size)
 	}
 	return out, nil
 }
@@ -351,6 +374,9 @@ func (r *rebuilder) readLeaves(f *madeFile) error {
 				if r.fresh += l.size; r.fresh > maxFreshBytes {
 					return editsf("more than %d new bytes", maxFreshBytes)
 				}
+				if f.flat.pixels() {
+					r.less += l.size
+				}
 			}
 			f.flat.leaves = append(f.flat.leaves, l)
 		}
@@ -387,40 +413,63 @@ func (r *rebuilder) want(id cid.Cid, from []leaf, at int) {
 
 // patch makes the fresh leaves.
 func (r *rebuilder) patch() error {
-	if r.fresh == 0 {
-		if len(r.body) > 0 || r.flags&(flagPatch|flagCopied) != 0 {
-			return editsf("a patch of nothing")
+	size := r.fresh - r.less
+	if (size > 0) != (r.flags&flagPatch != 0) || (r.less > 0) != (r.flags&flagLess != 0) ||
+		size == 0 && (len(r.body) > 0 || r.flags&flagCopied != 0) {
+		return editsf("flags %#x with %d bytes by a patch and %d by differences", r.flags, size, r.less)
+	}
+	var fresh, pixels []byte
+	if size > 0 {
+		b := newBaseBytes(r.flags&flagCopied != 0)
+		for _, f := range r.files {
+			if f.flat != nil && !f.flat.pixels() {
+				b.serve(f.base, f.from.leaves, f.ops)
+			}
 		}
-		return nil
-	}
-	if r.flags&flagPatch == 0 {
-		return editsf("no patch")
-	}
-	b := newBaseBytes(r.flags&flagCopied != 0)
-	for _, f := range r.files {
-		if f.flat != nil {
-			b.serve(f.base, f.from.leaves, f.ops)
+		err := b.read(r.ctx, r.store)
+		if err != nil {
+			return err
+		}
+		if fresh, err = delta.Decode(b.data, r.body, int(size)); err != nil {
+			return editsf("%w", err)
+		}
+		if int64(len(fresh)) != size {
+			return editsf("a patch of %d bytes where %d are missing", len(fresh), size)
 		}
 	}
-	if err := b.read(r.ctx, r.store); err != nil {
-		return err
-	}
-	fresh, err := delta.Decode(b.data, r.body, int(r.fresh))
-	if err != nil {
-		return editsf("%w", err)
-	}
-	if int64(len(fresh)) != r.fresh {
-		return editsf("a patch of %d bytes where %d are missing", len(fresh), r.fresh)
+	if r.less > 0 {
+		var err error
+		if pixels, err = unpack(r.pixels, r.less); err != nil {
+			return err
+		}
 	}
 	for _, f := range r.files {
+		if f.flat == nil {
+			continue
+		}
+		var was *leafReader
+		if f.flat.pixels() {
+			was = newLeafReader(r.ctx, r.store, f.from.leaves)
+		}
+		offs := offsets(f.flat.leaves)
 		for _, op := range f.ops {
 			if !op.fresh() {
 				continue
 			}
-			for k := range op.n {
-				l := &f.flat.leaves[op.at+k]
-				l.data = string(fresh[:l.size])
-				fresh = fresh[l.size:]
+			for k := op.at; k < op.at+op.n; k++ {
+				l := &f.flat.leaves[k]
+				if was == nil {
+					l.data, fresh = string(fresh[:l.size]), fresh[l.size:]
+					continue
+				}
+				data, old := pixels[:l.size:l.size], make([]byte, l.size)
+				pixels = pixels[l.size:]
+				n, err := was.ReadAt(old, offs[k])
+				if err != nil && err != io.EOF {
+					return err
+				}
+				more(data, old[:n])
+				l.data = string(data)
 			}
 		}
 	}

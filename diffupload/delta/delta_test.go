@@ -93,7 +93,10 @@ func TestBeyondTheSlowCoder(t *testing.T) {
 	for i := range 5 << 20 {
 		fresh = append(fresh, byte(i>>2*(i&3)))
 	}
-	patch := Encode(base, fresh, []Hint{{New: Span{Len: len(base)}, Base: Span{Len: len(base)}}})
+	// Words begin at odd places, before and behind what is stored.
+	fresh = append(append([]byte("odd"), fresh...), base[:1<<20]...)
+	fresh[len(fresh)-9000]++
+	patch := Encode(base, fresh, []Hint{{New: Span{Off: 3, Len: len(base)}, Base: Span{Len: len(base)}}})
 	if most := len(media) + len(base)/6; len(patch) > most {
 		t.Errorf("%d bytes, at most %d are good", len(patch), most)
 	}

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
@@ -76,6 +77,9 @@ func vectors() []vector {
 // the same bytes for ever, and the encoder makes the same ones.
 func TestGolden(t *testing.T) {
 	const name = "testdata/golden.txt"
+	if got := fmt.Sprintf("%x", sha256.Sum256(priorFile)); got != "09d59a3f0f313e92f91c11c2af9c98cc35e5471f290e64933a8de354362061c5" {
+		t.Errorf("prior.bin has sha256 %s: patches of before cannot be read", got)
+	}
 	var b strings.Builder
 	want := map[string]string{}
 	if text, err := os.ReadFile(name); err == nil {

@@ -71,6 +71,8 @@ func (s *stream) head(p *position, o op) (op, error) {
 		} else {
 			o.phase = p.phase
 		}
+	} else {
+		o.phase = p.phase
 	}
 	if o.kind == opPacked {
 		if o.len > maxPacked {
@@ -108,6 +110,7 @@ func asBit(b bool) int {
 	return 0
 }
 
+// zigzag makes small numbers of either sign small.
 func zigzag(v int) uint64   { return uint64(v<<1) ^ uint64(v>>63) }
 func unzigzag(v uint64) int { return int(v>>1) ^ -int(v&1) }
 
@@ -125,9 +128,6 @@ func (s *stream) encode(ops []op) []byte {
 	n := 0
 	for _, o := range ops {
 		at := p.at
-		if o.kind == opStored || o.kind == opPacked {
-			o.phase = p.phase
-		}
 		if _, err := s.head(&p, o); err != nil {
 			panic(err) // plan makes none that decoding refuses
 		}

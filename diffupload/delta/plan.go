@@ -1,8 +1,6 @@
 package delta
 
-import (
-	"slices"
-)
+import "slices"
 
 // What the planner thinks things cost, in eighths of a bit. They steer the
 // choice only.
@@ -23,6 +21,7 @@ const (
 	lanes       = 8        // distances that a block tries
 	maxWords    = 3 << 17  // words that Encode gives to the slow coder, about a second
 	pieceBytes  = 64 << 10 // of a long literal
+	worthIndex  = 8192     // bytes of the base that are indexed for a byte without counterpart
 	shortGap    = 24       // bytes that are not looked for in the whole base
 )
 
@@ -42,15 +41,31 @@ type placed struct {
 // plan returns operations that make fresh.
 func plan(base, fresh []byte, hints []Hint) []op {
 	p := &planner{base: base, fresh: fresh}
-	at, phase := 0, 0
 	for _, h := range usable(base, fresh, hints) {
-		p.search(at, h.New.Off, phase)
-		phase = h.New.Off & 3
 		p.hinted(h)
-		at = h.New.Off + h.New.Len
 	}
-	p.search(at, len(fresh), phase)
+	left := len(fresh)
+	for _, c := range p.copies {
+		left -= c.len
+	}
+	if left*worthIndex >= len(base) {
+		p.fill()
+	}
 	return p.finish()
+}
+
+// fill looks for what is between the copies in the whole base.
+func (p *planner) fill() {
+	copies := p.copies
+	p.copies = nil
+	at, phase := 0, 0
+	for _, c := range copies {
+		phase = c.phase
+		p.search(at, c.at, phase)
+		p.copyOp(c.at, c.src, c.len, phase)
+		at = c.at + c.len
+	}
+	p.search(at, len(p.fresh), phase)
 }
 
 // usable are the hints that lie within their bytes, in order, without overlap.
@@ -116,13 +131,9 @@ func (p *planner) hinted(h Hint) {
 		from := max(0, head-256)
 		x := newIndex(8, (len(b)-from)/4)
 		x.addAll(b[from:], h.Base.Off+from, 4)
-		gap := lo
 		for _, c := range p.align(lo, hi, phase, x, false, first, last) {
-			p.search(gap, c.at, phase)
 			p.copyOp(c.at, c.src, c.len, phase)
-			gap = c.at + c.len
 		}
-		p.search(gap, hi, phase)
 	}
 	if tail > 0 {
 		p.copyOp(hi, hi+last, tail, phase)

@@ -59,7 +59,6 @@ type words struct {
 	judgement
 
 	tables [mixes]hashed
-	order  uint // log2 of the buckets of a table
 
 	replaced []replacement
 	matches  [3]match // by four words, two, one
