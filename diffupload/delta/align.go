@@ -22,6 +22,8 @@ type aligner struct {
 	best       []int   // after each word: the distance of the cheapest path
 	blockLanes [][]int // lanes of each block, for the way back
 	votes      []int
+	piece      int // that was last looked at, and whether it is flat
+	pieceFlat  bool
 	dry        int // blocks without a vote, in a row
 }
 
@@ -39,7 +41,7 @@ func (p *planner) align(at, end, phase int, x *index, grow bool, distances ...in
 		if end-at > regionBytes {
 			to = wordsAfter(at, regionBytes/4, phase, end)
 		}
-		a := aligner{p: p, at: at, end: to, phase: phase}
+		a := aligner{p: p, at: at, end: to, phase: phase, piece: -1}
 		out = append(out, a.run(x, grow, start, distances)...)
 		start = none
 		if k := len(out) - 1; k >= 0 && out[k].at+out[k].len == to {
@@ -75,9 +77,18 @@ func (a *aligner) run(x *index, grow bool, start int, distances []int) []placed 
 // vote returns the distances that most windows of a block were found at. The
 // index has places four bytes apart: windows are looked up at words first,
 // and where that finds nothing at every byte, in case the bytes have moved by
-// less; after some blocks in vain, in one of eight.
+// less; after some blocks in vain, in one of eight. Of what looks like
+// compressed media, which is either found whole or not at all, each block has
+// only as many windows looked up as one place of the base needs.
 func (a *aligner) vote(from, to int, x *index, grow bool) []int {
 	a.votes = a.votes[:0]
+	if piece := (from - a.at) / pieceBytes; a.flat(piece) {
+		a.lookup(from, min(from+x.step, to), 1, x)
+		if grow && from+x.window <= len(a.p.fresh) {
+			x.add(a.p.fresh[from:], len(a.p.base)+from)
+		}
+		return a.elected()
+	}
 	a.lookup(from, to, 4, x)
 	if len(a.votes) == 0 {
 		if a.dry++; a.dry <= 8 || a.dry&7 == 0 {
@@ -94,6 +105,21 @@ func (a *aligner) vote(from, to int, x *index, grow bool) []int {
 			x.add(a.p.fresh[w:], len(a.p.base)+w)
 		}
 	}
+	return a.elected()
+}
+
+// flat says whether a piece of the region looks like compressed media.
+func (a *aligner) flat(piece int) bool {
+	if piece != a.piece {
+		from := a.at + piece*pieceBytes
+		n := min(a.end-from, pieceBytes)
+		a.piece, a.pieceFlat = piece, n >= pieceBytes/4 && flat(a.p.fresh[from:from+n])
+	}
+	return a.pieceFlat
+}
+
+// elected returns the distances with most votes.
+func (a *aligner) elected() []int {
 	slices.Sort(a.votes)
 	type tally struct{ dist, n int }
 	var top [blockBest]tally

@@ -9,6 +9,7 @@ import (
 // earlier and the latest.
 type index struct {
 	window int // 8 or 16 bytes
+	step   int // between places of the base, at most 32
 	shift  uint
 	slots  [][2]int32 // place + 1
 }
@@ -16,9 +17,9 @@ type index struct {
 // maxSlots bounds an index at 32 MiB.
 const maxSlots = 1 << 22
 
-func newIndex(window, places int) *index {
+func newIndex(window, step, places int) *index {
 	order := min(bits.Len(uint(places)), bits.Len(maxSlots-1))
-	return &index{window: window, shift: uint(64 - order), slots: make([][2]int32, 1<<order)}
+	return &index{window: window, step: step, shift: uint(64 - order), slots: make([][2]int32, 1<<order)}
 }
 
 // hash is of the window at b; false where it is one byte all over, which is
@@ -45,8 +46,8 @@ func (x *index) add(b []byte, place int) {
 }
 
 // addAll enters every step-th window of b, whose first byte is place.
-func (x *index) addAll(b []byte, place, step int) {
-	for i := 0; i+x.window <= len(b); i += step {
+func (x *index) addAll(b []byte, place int) {
+	for i := 0; i+x.window <= len(b); i += x.step {
 		x.add(b[i:], place+i)
 	}
 }

@@ -21,6 +21,7 @@ const (
 	lanes       = 8        // distances that a block tries
 	maxWords    = 3 << 17  // words that Encode gives to the slow coder, about a second
 	pieceBytes  = 64 << 10 // of a long literal
+	localPlaces = 1 << 20  // of the index of a counterpart
 	worthIndex  = 8192     // bytes of the base that are indexed for a byte without counterpart
 	shortGap    = 24       // bytes that are not looked for in the whole base
 )
@@ -129,8 +130,12 @@ func (p *planner) hinted(h Hint) {
 		p.copyOp(lo, lo+first, hi-lo, phase)
 	} else {
 		from := max(0, head-256)
-		x := newIndex(8, (len(b)-from)/4)
-		x.addAll(b[from:], h.Base.Off+from, 4)
+		step := 4
+		for step < 32 && len(b)/step > localPlaces {
+			step *= 2
+		}
+		x := newIndex(8, step, (len(b)-from)/step)
+		x.addAll(b[from:], h.Base.Off+from)
 		for _, c := range p.align(lo, hi, phase, x, false, first, last) {
 			p.copyOp(c.at, c.src, c.len, phase)
 		}
@@ -148,11 +153,11 @@ func (p *planner) search(at, end, phase int) {
 	}
 	if p.global == nil {
 		step := 4
-		for (len(p.base)+len(p.fresh))/step > maxSlots {
+		for step < 32 && len(p.base)/step > maxSlots/2 {
 			step *= 2
 		}
-		p.global = newIndex(16, len(p.base)/step+len(p.fresh)/4)
-		p.global.addAll(p.base, 0, step)
+		p.global = newIndex(16, step, len(p.base)/step+len(p.fresh)/4)
+		p.global.addAll(p.base, 0)
 	}
 	for _, c := range p.align(at, end, phase, p.global, true) {
 		p.copyOp(c.at, c.src, c.len, phase)
