@@ -144,3 +144,20 @@ func BenchmarkEncode(b *testing.B) {
 		}
 	})
 }
+
+// The coder's last bytes may be zeros, which are left out.
+func TestPatchesThatEndInZerosAreWhole(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for n := range 2000 {
+		base := make([]byte, 4+rnd.IntN(400))
+		for i := range base {
+			base[i] = byte(rnd.Uint32())
+		}
+		fresh := bytes.Clone(base)
+		fresh[rnd.IntN(len(fresh))] ^= byte(1 + rnd.IntN(255))
+		got, err := Decode(base, Encode(base, fresh, nil), len(fresh))
+		if err != nil || !bytes.Equal(got, fresh) {
+			t.Fatalf("pair %d: %v", n, err)
+		}
+	}
+}

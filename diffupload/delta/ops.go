@@ -253,7 +253,8 @@ func decodeOps(base, patch []byte, n int) ([]byte, error) {
 			return nil, errWork
 		}
 	}
-	if s.pos-topBits/8 > tail {
+	// Without blobs the zeros at its end were left out, however many.
+	if tail < len(patch) && s.pos-topBits/8 > tail {
 		return nil, fmt.Errorf("%w: it ends early", ErrPatch)
 	}
 	return s.res, nil
