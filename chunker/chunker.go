@@ -40,7 +40,8 @@ var PublicKey = [32]byte(sha256.Sum256([]byte("idlewild public chunker key 1")))
 // each zero size means its default.
 type Params struct {
 	// Min, Avg and Max are sizes in bytes, MinChunkBytes <= Min <= Avg <= Max
-	// <= MaxChunkBytes. Only the last chunk of a stream is shorter than Min.
+	// <= MaxChunkBytes. Only the last chunk of a stream is shorter than Min. The
+	// filter needs 324 bytes: up to there nothing but Max ends a chunk.
 	Min, Avg, Max int
 	// Key makes the cuts a farm's own. Which of the nominated positions are
 	// cuts cannot be told without it; which are nominated is not much of a

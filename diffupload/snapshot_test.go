@@ -199,7 +199,7 @@ func TestLongListsAreCutIntoNodes(t *testing.T) {
 	}
 	_, list := tree(t, files)
 	store := &Memory{}
-	res, err := Snapshot(t.Context(), store, list, Options{Chunk: chunker.Params{Min: 64, Avg: 128, Max: 256}})
+	res, err := Snapshot(t.Context(), store, list, small)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestLongListsAreCutIntoNodes(t *testing.T) {
 			list = append(list, File{Path: p, Name: f.Name + "x"})
 		}
 	}
-	again, err := Snapshot(t.Context(), store, list, Options{Chunk: chunker.Params{Min: 64, Avg: 128, Max: 256}})
+	again, err := Snapshot(t.Context(), store, list, small)
 	if err != nil {
 		t.Fatal(err)
 	}
