@@ -41,7 +41,7 @@ var PublicKey = [32]byte(sha256.Sum256([]byte("idlewild public chunker key 1")))
 type Params struct {
 	// Min, Avg and Max are sizes in bytes, MinChunkBytes <= Min <= Avg <= Max
 	// <= MaxChunkBytes. Only the last chunk of a stream is shorter than Min. The
-	// content decides nothing before byte 324: a Max below it cuts blindly.
+	// filter needs 324 bytes: up to there nothing but Max ends a chunk.
 	Min, Avg, Max int
 	// Key makes the cuts a farm's own. Which of the nominated positions are
 	// cuts cannot be told without it; which are nominated is not much of a
