@@ -150,7 +150,10 @@ func (s *sink) write() {
 				s.cancel(fmt.Errorf("store blocks: %w", err))
 			}
 		}
-		s.free <- &group{arena: g.arena[:0], blocks: g.blocks[:0], pins: g.pins[:0]}
+		select {
+		case s.free <- &group{arena: g.arena[:0], blocks: g.blocks[:0], pins: g.pins[:0]}:
+		default: // there is another already, after a snapshot was given up
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 const holeBytes = 8 << 20
 
 // zero is what a chunk of a hole points to.
-var zero = make([]byte, chunker.MaxChunkBytes)
+var zero [chunker.MaxChunkBytes]byte
 
 // zeros are the addresses of chunks of holes, by their length.
 type zeros struct {
@@ -108,7 +108,7 @@ func (s *snapshot) sparse(r *progressReader) iter.Seq2[chunker.Chunk, error] {
 // zeros decide it.
 func holeCut(p chunker.Params) (first int, most int64, err error) {
 	// Any chunk ends within MaxChunkBytes, and by what lies before its end.
-	for c, err := range chunker.Chunks(bytes.NewReader(zero), p) {
+	for c, err := range chunker.Chunks(bytes.NewReader(zero[:]), p) {
 		return len(c.Data), int64(len(zero)), err
 	}
 	return 0, 0, errors.New("no chunks")

@@ -25,7 +25,7 @@ import (
 )
 
 func main() {
-	dir := flag.String("store", "", "the `FOLDER` of a store; without, nothing is stored and everything is new")
+	dir := flag.String("store", "", "the `FOLDER` of a store; without, everything is known and nothing is stored")
 	cache := flag.String("cache", "", "the `FILE` of a stat cache")
 	blake := flag.Bool("blake3", false, "address with blake3")
 	compress := flag.Bool("compress", false, "compress what is new, as it is once when it is sent")
@@ -79,7 +79,7 @@ func scan(path, dir, cacheFile string, blake, compress bool) (err error) {
 			return err
 		}
 	}
-	var s diffupload.Store = &nowhere{}
+	var s diffupload.Store = &knowing{}
 	if dir != "" {
 		l, err := store.Open(dir, store.Options{})
 		if err != nil {
@@ -94,8 +94,6 @@ func scan(path, dir, cacheFile string, blake, compress bool) (err error) {
 		if compress {
 			s = packed{l}
 		}
-	} else if compress {
-		s = &packedNowhere{}
 	}
 	r, err := diffupload.Snapshot(context.Background(), s, files, o)
 	if err != nil {
@@ -124,12 +122,11 @@ func below(path string) (files []diffupload.File, err error) {
 	return files, err
 }
 
-// nowhere is a store that has nothing and keeps nothing.
-type nowhere struct{ diffupload.Memory }
+// knowing is a store that has whatever it is asked for: what is measured is the
+// way from a file to addresses.
+type knowing struct{ diffupload.Memory }
 
-func (*nowhere) Missing(_ context.Context, ids []cid.Cid) ([]cid.Cid, error) { return ids, nil }
-
-func (*nowhere) PutMany(context.Context, []diffupload.Block) error { return nil }
+func (*knowing) Missing(context.Context, []cid.Cid) ([]cid.Cid, error) { return nil, nil }
 
 // packed is a store whose new blocks are compressed once as well.
 type packed struct{ *store.Local }
@@ -137,13 +134,6 @@ type packed struct{ *store.Local }
 func (p packed) PutHashed(ctx context.Context, blocks []diffupload.Block) error {
 	pack(blocks)
 	return p.Local.PutHashed(ctx, blocks)
-}
-
-type packedNowhere struct{ nowhere }
-
-func (*packedNowhere) PutMany(_ context.Context, blocks []diffupload.Block) error {
-	pack(blocks)
-	return nil
 }
 
 var encoders = sync.Pool{New: func() any {

@@ -382,7 +382,7 @@ type usedBlocks struct {
 	at map[key]int64
 }
 
-const maxUses = 1 << 16
+const maxUses = 1 << 14
 
 // add reports whether there are so many that they should be written.
 func (u *usedBlocks) add(now time.Time, keys ...key) bool {
