@@ -134,7 +134,7 @@ func (w *writer) data(s, i uint32, h head, at int64) error {
 	if err != nil {
 		return err
 	}
-	r := &blockReader{writer: w, scope: s, layout: l, array: l == nil && w.arrays.has(i), at: at, left: h.size}
+	r := &blockReader{writer: w, scope: s, layout: l, array: l == nil && w.arrays.has(i), tail: int(w.tails[i]), at: at, left: h.size}
 	if h.size <= largeBlock || h.code == "DNA1" {
 		if h.code == "DNA1" {
 			r.layout, r.array = nil, false
@@ -171,6 +171,7 @@ type blockReader struct {
 	scope  uint32
 	layout *layout // nil for raw data
 	array  bool    // raw data that is pointers
+	tail   int     // bytes at its end that mean nothing
 	at     int64
 	left   int64
 	rest   []byte // written, not yet read
@@ -200,6 +201,8 @@ func (r *blockReader) next() ([]byte, error) {
 		for e := b; len(e) >= r.pointer; e = e[r.pointer:] {
 			r.pointerAt(e)
 		}
+	case r.left == 0:
+		clear(b[max(0, n-r.tail):])
 	}
 	return b, nil
 }

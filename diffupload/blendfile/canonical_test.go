@@ -164,24 +164,24 @@ func TestPointersLeadWhereTheyLed(t *testing.T) {
 		leads(p.block(t, "IDOBCube"), 0, "lib", p.block(t, "LIprops.blend"))
 		leads(cube, 0, "data", mesh)
 		leads(cube, 0, "id.properties", cube+1)
-		leads(cube, 0, "mat", cube+6)
-		leads(cube, 0, "modifiers.last", cube+7)
+		leads(cube, 0, "mat", cube+7)
+		leads(cube, 0, "modifiers.last", cube+8)
 		leads(cube+1, 0, "data.group.first", cube+2)
 		leads(cube+2, 0, "data.pointer", cube+3)
-		leads(mesh, 0, "co", mesh+1)
+		leads(mesh, 0, "co", mesh+4)
 		for n := range 300 {
-			leads(mesh+2, n, "dw", mesh+3+n)
+			leads(mesh+5, n, "dw", mesh+6+n)
 		}
-		if verts := p.heads[mesh+2].old; p.value(t, mesh, 0, "active") != verts+uint64(17*p.dna.sizes[slices.Index(p.dna.types, "MVert")]) {
+		if verts := p.heads[mesh+5].old; p.value(t, mesh, 0, "active") != verts+uint64(17*p.dna.sizes[slices.Index(p.dna.types, "MVert")]) {
 			t.Errorf("%s: the active one of %#x is at %#x", l.header, verts, p.value(t, mesh, 0, "active"))
 		}
 		array := func(i, n int) int { return p.follow(t, p.word(p.raw[p.at[i]+int64(n*p.pointer):])) }
-		if got := [5]int{array(cube+3, 0), array(cube+3, 1), array(cube+6, 0), array(cube+6, 1), array(cube+6, 2)}; got != [5]int{cube + 4, cube + 5, red, -1, -1} {
+		if got := [5]int{array(cube+3, 0), array(cube+3, 1), array(cube+7, 0), array(cube+7, 1), array(cube+7, 2)}; got != [5]int{cube + 4, cube + 6, red, -1, -1} {
 			t.Errorf("%s: arrays of pointers lead to %v", l.header, got)
 		}
 		for path, i := range map[string]int{
 			"id.session_uuid": cube, "id.recalc": mesh, "id.icon_id": red, "id.next": cube, "id.newid": scene, "draw": cube,
-			"cache": cube + 7, "preview": red, "session_uuid.uuid_": cube + 7,
+			"cache": cube + 8, "preview": red, "session_uuid.uuid_": cube + 8,
 		} {
 			if v := p.value(t, i, 0, path); v != 0 {
 				t.Errorf("%s: %s is %#x", l.header, path, v)
@@ -193,8 +193,11 @@ func TestPointersLeadWhereTheyLed(t *testing.T) {
 		if v := p.value(t, global, 0, "fileflags"); v != 1 {
 			t.Errorf("%s: flags of the file are %#x", l.header, v)
 		}
-		if v := p.value(t, cube+5, 0, "data.val"); v != 12 {
+		if v := p.value(t, cube+6, 0, "data.val"); v != 12 {
 			t.Errorf("%s: a property's value is %d", l.header, v)
+		}
+		if at := p.at[mesh+2]; !bytes.Equal(whole[at+49996:at+50004], []byte{0, 0, 0, 0, 1, 0, 0, 0}) || whole[p.at[mesh+3]+50000] != 1 {
+			t.Errorf("%s: flags end in % x", l.header, whole[at+49996:at+50004])
 		}
 		for _, gone := range []string{"REND", "TEST", "SR"} {
 			if slices.ContainsFunc(p.scopes, func(s scope) bool { return s.code == gone }) {

@@ -44,3 +44,10 @@ func keptBits(owner, name string) (keep uint32, ok bool) {
 	}
 	return 0, false
 }
+
+// texts are fields that lead to a text that ends in NUL. What follows it up to
+// a multiple of four bytes means nothing.
+var texts = map[member]bool{
+	{"IDPropertyUIData", "description"}:         true,
+	{"IDPropertyUIDataString", "default_value"}: true,
+}

@@ -41,6 +41,7 @@ type plan struct {
 	dropped []uint32 // single blocks that go, ascending
 	scene   uint32   // scope of the current scene, whose view layers GLOB points to
 
+	tails map[uint32]uint8  // blocks of raw data whose last bytes mean nothing, and how many
 	roomy map[uint32]uint64 // blocks that something leads into, and their canonical addresses
 }
 
@@ -81,7 +82,7 @@ func hashOf(text string) uint64 {
 
 // newPlan reads the whole content.
 func newPlan(ctx context.Context, c content, f format, fileSize int64) (*plan, error) {
-	p := &plan{format: f, ids: map[uint64]uint32{}, roomy: map[uint32]uint64{}}
+	p := &plan{format: f, ids: map[uint64]uint32{}, roomy: map[uint32]uint64{}, tails: map[uint32]uint8{}}
 	if err := p.readHeads(ctx, c, fileSize); err != nil {
 		return nil, err
 	}
@@ -303,7 +304,7 @@ func (p *plan) readIDs(w *window) error {
 // scan looks into all blocks for what decides about others: which raw data is
 // an array of pointers, which previews there are.
 func (p *plan) scan(ctx context.Context, w *window) error {
-	x := &scanner{plan: p, w: w, pictures: map[uint32]int64{}}
+	x := newScanner(p, w)
 	s := -1
 	err := p.blocks(w, func(i int, h head, _ []byte, at int64) error {
 		if i%4096 == 0 && ctx.Err() != nil {

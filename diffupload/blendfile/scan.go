@@ -1,6 +1,9 @@
 package blendfile
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // scanner finds the arrays of pointers. Nothing in a block of raw data says
 // that it is one. Those that a field **x leads to are, and those of an
@@ -11,15 +14,18 @@ type scanner struct {
 	*plan
 	w        *window
 	suspects []suspect
-	pictures map[uint32]int64 // blocks that are pictures of previews, and their sizes
-	near     uint32           // guess of the block that the next pointer leads to
+	pictures map[uint32]int64  // blocks that are pictures of previews, and their sizes
+	tables   map[uint32]uint32 // blocks that are layers of a table, and its elements
+	lengths  map[uint32]int64  // blocks of raw data, and the bytes that mean something
+	near     uint32            // guess of the block that the next pointer leads to
 }
 
 // maxPictures bounds the previews that are looked for at a time, maxRoomy the
-// blocks that something leads into.
+// blocks that something leads into, maxLengths those of known length.
 const (
 	maxPictures = 4096
 	maxRoomy    = 1 << 17
+	maxLengths  = 1 << 17
 )
 
 // suspect is raw data that holds addresses of the file.
@@ -28,11 +34,23 @@ type suspect struct {
 	pure  bool // and else zeros
 }
 
-// Kinds of an IDProperty that is an array of pointers to properties.
+// Kinds of an IDProperty: an array of groups is one of pointers to properties.
 const (
-	propertyArray = 5
-	propertyGroup = 6
+	propertyString  = 0
+	propertyArray   = 5
+	propertyGroup   = 6
+	propertyBoolean = 10
 )
+
+// Types of a CustomDataLayer whose elements have one byte.
+const (
+	layerInt8    = 45
+	layerBoolean = 50
+)
+
+func newScanner(p *plan, w *window) *scanner {
+	return &scanner{plan: p, w: w, pictures: map[uint32]int64{}, tables: map[uint32]uint32{}, lengths: map[uint32]int64{}}
+}
 
 func (x *scanner) block(s, i uint32, h head, at int64) error {
 	l, err := x.blockLayout(h)
@@ -54,7 +72,13 @@ func (x *scanner) block(s, i uint32, h head, at int64) error {
 			return err
 		}
 		x.pointers(s, l, b)
+		if elements, ok := x.tables[i]; ok && l.layer != nil {
+			if t := x.order.Uint32(b[l.layer.typ:]); t == layerInt8 || t == layerBoolean {
+				x.length(s, x.word(b[l.layer.data:]), elements)
+			}
+		}
 	}
+	delete(x.tables, i)
 	return nil
 }
 
@@ -74,8 +98,35 @@ func (x *scanner) pointers(s uint32, l *layout, b []byte) {
 	for _, a := range l.arrays {
 		x.array(s, x.word(b[a:]))
 	}
-	if p := l.property; p != nil && b[p.typ] == propertyArray && b[p.subtype] == propertyGroup {
-		x.array(s, x.word(b[p.pointer:]))
+	for _, a := range l.texts {
+		x.length(s, x.word(b[a:]), untilNUL)
+	}
+	for _, t := range l.tables {
+		if block, owner, ok := x.find(s, x.word(b[t.layers:]), 0); ok && owner == s && len(x.tables) < maxLengths {
+			x.tables[block] = x.order.Uint32(b[t.count:])
+		}
+	}
+	if p := l.property; p != nil {
+		switch kind, of := b[p.typ], b[p.subtype]; {
+		case kind == propertyArray && of == propertyGroup:
+			x.array(s, x.word(b[p.pointer:]))
+		case kind == propertyString, kind == propertyArray && of == propertyBoolean:
+			x.length(s, x.word(b[p.pointer:]), x.order.Uint32(b[p.length:]))
+		}
+	}
+}
+
+// untilNUL is the length of a text whose end has to be looked for.
+const untilNUL = 1<<32 - 1
+
+// length notes how many bytes of raw data mean something. Blender writes
+// multiples of four bytes, and what lies in memory behind the data with them.
+func (x *scanner) length(s uint32, address uint64, n uint32) {
+	if n%4 == 0 || len(x.lengths) >= maxLengths || len(x.tails) >= maxLengths {
+		return
+	}
+	if b, owner, ok := x.find(s, address, 0); ok && owner == s && b > x.scopes[s].first {
+		x.lengths[b] = int64(n)
 	}
 }
 
@@ -110,6 +161,21 @@ func (x *scanner) raw(s, i uint32, h head, at int64) error {
 		if size == h.size {
 			x.dropped = append(x.dropped, i)
 			return nil
+		}
+	}
+	if n, ok := x.lengths[i]; ok {
+		delete(x.lengths, i)
+		if n == untilNUL && h.size >= 4 {
+			b, err := x.w.peek(at+h.size-4, 4)
+			if err != nil {
+				return err
+			}
+			if end := bytes.IndexByte(b, 0); end >= 0 {
+				n = h.size - 3 + int64(end)
+			}
+		}
+		if n%4 != 0 && h.size == (n+3)&^3 {
+			x.tails[i] = uint8(h.size - n)
 		}
 	}
 	var found, other bool

@@ -53,6 +53,9 @@ type layout struct {
 	flags    []flags
 	property *property
 	preview  *preview
+	texts    []uint32 // those of pointers that lead to a text
+	tables   []table  // of layers of elements
+	layer    *layer
 }
 
 type span struct{ at, size uint32 }
@@ -63,8 +66,24 @@ type flags struct {
 	keep uint32
 }
 
-// property is where an IDProperty says that its pointer leads to pointers.
-type property struct{ typ, subtype, pointer uint32 }
+// property is where an IDProperty says what its pointer leads to.
+type property struct{ typ, subtype, length, pointer uint32 }
+
+// table is where the pointer to an array of CustomDataLayer lies, and how many
+// elements each of these layers has.
+type table struct{ layers, count uint32 }
+
+// layer is where a CustomDataLayer says what its pointer leads to.
+type layer struct{ typ, data uint32 }
+
+// counts are the fields that count the elements of a table, by its name.
+var counts = map[string][]string{
+	"vdata": {"totvert"}, "vert_data": {"totvert", "verts_num"},
+	"edata": {"totedge"}, "edge_data": {"totedge", "edges_num"},
+	"ldata": {"totloop"}, "corner_data": {"corners_num"}, "loop_data": {"totloop"},
+	"pdata": {"totpoly", "totpoint"}, "face_data": {"faces_num"}, "poly_data": {"totpoly"},
+	"point_data": {"point_num", "point_size"}, "curve_data": {"curve_num", "curve_size"},
+}
 
 // preview is where a PreviewImage holds its two pictures.
 type preview struct{ width, height, rect uint32 }
@@ -249,6 +268,9 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 			for k := range f.count {
 				at := uint32(f.at + k*f.size)
 				l.pointers = append(l.pointers, at)
+				if texts[member{f.owner, f.name}] {
+					l.texts = append(l.texts, at)
+				}
 				if f.stars > 1 {
 					l.arrays = append(l.arrays, at)
 				}
@@ -264,7 +286,7 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 					break
 				}
 				l.add(in, uint32(f.at+k*f.size))
-				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.flags)
+				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.flags) + len(in.tables) + len(in.texts)
 			}
 		}
 		if keep, ok := keptBits(f.owner, f.name); ok && f.size == 4 && f.count == 1 {
@@ -294,20 +316,43 @@ func (l *layout) add(in *layout, at uint32) {
 	for _, f := range in.flags {
 		l.flags = append(l.flags, flags{at + f.at, f.keep})
 	}
+	for _, p := range in.texts {
+		l.texts = append(l.texts, at+p)
+	}
+	for _, t := range in.tables {
+		l.tables = append(l.tables, table{at + t.layers, at + t.count})
+	}
 }
 
-// special finds the parts of the two structs that have to be understood.
+// special finds the parts of structs that have to be understood.
 func (l *layout) special(fields []field, s *sdna) {
 	at := map[string]field{}
 	for _, f := range fields {
 		at[f.name] = f
 	}
+	for _, f := range fields {
+		if f.typ != "CustomData" || f.stars > 0 || f.count != 1 || f.size < s.pointer {
+			continue
+		}
+		for _, name := range counts[f.name] {
+			if n, ok := at[name]; ok && n.stars == 0 && n.size == 4 && n.count == 1 {
+				l.tables = append(l.tables, table{uint32(f.at), uint32(n.at)}) // CustomData begins with the pointer
+				break
+			}
+		}
+	}
 	switch l.name {
+	case "CustomDataLayer":
+		t, data := at["type"], at["data"]
+		if t.size == 4 && t.count == 1 && data.stars == 1 && data.count == 1 {
+			l.layer = &layer{uint32(t.at), uint32(data.at)}
+		}
 	case "IDProperty":
 		t, sub, data := at["type"], at["subtype"], at["data"]
-		if t.size == 1 && t.count == 1 && sub.size == 1 && sub.count == 1 && data.size >= s.pointer && data.count == 1 && data.inner >= 0 {
+		length := at["len"]
+		if length.size == 4 && length.count == 1 && t.size == 1 && t.count == 1 && sub.size == 1 && sub.count == 1 && data.size >= s.pointer && data.count == 1 && data.inner >= 0 {
 			// IDPropertyData begins with its pointer.
-			l.property = &property{uint32(t.at), uint32(sub.at), uint32(data.at)}
+			l.property = &property{uint32(t.at), uint32(sub.at), uint32(length.at), uint32(data.at)}
 		}
 	case "PreviewImage":
 		w, h, rect := at["w"], at["h"], at["rect"]

@@ -23,8 +23,10 @@ IDPropertyData *void:pointer ListBase:group int:val int:val2
 IDProperty *IDProperty:next *IDProperty:prev char:type char:subtype short:flag char:name[64] IDPropertyData:data int:len int:totallen
 PreviewImage int:w[2] int:h[2] *int:rect[2]
 Modifier *Modifier:next *Modifier:prev SessionUUID:session_uuid float:strength *void:cache
+CustomDataLayer int:type *void:data
+CustomData *CustomDataLayer:layers int:totlayer
 Object ID:id *void:data **Material:mat int:totcol ListBase:modifiers float:loc[3] (*void:draw)()
-Mesh ID:id *float:co int:totvert *MVert:mvert *MVert:active
+Mesh ID:id *float:co int:totvert *MVert:mvert *MVert:active CustomData:vdata
 MVert *void:dw float:weight
 Material ID:id *PreviewImage:preview float:r
 ViewLayer *ViewLayer:next char:name[64]
@@ -317,11 +319,12 @@ func (w *world) scene(edit string) *world {
 	w.add("DATA", "group", "IDProperty", map[string]any{"type": 6, "name": "root", "data.group.first": "list", "data.group.last": "list"})
 	w.add("DATA", "list", "IDProperty", map[string]any{"type": propertyArray, "subtype": propertyGroup, "name": "list", "data.pointer": "items", "len": 2})
 	w.raw("DATA", "items", 0, 1, w.pointers("item 0", "item 1"))
-	w.add("DATA", "item 0", "IDProperty", map[string]any{"type": 1, "data.val": 11})
+	w.add("DATA", "item 0", "IDProperty", map[string]any{"type": propertyString, "data.pointer": "text", "len": 6})
+	w.raw("DATA", "text", 0, 1, append([]byte("hello\x00"), byte(w.random.Uint32()), 7))
 	w.add("DATA", "item 1", "IDProperty", map[string]any{"type": 1, "data.val": 12})
 	w.raw("DATA", "mats", 0, 1, w.pointers("red", "", "gone"))
 	w.add("DATA", "mod", "Modifier", map[string]any{"session_uuid.uuid_": int(w.random.Uint32()), "strength": 9, "cache": "runtime"})
-	w.add("ME", "mesh", "Mesh", w.id("MECube", map[string]any{"co": "coordinates", "totvert": 50000, "mvert": "verts", "active": fmt.Sprint("verts+", 17*w.sdnaSize("MVert"))}))
+	w.add("ME", "mesh", "Mesh", w.id("MECube", map[string]any{"co": "coordinates", "totvert": 50001, "vdata.layers": "layers", "mvert": "verts", "active": fmt.Sprint("verts+", 17*w.sdnaSize("MVert"))}))
 	co := make([]byte, 600000)
 	for i := range co {
 		co[i] = byte(i * i >> 7)
@@ -329,6 +332,14 @@ func (w *world) scene(edit string) *world {
 	if edit == "vertex" {
 		co[300001]++
 	}
+	w.add("DATA", "layers", "CustomDataLayer", map[string]any{"type": layerBoolean, "data": "flags"}, map[string]any{"type": 11, "data": "numbers"})
+	flags := make([]byte, 50004)
+	flags[50000] = 1
+	numbers := bytes.Clone(flags)
+	rest := byte(w.random.Uint32())
+	flags[50001], flags[50002], flags[50003] = rest, rest, rest
+	w.raw("DATA", "flags", 0, 1, flags)
+	w.raw("DATA", "numbers", 0, 1, numbers)
 	w.raw("DATA", "coordinates", 0, 1, co)
 	var verts []map[string]any
 	for i := range 300 {
