@@ -32,6 +32,7 @@ func diffBench(ctx context.Context, args []string) ([]Figure, error) {
 	scenes := fs.String("scenes", "", "of the edits: only these scenes, of small, big, project")
 	project := fs.String("project", "", "folder of go run ./bench project: its main scene is edited as well")
 	only := fs.String("only", "", "of the edits: only these, separated by commas")
+	alone := fs.Bool("ours", false, "without the peers, for work on the encoder")
 	quick := fs.Bool("quick", false, "small scene and small picture only")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func diffBench(ctx context.Context, args []string) ([]Figure, error) {
 		return nil, fmt.Errorf("unexpected %q: see --help", fs.Arg(0))
 	}
 	all := *pairs == "" && !*edits && !*strokes
-	d, err := newDiffer(ctx)
+	d, err := newDiffer(ctx, *alone)
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +90,13 @@ type differ struct {
 	peers []peer
 }
 
-func newDiffer(ctx context.Context) (*differ, error) {
+func newDiffer(ctx context.Context, alone bool) (*differ, error) {
 	d := &differ{}
 	var err error
-	if d.peers, err = findPeers(); err != nil {
-		return nil, err
+	if !alone {
+		if d.peers, err = findPeers(); err != nil {
+			return nil, err
+		}
 	}
 	if d.dir, err = os.MkdirTemp("", "idlewild-bench-"); err != nil {
 		return nil, err

@@ -101,14 +101,17 @@ func (d *differ) summary(name string, all []comparison, goals bool) []Figure {
 	if goals {
 		ratio = atLeast(ratio.Name, ratio.Value, ratio.Unit, 20)
 	}
-	return []Figure{
+	figures := []Figure{
 		plain(name+": pairs", float64(len(all)), ""),
 		lowest(name+": median", quantile(ours, 0.5), 1.9, medians),
 		lowest(name+": p25", quantile(ours, 0.25), 0, lows),
 		lowest(name+": p75", quantile(ours, 0.75), 4, highs),
 		lowest(name+": all bytes together", together, 5.5, totals),
-		ratio,
 	}
+	if len(d.peers) > 0 {
+		figures = append(figures, ratio)
+	}
+	return figures
 }
 
 // findSaves lists the saves in a folder, each file's by number.

@@ -108,6 +108,16 @@ func (p *projectMaker) make(ctx context.Context) error {
 		if err := os.MkdirAll(filepath.Join(p.dir, sub), 0o777); err != nil {
 			return err
 		}
+		// Of a run that was killed; later steps take every file of a folder.
+		parts, err := filepath.Glob(filepath.Join(p.dir, sub, "part-*"))
+		if err != nil {
+			return err
+		}
+		for _, part := range parts {
+			if err := os.Remove(part); err != nil {
+				return err
+			}
+		}
 	}
 	var steps []projectStep
 	steps = append(steps, p.pictures()...)
