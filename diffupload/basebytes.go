@@ -15,8 +15,7 @@ type baseBytes struct {
 	files  map[int]*baseFileUse
 	at     map[leafPlace]delta.Span
 
-	data  []byte
-	plain int // of data: what comes before the copied leaves
+	data []byte
 }
 
 // baseFileUse is an old file and what its leaves serve for.
@@ -86,7 +85,6 @@ func (b *baseBytes) read(ctx context.Context, store Store) error {
 	}
 	collect(func(use byte) bool { return use&useStood != 0 })
 	collect(func(use byte) bool { return use == 0 })
-	plain := len(places)
 	if b.copied {
 		collect(func(use byte) bool { return use == useCopied })
 	}
@@ -101,14 +99,8 @@ func (b *baseBytes) read(ctx context.Context, store Store) error {
 	}
 	off := 0
 	for i, p := range places {
-		if i == plain {
-			b.plain = off
-		}
 		b.at[p] = delta.Span{Off: off, Len: ends[i] - off}
 		off = ends[i]
-	}
-	if plain == len(places) {
-		b.plain = off
 	}
 	return nil
 }

@@ -427,7 +427,7 @@ func (e *editor) choose(budget int64) error {
 	if size <= min(budget, alikeFrom) {
 		return nil
 	}
-	base, err := e.base()
+	base, err := e.base(true)
 	if err != nil {
 		return err
 	}
@@ -527,25 +527,14 @@ func (e *editor) document() ([]byte, error) {
 	}
 	var patch []byte
 	if len(fresh) > 0 {
-		base, err := e.base()
-		if err != nil {
+		var err error
+		var copied bool
+		if patch, copied, err = e.patch(fresh); err != nil {
 			return nil, err
 		}
 		flags |= flagPatch
-		patch = delta.Encode(base.data[:base.plain], fresh, e.hints(base, base.plain))
-		if len(patch) > smallPatch {
-			// What was added is often like what stayed.
-			flag := byte(0)
-			if base.plain < len(base.data) {
-				flag = flagCopied
-			}
-			hints := e.datablockHints(base)
-			if len(hints) == 0 {
-				hints = e.hints(base, len(base.data))
-			}
-			if p := delta.Encode(base.data, fresh, hints); len(p) < len(patch) {
-				patch, flags = p, flags|flag
-			}
+		if copied {
+			flags |= flagCopied
 		}
 	}
 	doc := binary.AppendUvarint([]byte{flags}, uint64(len(structure)))
@@ -556,8 +545,39 @@ func (e *editor) document() ([]byte, error) {
 	return append(doc, patch...), nil
 }
 
-// smallPatch is not worth a second look.
-const smallPatch = 200
+// patch makes the fresh bytes out of base bytes, and says whether copied leaves
+// are among these. A small edit takes little of anything; a larger one is
+// worth looking for what it is like, for what was added is often like what
+// stayed.
+func (e *editor) patch(fresh []byte) (patch []byte, copied bool, err error) {
+	if len(fresh) <= smallFresh {
+		b, err := e.base(false)
+		if err != nil {
+			return nil, false, err
+		}
+		if patch = delta.Encode(b.data, fresh, e.hints(b)); len(patch) <= smallPatch {
+			return patch, false, nil
+		}
+	}
+	b, err := e.base(true)
+	if err != nil {
+		return nil, false, err
+	}
+	hints := e.datablockHints(b)
+	if len(hints) == 0 {
+		hints = e.hints(b)
+	}
+	if p := delta.Encode(b.data, fresh, hints); patch == nil || len(p) < len(patch) {
+		return p, true, nil
+	}
+	return patch, false, nil
+}
+
+// Bounds of what is taken for a small edit.
+const (
+	smallFresh = 256 << 10
+	smallPatch = 200
+)
 
 func (e *editor) structure() []byte {
 	var b []byte
@@ -688,9 +708,9 @@ func zigzag(n int) uint64 { return uint64(n)<<1 ^ uint64(n>>63) }
 
 func unzigzag(n uint64) int { return int(n>>1) ^ -int(n&1) }
 
-// base returns the base bytes, the copied leaves among them.
-func (e *editor) base() (*baseBytes, error) {
-	b := newBaseBytes(true)
+// base returns the base bytes, with the copied leaves among them or without.
+func (e *editor) base(copied bool) (*baseBytes, error) {
+	b := newBaseBytes(copied)
 	for _, n := range e.news {
 		if !n.flat.pixels() {
 			b.serve(n.base, n.from.leaves, n.ops)
@@ -699,9 +719,8 @@ func (e *editor) base() (*baseBytes, error) {
 	return b, b.read(e.ctx, e.store)
 }
 
-// hints say where in the first size of the base bytes the old states of fresh
-// leaves lie.
-func (e *editor) hints(b *baseBytes, size int) []delta.Hint {
+// hints say where in the base bytes the old states of fresh leaves lie.
+func (e *editor) hints(b *baseBytes) []delta.Hint {
 	var hints []delta.Hint
 	at := 0
 	for _, n := range e.news {
@@ -711,7 +730,7 @@ func (e *editor) hints(b *baseBytes, size int) []delta.Hint {
 			}
 			for k := range op.n {
 				length := int(n.flat.leaves[op.at+k].size)
-				if old, ok := b.place(n.base, op.old+k); ok && old.Off+old.Len <= size {
+				if old, ok := b.place(n.base, op.old+k); ok {
 					hints = append(hints, delta.Hint{New: delta.Span{Off: at, Len: length}, Base: old})
 				}
 				at += length

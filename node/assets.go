@@ -55,10 +55,10 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	if err := f.fetchTop(ctx, known, limits.Bytes); err != nil {
 		return r.moved.Load(), err
 	}
-	var earlier diffupload.Earlier
+	earlier := diffupload.Earlier{Store: a.store}
 	if base, ok := f.base(ctx, known); ok {
 		f.edit(ctx, base, limits)
-		earlier = diffupload.Earlier{Store: a.store, Root: base.Root.Cid}
+		earlier.Root = base.Root.Cid
 		if dir, since, release := unpacked(base.Root); dir != "" {
 			defer release()
 			earlier.Dir, earlier.Since = dir, since
