@@ -79,7 +79,7 @@ func behind(d interface {
 	ds.Batching
 	io.Closer
 }) boxo {
-	return boxo{d, blockstore.NewBlockstore(d, blockstore.WriteThrough(true))}
+	return boxo{d, blockstore.NewBlockstore(d, blockstore.WriteThrough(true), blockstore.NoPrefix())}
 }
 
 func (b boxo) put(ctx context.Context, group []blocks.Block) error {
