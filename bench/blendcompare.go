@@ -41,11 +41,14 @@ var graphAllowed = []allowance{
 	allow(`\b(id\.)?recalc(_up_to_undo_push|_after_undo_push)?: value differs$`, "what is to be computed again, set anew on loading"),
 	allow(`\bicon_id: value differs$`, "number of a cached icon"),
 	allow(`(^ID|\bid)\.runtime\.`, "counts and marks of one run of Blender"),
+	allow(`^FileGlobal\.colorspace_scene_linear_name: value differs$`, "memory that nobody has written behind the name"),
 	allow(`^FileGlobal\.(filename|filepath|fileflags|build_hash|build_commit_timestamp): `, "where and how the file was saved"),
 }
 
 // savedAllowed are more differences between the files that Blender makes.
 var savedAllowed = []allowance{
+	allow(`^Scene\.customdata_mask\.[lv]mask: value differs$`, "what the viewports of the screens ask for"),
+	allow(`^bNodeSocket\.runtime: pointer`, "an address of memory, which may by chance be that of another block"),
 	allow(`^Library\.(name|filepath|(runtime\.)?filepath_abs): value differs$`, "the two lie in different folders"),
 }
 

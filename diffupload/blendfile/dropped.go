@@ -51,3 +51,9 @@ var texts = map[member]bool{
 	{"IDPropertyUIData", "description"}:         true,
 	{"IDPropertyUIDataString", "default_value"}: true,
 }
+
+// charArrays are fields that hold a text that ends in NUL. What
+// follows it in the field comes out of memory that nobody has written.
+var charArrays = map[member]bool{
+	{"FileGlobal", "colorspace_scene_linear_name"}: true,
+}
