@@ -50,6 +50,9 @@ func keptBits(owner, name string) (keep uint32, ok bool) {
 var texts = map[member]bool{
 	{"IDPropertyUIData", "description"}:         true,
 	{"IDPropertyUIDataString", "default_value"}: true,
+	{"IDPropertyUIDataEnumItem", "identifier"}:  true,
+	{"IDPropertyUIDataEnumItem", "name"}:        true,
+	{"IDPropertyUIDataEnumItem", "description"}: true,
 }
 
 // charArrays are fields that hold a text that ends in NUL. What
