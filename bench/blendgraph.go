@@ -333,6 +333,14 @@ func (g *graph) target(from int, address uint64) (where string, ok bool) {
 	return fmt.Sprintf("%s#%d", s.key, sort.SearchInts(s.blocks, i)), true
 }
 
+// follows says whether Blender looks the address up where it can be found: in
+// the datablock and among the IDs. GLOB leads to a view layer of a scene.
+func (g *graph) follows(from int, address uint64) bool {
+	_, inside := g.byScope[from][address]
+	_, id := g.ids[address]
+	return inside || id || g.blocks[g.scopes[from].blocks[0]].code == "GLOB"
+}
+
 func (g *graph) word(at int) uint64 {
 	if g.pointer == 4 {
 		return uint64(binary.LittleEndian.Uint32(g.raw[at:]))
@@ -349,6 +357,7 @@ const (
 	wrongPointer = "pointer leads elsewhere"
 	newPointer   = "pointer out of nothing"
 	dangling     = "dangling pointer cleared"
+	foreign      = "pointer into another datablock's own data cleared"
 	missingBlock = "block missing"
 	otherBlock   = "block of another kind or size"
 	otherBytes   = "value differs"
@@ -467,6 +476,8 @@ func comparePointers(a, b *graph, from, to int, x, y uint64) string {
 		return ""
 	case leads && also:
 		return wrongPointer
+	case leads && y == 0 && !a.follows(from, x):
+		return foreign
 	case leads:
 		return lostPointer
 	case also:

@@ -1,6 +1,7 @@
 package blendfile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -214,6 +215,12 @@ func (r *blockReader) element(e []byte) {
 	}
 	for _, z := range l.zeros {
 		clear(e[z.at:][:z.size])
+	}
+	for _, c := range l.chars {
+		text := e[c.at:][:c.size]
+		if end := bytes.IndexByte(text, 0); end >= 0 {
+			clear(text[end:])
+		}
 	}
 	for _, f := range l.flags {
 		r.order.PutUint32(e[f.at:], r.order.Uint32(e[f.at:])&f.keep)

@@ -53,4 +53,13 @@ func keptBits(owner, name string) (keep uint32, ok bool) {
 var texts = map[member]bool{
 	{"IDPropertyUIData", "description"}:         true,
 	{"IDPropertyUIDataString", "default_value"}: true,
+	{"IDPropertyUIDataEnumItem", "identifier"}:  true,
+	{"IDPropertyUIDataEnumItem", "name"}:        true,
+	{"IDPropertyUIDataEnumItem", "description"}: true,
+}
+
+// charArrays are fields that hold a text that ends in NUL. What
+// follows it in the field comes out of memory that nobody has written.
+var charArrays = map[member]bool{
+	{"FileGlobal", "colorspace_scene_linear_name"}: true,
 }

@@ -51,6 +51,7 @@ type layout struct {
 	arrays   []uint32 // those of pointers that lead to an array of pointers
 	zeros    []span
 	flags    []flags
+	chars    []span // texts
 	property *property
 	preview  *preview
 	texts    []uint32 // those of pointers that lead to a text
@@ -264,6 +265,8 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 		switch whole := cleared(f.owner, f.name); {
 		case whole:
 			l.zeros = append(l.zeros, span{uint32(f.at), uint32(f.size * f.count)})
+		case f.stars == 0 && f.size == 1 && charArrays[member{f.owner, f.name}]:
+			l.chars = append(l.chars, span{uint32(f.at), uint32(f.count)})
 		case f.stars > 0:
 			for k := range f.count {
 				at := uint32(f.at + k*f.size)
@@ -364,7 +367,7 @@ func (l *layout) special(fields []field, s *sdna) {
 
 // empty says that the canonical form of the struct is its bytes.
 func (l *layout) empty() bool {
-	return len(l.pointers) == 0 && len(l.zeros) == 0 && len(l.flags) == 0
+	return len(l.pointers) == 0 && len(l.zeros) == 0 && len(l.flags) == 0 && len(l.chars) == 0
 }
 
 // offset returns where in the struct named owner a field lies that is no
