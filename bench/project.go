@@ -202,7 +202,7 @@ func (p *projectMaker) pictures() []projectStep {
 			return writePNG(path, painted(p.seed<<16+seed, side, side))
 		}})
 	}
-	for i := range p.some(24) {
+	for i := range p.some(34) {
 		paint(fmt.Sprintf("paint%02d.png", i), uint64(i), p.side(4096))
 	}
 	for i := range 4 {

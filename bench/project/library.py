@@ -18,23 +18,25 @@ import shapes  # noqa: E402
 
 LIBRARIES = {
     # collections, meshes in each, vertices along a side, objects in each, materials, compressed
-    "town": (8, 40, 78, 70, 40, False),
-    "nature": (8, 26, 84, 60, 30, False),
+    "town": (8, 66, 78, 100, 40, False),
+    "nature": (8, 40, 84, 70, 30, False),
     "props": (10, 16, 44, 30, 40, True),
 }
 
 
-def pictures(folder, rng, count):
-    """External textures, by paths relative to the library."""
+def pictures(folder, name):
+    """External textures, by paths relative to the library: each library has
+    its share of them."""
+    users = sorted(LIBRARIES)
     names = sorted(n for n in os.listdir(folder) if n.startswith("paint"))
-    return [bpy.data.images.load(os.path.join(folder, n), check_existing=True) for n in rng.sample(names, min(count, len(names)))]
+    return [bpy.data.images.load(os.path.join(folder, n)) for n in names[users.index(name) :: len(users)]]
 
 
 def sets(name, rng, scale, folder):
     collections, meshes, detail, objects, materials, _ = LIBRARIES[name]
     meshes, objects = max(2, round(meshes * scale)), max(3, round(objects * scale))
-    images = pictures(folder, rng, 8)
-    mats = [shapes.material(f"{name} surface {i:02d}", rng, images[i // 5] if i % 5 == 0 and i // 5 < len(images) else None) for i in range(materials)]
+    images = pictures(folder, name)
+    mats = [shapes.material(f"{name} surface {i:02d}", rng, images[i] if i < len(images) else None) for i in range(materials)]
     for c in range(collections):
         into = shapes.collection(f"{name} {c}")
         data = [shapes.mesh(f"{name} {c} shape {i:03d}", "ground" if i % 4 == 0 else "sphere", detail + rng.randrange(-9, 10), rng.randrange(10000)) for i in range(meshes)]

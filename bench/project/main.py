@@ -136,7 +136,7 @@ def simulations(into, scale, mat):
     source.modifiers.new("Sparks", "PARTICLE_SYSTEM")
     system = source.particle_systems[0]
     s = system.settings
-    s.count, s.frame_start, s.frame_end, s.lifetime, s.normal_factor = max(500, round(90000 * scale)), -30, 20, 60, 4
+    s.count, s.frame_start, s.frame_end, s.lifetime, s.normal_factor = max(500, round(130000 * scale)), -30, 20, 60, 4
     s.render_type, s.display_method = "HALO", "DOT"
     caches.append(system.point_cache)
     return caches
