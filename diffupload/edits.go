@@ -439,11 +439,16 @@ func (e *editor) choose(budget int64) error {
 				budget -= l.size
 				continue
 			}
-			b, err := Get(e.ctx, e.store, l.id)
-			if err != nil {
-				return err
+			// Of pixels that were there before most are still there.
+			alike := n.flat.pixels() && n.flat.size == n.from.size
+			if !n.flat.pixels() {
+				b, err := Get(e.ctx, e.store, l.id)
+				if err != nil {
+					return err
+				}
+				alike = seen.alike(b)
 			}
-			if budget -= l.size; budget < 0 || !seen.alike(b) {
+			if budget -= l.size; budget < 0 || !alike {
 				named[l.id] = true
 				budget += l.size
 			}
