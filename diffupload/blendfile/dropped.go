@@ -28,6 +28,9 @@ var clearedFields = map[member]bool{
 	{"ID", "runtime"}:                true,
 	{"SessionUUID", "uuid_"}:         true,
 	{"SessionUID", "uid_"}:           true,
+	// Counters of changes, which loading moves.
+	{"CurveProfile", "changed_timestamp"}: true,
+	{"CurveMapping", "changed_timestamp"}: true,
 	// Where and how the file was saved.
 	{"FileGlobal", "filename"}:  true,
 	{"FileGlobal", "filepath"}:  true,
