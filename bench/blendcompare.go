@@ -41,6 +41,7 @@ var graphAllowed = []allowance{
 	allow(`\b(id\.)?recalc(_up_to_undo_push|_after_undo_push)?: value differs$`, "what is to be computed again, set anew on loading"),
 	allow(`\bicon_id: value differs$`, "number of a cached icon"),
 	allow(`(^ID|\bid)\.runtime\.`, "counts and marks of one run of Blender"),
+	allow(`\bchanged_timestamp: value differs$`, "a counter of changes, which loading moves"),
 	allow(`^FileGlobal\.colorspace_scene_linear_name: value differs$`, "memory that nobody has written behind the name"),
 	allow(`^FileGlobal\.(filename|filepath|fileflags|build_hash|build_commit_timestamp): `, "where and how the file was saved"),
 }

@@ -28,7 +28,7 @@ var clearedFields = map[member]bool{
 	{"ID", "runtime"}:                true,
 	{"SessionUUID", "uuid_"}:         true,
 	{"SessionUID", "uid_"}:           true,
-	// Counts how often a curve was computed, once more with each loading.
+	// Counters of changes, which loading moves.
 	{"CurveProfile", "changed_timestamp"}: true,
 	{"CurveMapping", "changed_timestamp"}: true,
 	// Where and how the file was saved.

@@ -52,8 +52,11 @@ mesh = bpy.data.meshes.new("Grid")
 n = 120
 mesh.from_pydata([(x / 9, y / 9, math.sin(x * y)) for x in range(n) for y in range(n)], [],
     [(x * n + y, x * n + y + 1, x * n + n + y + 1, x * n + n + y) for x in range(n - 1) for y in range(n - 1)])
+scene.collection.objects.link(bpy.data.objects.new("Ground", mesh))
+small = bpy.data.meshes.new("Small")
+small.from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [], [(0, 1, 2)])
 for i in range(150):
-    o = bpy.data.objects.new("Thing %d" % i, mesh)
+    o = bpy.data.objects.new("Thing %d" % i, small)
     o.location.x = i
     o["text"], o["flags"] = "abcde"[:i % 5], [True] * (i % 7)
     o.modifiers.new("Bevel", "BEVEL")
