@@ -33,7 +33,7 @@ var blendScripts embed.FS
 func blend(ctx context.Context, args []string) ([]Figure, error) {
 	flags := flag.NewFlagSet("blend", flag.ContinueOnError)
 	var programs []string
-	flags.Func("blender", "a Blender executable (again for more; default: blender on PATH)", func(s string) error { programs = append(programs, "blender:"+s); return nil })
+	flags.Func("program", "a Blender executable (again for more; default: blender on PATH)", func(s string) error { programs = append(programs, "blender:"+s); return nil })
 	flags.Func("python", "a Python that has the bpy package (again for more)", func(s string) error { programs = append(programs, "python:"+s); return nil })
 	work := flags.String("dir", "", "work in this folder and keep it (default: a temporary one)")
 	own := flags.Bool("own", false, "the files are ours: run their scripts, render all their scenes")
