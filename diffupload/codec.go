@@ -32,8 +32,8 @@ const (
 )
 
 // patchable is the longest frame beside which a patch is tried: the time that
-// a patch takes grows with what is new in the block, about 20 ms here.
-const patchable = 16 << 10
+// a patch takes grows with what is new in the block, about 2 ms here.
+const patchable = 2 << 10
 
 // dictID is in the frame of method 1; it names the way, not the base.
 const dictID = 1
@@ -60,38 +60,68 @@ var plainDec = sync.OnceValue(func() *zstd.Decoder {
 })
 
 // Encode returns a delta that makes block out of base, which may be empty, or
-// false where it would not be smaller than the block.
+// false where it would not be smaller than the block, or the two have little in
+// common: a delta takes much longer than a look.
 func (Codec) Encode(base, block []byte) ([]byte, bool) {
 	if len(block) > MaxBlockBytes || len(base) > MaxBlockBytes {
 		return nil, false
 	}
 	var out []byte
-	if len(base) < 8 {
+	switch {
+	case len(base) < 8:
 		out = plainEnc().EncodeAll(block, []byte{methodZstd})
-	} else if edges(base, block) >= len(block)-len(block)/16 {
+	case edges(base, block) >= len(block)-len(block)/16:
 		// One edit in it: a patch is the smallest and the fastest.
 		out = patch(base, block)
-	} else {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(2*MaxBlockBytes), zstd.WithSingleSegment(true), zstd.WithEncoderDictRaw(dictID, base),
-			zstd.WithAllLitEntropyCompression(true))
-		if err != nil {
-			return nil, false
+	case samePlaces(base, block):
+		// Pixels, for one: what was painted over stays at its place.
+		out = plainEnc().EncodeAll(less(block, base), []byte{methodLess})
+		if d := withDict(base, block); d != nil && len(d) < len(out) {
+			out = d
 		}
-		out = e.EncodeAll(block, []byte{methodDict})
-		e.Close()
-		if len(base) == len(block) { // pixels, for one: what was painted over stays at its place
-			if l := plainEnc().EncodeAll(less(block, base), []byte{methodLess}); len(l) < len(out) {
-				out = l
-			}
-		}
-		if len(out) <= patchable && len(out) < len(block)/2 {
-			if p := patch(base, block); len(p) < len(out) {
-				out = p
-			}
+	case anchorsOf(base).alike(block):
+		out = withDict(base, block)
+	default:
+		return nil, false
+	}
+	if len(base) >= 8 && len(out) <= patchable {
+		if p := patch(base, block); len(p) < len(out) || out == nil {
+			out = p
 		}
 	}
-	return out, len(out) < len(block)
+	return out, out != nil && len(out) < len(block)
+}
+
+// withDict is method 1; nil where it cannot be.
+func withDict(base, block []byte) []byte {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(2*MaxBlockBytes), zstd.WithSingleSegment(true), zstd.WithEncoderDictRaw(dictID, base),
+		zstd.WithAllLitEntropyCompression(true))
+	if err != nil {
+		return nil
+	}
+	defer e.Close()
+	return e.EncodeAll(block, []byte{methodDict})
+}
+
+// samePlaces reports whether an eighth of two equally long blocks' bytes are
+// the same at the same place, by a look at some: floats that moved a little
+// have their high bytes in common.
+func samePlaces(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	const step, run = 64, 8
+	same, seen := 0, 0
+	for at := 0; at+run <= len(a); at += step {
+		for i := at; i < at+run; i++ {
+			if a[i] == b[i] {
+				same++
+			}
+		}
+		seen += run
+	}
+	return same*8 >= seen
 }
 
 // less is a's bytes less b's at the same place.
