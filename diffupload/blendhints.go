@@ -57,6 +57,14 @@ func offsets(leaves []leaf) []int64 {
 	return out
 }
 
+// leastCounterpart is how far into an old datablock a hint may always lead. It
+// leads no farther than four times what it is for: all of what it names is
+// indexed, for each fresh leaf of a datablock once more.
+const leastCounterpart = 1 << 20
+
+// counterpartLeaves is how many old leaves a hint may lead over.
+const counterpartLeaves = 1 << 10
+
 // match finds, for the datablocks is of the new file that lie in fresh spans,
 // those of the old file in the base bytes.
 func (n *newFile) match(fresh []delta.Span, at int, is, was []blendfile.ID, b *baseBytes) []delta.Hint {
@@ -82,7 +90,8 @@ func (n *newFile) match(fresh []delta.Span, at int, is, was []blendfile.ID, b *b
 			if skip >= int(o.Length) {
 				continue
 			}
-			if base, ok := n.oldSpan(b, offs, int(o.Offset)+skip, int(o.Length)-skip); ok {
+			most := max(leastCounterpart, 4*(to-from))
+			if base, ok := n.oldSpan(b, offs, int(o.Offset)+skip, min(int(o.Length)-skip, most)); ok {
 				hints = append(hints, delta.Hint{New: delta.Span{Off: at + from - f.Off, Len: to - from}, Base: base})
 			}
 		}
@@ -96,7 +105,8 @@ func (n *newFile) match(fresh []delta.Span, at int, is, was []blendfile.ID, b *b
 func (n *newFile) oldSpan(b *baseBytes, offs []int64, off, length int) (delta.Span, bool) {
 	k := sort.Search(len(offs), func(i int) bool { return offs[i] > int64(off) }) - 1
 	out := delta.Span{}
-	for ; k >= 0 && k < len(n.from.leaves) && length > 0; k++ {
+	end := min(len(n.from.leaves), k+counterpartLeaves)
+	for ; k >= 0 && k < end && length > 0; k++ {
 		s, ok := b.place(n.base, k)
 		if !ok {
 			break
@@ -122,6 +132,7 @@ type leafReader struct {
 	offs   []int64
 	last   int
 	data   []byte
+	left   *int64 // bytes of leaves that may still be read; nil: any number
 }
 
 func newLeafReader(ctx context.Context, store Store, leaves []leaf) *leafReader {
@@ -137,6 +148,11 @@ func (r *leafReader) ReadAt(p []byte, off int64) (int, error) {
 			return n, io.EOF
 		}
 		if i != r.last {
+			if r.left != nil {
+				if *r.left -= r.leaves[i].size; *r.left < 0 {
+					return n, editsf("too many bytes of old files for what they are to make")
+				}
+			}
 			var err error
 			if r.data, err = r.leaves[i].bytes(r.ctx, r.store); err != nil {
 				return n, err

@@ -98,7 +98,7 @@ const (
 	maxStructure  = 4 << 20  // opened
 	maxFreshBytes = 64 << 20 // what the patch makes
 	maxBaseBytes  = 64 << 20 // what it is made of
-	maxEditLeaves = 1 << 20  // of all changed and new files together
+	maxEditLeaves = 1 << 20  // of all changed and new files together, and of all their bases
 )
 
 // encodings numbers them for documents. Its order is part of the format.
@@ -154,7 +154,9 @@ type editor struct {
 	fresh []Entry
 	news  []*newFile
 
-	leaves int64 // of news
+	leaves     int64 // of news
+	bases      map[int]flatFile
+	baseLeaves int // of bases
 }
 
 // newFile is a file of the new manifest whose content is not that of the old
@@ -213,7 +215,7 @@ func (e *editor) compare(have, want cid.Cid) (err error) {
 			return err
 		}
 		if n.base >= 0 {
-			if n.from, err = flatten(e.ctx, e.store, e.old[n.base]); err != nil {
+			if n.from, err = e.flat(n.base); err != nil {
 				return err
 			}
 		}
@@ -223,6 +225,25 @@ func (e *editor) compare(have, want cid.Cid) (err error) {
 		n.align()
 	}
 	return nil
+}
+
+// flat lists the leaves of an old file, once.
+func (e *editor) flat(i int) (flatFile, error) {
+	if f, ok := e.bases[i]; ok {
+		return f, nil
+	}
+	f, err := flatten(e.ctx, e.store, e.old[i])
+	if err != nil {
+		return flatFile{}, err
+	}
+	if e.baseLeaves += len(f.leaves); e.baseLeaves > maxEditLeaves {
+		return flatFile{}, fmt.Errorf("%w: more than %d chunks in files that are bases", ErrNoEdits, maxEditLeaves)
+	}
+	if e.bases == nil {
+		e.bases = map[int]flatFile{}
+	}
+	e.bases[i] = f
+	return f, nil
 }
 
 // contentKey is an entry without its name.
@@ -250,6 +271,20 @@ func (n *newFile) align() {
 		}
 		i, _ := slices.BinarySearch(at, cursor)
 		return at[min(i, len(at)-1)]
+	}
+	var sizes map[int64][]int // places of the leaves of a size
+	sized := func(size int64, at int) int {
+		if sizes == nil {
+			sizes = map[int64][]int{}
+			for i, l := range n.from.leaves {
+				sizes[l.size] = append(sizes[l.size], i)
+			}
+		}
+		p := sizes[size]
+		if i, _ := slices.BinarySearch(p, at); i < len(p) {
+			return p[i]
+		}
+		return len(n.from.leaves)
 	}
 	cursor := 0
 	leaves, from := n.flat.leaves, n.from.leaves
@@ -288,11 +323,7 @@ func (n *newFile) align() {
 		}
 		for run > 0 {
 			if gap > run && i < len(leaves) && cursor < len(from) && from[cursor].size != leaves[i].size {
-				k := 1
-				for k <= gap-run && from[cursor+k].size != leaves[i].size {
-					k++
-				}
-				if k <= gap-run {
+				if k := sized(leaves[i].size, cursor+1) - cursor; k <= gap-run {
 					move(cursor + k)
 					gap -= k
 				}

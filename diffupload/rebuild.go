@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/ipfs/go-cid"
@@ -76,18 +77,54 @@ type rebuilder struct {
 	less    int64       // of them, those in the differences
 	named   []Want
 
+	bases      map[int]*flatBase
+	baseLeaves int // of bases
+
 	body   []byte // the patch
 	pixels []byte // the differences
 	flags  byte
 }
+
+// flatBase is an old file that is the base of a changed or new one.
+type flatBase struct {
+	flatFile
+	offs []int64 // of its leaves, where they were asked for
+}
+
+// maxLessRead bounds the bytes of old leaves that are read to undo differences:
+// many files can name one large leaf each for a byte.
+const maxLessRead = 16 * maxFreshBytes
 
 // madeFile is a file of the new manifest.
 type madeFile struct {
 	entry Entry // with its whole name; where flat is nil it is complete
 	flat  *flatFile
 	base  int
-	from  flatFile
-	ops   []leafOp
+	from  *flatBase
+	ops   []leafOp // without those that move the cursor
+}
+
+// base returns the leaves of an old file, of none for -1. They are listed once,
+// however many files are made of them.
+func (r *rebuilder) base(i int) (*flatBase, error) {
+	if b := r.bases[i]; b != nil {
+		return b, nil
+	}
+	b := &flatBase{}
+	if i >= 0 {
+		var err error
+		if b.flatFile, err = flatten(r.ctx, r.store, r.old[i]); err != nil {
+			return nil, err
+		}
+	}
+	if r.baseLeaves += len(b.leaves); r.baseLeaves > maxEditLeaves {
+		return nil, editsf("more than %d chunks in files that are bases", maxEditLeaves)
+	}
+	if r.bases == nil {
+		r.bases = map[int]*flatBase{}
+	}
+	r.bases[i] = b
+	return b, nil
 }
 
 // read reads the structure.
@@ -282,11 +319,11 @@ func (r *rebuilder) readFile(f madeFile, form int) error {
 		return r.add(f)
 	}
 	f.flat = &flatFile{}
+	var err error
+	if f.from, err = r.base(f.base); err != nil {
+		return err
+	}
 	if f.base >= 0 {
-		var err error
-		if f.from, err = flatten(r.ctx, r.store, r.old[f.base]); err != nil {
-			return err
-		}
 		f.flat.mode, f.flat.encoding = f.from.mode, f.from.encoding
 	}
 	if form != formSame {
@@ -326,9 +363,11 @@ func (r *rebuilder) readLeaves(f *madeFile) error {
 			if to < 0 || to > len(from) {
 				return editsf("leaf %d of %d", to, len(from))
 			}
-			f.ops = append(f.ops, leafOp{kind: leafMove, n: to - cursor, old: cursor})
 			cursor = to
 			continue
+		}
+		if n == 0 && v != 0 {
+			return editsf("no leaves")
 		}
 		if r.leaves += n; n > maxEditLeaves || r.leaves > maxEditLeaves {
 			return editsf("more than %d chunks", maxEditLeaves)
@@ -443,13 +482,17 @@ func (r *rebuilder) patch() error {
 			return err
 		}
 	}
+	toRead := int64(maxLessRead)
 	for _, f := range r.files {
 		if f.flat == nil {
 			continue
 		}
 		var was *leafReader
-		if f.flat.pixels() {
-			was = newLeafReader(r.ctx, r.store, f.from.leaves)
+		if f.flat.pixels() && slices.ContainsFunc(f.ops, leafOp.fresh) {
+			if f.from.offs == nil {
+				f.from.offs = offsets(f.from.leaves)
+			}
+			was = &leafReader{ctx: r.ctx, store: r.store, leaves: f.from.leaves, offs: f.from.offs, last: -1, left: &toRead}
 		}
 		offs := offsets(f.flat.leaves)
 		for _, op := range f.ops {

@@ -32,6 +32,11 @@ func (x Earlier) reuse(ctx context.Context, files []Entry, to *os.Root) []Entry 
 	if err != nil {
 		return files
 	}
+	from, err := os.OpenRoot(x.Dir)
+	if err != nil {
+		return files
+	}
+	defer from.Close()
 	old := make(map[string]Entry, len(list))
 	for _, e := range list {
 		old[e.Name] = e
@@ -40,7 +45,7 @@ func (x Earlier) reuse(ctx context.Context, files []Entry, to *os.Root) []Entry 
 	made := "."
 	for _, f := range files {
 		e, ok := old[f.Name]
-		if !ok || !e.Same(f) || !x.untouched(f.Name) {
+		if !ok || !e.Same(f) || !x.untouched(from, f.Name) {
 			rest = append(rest, f)
 			continue
 		}
@@ -59,9 +64,10 @@ func (x Earlier) reuse(ctx context.Context, files []Entry, to *os.Root) []Entry 
 	return rest
 }
 
-// untouched reports whether a file is still what was written. That somebody
+// untouched reports whether a file is still what was written, and in its folder:
+// a link in its way would lead to a file of somebody else's. That somebody
 // changed it and its time as well is not looked for: tasks see it read-only.
-func (x Earlier) untouched(name string) bool {
-	st, err := os.Lstat(filepath.Join(x.Dir, filepath.FromSlash(name)))
+func (x Earlier) untouched(from *os.Root, name string) bool {
+	st, err := from.Lstat(filepath.FromSlash(name))
 	return err == nil && st.Mode().IsRegular() && !st.ModTime().After(x.Since)
 }

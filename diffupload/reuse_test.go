@@ -51,3 +51,33 @@ func TestUnchangedFilesAreShared(t *testing.T) {
 		wantTree(t, dir, fresh)
 	}
 }
+
+// A folder that was exchanged for a link to another one, whose files are older,
+// does not bring these into the new tree.
+func TestNothingOutsideIsShared(t *testing.T) {
+	m := &Memory{}
+	have := keepIn(t, m, content{"d/e.bin": noise(1, 5000), "f": []byte("old")}, small)
+	fresh := content{"d/e.bin": noise(1, 5000), "f": []byte("new")}
+	want := keepIn(t, m, fresh, small)
+	top := t.TempDir()
+	from, to, away := filepath.Join(top, "old"), filepath.Join(top, "new"), filepath.Join(top, "away")
+	if err := os.Mkdir(away, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(away, "e.bin"), []byte("private"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Materialize(t.Context(), m, have, from, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(from, "d")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(away, filepath.Join(from, "d")); err != nil {
+		t.Skip(err)
+	}
+	if err := MaterializeFrom(t.Context(), m, Earlier{Store: m, Root: have, Dir: from, Since: time.Now()}, want, to, Limits{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantTree(t, to, fresh)
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -512,4 +513,29 @@ func FuzzIDs(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Where many datablocks leave no room for one of many blocks, that is an error
+// and no search without end.
+func TestSpaceWithoutRoom(t *testing.T) {
+	s := newSpace(4)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 400_000 {
+		if _, err := s.take(rng.Uint64(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.take(rng.Uint64(), 1<<16)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, ErrNotVouched) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("still searching")
+	}
 }

@@ -14,14 +14,19 @@ type space struct {
 	shift   uint // bits of an address within a bucket
 	buckets uint32
 	left    int
+	tries   int // buckets that may still be looked at
 	taken   map[uint32]bool
 }
 
+// spareTries is how many buckets are looked at in vain: between many datablocks
+// there may be no room for one of many blocks, or little.
+const spareTries = 1 << 23
+
 func newSpace(pointer int) *space {
 	if pointer == 8 {
-		return &space{prefix: 0x7f80 << 48, shift: 24, buckets: 1 << 31, left: 1 << 30, taken: map[uint32]bool{}}
+		return &space{prefix: 0x7f80 << 48, shift: 24, buckets: 1 << 31, left: 1 << 30, tries: spareTries, taken: map[uint32]bool{}}
 	}
-	return &space{shift: 8, buckets: 1 << 24, left: 1 << 22, taken: map[uint32]bool{0: true}}
+	return &space{shift: 8, buckets: 1 << 24, left: 1 << 22, tries: spareTries, taken: map[uint32]bool{0: true}}
 }
 
 // take returns the address before the first of n blocks.
@@ -30,8 +35,12 @@ func (s *space) take(key uint64, n int) (uint64, error) {
 	if s.left -= need; s.left < 0 {
 		return 0, fmt.Errorf("%w: too many blocks for their addresses", ErrNotVouched)
 	}
+	s.tries += need
 	at := uint32(key>>32) % s.buckets
 	for free := 0; free < need; {
+		if s.tries--; s.tries < 0 {
+			return 0, fmt.Errorf("%w: no room for the addresses of %d blocks", ErrNotVouched, n)
+		}
 		b := at + uint32(free)
 		switch {
 		case b >= s.buckets:

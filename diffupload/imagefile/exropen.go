@@ -73,6 +73,7 @@ func (o *exrOpener) walk(f io.ReaderAt) error {
 		o.chunks[i] = exrChunkAt{int64(off), uint32(i)}
 	}
 	slices.SortFunc(o.chunks, func(a, b exrChunkAt) int { return cmp.Compare(a.off, b.off) })
+	var pixels int64
 	for _, c := range o.chunks {
 		if c.off != begin {
 			return notOpened("OpenEXR file has gaps")
@@ -80,6 +81,9 @@ func (o *exrOpener) walk(f io.ReaderAt) error {
 		head, err := o.head(io.NewSectionReader(f, begin, o.size-begin))
 		if err != nil {
 			return err
+		}
+		if pixels += head.raw; pixels > o.h.pixels {
+			return notOpened("OpenEXR file has chunks twice")
 		}
 		begin += int64(len(head.place)) + 4 + head.size
 		if begin > o.size {
