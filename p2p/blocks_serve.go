@@ -287,11 +287,14 @@ func (b *blockServer) answer(ctx context.Context, sc scope, w want) answer {
 			if d, ok := b.codec.Encode(base, data); ok && len(d) < len(best) {
 				best, encoding, head.Base = d, wire.Answer_DELTA, uint32(i)
 			}
+			if len(best) < len(data)/2 {
+				break // the others would have to be much better to be worth the time
+			}
 		}
 	}
-	if encoding == wire.Answer_RAW {
-		if z, ok := b.packed.of(w.id, data); ok {
-			best, encoding = z, wire.Answer_ZSTD
+	if len(best) >= len(data)/2 {
+		if z, ok := b.packed.of(w.id, data); ok && len(z) < len(best) {
+			best, encoding, head.Base = z, wire.Answer_ZSTD, 0
 		}
 	}
 	head.Encoding, head.Size = encoding, uint32(len(best))
