@@ -122,6 +122,8 @@ func TestEditsLeadToTheNewManifest(t *testing.T) {
 		{"a file goes", base, without(base, "b.bin"), 10, false},
 		{"a file is renamed", base, with(without(base, "b.bin"), "sub/z.bin", other), 30, false},
 		{"two change places", base, with(with(base, "a.bin", other), "b.bin", big), 20, false},
+		{"a file of one byte", content{"n.txt": []byte("1")}, content{"n.txt": []byte("2")}, 20, false},
+		{"a file of three bytes", content{"n.txt": []byte("100"), "o": nil}, content{"n.txt": []byte("101"), "o": []byte("0")}, 30, false},
 		{"one of many", many, manyEdited, 40, false},
 		{"all go", many, content{}, 10, false},
 		{"out of nothing", nil, base, 80_000, false},

@@ -30,6 +30,7 @@ type assets struct {
 	// treeBytes bounds one job's unpacked content; 0: defaultTreeBytes.
 	treeBytes int64
 	earlier   *earlier     // what was fetched; nil: nothing is remembered
+	apart     bool         // unpacked folders share no files: tasks could write to them
 	log       *slog.Logger // nil: nothing is logged
 }
 
@@ -59,9 +60,11 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	if base, ok := f.base(ctx, known); ok {
 		f.edit(ctx, base, limits)
 		earlier.Root = base.Root.Cid
-		if dir, since, release := unpacked(base.Root); dir != "" {
-			defer release()
-			earlier.Dir, earlier.Since = dir, since
+		if !a.apart {
+			if dir, since, release := unpacked(base.Root); dir != "" {
+				defer release()
+				earlier.Dir, earlier.Since = dir, since
+			}
 		}
 	}
 	err := diffupload.MaterializeFrom(ctx, f.store, earlier, in.Cid, dir, limits, func(done, total int64) {

@@ -107,6 +107,7 @@ type editsFarm struct {
 	peer      *editsPeer
 	key       crypto.PrivKey
 	requester peer.ID
+	asked     int // for an unpacked folder
 }
 
 func newEditsFarm(t *testing.T, path string) *editsFarm {
@@ -150,7 +151,11 @@ func (f *editsFarm) fetch(t *testing.T, name string, content []byte) int64 {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "in")
-	moved, err := f.assets.Materialize(t.Context(), f.requester, job.Lease{Job: id, Read: grant}, job.RefOf(r.Root), dir, nothingUnpacked, nil)
+	unpacked := func(job.Ref) (string, time.Time, func()) {
+		f.asked++
+		return "", time.Time{}, nil
+	}
+	moved, err := f.assets.Materialize(t.Context(), f.requester, job.Lease{Job: id, Read: grant}, job.RefOf(r.Root), dir, unpacked, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,6 +293,20 @@ func TestNearestEarlierContent(t *testing.T) {
 	} {
 		if got := nearest(fresh, c.of); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// Where tasks could write to what they are given, no two folders share a file.
+func TestFoldersShareFilesOnlyInASandbox(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		f := newEditsFarm(t, filepath.Join(t.TempDir(), earlierFile))
+		f.assets.apart = apart
+		f.fetch(t, "scene.bin", bytesOf(2, 100_000))
+		f.asked = 0
+		f.fetch(t, "scene.bin", bytesOf(3, 100_000))
+		if (f.asked == 0) != apart {
+			t.Errorf("apart %v: asked %d times for an unpacked folder", apart, f.asked)
 		}
 	}
 }

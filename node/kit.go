@@ -33,6 +33,7 @@ type kit struct {
 	// sandbox says which layers there are, or why there are none.
 	sandbox   string
 	sandboxed bool
+	confined  bool // tasks run in a sandbox, where what they are given cannot be written to
 	exec      render.Executor
 	yielding  *yielding
 	work      []*render.Runner // to close
@@ -157,7 +158,7 @@ func (k *kit) process(ctx context.Context, cfg Config, memory int64, log *slog.L
 	}
 	s, err := render.NewSandbox(ctx, log, memory)
 	if err == nil {
-		k.sandbox, k.sandboxed = s.Layers(), true
+		k.sandbox, k.sandboxed, k.confined = s.Layers(), true, true
 		return s, nil
 	}
 	if cfg.Sandbox.Mode == "required" {

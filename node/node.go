@@ -141,7 +141,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
 		Assets: &assets{
 			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
-			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, log: log.With("part", "assets"),
+			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
 		Exec:    n.kit.exec,
 		Machine: func() job.Machine { return n.kit.machine },

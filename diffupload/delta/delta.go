@@ -48,9 +48,15 @@ func Encode(base, fresh []byte, hints []Hint) []byte {
 		panic(fmt.Sprintf("delta: %d bytes out of %d, at most %d are possible", len(fresh), len(base), MaxSize))
 	}
 	ops := plan(base, fresh, hints)
-	out := encodeOps(base, fresh, ops)
-	if len(out) > len(fresh)+16 {
-		out = encodeOps(base, fresh, []op{{kind: opStored, len: len(fresh)}})
+	out, err := encodeOps(base, fresh, ops)
+	if err != nil || len(out) > len(fresh)+16 {
+		ops = nil
+		if len(fresh) > 0 {
+			ops = []op{{kind: opStored, len: len(fresh)}}
+		}
+		if out, err = encodeOps(base, fresh, ops); err != nil {
+			panic(err) // bytes as they are need nothing
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"runtime"
@@ -114,10 +115,40 @@ func FuzzEncode(f *testing.F) {
 	for _, v := range vectors() {
 		f.Add(v.base, v.fresh, 0, len(v.base))
 	}
+	f.Add([]byte("0"), []byte("1"), 0, 1)
 	f.Fuzz(func(t *testing.T, base, fresh []byte, off, n int) {
-		patch := Encode(base, fresh, []Hint{{New: Span{Len: len(fresh)}, Base: Span{Off: off, Len: n}}})
+		hints := []Hint{{New: Span{Len: len(fresh)}, Base: Span{Off: off, Len: n}}}
+		if _, err := encodeOps(base, fresh, plan(base, fresh, hints)); err != nil {
+			t.Fatal(err)
+		}
+		patch := Encode(base, fresh, hints)
 		if got, err := Decode(base, patch, len(fresh)); err != nil || !bytes.Equal(got, fresh) {
 			t.Fatalf("%v", err)
 		}
 	})
+}
+
+// Very many copies are no more than decoding takes.
+func TestManyOperationsCanBeDecoded(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	base := make([]byte, 16<<20)
+	for i := 0; i < len(base); i += 8 {
+		binary.LittleEndian.PutUint64(base[i:], rng.Uint64())
+	}
+	const n, size = maxWork + 100, 16
+	fresh := make([]byte, 0, n*size)
+	p := &planner{base: base}
+	for i := range n {
+		src := rng.IntN(len(base)-size) &^ 3
+		p.copies = append(p.copies, placed{i * size, op{kind: opCopy, len: size, src: src}})
+		fresh = append(fresh, base[src:src+size]...)
+	}
+	p.fresh = fresh
+	patch, err := encodeOps(base, fresh, p.finish())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Decode(base, patch, len(fresh)); err != nil || !bytes.Equal(got, fresh) {
+		t.Fatal(err)
+	}
 }

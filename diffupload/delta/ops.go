@@ -114,12 +114,13 @@ func asBit(b bool) int {
 func zigzag(v int) uint64   { return uint64(v<<1) ^ uint64(v>>63) }
 func unzigzag(v uint64) int { return int(v>>1) ^ -int(v&1) }
 
-// encodeOps codes operations that together make fresh.
-func encodeOps(base, fresh []byte, ops []op) []byte {
+// encodeOps codes operations that together make fresh. An error says that
+// decoding would refuse one.
+func encodeOps(base, fresh []byte, ops []op) ([]byte, error) {
 	return newStream(newEncoder(), base, fresh).encode(ops)
 }
 
-func (s *stream) encode(ops []op) []byte {
+func (s *stream) encode(ops []op) ([]byte, error) {
 	fresh := s.res
 	s.num(numSize, uint64(len(fresh)))
 	s.order = tableOrder(s.base, fresh, ops)
@@ -129,7 +130,7 @@ func (s *stream) encode(ops []op) []byte {
 	for _, o := range ops {
 		at := p.at
 		if _, err := s.head(&p, o); err != nil {
-			panic(err) // plan makes none that decoding refuses
+			return nil, err
 		}
 		switch o.kind {
 		case opCopy:
@@ -149,7 +150,7 @@ func (s *stream) encode(ops []op) []byte {
 	for i := len(blobs) - 1; i >= 0; i-- {
 		out = append(out, blobs[i]...)
 	}
-	return out
+	return out, nil
 }
 
 // tableOrder suits the number of words that will be coded.
@@ -192,15 +193,14 @@ func (s *stream) encodeCopy(at int, o op) {
 func islands(base, res []byte, at int, o op) []Span {
 	var is []Span
 	end, dist := at+o.len, o.src-at
-	s := stream{base: base, res: res}
 	for w := at; ; {
-		from := s.equalUntil(w, end, dist, o.phase)
+		from := equalUntil(base, res, w, end, dist, o.phase)
 		if from == end {
 			return is
 		}
 		to := min(nextWord(from, o.phase), end)
 		for to < end {
-			next := s.equalUntil(to, end, dist, o.phase)
+			next := equalUntil(base, res, to, end, dist, o.phase)
 			if wordsBetween(to, next, o.phase) >= equalRun || next == end {
 				break
 			}
@@ -308,9 +308,9 @@ func bytesAt(base, res []byte, src, n int) []byte {
 
 // equalUntil is how far from a the result equals its counterpart, in whole
 // words, or end.
-func (s *stream) equalUntil(a, end int, dist, phase int) int {
-	x := s.res[a:end]
-	n := equalBytes(x, bytesAt(s.base, s.res, a+dist, len(x)))
+func equalUntil(base, res []byte, a, end int, dist, phase int) int {
+	x := res[a:end]
+	n := equalBytes(x, bytesAt(base, res, a+dist, len(x)))
 	if n == len(x) {
 		return end
 	}

@@ -20,6 +20,7 @@ const (
 	blockBest   = 6        // distances that a block votes for
 	lanes       = 8        // distances that a block tries
 	maxWords    = 3 << 17  // words that Encode gives to the slow coder, about a second
+	maxOps      = 1 << 18  // from then on what is left is packed; see maxWork
 	pieceBytes  = 64 << 10 // of a long literal
 	localPlaces = 1 << 20  // of the index of a counterpart
 	worthIndex  = 8192     // bytes of the base that are indexed for a byte without counterpart
@@ -169,6 +170,10 @@ func (p *planner) search(at, end, phase int) {
 func (p *planner) finish() []op {
 	f := filler{p: p}
 	for _, c := range p.copies {
+		if len(f.ops) >= maxOps {
+			f.work = maxWords // the rest is packed
+			break
+		}
 		f.literal(c.at)
 		f.copy(c.op)
 	}
@@ -219,6 +224,10 @@ func (f *filler) literal(to int) {
 // copy adds a copy, or what it makes as differences.
 func (f *filler) copy(c op) {
 	f.phase = c.phase
+	if c.src > len(f.p.base)+f.at-4 {
+		f.literal(f.at + c.len) // from the last bytes of the base to the first of the result: the format has no such copy
+		return
+	}
 	w := 0
 	for _, is := range islands(f.p.base, f.p.fresh, f.at, c) {
 		w += wordsBetween(is.Off, is.Off+is.Len, c.phase) + 1

@@ -54,7 +54,11 @@ func (k *knowledge) learn(base, fresh []byte, hints []Hint) int {
 	s.num(numOrder, uint64(s.order)) // island does not, for words are there
 	s.words = newWords(s.order)
 	s.words.judgement = k.judgement
-	n := len(s.encode(ops))
+	out, err := s.encode(ops)
+	if err != nil {
+		panic(err)
+	}
+	n := len(out)
 	k.numbers, k.judgement = s.numbers, s.words.judgement
 	return n
 }
