@@ -17,8 +17,8 @@ import (
 
 // RebuildResult of Rebuild.
 type RebuildResult struct {
-	// Named are the leaves that the document only names, each once, in its
-	// order, with leaves of the old manifest that may be like them. Who applies
+	// Named are the leaves that the document only names, in its order, with
+	// leaves of the old manifest that may be like them. Who applies
 	// the same document to the same manifest gets the same list.
 	Named []Want
 }
