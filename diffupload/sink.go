@@ -32,6 +32,7 @@ type sink struct {
 	mu      sync.Mutex
 	filling *group
 	before  map[cid.Cid]bool // of the group before, which may not be written yet
+	turns   int              // groups that were handed to the writer
 	blocks  int
 
 	newBytes  int64 // written by the writer alone until done
@@ -68,13 +69,21 @@ func (s *sink) add(blocks ...Block) {
 	for i, b := range blocks {
 		ids[i] = b.ID
 	}
+	s.mu.Lock()
+	turns := s.turns
+	s.mu.Unlock()
 	missing, err := s.store.Missing(s.ctx, ids)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.turns > turns+1 {
+		// What was being written when the store was asked is in neither group
+		// any more.
+		missing, err = s.store.Missing(s.ctx, ids)
+	}
 	if err != nil {
 		s.cancel(fmt.Errorf("store blocks: %w", err))
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.blocks += len(blocks)
 	next := 0 // of missing, which is in the order of blocks
 	for _, b := range blocks {
@@ -118,6 +127,7 @@ func (s *sink) turn() {
 	case <-s.ctx.Done():
 		return
 	}
+	s.turns++
 	s.before = s.filling.have
 	select {
 	case s.filling = <-s.free:
