@@ -361,6 +361,7 @@ const (
 	missingBlock = "block missing"
 	otherBlock   = "block of another kind or size"
 	otherBytes   = "value differs"
+	behindEnd    = "the last bytes differ"
 	staleArray   = "addresses left in an array"
 )
 
@@ -476,7 +477,7 @@ func comparePointers(a, b *graph, from, to int, x, y uint64) string {
 		return ""
 	case leads && also:
 		return wrongPointer
-	case leads && y == 0 && !a.follows(from, x):
+	case leads && !also && !a.follows(from, x):
 		return foreign
 	case leads:
 		return lostPointer
@@ -522,6 +523,10 @@ func (d graphDifferences) compareRaw(a, b *graph, x, y block) {
 		}
 	}
 	equal := bytes.Equal(a.raw[x.at:x.at+x.size], b.raw[y.at:y.at+y.size])
+	if n := x.size - 3; !equal && leading == 0 && n > 0 && x.size%4 == 0 && bytes.Equal(a.raw[x.at:x.at+n], b.raw[y.at:y.at+n]) {
+		d[owner()+": "+behindEnd]++
+		return
+	}
 	switch {
 	case leading == 0 && equal, leading > 0 && len(manners) == 0 && !equal:
 	case equal:

@@ -21,6 +21,8 @@ NOT_FOLLOWED = {
     "uv_sculpt",  # reading its brush takes Blender 4.2 down
     "bl_system_properties_get",
 }
+# Attributes that Blender 4 makes for a UV map once somebody asks for its selection.
+SELECTIONS = (".vs.", ".es.", ".pn.")
 
 
 def reference(item):
@@ -28,6 +30,10 @@ def reference(item):
     library = getattr(item, "library", None)
     packed = " packed" if getattr(item, "is_linked_packed", False) else ""
     return "%s %r%s%s" % (type(item).__name__, item.name_full, " of %r" % library.filepath if library else "", packed)
+
+
+def selection(item):
+    return isinstance(item, bpy.types.Attribute) and item.name.startswith(SELECTIONS)
 
 
 def plain(value):
@@ -113,6 +119,9 @@ class Writer:
         except TypeError:
             self.line(path, "no length")
             return
+        if count <= LONG and any(selection(i) for i in items):
+            items = [i for i in items if not selection(i)]
+            count = len(items)
         self.line(path + "#", count)
         for name in ("active", "active_index", "active_color_index", "render_color_index", "active_point", "active_name", "default_color_name"):
             if hasattr(items, "bl_rna") and name in items.bl_rna.properties:
