@@ -63,6 +63,8 @@ var textAllowed = []allowance{
 	allow(`^file\.is_dirty=`, "whether the window manager has asked to save"),
 	allow(`\.preview[.=#]`, "small picture of a datablock for lists and menus"),
 	allow(`^brushes(#=|\[Brush '[^']* \[essentials_brushes)`, "a brush of Blender's own library, which the tool of a workspace asks for"),
+	allow(`^libraries(#=|\[Library 'essentials_brushes[^']*'\])`, "the library of such a brush"),
+	allow(`@\d+\.object\[.*\]\.data\.attributes\.active\b`, "which value of an evaluated shape is marked: it depends on what was looked at before its view layer was evaluated"),
 	allow(`\.users=`, "the screens count among the users"),
 	allow(`\.use_extra_user=`, "whether an editor on a screen shows it"),
 }
