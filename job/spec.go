@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // Spec is what one person asked for, as it comes from the command line or the
@@ -24,7 +26,7 @@ type Policy struct {
 	// to the farm's rate and each peer's history.
 	Recheck     *float64 `json:"recheck,omitempty"`
 	OnlyMissing bool     `json:"only_missing,omitempty"` // skip tasks whose final file is already there
-	Parts       string   `json:"parts,omitempty"`        // "auto" or "no"
+	Parts       string   `json:"parts,omitempty"`        // see ParseCut
 	Exact       bool     `json:"exact,omitempty"`        // ship the artist's own bytes
 	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
 	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
@@ -41,10 +43,53 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
 	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
 		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
-	case s.Policy.Parts != "" && s.Policy.Parts != "auto" && s.Policy.Parts != "no":
-		return Refuse("parts "+s.Policy.Parts, "frames are not cut into tiles yet", "leave --parts out")
 	}
-	return nil
+	_, err := ParseCut(s.Policy.Parts)
+	return err
+}
+
+// Cut says into which parts each frame is cut.
+type Cut struct {
+	Auto          bool // as is best for the job
+	Columns, Rows int  // of tiles; at least 1
+	Ranges        int  // of samples; at least 1
+}
+
+// MaxCut bounds the columns, rows and ranges of a Cut, and the parts that they
+// make together.
+const MaxCut = MaxTasksPerLease
+
+// ParseCut reads Policy.Parts: "auto" or nothing, "no", tiles as columns and
+// rows ("4x2"), or ranges of samples ("8s").
+func ParseCut(s string) (Cut, error) {
+	c := Cut{Columns: 1, Rows: 1, Ranges: 1}
+	number := func(s string) int {
+		n, err := strconv.Atoi(s)
+		if err != nil || strings.TrimLeft(s, "123456789") == s {
+			return 0
+		}
+		return n
+	}
+	columns, rows, tiles := strings.Cut(s, "x")
+	ranges, samples := strings.CutSuffix(s, "s")
+	switch {
+	case s == "" || s == "auto":
+		c.Auto = true
+	case s == "no":
+	case tiles:
+		c.Columns, c.Rows = number(columns), number(rows)
+	case samples:
+		c.Ranges = number(ranges)
+	default:
+		c.Ranges = 0
+	}
+	for _, n := range []int{c.Columns, c.Rows, c.Ranges, c.Columns * c.Rows * c.Ranges} {
+		if n < 1 || n > MaxCut {
+			return Cut{}, Refuse("parts", fmt.Sprintf("%q is no way to cut a frame", s),
+				fmt.Sprintf("say auto, no, tiles as 4x2 or ranges of samples as 8s; at most %d parts", MaxCut))
+		}
+	}
+	return c, nil
 }
 
 // Inspection is what looking at a Spec's input found, before a byte moves.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -321,6 +322,51 @@ func TestTileRootIsAsDocumented(t *testing.T) {
 	}
 }
 
+func mosaic(w, h int, tiles []Tile) (*Image, error) {
+	m := NewMosaic(w, h)
+	for _, t := range tiles {
+		if err := m.Add(t); err != nil {
+			return nil, err
+		}
+	}
+	return m.Image()
+}
+
+type weighted struct {
+	samples int
+	image   *Image
+}
+
+func average(parts []weighted) (*Image, error) {
+	var a Average
+	for _, p := range parts {
+		if err := a.Add(p.image, p.samples); err != nil {
+			return nil, err
+		}
+	}
+	return a.Image()
+}
+
+func TestFlipTwiceIsTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, h := rapid.IntRange(2, 9).Draw(t, "w"), rapid.IntRange(2, 9).Draw(t, "h")
+		m, again := sampleImage(w, h), sampleImage(w, h)
+		m.Flip()
+		for i, c := range m.Channels {
+			for y := range h {
+				if !slices.EqualFunc(c.Data[y*w:(y+1)*w], again.Channels[i].Data[(h-1-y)*w:(h-y)*w], sameBits) {
+					t.Fatalf("row %d of %s is not row %d from the bottom", y, c.Name, y)
+				}
+			}
+		}
+		m.Flip()
+		a, _, _ := TileRoot(m)
+		if b, _, _ := TileRoot(again); a != b {
+			t.Fatal("two flips changed the picture")
+		}
+	})
+}
+
 func TestTilesMergeToTheFrameTheyWereCutFrom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, h := rapid.IntRange(1, 40).Draw(t, "w"), rapid.IntRange(1, 40).Draw(t, "h")
@@ -347,7 +393,7 @@ func TestTilesMergeToTheFrameTheyWereCutFrom(t *testing.T) {
 				tiles = append(tiles, Tile{xs[i], ys[j], xs[i+1], ys[j+1], c})
 			}
 		}
-		merged, err := MergeTiles(w, h, tiles)
+		merged, err := mosaic(w, h, tiles)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,10 +403,10 @@ func TestTilesMergeToTheFrameTheyWereCutFrom(t *testing.T) {
 			t.Fatal("merged frame differs")
 		}
 		if len(tiles) > 1 {
-			if _, err := MergeTiles(w, h, tiles[1:]); err == nil {
+			if _, err := mosaic(w, h, tiles[1:]); err == nil {
 				t.Error("a gap was accepted")
 			}
-			if _, err := MergeTiles(w, h, append(tiles, tiles[0])); err == nil {
+			if _, err := mosaic(w, h, append(tiles, tiles[0])); err == nil {
 				t.Error("an overlap was accepted")
 			}
 		}
@@ -374,7 +420,7 @@ func TestSampleRangesMergeByWeightAndOnlyLight(t *testing.T) {
 		d[0], d[1] = v, 1
 		return m
 	}
-	got, err := MergeSamples([]SamplePart{{3, part(1, "Combined")}, {1, part(5, "Combined")}})
+	got, err := average([]weighted{{3, part(1, "Combined")}, {1, part(5, "Combined")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,15 +428,17 @@ func TestSampleRangesMergeByWeightAndOnlyLight(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	for _, pass := range []string{"Depth", "IndexOB", "CryptoObject00", "Position", "Normal", "Debug Sample Count", "my aov"} {
-		_, err := MergeSamples([]SamplePart{{1, part(1, pass)}, {1, part(2, pass)}})
+		_, err := average([]weighted{{1, part(1, pass)}, {1, part(2, pass)}})
 		if err == nil || !strings.Contains(err.Error(), pass) {
 			t.Errorf("%s: %v", pass, err)
 		}
 	}
-	if _, err := MergeSamples([]SamplePart{{1, part(1, "Combined")}, {1, part(1, "Emit")}}); err == nil {
+	if _, err := average([]weighted{{1, part(1, "Combined")}, {1, part(1, "Emit")}}); err == nil {
 		t.Error("different channels accepted")
 	}
-	if _, err := MergeSamples([]SamplePart{{0, part(1, "Combined")}}); err == nil {
+	if _, err := average([]weighted{{0, part(1, "Combined")}}); err == nil {
 		t.Error("weight 0 accepted")
 	}
 }
+
+func sameBits(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }

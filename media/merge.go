@@ -16,109 +16,137 @@ type Tile struct {
 // maxTiles bounds the quadratic search for overlaps.
 const maxTiles = 1 << 12
 
-// MergeTiles puts tiles together to a frame. They must cover it exactly once
-// and have the same channels.
-func MergeTiles(width, height int, tiles []Tile) (*Image, error) {
-	if len(tiles) == 0 || len(tiles) > maxTiles {
-		return nil, fmt.Errorf("merge of %d tiles", len(tiles))
-	}
-	if err := (Limits{}).withDefaults().allow(int64(width), int64(height), int64(max(1, len(tiles[0].Image.Channels)))); err != nil {
-		return nil, fmt.Errorf("merge tiles: %w", err)
-	}
-	area := 0
-	for i, t := range tiles {
-		w, h := t.X1-t.X0, t.Y1-t.Y0
-		if t.X0 < 0 || t.Y0 < 0 || w <= 0 || h <= 0 || t.X1 > width || t.Y1 > height {
-			return nil, fmt.Errorf("tile %d,%d-%d,%d of a frame of %dx%d", t.X0, t.Y0, t.X1, t.Y1, width, height)
-		}
-		if err := t.Image.check(); err != nil {
-			return nil, fmt.Errorf("merge tiles: %w", err)
-		}
-		if t.Image.Width != w || t.Image.Height != h {
-			return nil, fmt.Errorf("tile %d,%d-%d,%d has an image of %dx%d", t.X0, t.Y0, t.X1, t.Y1, t.Image.Width, t.Image.Height)
-		}
-		if err := sameChannels(tiles[0].Image, t.Image); err != nil {
-			return nil, fmt.Errorf("merge tiles: %w", err)
-		}
-		for _, o := range tiles[:i] {
-			if t.X0 < o.X1 && o.X0 < t.X1 && t.Y0 < o.Y1 && o.Y0 < t.Y1 {
-				return nil, fmt.Errorf("tiles overlap at %d,%d-%d,%d", t.X0, t.Y0, t.X1, t.Y1)
-			}
-		}
-		area += w * h
-	}
-	if area != width*height {
-		return nil, fmt.Errorf("tiles cover %d of %d pixels", area, width*height)
-	}
-	out := tiles[0].Image.like(width, height)
-	for _, c := range tiles[0].Image.Channels {
-		dst := out.Add(c.Name, c.Sample)
-		for _, t := range tiles {
-			src, _ := t.Image.Channel(c.Name)
-			w := t.Image.Width
-			for y := range t.Image.Height {
-				row := height - t.Y1 + y
-				copy(dst[row*width+t.X0:row*width+t.X1], src.Data[y*w:(y+1)*w])
-			}
-		}
-	}
-	return out, nil
+// Mosaic puts tiles together to a frame, one after the other, so that no more
+// than one of them is in memory beside the frame. The tiles must cover it
+// exactly once and have the same channels.
+type Mosaic struct {
+	width, height int
+	out           *Image // nil before the first tile
+	tiles         []Tile // without their images
+	area          int
 }
 
-// SamplePart is a frame, or a tile, rendered with a range of its samples.
-type SamplePart struct {
-	Samples int // how many: the part's weight
-	Image   *Image
+// NewMosaic begins a frame of that many pixels.
+func NewMosaic(width, height int) *Mosaic { return &Mosaic{width: width, height: height} }
+
+// Add copies a tile to its place. Its attributes are the frame's if it is the
+// first.
+func (m *Mosaic) Add(t Tile) error {
+	w, h := t.X1-t.X0, t.Y1-t.Y0
+	switch {
+	case len(m.tiles) == maxTiles:
+		return fmt.Errorf("merge of more than %d tiles", maxTiles)
+	case t.X0 < 0 || t.Y0 < 0 || w <= 0 || h <= 0 || t.X1 > m.width || t.Y1 > m.height:
+		return fmt.Errorf("tile %d,%d-%d,%d of a frame of %dx%d", t.X0, t.Y0, t.X1, t.Y1, m.width, m.height)
+	}
+	if err := t.Image.check(); err != nil {
+		return fmt.Errorf("merge tiles: %w", err)
+	}
+	if t.Image.Width != w || t.Image.Height != h {
+		return fmt.Errorf("tile %d,%d-%d,%d has an image of %dx%d", t.X0, t.Y0, t.X1, t.Y1, t.Image.Width, t.Image.Height)
+	}
+	for _, o := range m.tiles {
+		if t.X0 < o.X1 && o.X0 < t.X1 && t.Y0 < o.Y1 && o.Y0 < t.Y1 {
+			return fmt.Errorf("tiles overlap at %d,%d-%d,%d", t.X0, t.Y0, t.X1, t.Y1)
+		}
+	}
+	if m.out == nil {
+		if err := (Limits{}).withDefaults().allow(int64(m.width), int64(m.height), int64(max(1, len(t.Image.Channels)))); err != nil {
+			return fmt.Errorf("merge tiles: %w", err)
+		}
+		m.out = t.Image.like(m.width, m.height)
+		for _, c := range t.Image.Channels {
+			m.out.Add(c.Name, c.Sample)
+		}
+	} else if err := sameChannels(m.out, t.Image); err != nil {
+		return fmt.Errorf("merge tiles: %w", err)
+	}
+	for _, c := range m.out.Channels {
+		src, _ := t.Image.Channel(c.Name)
+		for y := range h {
+			row := m.height - t.Y1 + y
+			copy(c.Data[row*m.width+t.X0:row*m.width+t.X1], src.Data[y*w:(y+1)*w])
+		}
+	}
+	m.area += w * h
+	t.Image = nil
+	m.tiles = append(m.tiles, t)
+	return nil
 }
 
-// MergeSamples averages renders of disjoint sample ranges, weighted by how many
-// samples each has. Cycles' ranges merge to the whole render within 1e-5 when
-// the parts are 32-bit; half-float parts miss by about 1e-4. Only light can be
-// averaged: an image with another pass (depth, index, cryptomatte, position, a
-// pass of unknown name) is an error that names it.
-func MergeSamples(parts []SamplePart) (*Image, error) {
-	if len(parts) == 0 {
+// Image is the frame, once every pixel of it is there.
+func (m *Mosaic) Image() (*Image, error) {
+	if m.out == nil || m.area != m.width*m.height {
+		return nil, fmt.Errorf("tiles cover %d of %d pixels", m.area, m.width*m.height)
+	}
+	return m.out, nil
+}
+
+// Average averages renders of disjoint sample ranges of a frame, or of a tile,
+// weighted by how many samples each has. Cycles' ranges merge to the whole
+// render within 1e-5 when the parts are 32-bit; half-float parts miss by about
+// 1e-4. Only what is an average itself can be averaged: an image with another
+// pass (depth, index, cryptomatte, position, a pass of unknown name) is an
+// error that names it.
+type Average struct {
+	first   *Image // without samples
+	sums    [][]float64
+	samples int
+}
+
+// Add adds the render of a range of that many samples.
+func (a *Average) Add(m *Image, samples int) error {
+	if samples <= 0 {
+		return fmt.Errorf("merge samples: a range of %d samples", samples)
+	}
+	if err := m.check(); err != nil {
+		return fmt.Errorf("merge samples: %w", err)
+	}
+	if a.first == nil {
+		for _, c := range m.Channels {
+			if _, pass, _ := Split(c.Name); !Averageable(pass) {
+				return fmt.Errorf("merge samples: pass %q cannot be averaged", pass)
+			}
+		}
+		first := *m
+		first.Channels = nil
+		for _, c := range m.Channels {
+			first.Channels = append(first.Channels, Channel{Name: c.Name, Sample: Float})
+			a.sums = append(a.sums, make([]float64, m.Width*m.Height))
+		}
+		a.first = &first
+	}
+	if m.Width != a.first.Width || m.Height != a.first.Height {
+		return fmt.Errorf("merge samples: images of %dx%d and %dx%d", a.first.Width, a.first.Height, m.Width, m.Height)
+	}
+	if err := sameChannels(a.first, m); err != nil {
+		return fmt.Errorf("merge samples: %w", err)
+	}
+	for i, c := range a.first.Channels {
+		src, _ := m.Channel(c.Name)
+		sum, w := a.sums[i], float64(samples)
+		for j, v := range src.Data {
+			sum[j] += w * float64(v)
+		}
+	}
+	a.samples += samples
+	return nil
+}
+
+// Image is the average of what was added. It ends a.
+func (a *Average) Image() (*Image, error) {
+	if a.first == nil {
 		return nil, fmt.Errorf("merge of no sample ranges")
 	}
-	first := parts[0].Image
-	total := 0
-	for _, p := range parts {
-		if p.Samples <= 0 {
-			return nil, fmt.Errorf("merge samples: a range of %d samples", p.Samples)
+	out := a.first
+	for i := range out.Channels {
+		data := make([]float32, len(a.sums[i]))
+		for j, v := range a.sums[i] {
+			data[j] = float32(v / float64(a.samples))
 		}
-		total += p.Samples
-		if err := p.Image.check(); err != nil {
-			return nil, fmt.Errorf("merge samples: %w", err)
-		}
-		if p.Image.Width != first.Width || p.Image.Height != first.Height {
-			return nil, fmt.Errorf("merge samples: images of %dx%d and %dx%d", first.Width, first.Height, p.Image.Width, p.Image.Height)
-		}
-		if err := sameChannels(first, p.Image); err != nil {
-			return nil, fmt.Errorf("merge samples: %w", err)
-		}
+		out.Channels[i].Data, a.sums[i] = data, nil
 	}
-	for _, c := range first.Channels {
-		if _, pass, _ := Split(c.Name); !LightPass(pass) {
-			return nil, fmt.Errorf("merge samples: pass %q cannot be averaged", pass)
-		}
-	}
-	out := first.like(first.Width, first.Height)
-	out.FrameWidth, out.FrameHeight, out.Left, out.Top = first.FrameWidth, first.FrameHeight, first.Left, first.Top
-	sum := make([]float64, first.Width*first.Height)
-	for _, c := range first.Channels {
-		clear(sum)
-		for _, p := range parts {
-			src, _ := p.Image.Channel(c.Name)
-			w := float64(p.Samples) / float64(total)
-			for i, v := range src.Data {
-				sum[i] += w * float64(v)
-			}
-		}
-		dst := out.Add(c.Name, Float)
-		for i, v := range sum {
-			dst[i] = float32(v)
-		}
-	}
+	a.first, a.sums = nil, nil
 	return out, nil
 }
 
@@ -156,4 +184,27 @@ var lightPasses = []string{
 // ("Combined_key") count; passes of unknown names do not.
 func LightPass(pass string) bool {
 	return slices.Contains(lightPasses, pass) || strings.HasPrefix(pass, "Combined_")
+}
+
+// Averageable reports whether samples of a pass of that name are averages over
+// samples, so that those of disjoint ranges may be averaged: light, and what a
+// denoiser is guided by.
+func Averageable(pass string) bool {
+	return LightPass(pass) || slices.Contains(guidePasses, pass)
+}
+
+// guidePasses are what Cycles keeps for a denoiser.
+var guidePasses = []string{"Denoising Albedo", "Denoising Normal", "Denoising Depth"}
+
+// Flip turns the picture upside down: the first row becomes the last.
+func (m *Image) Flip() {
+	row := make([]float32, m.Width)
+	for _, c := range m.Channels {
+		for top, bottom := 0, m.Height-1; top < bottom; top, bottom = top+1, bottom-1 {
+			a, b := c.Data[top*m.Width:(top+1)*m.Width], c.Data[bottom*m.Width:(bottom+1)*m.Width]
+			copy(row, a)
+			copy(a, b)
+			copy(b, row)
+		}
+	}
 }

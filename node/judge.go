@@ -52,7 +52,11 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 			return nil, err
 		}
 		crops := verify.Crops(c, t.Part, secret, root, verify.DrawOptions{})
-		return k.Challenge(t, crops, verify.Ranges(job.Range{To: c.Samples}))
+		samples := t.Part.Samples
+		if samples == (job.Range{}) {
+			samples.To = c.Samples
+		}
+		return k.Challenge(t, crops, verify.Ranges(samples))
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
 }

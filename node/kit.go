@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"idlewild/job"
 	"idlewild/node/dispatch"
 	"idlewild/render"
+	"idlewild/render/assemble"
 	"idlewild/render/blender"
 	"idlewild/render/echo"
 	"idlewild/render/gpu"
@@ -84,13 +86,16 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	k.probe(ctx, map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes}, log)
+	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe)}
+	k.probe(ctx, kinds, log)
 	if reason := k.devices(ctx); reason != "" {
 		log.Info("no GPU", "reason", reason)
 	}
 
 	runner := func(dir string, b *blender.Kind) *render.Runner {
-		r := render.NewExecutor(map[job.Kind]render.Kind{blender.Name: b, echo.Name: echoes}, process, render.Options{
+		kinds := maps.Clone(kinds)
+		kinds[blender.Name] = b
+		r := render.NewExecutor(kinds, process, render.Options{
 			Scratch: filepath.Join(scratch, dir), Log: log,
 		})
 		k.work = append(k.work, r)

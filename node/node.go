@@ -21,6 +21,7 @@ import (
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
+	"idlewild/render/assemble"
 	"idlewild/render/echo"
 	"idlewild/verify"
 )
@@ -30,7 +31,10 @@ var Version = "0.1.0"
 
 // RunnerMain must be the first thing that a program's main function calls: a
 // warm process of some kinds is this very program, and then it never returns.
-func RunnerMain() { echo.RunnerMain() }
+func RunnerMain() {
+	echo.RunnerMain()
+	assemble.RunnerMain()
+}
 
 // Node is a daemon: requester and worker in one.
 type Node struct {

@@ -76,14 +76,20 @@ func TestBlenderJobWithACheat(t *testing.T) {
 	blender("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
 	blender("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
 
+	for _, parts := range []string{"", "2x1", "2s"} {
+		t.Run("parts "+parts, func(t *testing.T) { cheated(t, scene, parts, filepath.Join(dir, "plain-0003.png")) })
+	}
+}
+
+func cheated(t *testing.T, scene, parts, plain string) {
 	real := func(c *Config) { c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1 }
 	requester := startNode(t, "requester", func(c *Config) { real(c); c.Worker.Enabled, c.Worker.HomeThreads = false, 2 })
 	honest := startNode(t, "honest", func(c *Config) { real(c); c.Worker.Env = []string{"CYCLES_CPU_NO_AVX2=1"} })
 	cheat := startNode(t, "cheat", func(c *Config) { real(c); c.Worker.Saboteur = "half-samples" })
 	join(t, requester, honest, cheat)
 
-	out := filepath.Join(dir, "out")
-	spec, err := SpecFor(scene, SpecOptions{Output: out})
+	out := filepath.Join(t.TempDir(), "out")
+	spec, err := SpecFor(scene, SpecOptions{Output: out, Parts: parts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +111,15 @@ func TestBlenderJobWithACheat(t *testing.T) {
 	}
 	for _, w := range s.Workers {
 		if w.Peer == honest.self.String() && w.Rejected > 0 {
-			t.Errorf("%d honest frames were rejected", w.Rejected)
+			t.Errorf("%d honest results were rejected", w.Rejected)
+		}
+		if w.Peer == cheat.self.String() && w.Rejected == 0 {
+			t.Errorf("nothing of the cheat's %d results was rejected", w.Tasks)
 		}
 	}
 	// The worker has other CPU kernels than plain Blender here, so a code
 	// value may differ where the sum was rounded.
-	if worst := difference(t, filepath.Join(out, "0003.png"), filepath.Join(dir, "plain-0003.png")); worst > 1 {
+	if worst := difference(t, filepath.Join(out, "0003.png"), plain); worst > 1 {
 		t.Errorf("frame 3 differs from plain Blender's by %d of 255", worst)
 	}
 }

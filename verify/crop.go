@@ -122,7 +122,7 @@ func newView(c job.CropCheck, claim Claim, crop Crop) (*view, error) {
 		return nil, fmt.Errorf("crop %v lies outside of the claim %v", r, area)
 	}
 	v := &view{w: r.Dx(), h: r.Dy()}
-	in := judged(r, area)
+	in := judged(r, solid(c, claim.Part))
 	v.keep = job.Rect{X0: in.X0 - r.X0, X1: in.X1 - r.X0, Y0: r.Y1 - in.Y1, Y1: r.Y1 - in.Y0}
 	if v.keep.Dx() <= 0 || v.keep.Dy() <= 0 {
 		return nil, fmt.Errorf("crop %v is all padding", r)

@@ -137,9 +137,10 @@ func Ranges(whole job.Range) []job.Range {
 }
 
 // Crops draws, as Draw does, within a claimed part of a frame (the zero Part: all
-// of it). The rectangles are the frame's.
+// of it), without the ring of pixels that come out otherwise there than in the
+// whole frame. The rectangles are the frame's.
 func Crops(c job.CropCheck, claimed job.Part, secret []byte, root [32]byte, o DrawOptions) []job.Rect {
-	area := frameOf(c, claimed)
+	area := solid(c, claimed)
 	crops := Draw(secret, root, area.Dx(), area.Dy(), o)
 	for i, r := range crops {
 		crops[i] = job.Rect{X0: r.X0 + area.X0, Y0: r.Y0 + area.Y0, X1: r.X1 + area.X0, Y1: r.Y1 + area.Y0}
@@ -153,6 +154,18 @@ func frameOf(c job.CropCheck, claimed job.Part) job.Rect {
 		return claimed.Tile
 	}
 	return job.Rect{X1: c.Width, Y1: c.Height}
+}
+
+// solid is what of a claim's rectangle is as it is in the whole frame: with
+// adaptive sampling, which looks at a pixel's neighbours, not the outermost
+// pixels of a tile, unless the frame ends there.
+func solid(c job.CropCheck, claimed job.Part) job.Rect {
+	area := frameOf(c, claimed)
+	whole := job.Rect{X1: c.Width, Y1: c.Height}
+	if in := judged(area, whole); c.Adaptive && in.Dx() > 0 && in.Dy() > 0 {
+		return in
+	}
+	return area
 }
 
 // stream is a sequence of random numbers: SHA-256 over a domain, the secret,

@@ -109,6 +109,22 @@ func TestCropsStayInTheClaimedPart(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 	}
+	// With adaptive sampling a tile's outermost pixels are not the frame's.
+	c.Adaptive = true
+	for _, tile := range []job.Rect{{X0: 400, Y0: 100, X1: 600, Y1: 300}, {X1: 60, Y0: 700, Y1: 800}} {
+		for i := range 50 {
+			for _, r := range Crops(c, job.Part{Tile: tile}, []byte{byte(i)}, [32]byte{}, DrawOptions{Pixels: 1 << 20}) {
+				want := job.Rect{X0: tile.X0 + Pad, Y0: tile.Y0 + Pad, X1: tile.X1 - Pad, Y1: tile.Y1 - Pad}
+				if tile.X0 == 0 {
+					want.X0, want.Y1 = 0, 800
+				}
+				if r != want {
+					t.Fatalf("%v of tile %v, want %v", r, tile, want)
+				}
+			}
+		}
+	}
+	c.Adaptive = false
 	if d := cmp.Diff(Draw([]byte("s"), [32]byte{}, 1000, 800, DrawOptions{}), Crops(c, job.Part{}, []byte("s"), [32]byte{}, DrawOptions{})); d != "" {
 		t.Error(d)
 	}

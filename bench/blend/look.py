@@ -25,14 +25,18 @@ import rna  # noqa: E402
 import seen  # noqa: E402
 
 
+def load(request, windows):
+    try:
+        bpy.ops.wm.open_mainfile(filepath=request["file"], use_scripts=bool(request.get("own")), load_ui=windows)
+    except RuntimeError as e:
+        print("report:", e)
+
+
 def open_file(request):
     """Opens the file unless the command line did. Blender reports missing libraries as errors; the file is open then."""
     if bpy.data.filepath and os.path.samefile(bpy.data.filepath, request["file"]):
         return
-    try:
-        bpy.ops.wm.open_mainfile(filepath=request["file"], use_scripts=bool(request.get("own")))
-    except RuntimeError as e:
-        print("report:", e)
+    load(request, True)
     if not bpy.data.filepath or not os.path.samefile(bpy.data.filepath, request["file"]):
         raise SystemExit("not opened: " + request["file"])
 
@@ -92,9 +96,13 @@ def main(request):
             json.dump(done, f)
 
     open_file(request)
-    if "view_layer" in request:  # windows are not in a canonical file, and who renders one names the view layer
-        bpy.context.window.scene = bpy.data.scenes[request["scene"]]
-        bpy.context.window.view_layer = bpy.context.scene.view_layers[request["view_layer"]]
+    # The windows of a file name the view layer. A canonical file has none, and who renders one names it; without the
+    # windows of the original too, Blender evaluates view layers of both at the same moment.
+    scene, layer = request.get("scene", bpy.context.scene.name), request.get("view_layer", bpy.context.view_layer.name)
+    bpy.ops.wm.read_homefile(use_factory_startup=True)  # else the next file is opened into this one's window
+    load(request, False)
+    bpy.context.window.scene = bpy.data.scenes[scene]
+    bpy.context.window.view_layer = bpy.context.scene.view_layers[layer]
     done["scene"], done["view_layer"] = bpy.context.scene.name, bpy.context.view_layer.name
     reached("open")
     rna.write(os.path.join(folder, "rna.txt"), all_items=bool(request.get("all")))
@@ -112,3 +120,6 @@ def main(request):
 
 if __name__ == "__main__":
     main(json.loads(sys.argv[-1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Blender 4.5 as a package may wait for its own thread for ever when it ends

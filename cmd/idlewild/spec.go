@@ -35,7 +35,7 @@ func specFlags() []cli.Flag {
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put finished files into the folder `DIR`"},
 		&cli.Float64Flag{Name: "recheck", DefaultText: "the farm's", Usage: "check the share `RATE` of results, 0 to 1"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "only-missing", Usage: "leave out frames whose files are in the folder already"},
-		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto or no; frames are not cut into tiles yet"},
+		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto, no, tiles as 4x2 or ranges of samples as 8s"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
 	}, overrides()...)
 }
@@ -57,12 +57,8 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 			return o, usagef("--resolution %q: needs the form WxH, as 1920x1080", r)
 		}
 	}
-	switch o.Parts {
-	case "", "auto", "no":
-	default:
-		if _, _, err := parsePair(o.Parts); err != nil {
-			return o, usagef("--parts %q: may be auto or no", o.Parts)
-		}
+	if _, err := job.ParseCut(o.Parts); err != nil {
+		return o, usagef("--%v", err)
 	}
 	if k.IsSet("recheck") {
 		r := k.Float64("recheck")

@@ -41,11 +41,13 @@ var table = map[string][]string{
 	"diffupload/store":           {"chunker", "diffupload"},
 	"diffupload/store/storetest": {"diffupload"},
 
-	"render":         {"job", "media", "render/gpu"},
-	"render/blender": {"job", "media", "render"},
-	"render/ai":      {"job", "media", "render"},
-	"render/echo":    {"job", "media", "render"},
-	"render/gpu":     {},
+	"render":          {"job", "media", "render/gpu"},
+	"render/blender":  {"job", "media", "render", "render/assemble"},
+	"render/ai":       {"job", "media", "render"},
+	"render/echo":     {"job", "media", "render", "render/gorunner"},
+	"render/gorunner": {"job", "render"},
+	"render/assemble": {"job", "media", "render", "render/gorunner"},
+	"render/gpu":      {},
 
 	"p2p":      {"job", "p2p/wire", "internal/digest"},
 	"p2p/wire": {"job"},

@@ -31,7 +31,7 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 		return "", render.Command{}, err
 	}
 	class := "render"
-	if p.Op == opFinish {
+	if p.Op == opFinish || p.Op == opDenoise {
 		class = "finish " + p.ViewLayer // the compositor is rebuilt once
 	}
 	env := k.environment("{in}")
@@ -129,8 +129,8 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if err != nil {
 		return render.Request{}, err
 	}
-	if p.Op == opFinish && len(at.Prior) == 0 {
-		return render.Request{}, fmt.Errorf("blender task: nothing rendered to finish")
+	if (p.Op == opFinish || p.Op == opDenoise) && len(at.Prior) == 0 {
+		return render.Request{}, fmt.Errorf("blender task: nothing rendered to %s", p.Op)
 	}
 	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}}
 	if r := t.Part.Tile; r != (job.Rect{}) {

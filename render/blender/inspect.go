@@ -39,6 +39,14 @@ type Facts struct {
 	Seed         int      `json:"seed"`
 	Denoise      bool     `json:"denoise"` // as the file has it
 	CPUOnly      bool     `json:"cpu_only"`
+	// DenoiseLayers are the view layers that are denoised where Denoise says
+	// so, GuideLayers those that keep a denoiser's guides for the artist.
+	DenoiseLayers []string `json:"denoise_layers"`
+	GuideLayers   []string `json:"guide_layers"`
+	// Untiled says why a frame comes out differently in tiles, Unsampled why
+	// ranges of samples do not add up to it; empty where nothing does.
+	Untiled   []string `json:"untiled"`
+	Unsampled []string `json:"unsampled"`
 
 	Format     string   `json:"format"`
 	Extension  string   `json:"extension"`

@@ -62,7 +62,7 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 // Params are what one task asks of Blender: job.Task.Params, JSON with the
 // fields in this order. Zero values mean the file's own.
 type Params struct {
-	Op        string `json:"op"`   // "render", "finish" or "crop"
+	Op        string `json:"op"`   // "render", "denoise", "finish" or "crop"
 	Main      string `json:"main"` // the .blend, in the input tree
 	Frame     int    `json:"frame"`
 	Scene     string `json:"scene,omitempty"`
@@ -73,7 +73,7 @@ type Params struct {
 	Width     int    `json:"width,omitempty"`
 	Height    int    `json:"height,omitempty"`
 	Percent   int    `json:"percent,omitempty"`
-	Denoise   string `json:"denoise,omitempty"` // "off": whatever the file says
+	Denoise   string `json:"denoise,omitempty"` // "off": whatever the file says; "later": keep what a denoiser is guided by
 	// Depth and Codec of the EXR's channels, where it is the delivered file.
 	Depth string `json:"depth,omitempty"`
 	Codec string `json:"codec,omitempty"`
@@ -107,9 +107,16 @@ type Run struct {
 
 // The operations of Params.Op.
 const (
-	opRender = "render"
-	opFinish = "finish"
-	opCrop   = "crop"
+	opRender  = "render"
+	opDenoise = "denoise"
+	opFinish  = "finish"
+	opCrop    = "crop"
+)
+
+// Values of Params.Denoise.
+const (
+	denoiseOff   = "off"
+	denoiseLater = "later"
 )
 
 const (
@@ -140,13 +147,13 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %w", err)
 	}
 	switch {
-	case p.Op != opRender && p.Op != opFinish && p.Op != opCrop:
+	case p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opCrop:
 		return p, fmt.Errorf("blender task: operation %q", clip(p.Op))
 	case p.Frame < -maxFrame || p.Frame > maxFrame:
 		return p, fmt.Errorf("blender task: frame %d", p.Frame)
 	case p.Percent < 0 || p.Percent > 1000:
 		return p, fmt.Errorf("blender task: %d percent", p.Percent)
-	case p.Denoise != "" && p.Denoise != "off":
+	case p.Denoise != "" && p.Denoise != denoiseOff && p.Denoise != denoiseLater:
 		return p, fmt.Errorf("blender task: denoise %q", clip(p.Denoise))
 	case p.Depth != "" && p.Depth != "16" && p.Depth != "32":
 		return p, fmt.Errorf("blender task: depth %q", clip(p.Depth))

@@ -15,7 +15,7 @@ import (
 const claimFile = "frame.exr"
 
 // Plan implements dispatch.Kind: two tasks for every frame, one where the
-// artist wants the EXR itself.
+// artist wants the EXR itself; more where frames are cut into parts.
 func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, error) {
 	spec, err := DecodeSpec(s.Params)
 	if err != nil {
@@ -33,7 +33,11 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		return nil, err
 	}
 	base := f.params(spec)
-	check, err := f.check(spec)
+	pieces, err := f.pieces(s.Policy.Parts, spec, len(frames))
+	if err != nil {
+		return nil, err
+	}
+	check, err := f.check(spec, len(pieces) > 1)
 	if err != nil {
 		return nil, err
 	}
@@ -60,17 +64,27 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		}
 		if f.Multilayer {
 			render.Outputs[0].Final = final
-			tasks = append(tasks, render)
-			continue
+		} else {
+			render.Label += " render"
 		}
-		render.Label += " render"
-		tasks = append(tasks, render, f.finish(render, p, final))
+		made := []job.Task{render}
+		if len(pieces) > 1 {
+			made = f.inParts(render, p, spec, pieces)
+		}
+		last := &made[len(made)-1]
+		if f.Multilayer {
+			last.Label = strconv.Itoa(frame)
+		} else {
+			made = append(made, f.finish(*last, render, p, final))
+		}
+		tasks = append(tasks, made...)
 	}
 	return tasks, nil
 }
 
-// finish is the task that turns render's EXR into the artist's file.
-func (f Facts) finish(render job.Task, p Params, final string) job.Task {
+// finish is the task that turns the EXR of last into the artist's file; render
+// is what one task would do that renders the whole frame.
+func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 	ext := f.extension()
 	return job.Task{
 		Kind: Name,
@@ -81,7 +95,7 @@ func (f Facts) finish(render job.Task, p Params, final string) job.Task {
 		}.encode(),
 		Input:   render.Input,
 		Outputs: []job.OutputRule{{Name: "frame" + ext, Media: mediaOf(ext), Final: final}},
-		After:   []job.TaskKey{render.Key()},
+		After:   []job.TaskKey{last.Key()},
 		Label:   strconv.Itoa(p.Frame),
 		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version}},
 		Place:   job.AtRequester,
@@ -147,7 +161,7 @@ func (f Facts) params(spec SpecParams) Params {
 			p.Samples = f.Samples
 		}
 		if f.Denoise && !f.denoises(spec) {
-			p.Denoise = "off"
+			p.Denoise = denoiseOff
 		}
 	}
 	if f.Multilayer {
@@ -181,7 +195,8 @@ const (
 	passNoisy = "Noisy Image"
 )
 
-func (f Facts) check(spec SpecParams) (job.Check, error) {
+// check is how frames are verified, or parts of them.
+func (f Facts) check(spec SpecParams, parts bool) (job.Check, error) {
 	if len(f.Uncheckable) > 0 || f.Engine != cycles {
 		return job.Check{}, nil
 	}
@@ -194,7 +209,7 @@ func (f Facts) check(spec SpecParams) (job.Check, error) {
 		Adaptive: f.Adaptive,
 		Seed:     f.Seed,
 	}
-	if f.denoises(spec) {
+	if f.denoises(spec) && !parts { // parts are denoised together
 		c.Pass = passNoisy
 	}
 	if err := c.Validate(); err != nil {

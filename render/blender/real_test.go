@@ -21,6 +21,7 @@ import (
 	"idlewild/job"
 	"idlewild/media"
 	"idlewild/render"
+	"idlewild/render/assemble"
 )
 
 // needBlender skips a test where there is no Blender, unless it must be.
@@ -44,6 +45,7 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	assemble.RunnerMain()
 	dir, err := os.MkdirTemp("", "blender-test-")
 	if err != nil {
 		panic(err)
@@ -102,7 +104,11 @@ func newShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
 	}
 	dir := t.TempDir()
 	s := &shop{t: t, kind: k, in: filepath.Join(dir, "in"), done: map[job.TaskKey]string{}}
-	s.exec = render.NewExecutor(map[job.Kind]render.Kind{Name: k}, p, render.Options{Scratch: filepath.Join(dir, "scratch")})
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec = render.NewExecutor(map[job.Kind]render.Kind{Name: k, assemble.Name: assemble.New(exe)}, p, render.Options{Scratch: filepath.Join(dir, "scratch")})
 	t.Cleanup(func() { s.exec.Close() })
 	for _, d := range deps {
 		copyFile(t, d.Path, filepath.Join(s.in, filepath.FromSlash(d.Name)))
@@ -160,11 +166,16 @@ func (s *shop) must(task job.Task) string {
 // plan inspects and plans; it fails on refusals.
 func plan(t *testing.T, k *Kind, file string, p SpecParams) ([]job.Task, job.Inspection) {
 	t.Helper()
+	return planParts(t, k, file, p, "")
+}
+
+func planParts(t *testing.T, k *Kind, file string, p SpecParams, parts string) ([]job.Task, job.Inspection) {
+	t.Helper()
 	raw, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := job.Spec{Kind: Name, Input: file, Params: raw}
+	spec := job.Spec{Kind: Name, Input: file, Params: raw, Policy: job.Policy{Parts: parts}}
 	in, err := k.Inspect(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)

@@ -18,12 +18,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/ipfs/go-cid"
 
 	"idlewild/job"
 	"idlewild/render"
+	"idlewild/render/gorunner"
 )
 
 // Name is the kind's name.
@@ -165,13 +165,9 @@ func (k *Kind) Probe(context.Context) (map[string][]string, []string, error) {
 
 // Session implements render.Kind: one process serves all tasks.
 func (k *Kind) Session(render.Task, render.Dirs) (string, render.Command, error) {
-	return "echo", render.Command{
-		Path:         k.exe,
-		Env:          []string{envRunner + "=" + string(Name)},
-		ReadOnly:     []string{k.exe},
-		MemoryBytes:  2 << 30,
-		StartTimeout: 30 * time.Second,
-	}, nil
+	cmd := gorunner.Command(k.exe, string(Name))
+	cmd.MemoryBytes = 2 << 30
+	return "echo", cmd, nil
 }
 
 // Request implements render.Kind.

@@ -11,14 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-)
 
-// envRunner makes this program a runner instead of what it is otherwise.
-const envRunner = "IDLEWILD_RUNNER"
+	"idlewild/job"
+	"idlewild/render/gorunner"
+)
 
 // request is one line on the runner's standard input.
 type request struct {
-	ID     int64    `json:"id,omitempty"`
 	Params Params   `json:"params"`
 	Device string   `json:"device"` // its type: a slot may have any name
 	In     string   `json:"in"`
@@ -26,81 +25,25 @@ type request struct {
 	Out    string   `json:"out"`
 }
 
-// says is one line on the events stream.
-type says struct {
-	Event    string  `json:"event"`
-	ID       int64   `json:"id,omitempty"`
-	Phase    string  `json:"phase,omitempty"`
-	Fraction float64 `json:"fraction,omitempty"`
-	Outcome  string  `json:"outcome,omitempty"`
-	Reason   string  `json:"reason,omitempty"`
-	Device   string  `json:"device,omitempty"`
-	Build    string  `json:"build,omitempty"`
-	RenderS  float64 `json:"render_s,omitempty"`
-	LoadS    float64 `json:"load_s,omitempty"`
-}
-
 // RunnerMain never returns where the environment says that this process is
 // the echo runner; else it does nothing. Every program that gives its own
 // path to New calls it first in main.
-func RunnerMain() {
-	if os.Getenv(envRunner) != string(Name) {
-		return
-	}
-	events, err := os.OpenFile(os.Getenv("IDLEWILD_EVENTS"), os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "echo runner: events:", err)
-		os.Exit(2)
-	}
-	if err := serve(os.Stdin, events, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "echo runner:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+func RunnerMain() { gorunner.Main(string(Name), answer) }
 
-// serve answers requests until in ends.
-func serve(in io.Reader, events, log io.Writer) error {
-	say := func(s says) error {
-		b, err := json.Marshal(s)
-		if err != nil {
-			return err
-		}
-		_, err = events.Write(append(b, '\n'))
-		return err
+// answer does what the request asks for.
+func answer(asked gorunner.Request) gorunner.Answer {
+	var r request
+	if err := json.Unmarshal(asked.JSON, &r); err != nil {
+		return gorunner.Answer{Outcome: job.Failed, Reason: err.Error()}
 	}
-	if err := say(says{Event: "ready"}); err != nil {
-		return err
-	}
-	lines := bufio.NewReaderSize(in, 64<<10)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var r request
-		if err := json.Unmarshal(line, &r); err != nil {
-			return fmt.Errorf("request: %w", err)
-		}
-		if err := say(r.answer(say, log)); err != nil {
-			return err
-		}
-	}
-}
-
-// answer does what the request asks for and returns the closing event.
-func (r request) answer(say func(says) error, log io.Writer) says {
-	done := says{Event: "done", ID: r.ID, Outcome: "succeeded", Device: r.Device, Build: "echo " + version}
-	fmt.Fprintf(log, "echo %d\n", r.Params.Index)
+	done := gorunner.Answer{Device: r.Device, Build: "echo " + version}
+	fmt.Fprintf(asked.Log, "echo %d\n", r.Params.Index)
 	switch r.Params.Fail {
 	case "failed", "broken":
-		done.Outcome, done.Reason = r.Params.Fail, "the parameters asked for it"
+		done.Outcome, done.Reason = job.Outcome(r.Params.Fail), "the parameters asked for it"
 		return done
 	case "crash":
-		fmt.Fprintln(log, "crashing, as the parameters ask for")
+		fmt.Fprintln(asked.Log, "crashing, as the parameters ask for")
 		os.Exit(7)
 	case "nodone":
 		os.Exit(0)
@@ -109,22 +52,20 @@ func (r request) answer(say func(says) error, log io.Writer) says {
 			time.Sleep(time.Hour)
 		}
 	}
-	start := time.Now()
-	r.spend(say)
+	r.spend(asked.Progress)
 	if err := r.write(); err != nil {
-		done.Outcome, done.Reason = "broken", err.Error()
+		done.Outcome, done.Reason = job.Broken, err.Error()
 	}
-	done.RenderS = time.Since(start).Seconds()
 	return done
 }
 
 // spend uses up the time that the parameters ask for, and says how far it is.
-func (r request) spend(say func(says) error) {
+func (r request) spend(progress func(phase string, fraction float64)) {
 	total := time.Duration(r.Params.SleepMS+r.Params.CPUMS) * time.Millisecond
 	start := time.Now()
 	step := max(total/20, 20*time.Millisecond)
 	report := func() {
-		say(says{Event: "progress", ID: r.ID, Phase: "rendering", Fraction: min(time.Since(start).Seconds()/max(total.Seconds(), 1e-9), 1)})
+		progress("rendering", min(time.Since(start).Seconds()/max(total.Seconds(), 1e-9), 1))
 	}
 	for left := time.Duration(r.Params.SleepMS) * time.Millisecond; left > 0; left -= step {
 		time.Sleep(min(left, step))

@@ -150,3 +150,24 @@ def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
     if "FINISHED" not in result or not os.path.isfile(path):
         raise Failed("Blender wrote no finished picture of frame %d; see the log" % request.frame)
     return {"device": "cpu"}  # compositing and writing, whatever the slot is called
+
+
+def denoise(request: Request, progress: Callable[[str, float], None]) -> dict:
+    """Writes out/denoised.exr from prior[0]/guides.exr: a frame that was
+    rendered in parts, denoised as Cycles would have done after rendering it."""
+    scene = frame.current_scene(request)
+    target = os.path.join(request.out, "denoised.exr")
+    with Overlay(scene) as overlay:
+        scene.frame_set(request.frame)
+        overlay.set(scene.render, "engine", "CYCLES")
+        overlay.set(scene.cycles, "device", "CPU")
+        overlay.set(scene.cycles, "use_denoising", True)
+        overlay.set(scene.cycles, "denoiser", "OPENIMAGEDENOISE")
+        if hasattr(scene.cycles, "denoising_use_gpu"):
+            overlay.set(scene.cycles, "denoising_use_gpu", False)
+        overlay.set(bpy.context.view_layer.cycles, "use_denoising", True)
+        progress("rendering", 0.0)
+        bpy.ops.cycles.denoise_animation(input_filepath=os.path.join(request.prior[0], "guides.exr"), output_filepath=target)
+    if not os.path.isfile(target):
+        raise Failed("Blender denoised nothing; see the log")
+    return {"device": "cpu"}

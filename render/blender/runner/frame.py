@@ -98,7 +98,11 @@ def cycles_settings(overlay: Overlay, request: Request) -> None:
     if request.samples:
         overlay.set(cycles, "samples", request.samples)
         overlay.set(cycles, "use_layer_samples", "IGNORE")
-    if request.denoise == "off":
+    if request.denoise == "later":
+        for layer in overlay.scene.view_layers:
+            if layer.cycles.use_denoising:
+                overlay.set(layer.cycles, "denoising_store_passes", True)
+    if request.denoise:
         overlay.set(cycles, "use_denoising", False)
     if request.seed_delta:
         overlay.set(cycles, "seed", cycles.seed + request.seed_delta)

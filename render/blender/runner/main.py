@@ -29,7 +29,7 @@ import frame  # noqa: E402
 import protocol  # noqa: E402
 import relocate  # noqa: E402
 
-OPS = {"render": frame.render, "crop": frame.crops, "finish": finish.finish}
+OPS = {"render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish}
 
 
 def serve(events: protocol.Events) -> int:

@@ -41,7 +41,7 @@ class Request:
     width: int = 0
     height: int = 0
     percent: int = 0
-    denoise: str = ""  # "off": never, whatever the file says
+    denoise: str = ""  # "off": never, whatever the file says; "later": keep the guides
     depth: str = ""  # bits of the EXR's channels, "16" or "32"
     codec: str = ""  # compression of the EXR, Blender's name
     seed_delta: int = 0

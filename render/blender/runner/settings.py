@@ -136,7 +136,12 @@ def cycles(scene: Any, layers: list[str], wanted: dict, problems: Problems) -> d
                          "without denoising", "use a Blender that has OpenImageDenoise, or pass denoise off")
     if c.shading_system:
         problems.warning(where, "Open Shading Language renders on the CPU only", "nothing, if that is meant")
+    rendered = [scene.view_layers[name] for name in layers if name in scene.view_layers]
     return {
+        "denoise_layers": [layer.name for layer in rendered if layer.cycles.use_denoising],
+        "guide_layers": [layer.name for layer in rendered if layer.cycles.denoising_store_passes],
+        "untiled": untiled(scene, bool(denoise) and wanted.get("denoise") != "off"),
+        "unsampled": unsampled(rendered, keyed, per_layer),
         "samples": samples,
         "layer_samples": per_layer,
         "keyed": keyed,
@@ -174,3 +179,36 @@ def output(scene: Any, compositor: bool, problems: Problems) -> dict:
     return result
 
 
+def untiled(scene: Any, denoised: bool) -> list[str]:
+    """Why a rectangle of the frame does not come out as it is in the whole."""
+    c, found = scene.cycles, []
+    if scene.render.use_border and not scene.render.use_crop_to_border:
+        found.append("a border that does not crop")
+    if scene.render.use_freestyle:
+        found.append("Freestyle draws whole lines")
+    if c.time_limit > 0:
+        found.append("a time limit")
+    if getattr(c, "use_guiding", False):
+        found.append("path guiding learns from the whole frame")
+    if denoised and any(o.is_shadow_catcher for o in scene.objects if hasattr(o, "is_shadow_catcher")):
+        found.append("a shadow catcher is denoised by itself")
+    return found
+
+
+# Passes that are no average over samples, by the switches of a view layer.
+DATA_PASSES = ("z", "mist", "position", "normal", "vector", "uv", "object_index", "material_index",
+               "cryptomatte_object", "cryptomatte_material", "cryptomatte_asset")
+
+
+def unsampled(layers: list[Any], keyed: list[str], per_layer: bool) -> list[str]:
+    """Why ranges of a frame's samples do not add up to it."""
+    found = ["%s is animated" % k for k in keyed]
+    if per_layer:
+        found.append("view layers have numbers of samples of their own")
+    for layer in layers:
+        data = [name.replace("_", " ") for name in DATA_PASSES if getattr(layer, "use_pass_" + name, False)]
+        data += ["AOV " + a.name for a in layer.aovs]
+        if layer.cycles.pass_debug_sample_count:
+            data.append("sample count")
+        found += ["the pass %s of view layer '%s'" % (name, layer.name) for name in data]
+    return found
