@@ -8,6 +8,7 @@ from typing import Any, Iterator
 import bpy
 
 import compat
+import settings
 from problems import Problems, listing
 
 BAKE = "bake it (Physics > Cache > Bake), to disk or into the file, and save"
@@ -165,6 +166,10 @@ def engine(scene: Any, facts: dict, problems: Problems) -> None:
         facts["uncheckable"].append("animated sampling")
     if facts.get("time_limit", 0) > 0:
         facts["uncheckable"].append("time limit")
+    for reason in settings.learns(scene):
+        facts["uncheckable"].append(reason)
+        problems.warning(where, "%s, so rectangles of it cannot be checked" % reason,
+                         "switch path guiding off, or volumes to biased, or share the job only with people you trust")
     first = scene.view_layers.get(facts["view_layers"][0]) if facts["view_layers"] else None
     if first is not None and not first.use_pass_combined:
         facts["uncheckable"].append("no combined pass")

@@ -141,7 +141,7 @@ def cycles(scene: Any, layers: list[str], wanted: dict, problems: Problems) -> d
         "denoise_layers": [layer.name for layer in rendered if layer.cycles.use_denoising],
         "guide_layers": [layer.name for layer in rendered if layer.cycles.denoising_store_passes],
         "untiled": untiled(scene, bool(denoise) and wanted.get("denoise") != "off"),
-        "unsampled": unsampled(rendered, keyed, per_layer),
+        "unsampled": unsampled(scene, rendered, keyed, per_layer),
         "samples": samples,
         "layer_samples": per_layer,
         "keyed": keyed,
@@ -188,11 +188,34 @@ def untiled(scene: Any, denoised: bool) -> list[str]:
         found.append("Freestyle draws whole lines")
     if c.time_limit > 0:
         found.append("a time limit")
-    if getattr(c, "use_guiding", False):
-        found.append("path guiding learns from the whole frame")
+    found += learns(scene)
     if denoised and any(o.is_shadow_catcher for o in scene.objects if hasattr(o, "is_shadow_catcher")):
         found.append("a shadow catcher is denoised by itself")
     return found
+
+
+def learns(scene: Any) -> list[str]:
+    """What makes a pixel depend on all others that are rendered with it."""
+    c, found = scene.cycles, []
+    if getattr(c, "use_guiding", False):
+        found.append("path guiding learns from the whole frame")
+    # Since 5.0. How likely light scatters is smoothed over the picture after
+    # every pass, and reaches further with each.
+    if not getattr(c, "volume_biased", True) and has_volume(scene):
+        found.append("unbiased volumes learn from neighbouring pixels")
+    return found
+
+
+def has_volume(scene: Any) -> bool:
+    owners = [m for o in scene.objects for m in (slot.material for slot in o.material_slots) if m]
+    owners += [scene.world] if scene.world else []
+    return any(o.type == "VOLUME" or o.instance_collection for o in scene.objects) or any(scatters(m.node_tree) for m in owners if m.node_tree)
+
+
+def scatters(tree: Any) -> bool:
+    """Whether a material's or world's volume socket is in use."""
+    return any(node.bl_idname in ("ShaderNodeOutputMaterial", "ShaderNodeOutputWorld") and node.inputs["Volume"].is_linked
+               for node in tree.nodes)
 
 
 # Passes that are no average over samples, by the switches of a view layer.
@@ -200,9 +223,9 @@ DATA_PASSES = ("z", "mist", "position", "normal", "vector", "uv", "object_index"
                "cryptomatte_object", "cryptomatte_material", "cryptomatte_asset")
 
 
-def unsampled(layers: list[Any], keyed: list[str], per_layer: bool) -> list[str]:
+def unsampled(scene: Any, layers: list[Any], keyed: list[str], per_layer: bool) -> list[str]:
     """Why ranges of a frame's samples do not add up to it."""
-    found = ["%s is animated" % k for k in keyed]
+    found = ["%s is animated" % k for k in keyed] + learns(scene)
     if per_layer:
         found.append("view layers have numbers of samples of their own")
     for layer in layers:
