@@ -99,8 +99,9 @@ def main(request):
     # The windows of a file name the view layer. A canonical file has none, and who renders one names it; without the
     # windows of the original too, Blender evaluates view layers of both at the same moment.
     scene, layer = request.get("scene", bpy.context.scene.name), request.get("view_layer", bpy.context.view_layer.name)
-    bpy.ops.wm.read_homefile(use_factory_startup=True)  # else the next file is opened into this one's window
-    load(request, False)
+    if sum(len(s.view_layers) for s in bpy.data.scenes) > 1:
+        bpy.ops.wm.read_homefile(use_factory_startup=True)  # else the next file is opened into this one's window
+        load(request, False)
     bpy.context.window.scene = bpy.data.scenes[scene]
     bpy.context.window.view_layer = bpy.context.scene.view_layers[layer]
     done["scene"], done["view_layer"] = bpy.context.scene.name, bpy.context.view_layer.name
