@@ -140,7 +140,7 @@ def cycles(scene: Any, layers: list[str], wanted: dict, problems: Problems) -> d
     return {
         "denoise_layers": [layer.name for layer in rendered if layer.cycles.use_denoising],
         "guide_layers": [layer.name for layer in rendered if layer.cycles.denoising_store_passes],
-        "untiled": untiled(scene, bool(denoise) and wanted.get("denoise") != "off"),
+        "untiled": untiled(scene, bool(denoise) and wanted.get("denoise") != "off" and bool(compat.denoisers())),
         "unsampled": unsampled(scene, rendered, keyed, per_layer),
         "samples": samples,
         "layer_samples": per_layer,
