@@ -64,6 +64,7 @@ var textAllowed = []allowance{
 	allow(`^file\.is_dirty=`, "whether the window manager has asked to save"),
 	allow(`\.preview[.=#]`, "small picture of a datablock for lists and menus"),
 	allow(`^brushes(#=|\[Brush '[^']* \[essentials_brushes)`, "a brush of Blender's own library, which the tool of a workspace asks for"),
+	allow(`\.tool_settings\.\w+\.brush=.*\[essentials_brushes`, "the brush in use, where it is such a one"),
 	allow(`^libraries(#=|\[Library 'essentials_brushes[^']*'\])`, "the library of such a brush"),
 	allow(`\.users=`, "the screens count among the users"),
 	allow(`\.use_extra_user=`, "whether an editor on a screen shows it"),

@@ -108,6 +108,9 @@ func (k *Kind) Inspect(_ context.Context, s job.Spec) (job.Inspection, error) {
 	if _, err := parse(s.Params); err != nil {
 		return problem("params", err.Error(), "correct the job's parameters"), nil
 	}
+	if c, err := job.ParseCut(s.Policy.Parts); err != nil || c.Columns*c.Rows*c.Ranges > 1 {
+		return problem("parts "+s.Policy.Parts, "tasks of this kind are not cut", "leave --parts out"), nil
+	}
 	if s.Input == "" {
 		return job.Inspection{}, nil
 	}
