@@ -29,6 +29,7 @@ class Stage:
         self.scene = scene
         self._black: Any = None
         self._images: list[tuple[Any, str]] = []  # node, view layer
+        self._mattes: list[tuple[Any, str, str]] = []  # node, its layer, what it picks
         # node, view layer, pass, tree, target socket
         self._links: list[tuple[Any, str, str, Any, Any]] = []
         tree = compat.compositor(scene)
@@ -58,7 +59,11 @@ class Stage:
             tree.nodes.remove(old)
         for node in tree.nodes:
             if node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER":
-                raise Failed("compositor node %r reads cryptomattes from the render" % node.name)
+                if node.scene not in (None, self.scene):
+                    raise Failed("compositor node %r shows another scene" % node.name)
+                # A file's cryptomattes are picked by the same names.
+                self._mattes.append((node, node.layer_name, node.matte_id))
+                node.source = "IMAGE"
 
     def _quiet(self, tree: Any) -> None:
         """File Output nodes would write to the artist's own paths."""
@@ -77,6 +82,10 @@ class Stage:
             node.image = image
             if node.has_layers and layer in rendered:
                 node.layer = layer
+        for node, layer, matte in self._mattes:
+            node.image = image
+            node.layer_name = layer
+            node.matte_id = matte
         for node, layer, name, tree, target in self._links:
             source = find_output(node, name) if layer in rendered else None
             tree.links.new(source or self._black_socket(tree), target)

@@ -101,10 +101,10 @@ def nodes(sc):
 
 
 def compositor(sc):
-    """Two layers, data passes, animated mixing, glare, grading, alpha."""
+    """Two layers, data passes, animated mixing, glare, grading, alpha, a cryptomatte picked from the render."""
     for layer in sc.view_layers:
         layer.use_pass_z = layer.use_pass_normal = layer.use_pass_mist = True
-        layer.use_pass_diffuse_direct = True
+        layer.use_pass_diffuse_direct = layer.use_pass_cryptomatte_object = True
     _, new, link = nodes(sc)
     first, second = new("CompositorNodeRLayers"), new("CompositorNodeRLayers")
     for node, layer in ((first, sc.view_layers[0].name), (second, "Second")):
@@ -130,7 +130,14 @@ def compositor(sc):
     link(norm.outputs[0], deep.inputs[2])
     link(deep.outputs[0], bump.inputs[1])
     link(first.outputs["Normal"], bump.inputs[2])
-    link(bump.outputs[0], alpha.inputs[0])
+    matte, marked = new("CompositorNodeCryptomatteV2"), new("CompositorNodeMixRGB")
+    matte.source, matte.scene, matte.layer_name = "RENDER", sc, "Second.CryptoObject"
+    matte.matte_id = ",".join(ob.name for ob in sc.objects if ob.type == "MESH" and len(ob.data.vertices) > 100)
+    marked.blend_type = "ADD"
+    marked.inputs[0].default_value = 0.4
+    link(bump.outputs[0], marked.inputs[1])
+    link(matte.outputs["Matte"], marked.inputs[2])
+    link(marked.outputs[0], alpha.inputs[0])
     link(first.outputs["Alpha"], alpha.inputs[1])
     link(alpha.outputs[0], out.inputs[0])
 

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"idlewild/media"
+)
+
+func init() {
+	benchmarks["scenes"] = benchmark{"frames that went through the farm, whole and in tiles, against the same frames rendered locally", scenes}
+}
+
+// scenes renders one frame of each scene in Blender and through a whole farm,
+// and compares the files. Every second scene gets what a new Cycles scene has:
+// adaptive sampling and denoising.
+func scenes(ctx context.Context, args []string) ([]Figure, error) {
+	fs := flag.NewFlagSet("scenes", flag.ContinueOnError)
+	name := fs.String("program", "blender", "a Blender executable")
+	python := fs.String("python", "", "instead: a Python that has the bpy package")
+	parts := fs.String("parts", "no,2x2", "how frames are cut, one way after the other")
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	b, err := newBlendBench("")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(b.dir)
+	kind := "blender:" + *name
+	if *python != "" {
+		kind = "python:" + *python
+	}
+	if err := b.addProgram(ctx, kind); err != nil {
+		return nil, err
+	}
+	files := fs.Args()
+	if len(files) == 0 {
+		if files, err = b.make(ctx); err != nil {
+			return nil, err
+		}
+	}
+	bin := filepath.Join(b.dir, "idlewild")
+	if err := buildProgram(ctx, bin); err != nil {
+		return nil, err
+	}
+	t := &sceneTable{blendBench: b, bin: bin, parts: strings.Split(*parts, ",")}
+	for i, file := range files {
+		if err := t.scene(ctx, i, file); err != nil {
+			return nil, err
+		}
+	}
+	return t.figures(), nil
+}
+
+// sceneTable is one run of the benchmark.
+type sceneTable struct {
+	*blendBench
+	bin   string
+	parts []string
+
+	compared, equal, defaults, refused, failed int
+	worst                                      float64
+}
+
+// scene compares one file and prints its line.
+func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
+	p := t.programs[0]
+	dir := filepath.Join(t.dir, "scene", fmt.Sprint(i))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	folder := filepath.Join(dir, "project")
+	if err := os.CopyFS(folder, os.DirFS(filepath.Dir(file))); err != nil {
+		return err
+	}
+	file = filepath.Join(folder, filepath.Base(file))
+	variant := filepath.Join(folder, "variant-"+filepath.Base(file))
+	request, err := json.Marshal(map[string]any{"file": file, "copy": variant, "defaults": i%2 == 1, "out": dir})
+	if err != nil {
+		return err
+	}
+	say := func(format string, a ...any) {
+		kind := "plain"
+		if i%2 == 1 {
+			kind = "defaults"
+		}
+		fmt.Printf("%-52s %-9s %s\n", trimScene(file), kind, fmt.Sprintf(format, a...))
+	}
+	plainCtx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	out, runErr := p.command(plainCtx, filepath.Join(t.scripts, "plain.py"), "", false, string(request)).CombinedOutput()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var done struct {
+		Frame int
+		Error string
+	}
+	said, err := os.ReadFile(filepath.Join(dir, "plain.json"))
+	if err == nil {
+		err = json.Unmarshal(said, &done)
+	}
+	if err != nil {
+		say("Blender ends: %v: %s", errors.Join(runErr, err), lastLine(out))
+		return nil
+	}
+	found, _ := filepath.Glob(filepath.Join(dir, "plain.*"))
+	want := ""
+	for _, f := range found {
+		if filepath.Ext(f) != ".json" {
+			want = f
+		}
+	}
+	for _, parts := range t.parts {
+		have, why := t.farm(ctx, variant, filepath.Join(dir, "out-"+parts), done.Frame, parts)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch {
+		case why != "" && strings.Contains(why, "; "): // a refusal has a remedy
+			t.refused++
+			say("%-4s refused: %s", parts, why)
+		case want == "":
+			say("%-4s Blender writes no picture: %s", parts, done.Error)
+		case why != "":
+			t.failed++
+			say("%-4s FAILED: %s", parts, why)
+		default:
+			worst, err := pictureDifference(want, have)
+			if err != nil {
+				t.failed++
+				say("%-4s FAILED: %v", parts, err)
+				continue
+			}
+			t.compared++
+			if i%2 == 1 {
+				t.defaults++
+			}
+			if worst == 0 {
+				t.equal++
+			}
+			t.worst = max(t.worst, worst)
+			say("%-4s largest difference %.3g", parts, worst)
+		}
+	}
+	return nil
+}
+
+// farm renders through a farm inside one process; why says what kept it.
+func (t *sceneTable) farm(ctx context.Context, file, out string, frame int, parts string) (have, why string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, t.bin, "render", file, "-f", fmt.Sprint(frame), "-o", out, "--parts", parts, "--recheck", "0", "--log-level", "error")
+	c.Env = append(os.Environ(), "IDLEWILD_BLENDER_PATH="+t.programs[0].path, "IDLEWILD_DATA_DIR="+filepath.Join(t.dir, "data"))
+	said, err := c.CombinedOutput()
+	if err != nil {
+		return "", lastLine(said)
+	}
+	found, _ := filepath.Glob(filepath.Join(out, "*"))
+	if len(found) == 0 {
+		return "", "no file was delivered"
+	}
+	return found[0], ""
+}
+
+func (t *sceneTable) figures() []Figure {
+	return []Figure{
+		plain("frames compared", float64(t.compared), ""),
+		plain("of them with adaptive sampling and denoising on", float64(t.defaults), ""),
+		atLeast("of them equal to the last bit", float64(t.equal)/float64(max(t.compared, 1)), "", 1),
+		atMost("largest difference of a sample", t.worst, "", 1e-5),
+		plain("refused with a reason", float64(t.refused), ""),
+		atMost("failed", float64(t.failed), "", 0),
+	}
+}
+
+// pictureDifference is the largest difference between two pictures, in their own units:
+// 1 is all of an integer file's range.
+func pictureDifference(want, have string) (float64, error) {
+	if filepath.Ext(want) != filepath.Ext(have) {
+		return 0, fmt.Errorf("%s was delivered where Blender writes %s", filepath.Base(have), filepath.Base(want))
+	}
+	a, err := os.ReadFile(want)
+	if err != nil {
+		return 0, err
+	}
+	b, err := os.ReadFile(have)
+	if err != nil {
+		return 0, err
+	}
+	if string(a) == string(b) {
+		return 0, nil
+	}
+	x, err := media.DecodeFile(want, media.Limits{})
+	if err != nil {
+		return 0, fmt.Errorf("the bytes of %s differ, and it cannot be compared otherwise: %w", filepath.Base(have), err)
+	}
+	y, err := media.DecodeFile(have, media.Limits{})
+	if err != nil {
+		return 0, err
+	}
+	if x.Width != y.Width || x.Height != y.Height {
+		return 0, fmt.Errorf("%dx%d pixels, Blender's picture has %dx%d", y.Width, y.Height, x.Width, x.Height)
+	}
+	worst := 0.0
+	for _, c := range x.Channels {
+		d, ok := y.Channel(c.Name)
+		if !ok {
+			return 0, fmt.Errorf("channel %s is missing", c.Name)
+		}
+		for i, v := range c.Data {
+			if math.Float32bits(v) != math.Float32bits(d.Data[i]) && !(v != v && d.Data[i] != d.Data[i]) {
+				worst = max(worst, math.Abs(float64(v)-float64(d.Data[i])))
+			}
+		}
+	}
+	return worst, nil
+}
+
+func trimScene(file string) string {
+	return strings.TrimPrefix(filepath.Base(file), "variant-")
+}
+
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "idlewild: ")
+}
