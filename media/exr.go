@@ -105,7 +105,9 @@ func exrHeader(f *exr.File, l Limits) (*Image, error) {
 		}
 		for _, a := range h.Attributes() {
 			s, ok := a.Value.(string)
-			if !ok || a.Type != exr.AttrTypeString || text+len(a.Name)+len(s) > l.TextBytes {
+			// What a part is called says nothing of the picture, and a reader
+			// would look for layers by it in whatever is written of this one.
+			if !ok || a.Name == "name" || a.Name == "type" || a.Name == "view" || a.Type != exr.AttrTypeString || text+len(a.Name)+len(s) > l.TextBytes {
 				continue
 			}
 			text += len(a.Name) + len(s)

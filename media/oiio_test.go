@@ -157,3 +157,35 @@ func TestWeReadWhatBlenderWrites(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsNamesAreNotThePicture: since 5.0 Blender writes a part per pass. Its
+// name among the attributes of a file of one part would be read as a layer.
+func TestPartsNamesAreNotThePicture(t *testing.T) {
+	need(t, "oiiotool", "oiio")
+	dir := t.TempDir()
+	var args []string
+	for _, pass := range []string{"Combined", "Depth"} {
+		m := New(8, 4)
+		m.Attributes = map[string]string{"cryptomatte/1/name": "ViewLayer.CryptoObject"}
+		copy(m.Add("ViewLayer."+pass+".X", Float), []float32{1, 2, 3})
+		file := filepath.Join(dir, pass+".exr")
+		if err := WriteEXR(file, m, false); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, file, "--attrib", "oiio:subimagename", "ViewLayer."+pass)
+	}
+	file := filepath.Join(dir, "parts.exr")
+	if out, err := exec.CommandContext(t.Context(), "oiiotool", append(args, "--siappend", "-o", file)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	m, err := DecodeFile(file, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Channels) != 2 || m.Channels[1].Name != "ViewLayer.Depth.X" {
+		t.Fatalf("%d channels, %v", len(m.Channels), m.Channels[len(m.Channels)-1].Name)
+	}
+	if name, ok := m.Attributes["name"]; ok || m.Attributes["cryptomatte/1/name"] == "" {
+		t.Errorf("the picture is called %q, its attributes are %v", name, m.Attributes)
+	}
+}

@@ -125,6 +125,7 @@ const (
 // at the end of a render.
 func Guides(frame *media.Image, layers []string) (*media.Image, error) {
 	out := media.New(frame.Width, frame.Height)
+	out.Attributes = frame.Attributes // the operator wants to know the number of samples
 	for _, layer := range layers {
 		for _, pass := range []string{passCombined, passAlbedo, passNormal, passDepth} {
 			chans, ok := frame.Pass(layer, pass)

@@ -189,7 +189,8 @@ def untiled(scene: Any, denoised: bool) -> list[str]:
     if c.time_limit > 0:
         found.append("a time limit")
     found += learns(scene)
-    if denoised and any(o.is_shadow_catcher for o in scene.objects if hasattr(o, "is_shadow_catcher")):
+    # Objects of instanced collections are not among the scene's own; of lights the mark means nothing and is set.
+    if denoised and any(o.is_shadow_catcher and o.type != "LIGHT" for o in bpy.data.objects):
         found.append("a shadow catcher is denoised by itself")
     return found
 
