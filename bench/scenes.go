@@ -127,7 +127,7 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 			return ctx.Err()
 		}
 		switch {
-		case why != "" && strings.Contains(why, "; "): // a refusal has a remedy
+		case strings.Contains(why, "; ") && !strings.HasPrefix(why, "the job failed"): // a refusal has a remedy
 			t.refused++
 			say("%-4s refused: %s", parts, why)
 		case want == "":

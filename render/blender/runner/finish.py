@@ -84,7 +84,10 @@ class Stage:
                 node.layer = layer
         for node, layer, matte in self._mattes:
             node.image = image
-            node.layer_name = layer
+            try:
+                node.layer_name = layer
+            except TypeError:  # no such pass was rendered: nothing is picked, as in the render
+                continue
             node.matte_id = matte
         for node, layer, name, tree, target in self._links:
             source = find_output(node, name) if layer in rendered else None
