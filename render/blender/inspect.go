@@ -46,6 +46,7 @@ type Facts struct {
 	Codec      string   `json:"codec"`
 	Multilayer bool     `json:"multilayer"`
 	Compositor bool     `json:"compositor"`
+	Files      []string `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
 	Denoisers  []string `json:"denoisers"` // of the Blender that looked
 	Engines    []string `json:"engines"`
 	// Uncheckable says why frames cannot be verified by sampling; empty

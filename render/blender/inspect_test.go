@@ -68,7 +68,6 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 	}
 	for _, parts := range [][]string{
 		{"rig_ui.py", "scripts"},
-		{"File Output", "not delivered"},
 		{"time limit of 2 s"},
 		{"cycles.samples", "animated"},
 		{"movie", "PNG"},

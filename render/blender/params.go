@@ -85,7 +85,9 @@ type Params struct {
 	Framed bool `json:"framed,omitempty"`
 	// Extension of the finished file, as Blender names it: ".png".
 	Extension string `json:"extension,omitempty"`
-	Crops     []Crop `json:"crops,omitempty"`
+	// Files that the compositor's File Output nodes leave, in their order.
+	Files []string `json:"files,omitempty"`
+	Crops []Crop   `json:"crops,omitempty"`
 }
 
 // Crop is one rectangle to render again.
@@ -159,6 +161,14 @@ func DecodeParams(b []byte) (Params, error) {
 	}
 	if err := job.SafeName(p.Main); err != nil {
 		return p, fmt.Errorf("blender task: main file: %w", err)
+	}
+	if len(p.Files) >= job.MaxOutputs {
+		return p, fmt.Errorf("blender task: %d files of File Output nodes", len(p.Files))
+	}
+	for _, f := range p.Files {
+		if err := job.SafeName(f); err != nil {
+			return p, fmt.Errorf("blender task: %w", err)
+		}
 	}
 	runs := 0
 	for _, c := range p.Crops {

@@ -46,6 +46,11 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			return nil, fmt.Errorf("plan: frames %d and %d would both be named %q", other, frame, final)
 		}
 		names[final] = frame
+		for _, r := range f.rules(frame) {
+			if r.Final == final {
+				return nil, job.Refuse("File Output nodes", "one of them would write over the frame "+final, "give it another folder or file name")
+			}
+		}
 		p := base
 		p.Frame = frame
 		render := job.Task{
@@ -61,6 +66,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		if f.Multilayer {
 			render.Outputs[0].Final = final
 			tasks = append(tasks, render)
+			if len(f.Files) > 0 {
+				tasks = append(tasks, f.finish(render, p, ""))
+			}
 			continue
 		}
 		render.Label += " render"
@@ -69,20 +77,31 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	return tasks, nil
 }
 
-// finish is the task that turns render's EXR into the artist's file.
+// finish is the task that turns render's EXR into the artist's file, and into
+// those of the compositor's File Output nodes. Where final is empty there are
+// only these.
 func (f Facts) finish(render job.Task, p Params, final string) job.Task {
 	ext := f.extension()
+	var outputs []job.OutputRule
+	if final != "" {
+		outputs = append(outputs, job.OutputRule{Name: "frame" + ext, Media: mediaOf(ext), Final: final})
+	}
+	rules := f.rules(p.Frame)
+	label := strconv.Itoa(p.Frame)
+	if final == "" {
+		label += " files"
+	}
 	return job.Task{
 		Kind: Name,
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
 			Op: opFinish, Main: p.Main, Frame: p.Frame, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
-			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext,
+			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules),
 		}.encode(),
 		Input:   render.Input,
-		Outputs: []job.OutputRule{{Name: "frame" + ext, Media: mediaOf(ext), Final: final}},
+		Outputs: append(outputs, rules...),
 		After:   []job.TaskKey{render.Key()},
-		Label:   strconv.Itoa(p.Frame),
+		Label:   label,
 		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version}},
 		Place:   job.AtRequester,
 		Rank:    render.Rank,

@@ -142,9 +142,6 @@ def compositor(scene: Any, problems: Problems) -> None:
         if node.bl_idname == "CompositorNodeRLayers" and node.scene not in (None, scene):
             problems.error(where, "it shows scene '%s', which would have to be rendered too" % node.scene.name,
                            "render that scene to files and read them with an Image node")
-        elif node.bl_idname == "CompositorNodeOutputFile" and not node.mute:
-            problems.warning(where, "files of File Output nodes are not delivered",
-                             "choose OpenEXR MultiLayer as output to get every pass")
         elif node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER":
             problems.error(where, "it reads cryptomattes from the running render",
                            "set its source to Image, or composite from a multilayer file afterwards")

@@ -15,6 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "runner"))
 
 import border  # noqa: E402
+import naming  # noqa: E402
 import paths  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
@@ -104,6 +105,21 @@ class TreeNames(unittest.TestCase):
     def test_sequences_share_a_folder(self):
         self.assertEqual(os.path.dirname(paths.absolute_name("/t/s_001.exr")), os.path.dirname(paths.absolute_name("/t/s_002.exr")))
         self.assertEqual(paths.absolute_name("C:\\t\\a.png"), paths.absolute_name("C:/t/a.png"))
+
+
+class FileOutputNames(unittest.TestCase):
+    def test_names(self):
+        for folder, file, ext, want in (
+            ("/tmp/", "Image", ".png", "tmp/Image####.png"),
+            ("//passes/x", "sub/z_##.png", ".exr", "passes/x/sub/z_##.exr"),
+            ("//../../up/./a/../b/", "n", ".exr", "up/b/n####.exr"),
+            ("C:\\renders\\shot1\\", "n.exr", ".png", "shot1/n.exr####.png"),
+            ("//a\\b", "", ".png", "a/b/####.png"),
+            ("", "../../etc/x:y", ".png", "etc/x_y####.png"),
+            ("//", "a##b##c", ".jpg", "a##b##c.jpg"),
+            ("/", "f/", ".jpg", "f/####.jpg"),
+        ):
+            self.assertEqual(naming.delivered(folder, file, ext), want)
 
 
 class Finders(unittest.TestCase):
