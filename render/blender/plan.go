@@ -96,7 +96,7 @@ func (f Facts) finish(render job.Task, p Params, final string) job.Task {
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
 			Op: opFinish, Main: p.Main, Frame: p.Frame, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
-			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules),
+			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules), OCIO: f.OCIO,
 		}.encode(),
 		Input:   render.Input,
 		Outputs: append(outputs, rules...),
@@ -157,6 +157,7 @@ func (f Facts) params(spec SpecParams) Params {
 		Percent:    spec.Percent,
 		Persistent: len(f.ViewLayers) == 1,
 		Framed:     f.Framed,
+		OCIO:       f.OCIO,
 	}
 	if spec.Engine != "" {
 		p.Engine = f.Engine

@@ -8,6 +8,7 @@ from typing import Any, Iterator
 import bpy
 
 import compat
+from deps import used
 from problems import Problems, listing
 
 BAKE = "bake it (Physics > Cache > Bake), to disk or into the file, and save"
@@ -19,6 +20,7 @@ def look(scene: Any, facts: dict, problems: Problems) -> None:
     physics(scene, problems)
     drivers(problems)
     texts(problems)
+    addons(scene, problems)
     pipeline(scene, problems)
     compositor(scene, problems)
     engine(scene, facts, problems)
@@ -105,6 +107,8 @@ def owners() -> Iterator[tuple[str, Any]]:
 def drivers(problems: Problems) -> None:
     """Expressions that need Python do not run: scripts are off on workers."""
     for label, item in owners():
+        if getattr(item, "is_missing", False):
+            continue  # a placeholder; the log of loading says what it stands for
         data = getattr(item, "animation_data", None)
         for curve in data.drivers if data else ():
             driver = curve.driver
@@ -119,6 +123,25 @@ def texts(problems: Problems) -> None:
     if names:
         problems.warning("Text %s" % listing(names), "scripts that register themselves do not run on workers",
                          "nothing, if they only draw panels; otherwise bake what they do")
+
+
+def addons(scene: Any, problems: Problems) -> None:
+    """Nodes whose add-on is not here do nothing, and say nothing of it."""
+    for group in bpy.data.node_groups:
+        if group.bl_idname in ("NodeTreeUndefined", "NodeTree"):
+            problems.error("Node tree '%s'" % group.name, "it belongs to an add-on that workers do not have",
+                           "bake or apply what it makes, then delete the tree")
+    trees = [("material '%s'" % m.name, m) for m in bpy.data.materials if used(m)]
+    trees += [("world '%s'" % w.name, w) for w in bpy.data.worlds if used(w)]
+    trees += [("light '%s'" % d.name, d) for d in bpy.data.lights if used(d)]
+    found = [(where, item.node_tree) for where, item in trees if item.use_nodes and item.node_tree]
+    found += [("node group '%s'" % g.name, g) for g in bpy.data.node_groups if used(g)]
+    found.append(("the compositor of scene '%s'" % scene.name, compat.compositor(scene)))
+    for where, tree in found:
+        for node in tree.nodes if tree else ():
+            if node.bl_idname == "NodeUndefined" and any(s.is_linked for s in node.outputs):
+                problems.error("Node '%s' in %s" % (node.name, where), "it belongs to an add-on that workers do not have",
+                               "replace it by nodes of Blender, or bake it to a texture")
 
 
 def pipeline(scene: Any, problems: Problems) -> None:

@@ -8,6 +8,7 @@ files that a render reads, and problems, each with a remedy.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ import bpy  # noqa: E402
 import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
+import ocio  # noqa: E402
 import settings  # noqa: E402
 from problems import Problems  # noqa: E402
 
@@ -32,8 +34,10 @@ def main() -> None:
     if bpy.data.filepath:
         problems = Problems()
         tree = deps.collect(bpy.data.filepath, problems)
+        colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
+            facts["ocio"] = colours
             hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
         result.update(
             facts=facts,
@@ -45,7 +49,18 @@ def main() -> None:
         json.dump(result, f)
     os.replace(out + ".part", out)
     sys.stdout.flush()
+    flush()
     os._exit(0)
+
+
+def flush() -> None:
+    """Writes out what Blender itself printed: an engine or a colour space that
+    it does not have is told of nowhere else."""
+    try:
+        libc = ctypes.cdll.ucrtbase if os.name == "nt" else ctypes.CDLL(None)
+        libc.fflush(None)
+    except (OSError, AttributeError) as exc:
+        print("idlewild: the log may be incomplete:", exc, file=sys.stderr)
 
 
 main()
