@@ -63,8 +63,15 @@ type survey struct {
 	Build    string          `json:"build"`
 	Main     string          `json:"main"`
 	Facts    json.RawMessage `json:"facts"`
-	Files    []job.Dep       `json:"files"`
+	Files    []surveyFile    `json:"files"`
 	Problems []job.Problem   `json:"problems"`
+}
+
+// surveyFile is one file that a render reads.
+type surveyFile struct {
+	Path string `json:"path"`
+	Name string `json:"name"`
+	What string `json:"what"` // it belongs to; empty for the .blend itself, and for caches beside it
 }
 
 // inspectTimeout bounds one look at a file.
@@ -94,7 +101,11 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 	if !found.Opened {
 		return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
 	}
-	in := job.Inspection{Deps: found.Files, Problems: found.Problems}
+	in := job.Inspection{Problems: found.Problems}
+	for _, f := range found.Files {
+		in.Deps = append(in.Deps, job.Dep{Path: f.Path, Name: f.Name})
+	}
+	in.Problems = append(in.Problems, k.opts.Roots.check(s.Input, found.Files)...)
 	if string(found.Facts) == "{}" {
 		return in, nil // there are problems that say why
 	}

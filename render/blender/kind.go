@@ -44,7 +44,9 @@ type Options struct {
 	StartTimeout time.Duration
 	// Timeout of a task that names none; 0: 6 h.
 	Timeout time.Duration
-	Log     *slog.Logger // nil: silent
+	// Roots say which files may leave this machine with a job.
+	Roots Roots
+	Log   *slog.Logger // nil: silent
 }
 
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and

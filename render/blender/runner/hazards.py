@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Iterator
 
 import bpy
 
+import caches
 import compat
 from deps import used
 from problems import Problems, listing
@@ -31,47 +33,47 @@ def physics(scene: Any, problems: Problems) -> None:
     world = scene.rigidbody_world
     if world and world.enabled and world.collection and any(o.rigid_body for o in world.collection.objects):
         if any(o.rigid_body and o.rigid_body.type == "ACTIVE" for o in world.collection.objects):
-            unbaked(world.point_cache, "Rigid body world of scene '%s'" % scene.name, problems)
+            unbaked(world.point_cache, "Rigid body world of scene '%s'" % scene.name, None, problems)
     for obj in scene.objects:
         if obj.hide_render:
             continue
         for mod in obj.modifiers:
             if mod.show_render:
                 simulation(obj, mod, problems)
+        for mod, where, cache in caches.points(obj):
+            if mod.show_render:
+                unbaked(cache, where, obj, problems)
 
 
 def simulation(obj: Any, mod: Any, problems: Problems) -> None:
     where = "Modifier '%s' of object '%s'" % (mod.name, obj.name)
-    if mod.type in ("CLOTH", "SOFT_BODY"):
-        unbaked(mod.point_cache, where, problems)
-    elif mod.type == "PARTICLE_SYSTEM":
-        particles(obj, mod.particle_system, problems)
-    elif mod.type == "DYNAMIC_PAINT" and mod.canvas_settings:
-        for surface in mod.canvas_settings.canvas_surfaces:
-            if surface.is_active:
-                unbaked(surface.point_cache, where, problems)
-    elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
+    if mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
         domain = mod.domain_settings
         if domain.cache_type == "REPLAY" or not domain.has_cache_baked_data:
             problems.error(where, "the fluid is not baked", "set the cache type to All or Modular, bake and save")
+        elif domain.domain_type == "LIQUID" and domain.use_mesh and not domain.has_cache_baked_mesh:
+            problems.error(where, "the mesh of the fluid is not baked", "bake the mesh too (Physics > Fluid > Mesh) and save")
     elif mod.type == "NODES" and mod.node_group and simulates(mod.node_group):
-        if not any(getattr(b, "bake_mode", "") for b in getattr(mod, "bakes", ())):
-            problems.error(where, "the simulation zone is not baked", "bake it (Physics > Simulation Nodes) and save")
+        for name, baked in caches.zones(mod, obj.library):
+            zone = "%s, simulation zone '%s'" % (where, name) if name else where
+            if baked is None:
+                problems.warning(zone, "this Blender does not say whether the simulation is baked",
+                                 "make sure that it is (Physics > Simulation Nodes > Bake)")
+            elif not baked:
+                problems.error(zone, "the simulation zone is not baked: its frames would depend on the order they are "
+                               "rendered in", "bake it (Physics > Simulation Nodes > Bake) and save")
 
 
-def particles(obj: Any, system: Any, problems: Problems) -> None:
-    settings = system.settings
-    where = "Particle system '%s' of object '%s'" % (system.name, obj.name)
-    if settings.type == "EMITTER" and settings.physics_type != "NO":
-        unbaked(system.point_cache, where, problems)
-    elif settings.type == "HAIR" and system.use_hair_dynamics and system.cloth:
-        unbaked(system.cloth.point_cache, where, problems)
-
-
-def unbaked(cache: Any, where: str, problems: Problems) -> None:
-    if cache and not cache.is_baked and not cache.use_external:
+def unbaked(cache: Any, where: str, obj: Any, problems: Problems) -> None:
+    if not cache or cache.use_external:
+        return  # of an external one the files are looked for
+    if not cache.is_baked:
         problems.error(where, "the simulation is not baked: its frames would depend on the order they are "
                        "rendered in", BAKE)
+    elif cache.use_disk_cache and obj is not None and not caches.on_disk(cache, obj):
+        problems.error(where, "the simulation was baked to disk, but the folder blendcache_%s beside the file holds nothing "
+                       "of it" % os.path.splitext(os.path.basename(bpy.data.filepath))[0],
+                       "put the folder back under that name, or bake again")
 
 
 def simulates(tree: Any, seen: set | None = None) -> bool:

@@ -33,7 +33,7 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree = deps.collect(bpy.data.filepath, problems)
+        tree, owners = deps.collect(bpy.data.filepath, problems)
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
@@ -42,7 +42,7 @@ def main() -> None:
         result.update(
             facts=facts,
             main=tree.main_name(),
-            files=[{"path": path, "name": name} for path, name in tree.files()],
+            files=[{"path": path, "name": name, "what": owners.get(path, "")} for path, name in tree.files()],
             problems=problems.found,
         )
     with open(out + ".part", "w", encoding="utf-8") as f:

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "runner"))
 
 import border  # noqa: E402
 import naming  # noqa: E402
+import ocio  # noqa: E402
 import paths  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
@@ -102,6 +103,22 @@ class TreeNames(unittest.TestCase):
         names = dict(tree.files())
         self.assertEqual(os.path.dirname(names["/l/lib.blend"]) + "/tex/a.png", names["/l/tex/a.png"])
 
+    def test_folders_keep_what_is_below(self):
+        for raw in ("/c/fluid", "/c/fluid/", "C:\\c\\fluid\\"):
+            tree = paths.Tree("/p/scene.blend")
+            tree.add_below(raw, "/c/fluid", "/c/fluid/data/f_0001.vdb")
+            self.assertEqual(dict(tree.files())["/c/fluid/data/f_0001.vdb"],
+                             paths.absolute_name(raw.rstrip("/\\")) + "/data/f_0001.vdb")
+        tree = paths.Tree("/p/scene.blend")
+        tree.add_below("//cache/", "/p/cache", "/p/cache/data/f_0001.vdb")
+        self.assertEqual(dict(tree.files())["/p/cache/data/f_0001.vdb"], "cache/data/f_0001.vdb")
+
+    @unittest.skipIf(os.name == "nt", "NOT RUN: paths of other systems, on Windows")
+    def test_windows_paths_elsewhere(self):
+        for raw, want in (("C:\\tex\\a.png", "/c/tex/a.png"), ("D:/x/y", "/d/x/y"), ("//..\\tex\\a.png", "//../tex/a.png"),
+                          ("/a/b.png", "/a/b.png"), ("//a/b", "//a/b"), ("", "")):
+            self.assertEqual(paths.native(raw), want)
+
     def test_sequences_share_a_folder(self):
         self.assertEqual(os.path.dirname(paths.absolute_name("/t/s_001.exr")), os.path.dirname(paths.absolute_name("/t/s_002.exr")))
         self.assertEqual(paths.absolute_name("C:\\t\\a.png"), paths.absolute_name("C:/t/a.png"))
@@ -132,6 +149,32 @@ class Finders(unittest.TestCase):
             base = [os.path.basename(p) for p in paths.udim(os.path.join(d, "w.<UDIM>.png"))]
             self.assertEqual(base, ["w.1001.png", "w.1002.png"])
             self.assertEqual(paths.sequence(os.path.join(d, "none.png")), [os.path.join(d, "none.png")])
+
+
+class ColourConfigurations(unittest.TestCase):
+    def test_search_path(self):
+        for text, want in (
+            ("ocio_profile_version: 1\nsearch_path: \"luts:filmic\"\nroles:\n", ["luts", "filmic"]),
+            ("search_path: luts\n", ["luts"]),
+            ("search_path: [luts, 'more luts']\n", ["luts", "more luts"]),
+            ("search_path:\n  - luts\n  - ../up\nroles: {}\n", ["luts", "../up"]),
+            ("roles: {}\n", []),
+        ):
+            self.assertEqual(ocio.search_path(text), want)
+
+    def test_tables_stay_below(self):
+        with tempfile.TemporaryDirectory() as d:
+            for name in ("luts/a.spi1d", "luts/$SHOT/b.cube", "c.cube", "notes.txt"):
+                os.makedirs(os.path.dirname(os.path.join(d, name)), exist_ok=True)
+                open(os.path.join(d, name), "w").close()
+            p = problems.Problems()
+            found = ocio.tables("search_path: luts\nx: !<FileTransform> {src: c.cube, interpolation: linear}\n", d, p)
+            self.assertEqual([os.path.relpath(f, d) for f in found], ["c.cube", "luts/$SHOT/b.cube", "luts/a.spi1d"])
+            self.assertEqual(p.found, [])
+            for bad in ("/srv/luts", "../luts", "$STUDIO/luts"):
+                p = problems.Problems()
+                ocio.tables("search_path: %s\n" % bad, d, p)
+                self.assertIn(bad, p.found[0]["message"])
 
 
 class Lists(unittest.TestCase):
