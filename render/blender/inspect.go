@@ -38,7 +38,8 @@ type Facts struct {
 	TimeLimit    float64  `json:"time_limit"`    // seconds; 0: none
 	Adaptive     bool     `json:"adaptive"`
 	Seed         int      `json:"seed"`
-	Denoise      bool     `json:"denoise"` // as the file has it
+	Denoise      bool     `json:"denoise"`    // as the file has it
+	VRAMBytes    int64    `json:"vram_bytes"` // by estimate
 	CPUOnly      bool     `json:"cpu_only"`
 
 	Format     string   `json:"format"`

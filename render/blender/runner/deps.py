@@ -115,7 +115,7 @@ def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:
                 yield what, mod.filepath, obj.library, alone
             elif mod.type == "OCEAN" and mod.is_cached and mod.filepath:
                 yield what, folder(mod.filepath), obj.library, paths.below
-            elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN" and mod.domain_settings.cache_directory:
+            elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN" and mod.domain_settings.has_cache_baked_any:
                 yield what, folder(mod.domain_settings.cache_directory), obj.library, paths.below
             elif mod.type == "NODES":
                 for owner, name in caches.folders(mod):

@@ -109,6 +109,8 @@ def owners() -> Iterator[tuple[str, Any]]:
 def drivers(problems: Problems) -> None:
     """Expressions that need Python do not run: scripts are off on workers."""
     for label, item in owners():
+        if not used(getattr(item, "id_data", item)) and not isinstance(item, bpy.types.Scene):
+            continue
         if getattr(item, "is_missing", False):
             continue  # a placeholder; the log of loading says what it stands for
         data = getattr(item, "animation_data", None)

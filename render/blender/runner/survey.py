@@ -23,6 +23,7 @@ import deps  # noqa: E402
 import hazards  # noqa: E402
 import ocio  # noqa: E402
 import settings  # noqa: E402
+import vram  # noqa: E402
 from problems import Problems  # noqa: E402
 
 
@@ -38,6 +39,7 @@ def main() -> None:
         facts = settings.facts(wanted, problems)
         if facts:
             facts["ocio"] = colours
+            vram.estimate(bpy.data.scenes[facts["scene"]], facts, problems)
             hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
         result.update(
             facts=facts,
