@@ -3,6 +3,7 @@ package blender
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"regexp"
 
 	"idlewild/job"
@@ -29,18 +30,18 @@ type lossKind struct {
 
 const (
 	maxLogLine = 4 << 10
-	maxLost    = 64
+	maxLost    = 64 // of one kind
 )
 
 var (
-	engine = &lossKind{
+	engineLoss = &lossKind{
 		regexp.MustCompile(`Engine '([^']+)' not available for scene '(.+)' \(`),
 		func(n []string) job.Problem {
 			return problem("Scene '"+n[1]+"'", fmt.Sprintf("it renders with %s, the engine of an add-on that workers do not have", n[0]),
 				"choose Cycles, Eevee or Workbench in the Render Properties, or name one with --engine")
 		},
 	}
-	colours = &lossKind{
+	colourLoss = &lossKind{
 		regexp.MustCompile(`(?i)color.management.*?(scene|image|sequencer)? ?(view|look|display|colorspace|color space) "(.*?)" not found`),
 		func(n []string) job.Problem {
 			what := map[string]string{"view": "View transform", "look": "Look", "display": "Display device"}[n[1]]
@@ -51,16 +52,17 @@ var (
 				"set OCIO to the configuration that the file was made with, or choose another in Blender and save")
 		},
 	}
-	losses = []*lossKind{
-		engine,
-		{
-			regexp.MustCompile(`LIB: ([^:]+): '(.+)' missing from '(.+?)'`),
-			func(n []string) job.Problem {
-				return problem(fmt.Sprintf("%s '%s'", n[0], n[1]), "it is linked from "+n[2]+", which has nothing of this name",
-					"relink it or delete the link in the Outliner (Blender File view), and save")
-			},
+	linkLoss = &lossKind{
+		regexp.MustCompile(`LIB: ([^:]+): '(.+)' missing from '(.+?)'`),
+		func(n []string) job.Problem {
+			return problem(fmt.Sprintf("%s '%s'", n[0], n[1]), "it is linked from "+n[2]+", which has nothing of this name",
+				"relink it or delete the link in the Outliner (Blender File view), and save")
 		},
-		colours,
+	}
+	losses = []*lossKind{
+		engineLoss,
+		linkLoss,
+		colourLoss,
 	}
 )
 
@@ -85,18 +87,28 @@ func (l *loadLog) Write(p []byte) (int, error) {
 }
 
 func (l *loadLog) look() {
-	if len(l.found) >= maxLost {
-		return
-	}
 	for _, k := range losses {
+		if l.count(k) >= maxLost {
+			continue
+		}
 		if m := k.pattern.FindSubmatch(l.line); m != nil {
 			x := lost{what: k}
 			for _, name := range m[1:] {
-				x.names = append(x.names, clip(string(name)))
+				x.names = append(x.names, string(name))
 			}
 			l.found = append(l.found, x)
 		}
 	}
+}
+
+func (l *loadLog) count(k *lossKind) int {
+	n := 0
+	for _, x := range l.found {
+		if x.what == k {
+			n++
+		}
+	}
+	return n
 }
 
 // problems are what an artist has to know of a job on the scene. An engine that
@@ -109,10 +121,15 @@ func (l *loadLog) problems(scene string, engineChosen, ownColours bool) []job.Pr
 	seen := map[string]bool{}
 	startup := ownColours
 	for _, x := range l.found {
-		if x.what == engine && (engineChosen || x.names[1] != clip(scene)) {
+		if x.what == engineLoss && (engineChosen || x.names[1] != scene) {
 			continue
 		}
-		if x.what == colours && !startup && (x.names[2] == "Filmic" || x.names[2] == "AgX") {
+		if x.what == linkLoss {
+			if _, err := os.Stat(x.names[2]); err != nil {
+				continue // the library as a whole is missing, which the survey says
+			}
+		}
+		if x.what == colourLoss && !startup && (x.names[2] == "Filmic" || x.names[2] == "AgX") {
 			startup = true
 			continue
 		}

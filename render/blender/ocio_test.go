@@ -89,12 +89,17 @@ func TestColourConfigurationNames(t *testing.T) {
 
 func TestLoadLog(t *testing.T) {
 	var l loadLog
+	library := filepath.Join(t.TempDir(), "lib.blend")
+	if err := os.WriteFile(library, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range []string{
 		"Color management: scene view \"Filmic\" not found, setting default \"Standard\".\n",
 		"Error: Engine 'ACME_RENDER' not available for sc",
 		"ene 'Main' (an add-on may need to be installed or enabled)\n",
 		strings.Repeat("x", 1<<20), "\n",
-		"Info: LIB: Object: 'Prop' missing from '/p/lib.blend', parent '<direct>'\n",
+		"Info: LIB: Object: 'Prop' missing from '" + library + "', parent '<direct>'\n",
+		"Info: LIB: Object: 'Other' missing from '/no/such.blend', parent '<direct>'\n",
 		"00:00.453  color_management | WARNING image colorspace \"ACEScg\" not found, will use default instead.\n",
 		"Color management: scene view \"Studio\" not found, setting default \"Standard\".\n",
 		"Color management: scene view \"Studio\" not found, setting default \"Standard\".\n",
@@ -105,7 +110,7 @@ func TestLoadLog(t *testing.T) {
 	}
 	in := job.Inspection{Problems: l.problems("Main", false, false)}
 	hasProblem(t, in, job.SeverityError, "Scene 'Main'", "ACME_RENDER", "--engine")
-	hasProblem(t, in, job.SeverityError, "Object 'Prop'", "/p/lib.blend", "relink")
+	hasProblem(t, in, job.SeverityError, "Object 'Prop'", library, "relink")
 	hasProblem(t, in, job.SeverityError, "Color space 'ACEScg'")
 	hasProblem(t, in, job.SeverityError, "View transform 'Studio'")
 	if len(in.Problems) != 4 {

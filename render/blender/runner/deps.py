@@ -9,19 +9,22 @@ from typing import Any, Callable, Iterator
 import bpy
 
 import caches
+import compat
 import paths
 import relocate
+import sequences
 from problems import Problems
 
 Finder = Callable[[str], list[str]]
 
 
-def collect(main: str, problems: Problems) -> tuple[paths.Tree, dict[str, str]]:
+def collect(main: str, problems: Problems, frames: set[int]) -> tuple[paths.Tree, dict[str, str]]:
     """Every file that exists goes into the tree; what is missing is named.
-    Also returned is what each file belongs to, for sentences about it."""
+    Also returned is what each file belongs to, for sentences about it. Of
+    image sequences only what the frames show is taken, where that is sure."""
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
-    for what, raw, owner, find in wanted():
+    for what, raw, owner, find in wanted(frames):
         path = bpy.path.abspath(paths.native(raw), library=owner)
         found = [p for p in find(path) if os.path.isfile(p)]
         if not found:
@@ -61,7 +64,7 @@ def essential(raw: str) -> str:
     return os.path.join(top, *rest.split("/")) if top and ".." not in rest else ""
 
 
-def wanted() -> Iterator[tuple[str, str, Any, Finder]]:
+def wanted(frames: set[int]) -> Iterator[tuple[str, str, Any, Finder]]:
     """(what for people, path as written, library that writes it, finder)."""
     for lib in libraries():
         if packed(lib) or getattr(lib, "is_archive", False):
@@ -69,7 +72,7 @@ def wanted() -> Iterator[tuple[str, str, Any, Finder]]:
         yield "Library '%s'" % lib.name, lib.filepath, lib.parent, alone
     for image in bpy.data.images:
         if used(image) and image.filepath and not packed(image):
-            find = {"SEQUENCE": paths.sequence, "TILED": paths.udim}.get(image.source, alone)
+            find = {"SEQUENCE": shown(image, frames), "TILED": paths.udim}.get(image.source, alone)
             if image.source in ("FILE", "SEQUENCE", "MOVIE", "TILED"):
                 yield "Image '%s'" % image.name, image.filepath, image.library, find
     for clip in bpy.data.movieclips:
@@ -95,6 +98,29 @@ def wanted() -> Iterator[tuple[str, str, Any, Finder]]:
             if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript") and node.mode == "EXTERNAL" and node.filepath:
                 yield "Node '%s'" % node.name, node.filepath, tree.library, alone
     yield from modifiers()
+
+
+def shown(image: Any, frames: set[int]) -> Finder:
+    """Finds the files of a sequence that the frames show. Where anything but
+    the nodes found here uses it, or how they count is animated: all."""
+    numbers: set[int] = set()
+    users = 0
+    trees = list(relocate.shader_trees()) + list(bpy.data.node_groups)
+    trees += [t for t in (getattr(scene, "node_tree", None) for scene in bpy.data.scenes) if t]
+    for tree in {t.as_pointer(): t for t in trees}.values():
+        for node in tree.nodes:
+            if getattr(node, "image", None) != image:
+                continue
+            users += 1
+            user = getattr(node, "image_user", node)
+            if not hasattr(user, "frame_duration") or any("frame_" in c.data_path or "use_cyclic" in c.data_path
+                                                          for c in compat.curves(tree)):
+                return paths.sequence
+            numbers.update(sequences.number(f, user.frame_start, user.frame_duration, user.frame_offset, user.use_cyclic)
+                           for f in frames)
+    if not frames or users != image.users - bool(image.use_fake_user):
+        return paths.sequence
+    return lambda path: sequences.shown(paths.sequence(path), numbers)
 
 
 def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:

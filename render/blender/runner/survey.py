@@ -22,6 +22,7 @@ import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
 import ocio  # noqa: E402
+import sequences  # noqa: E402
 import settings  # noqa: E402
 import vram  # noqa: E402
 from problems import Problems  # noqa: E402
@@ -34,7 +35,7 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree, owners = deps.collect(bpy.data.filepath, problems)
+        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted))
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
@@ -53,6 +54,18 @@ def main() -> None:
     sys.stdout.flush()
     flush()
     os._exit(0)
+
+
+def asked(wanted: dict) -> set:
+    """The frames of the job and those beside them, which motion blur looks at;
+    none where frames are not what they are called."""
+    scene = bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+    if scene.render.frame_map_old != scene.render.frame_map_new:
+        return set()
+    frames = sequences.frames(wanted.get("frames", ""))
+    if not wanted.get("frames"):
+        frames = set(range(scene.frame_start, scene.frame_end + 1)[: sequences.MAX_FRAMES])
+    return {g for f in frames for g in (f - 1, f, f + 1)}
 
 
 def flush() -> None:

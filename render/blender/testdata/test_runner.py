@@ -20,6 +20,7 @@ import ocio  # noqa: E402
 import paths  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
+import sequences  # noqa: E402
 
 
 class Requests(unittest.TestCase):
@@ -149,6 +150,26 @@ class Finders(unittest.TestCase):
             base = [os.path.basename(p) for p in paths.udim(os.path.join(d, "w.<UDIM>.png"))]
             self.assertEqual(base, ["w.1001.png", "w.1002.png"])
             self.assertEqual(paths.sequence(os.path.join(d, "none.png")), [os.path.join(d, "none.png")])
+
+
+class Sequences(unittest.TestCase):
+    def test_frames(self):
+        for text, want in (("", set()), ("7", {7}), ("1-10x5,30", {1, 6, 30}), ("-5--3", {-5, -4, -3}), ("x", set())):
+            self.assertEqual(sequences.frames(text), want, text)
+
+    def test_number(self):
+        for args, want in (((5, 1, 100, 0, False), 5), ((5, 1, 3, 0, False), 3), ((-4, 1, 3, 0, False), 1),
+                           ((5, 1, 3, 0, True), 2), ((-1, 1, 3, 0, True), 2), ((5, 1, 100, 10, False), 15),
+                           ((5, 3, 100, 0, False), 3), ((5, 1, 0, 7, False), 7)):
+            self.assertEqual(sequences.number(*args), want, args)
+
+    def test_shown(self):
+        found = ["/s/a_%03d.png" % i for i in range(1, 6)]
+        self.assertEqual(sequences.shown(found, {2, 4}), [found[1], found[3]])
+        for wanted in (set(), {2, 9}):
+            self.assertEqual(sequences.shown(found, wanted), found)
+        self.assertEqual(sequences.shown(["/s/a_1.png", "/s/a_01.png"], {1}), ["/s/a_1.png", "/s/a_01.png"])
+        self.assertEqual(sequences.shown(["/s/a.png"], {1}), ["/s/a.png"])
 
 
 class ColourConfigurations(unittest.TestCase):
