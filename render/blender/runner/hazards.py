@@ -129,17 +129,23 @@ def texts(problems: Problems) -> None:
                          "nothing, if they only draw panels; otherwise bake what they do")
 
 
+FOREIGN = ("NodeTreeUndefined", "NodeTree")  # sorts of node tree that nobody registered
+
+
 def addons(scene: Any, problems: Problems) -> None:
     """Nodes whose add-on is not here do nothing, and say nothing of it."""
     for group in bpy.data.node_groups:
-        if group.bl_idname in ("NodeTreeUndefined", "NodeTree"):
-            problems.error("Node tree '%s'" % group.name, "it belongs to an add-on that workers do not have",
-                           "bake or apply what it makes, then delete the tree")
+        if group.bl_idname in FOREIGN:
+            # Many such trees are tools, or logic of a game, and no frame shows
+            # them; that cannot be seen from here.
+            problems.warning("Node tree '%s'" % group.name, "it belongs to an add-on that workers do not have, so that it "
+                             "does nothing while frames are rendered", "if it moves or makes anything, bake or apply that")
     trees = [("material '%s'" % m.name, m) for m in bpy.data.materials if used(m)]
     trees += [("world '%s'" % w.name, w) for w in bpy.data.worlds if used(w)]
     trees += [("light '%s'" % d.name, d) for d in bpy.data.lights if used(d)]
     found = [(where, item.node_tree) for where, item in trees if item.use_nodes and item.node_tree]
-    found += [("node group '%s'" % g.name, g) for g in bpy.data.node_groups if used(g)]
+    found += [("node group '%s'" % g.name, g) for g in bpy.data.node_groups
+              if used(g) and g.bl_idname not in FOREIGN]
     found.append(("the compositor of scene '%s'" % scene.name, compat.compositor(scene)))
     for where, tree in found:
         for node in tree.nodes if tree else ():
