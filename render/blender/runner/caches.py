@@ -106,6 +106,7 @@ class _Bake(ctypes.Structure):
 
 def is_packed(bake: Any) -> Optional[bool]:
     raw = _Bake.from_address(bake.as_pointer())
-    if (raw.id, raw.first, raw.last, raw.blocks_num) != (bake.bake_id, bake.frame_start, bake.frame_end, len(bake.data_blocks)):
+    known = (bake.bake_id, bake.frame_start, bake.frame_end, len(bake.data_blocks))
+    if (raw.id, raw.first, raw.last, raw.blocks_num) != known:
         return None  # another layout
     return bool(raw.packed)

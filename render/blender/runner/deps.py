@@ -116,8 +116,8 @@ def shown(image: Any, frames: set[int]) -> Finder:
             if not hasattr(user, "frame_duration") or any("frame_" in c.data_path or "use_cyclic" in c.data_path
                                                           for c in compat.curves(tree)):
                 return paths.sequence
-            numbers.update(sequences.number(f, user.frame_start, user.frame_duration, user.frame_offset, user.use_cyclic)
-                           for f in frames)
+            numbers.update(sequences.number(f, user.frame_start, user.frame_duration, user.frame_offset,
+                                            user.use_cyclic) for f in frames)
     if not frames or users != image.users - bool(image.use_fake_user):
         return paths.sequence
     return lambda path: sequences.shown(paths.sequence(path), numbers)

@@ -52,7 +52,8 @@ def simulation(obj: Any, mod: Any, problems: Problems) -> None:
         if domain.cache_type == "REPLAY" or not domain.has_cache_baked_data:
             problems.error(where, "the fluid is not baked", "set the cache type to All or Modular, bake and save")
         elif domain.domain_type == "LIQUID" and domain.use_mesh and not domain.has_cache_baked_mesh:
-            problems.error(where, "the mesh of the fluid is not baked", "bake the mesh too (Physics > Fluid > Mesh) and save")
+            problems.error(where, "the mesh of the fluid is not baked",
+                           "bake the mesh too (Physics > Fluid > Mesh) and save")
     elif mod.type == "NODES" and mod.node_group and simulates(mod.node_group):
         for name, baked in caches.zones(mod, obj.library):
             zone = "%s, simulation zone '%s'" % (where, name) if name else where
@@ -71,8 +72,8 @@ def unbaked(cache: Any, where: str, obj: Any, problems: Problems) -> None:
         problems.error(where, "the simulation is not baked: its frames would depend on the order they are "
                        "rendered in", BAKE)
     elif cache.use_disk_cache and obj is not None and not caches.on_disk(cache, obj):
-        problems.error(where, "the simulation was baked to disk, but the folder blendcache_%s beside the file holds nothing "
-                       "of it" % os.path.splitext(os.path.basename(bpy.data.filepath))[0],
+        problems.error(where, "the simulation was baked to disk, but the folder blendcache_%s beside the file "
+                       "holds nothing of it" % os.path.splitext(os.path.basename(bpy.data.filepath))[0],
                        "put the folder back under that name, or bake again")
 
 
@@ -138,8 +139,9 @@ def addons(scene: Any, problems: Problems) -> None:
         if group.bl_idname in FOREIGN:
             # Many such trees are tools, or logic of a game, and no frame shows
             # them; that cannot be seen from here.
-            problems.warning("Node tree '%s'" % group.name, "it belongs to an add-on that workers do not have, so that it "
-                             "does nothing while frames are rendered", "if it moves or makes anything, bake or apply that")
+            problems.warning("Node tree '%s'" % group.name, "it belongs to an add-on that workers do not have, so that "
+                             "it does nothing while frames are rendered",
+                             "if it moves or makes anything, bake or apply that")
     trees = [("material '%s'" % m.name, m) for m in bpy.data.materials if used(m)]
     trees += [("world '%s'" % w.name, w) for w in bpy.data.worlds if used(w)]
     trees += [("light '%s'" % d.name, d) for d in bpy.data.lights if used(d)]
@@ -150,7 +152,8 @@ def addons(scene: Any, problems: Problems) -> None:
     for where, tree in found:
         for node in tree.nodes if tree else ():
             if node.bl_idname == "NodeUndefined" and any(s.is_linked for s in node.outputs):
-                problems.error("Node '%s' in %s" % (node.name, where), "it belongs to an add-on that workers do not have",
+                problems.error("Node '%s' in %s" % (node.name, where),
+                               "it belongs to an add-on that workers do not have",
                                "replace it by nodes of Blender, or bake it to a texture")
 
 

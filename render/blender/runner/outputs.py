@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator
 
-import bpy
-
 import compat
 import naming
 from problems import Problems
