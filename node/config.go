@@ -28,6 +28,7 @@ type Config struct {
 	Blender BlenderConfig `toml:"blender"`
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
+	Paths   PathsConfig   `toml:"paths"`
 }
 
 // LogConfig is about the daemon's own log.
@@ -74,6 +75,11 @@ type BlenderConfig struct {
 // CheckConfig is about verifying results.
 type CheckConfig struct {
 	Rate float64 `toml:"rate"` // least share of a known peer's results that is checked
+}
+
+// PathsConfig is about the files that jobs of this machine may take along.
+type PathsConfig struct {
+	Roots []string `toml:"roots"` // folders that they have to lie in; empty: anywhere but where secrets are
 }
 
 // StoreConfig is about blocks on disk.
@@ -238,6 +244,11 @@ func (c Config) validate() error {
 		return fmt.Errorf("a size in the configuration is negative")
 	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
 		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
+	}
+	for _, root := range c.Paths.Roots {
+		if !filepath.IsAbs(root) {
+			return fmt.Errorf("paths.roots has %q, which is not an absolute path", root)
+		}
 	}
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {

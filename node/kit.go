@@ -58,10 +58,12 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		log.Info("what is learnt of programs is forgotten at the end", "reason", err)
 		runners = filepath.Join(scratch, "runners")
 	}
+	userHome, _ := os.UserHomeDir() // without one there is less to keep private
+	roots := blender.Roots{Allowed: cfg.Paths.Roots, Private: append(blender.PrivatePaths(userHome), cfg.DataDir)}
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
 			Blender: cfg.Blender.Path, Threads: threads, Scratch: runners,
-			Env: env, MemoryBytes: memory, Log: log,
+			Env: env, MemoryBytes: memory, Roots: roots, Log: log,
 		})
 	}
 	away, err := blend(cfg.Worker.Threads, cfg.Worker.Env)

@@ -28,6 +28,7 @@ type SpecOptions struct {
 	Width       int
 	Height      int
 	Denoise     string
+	OCIO        string // absolute path of a colour configuration, or a built-in one's name
 	Recheck     *float64
 	OnlyMissing bool
 	Parts       string
@@ -98,6 +99,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Width, o.Width)
 		over(&p.Height, o.Height)
 		over(&p.Denoise, o.Denoise)
+		over(&p.OCIO, o.OCIO)
 	}
 	var b []byte
 	if err == nil {

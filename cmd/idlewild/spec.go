@@ -23,6 +23,7 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: "engine", DefaultText: "the file's", Usage: "render with the engine `NAME`"},
 		&cli.IntFlag{Name: "samples", DefaultText: "the file's", Usage: "take `N` samples per pixel"},
 		&cli.StringFlag{Name: "resolution", DefaultText: "the file's", Usage: "size of the picture, `WxH` pixels"},
+		&cli.StringFlag{Name: "ocio", EnvVars: []string{"OCIO"}, DefaultText: "Blender's own", Usage: "colours by the OpenColorIO configuration `FILE`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
 		&cli.StringFlag{Name: "params", Usage: "parameters of the kind itself, as `JSON`"},
 	}
@@ -66,6 +67,12 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 			return o, usagef("--recheck is %v; it must lie between 0 and 1", r)
 		}
 		o.Recheck = &r
+	}
+	if o.OCIO = k.String("ocio"); o.OCIO != "" && !strings.HasPrefix(o.OCIO, "ocio://") {
+		var err error
+		if o.OCIO, err = absolute(o.OCIO); err != nil {
+			return o, err
+		}
 	}
 	if s := k.String("params"); s != "" {
 		if !json.Valid([]byte(s)) {

@@ -35,11 +35,14 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 		class = "finish " + p.ViewLayer // the compositor is rebuilt once
 	}
 	env := k.environment("{in}")
+	if p.OCIO != "" {
+		env = append(env, "OCIO="+mountedOCIO(p.OCIO))
+	}
 	if t.Device.Type == "gpu" && strings.HasPrefix(t.Device.Name, "GPU-") {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+t.Device.Name)
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []string{t.Requester, t.Content, k.build(), k.runners, t.Device.Name, p.Main, p.Scene, class})
+	fmt.Fprintf(h, "%q", []string{t.Requester, t.Content, k.build(), k.runners, t.Device.Name, p.Main, p.Scene, p.OCIO, class})
 	cmd := render.Command{
 		Path:         k.path,
 		Args:         k.arguments(p),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,8 @@ type Facts struct {
 	TimeLimit    float64  `json:"time_limit"`    // seconds; 0: none
 	Adaptive     bool     `json:"adaptive"`
 	Seed         int      `json:"seed"`
-	Denoise      bool     `json:"denoise"` // as the file has it
+	Denoise      bool     `json:"denoise"`    // as the file has it
+	VRAMBytes    int64    `json:"vram_bytes"` // by estimate
 	CPUOnly      bool     `json:"cpu_only"`
 	// DenoiseLayers are the view layers that are denoised where Denoise says
 	// so, GuideLayers those that keep a denoiser's guides for the artist.
@@ -54,6 +56,8 @@ type Facts struct {
 	Codec      string   `json:"codec"`
 	Multilayer bool     `json:"multilayer"`
 	Compositor bool     `json:"compositor"`
+	OCIO       string   `json:"ocio"`      // colour configuration, in the input tree or Blender's built in; empty: Blender's default
+	Files      []string `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
 	Denoisers  []string `json:"denoisers"` // of the Blender that looked
 	Engines    []string `json:"engines"`
 	// Uncheckable says why frames cannot be verified by sampling; empty
@@ -68,8 +72,15 @@ type survey struct {
 	Build    string          `json:"build"`
 	Main     string          `json:"main"`
 	Facts    json.RawMessage `json:"facts"`
-	Files    []job.Dep       `json:"files"`
+	Files    []surveyFile    `json:"files"`
 	Problems []job.Problem   `json:"problems"`
+}
+
+// surveyFile is one file that a render reads.
+type surveyFile struct {
+	Path string `json:"path"`
+	Name string `json:"name"`
+	What string `json:"what"` // it belongs to; empty for the .blend itself, and for caches beside it
 }
 
 // inspectTimeout bounds one look at a file.
@@ -91,14 +102,19 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 	if bad := tooNew(s.Input, p); bad != nil {
 		return job.Inspection{Problems: []job.Problem{*bad}}, nil
 	}
-	found, log, err := k.survey(ctx, s)
+	var load loadLog
+	found, log, err := k.survey(ctx, s, &load)
 	if err != nil {
 		return job.Inspection{}, err
 	}
 	if !found.Opened {
 		return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
 	}
-	in := job.Inspection{Deps: found.Files, Problems: found.Problems}
+	in := job.Inspection{Problems: found.Problems}
+	for _, f := range found.Files {
+		in.Deps = append(in.Deps, job.Dep{Path: f.Path, Name: f.Name})
+	}
+	in.Problems = append(in.Problems, k.opts.Roots.check(s.Input, found.Files)...)
 	if string(found.Facts) == "{}" {
 		return in, nil // there are problems that say why
 	}
@@ -106,6 +122,11 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 	if err := json.Unmarshal(found.Facts, &facts); err != nil {
 		return job.Inspection{}, fmt.Errorf("look at %s: %w", s.Input, err)
 	}
+	spec, err := DecodeSpec(s.Params)
+	if err != nil {
+		return job.Inspection{}, err
+	}
+	in.Problems = append(in.Problems, load.problems(facts.Scene, spec.Engine != "", k.ocio(s) == "")...)
 	for i, d := range in.Deps {
 		if job.SafeName(d.Name) != nil {
 			in.Problems = append(in.Problems, problem(d.Path, "its name cannot travel to every system", "rename it without backslash or colon"))
@@ -126,6 +147,12 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 	}
 	if _, err := DecodeSpec(s.Params); err != nil {
 		return refuse("", err.Error(), "")
+	}
+	if c := k.ocio(s); c != "" && !builtInOCIO(c) {
+		// Blender 3 aborts where it is not there.
+		if fi, err := os.Stat(c); err != nil || !fi.Mode().IsRegular() {
+			return refuse("Colour configuration (OCIO)", "the file "+c+" is missing", "correct the environment variable OCIO, or unset it")
+		}
 	}
 	if s.Input == "" {
 		return refuse("", "no .blend file given", "name one")
@@ -173,7 +200,7 @@ func problem(where, message, remedy string) job.Problem {
 }
 
 // survey runs Blender on the file.
-func (k *Kind) survey(ctx context.Context, s job.Spec) (survey, []byte, error) {
+func (k *Kind) survey(ctx context.Context, s job.Spec, watch io.Writer) (survey, []byte, error) {
 	var found survey
 	work, err := os.MkdirTemp(k.opts.Scratch, "inspect-")
 	if err != nil {
@@ -190,7 +217,11 @@ func (k *Kind) survey(ctx context.Context, s job.Spec) (survey, []byte, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inspectTimeout, fmt.Errorf("no answer within %s", inspectTimeout))
 	defer cancel()
-	log, runErr := k.program(ctx, work, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
+	var env []string
+	if c := k.ocio(s); c != "" {
+		env = append(env, "OCIO="+c)
+	}
+	log, runErr := k.watched(ctx, work, env, watch, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
 		s.Input, "-P", filepath.Join(k.runner, "survey.py"), "--", ask, out)
 	b, err := os.ReadFile(out)
 	if err != nil {

@@ -68,7 +68,6 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 	}
 	for _, parts := range [][]string{
 		{"rig_ui.py", "scripts"},
-		{"File Output", "not delivered"},
 		{"time limit of 2 s"},
 		{"cycles.samples", "animated"},
 		{"movie", "PNG"},
@@ -238,6 +237,13 @@ func TestFilesFromEverywhere(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Fatalf("files\n%q, want\n%q", names, want)
 	}
+	// Of the sequence a job of one frame takes that frame and its neighbours.
+	plain(t, file, "", "-o", ref, "-f", "1")
+	one, few := plan(t, k, file, SpecParams{Frames: "1"})
+	if slices.ContainsFunc(few.Deps, func(d job.Dep) bool { return d.Name == "seq/s_003.png" }) || len(few.Deps) != len(want)-1 {
+		t.Errorf("files of frame 1: %v", few.Deps)
+	}
+	lean := newShop(t, k, few.Deps)
 	work := newShop(t, k, in.Deps)
 	for _, d := range []string{dir, abs} {
 		if err := os.RemoveAll(d); err != nil {
@@ -246,6 +252,8 @@ func TestFilesFromEverywhere(t *testing.T) {
 	}
 	out := work.must(tasks[0])
 	sameEXR(t, "project", readEXR(t, filepath.Join(top, "ref-0002.exr")), readEXR(t, filepath.Join(out, claimFile)))
+	first := readEXR(t, filepath.Join(lean.must(one[0]), claimFile))
+	sameEXR(t, "frame 1 of the project", readEXR(t, filepath.Join(top, "ref-0001.exr")), first)
 	m := readEXR(t, filepath.Join(out, claimFile))
 	if c, _ := m.Channel("ViewLayer.Combined.R"); slices.Max(c.Data) == 0 {
 		t.Error("the picture is black")

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -43,7 +44,9 @@ type Options struct {
 	StartTimeout time.Duration
 	// Timeout of a task that names none; 0: 6 h.
 	Timeout time.Duration
-	Log     *slog.Logger // nil: silent
+	// Roots say which files may leave this machine with a job.
+	Roots Roots
+	Log   *slog.Logger // nil: silent
 }
 
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and
@@ -208,11 +211,18 @@ func sameFiles(dir string) bool {
 // program runs Blender once to its end, with a script of the runner, and
 // returns the end of its log.
 func (k *Kind) program(ctx context.Context, work string, args ...string) ([]byte, error) {
+	return k.watched(ctx, work, nil, io.Discard, args...)
+}
+
+// watched is program with more in its environment, and with all of its log
+// going to watch as well.
+func (k *Kind) watched(ctx context.Context, work string, env []string, watch io.Writer, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, k.path, args...)
-	cmd.Env = expand(k.environment(""), work)
+	cmd.Env = append(expand(k.environment(""), work), env...)
 	cmd.Dir = work
 	var log tail
-	cmd.Stdout, cmd.Stderr = &log, &log
+	out := io.MultiWriter(&log, watch) // one writer for both: they are read by one goroutine
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {

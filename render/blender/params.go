@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -25,6 +26,7 @@ type SpecParams struct {
 	Percent   int    `json:"percent,omitempty"` // of the file's resolution
 	Name      string `json:"name,omitempty"`    // of finished files, # for the frame: "shot_####"
 	Denoise   string `json:"denoise,omitempty"` // "off", or "auto": as the file says, where the build can
+	OCIO      string `json:"ocio,omitempty"`    // absolute path of the colour configuration; empty: Blender's own
 }
 
 // DecodeSpec reads and checks SpecParams; no bytes mean all defaults.
@@ -45,6 +47,9 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 		return p, fmt.Errorf("render options: width and height go together")
 	case p.Width != 0 && p.Percent != 0:
 		return p, fmt.Errorf("render options: a resolution and a percentage of it exclude each other")
+	}
+	if p.OCIO != "" && !filepath.IsAbs(p.OCIO) && !builtInOCIO(p.OCIO) {
+		return p, fmt.Errorf("render options: the colour configuration %q is no absolute path", clip(p.OCIO))
 	}
 	if p.Frames != "" {
 		if _, err := ParseFrames(p.Frames); err != nil {
@@ -85,7 +90,11 @@ type Params struct {
 	Framed bool `json:"framed,omitempty"`
 	// Extension of the finished file, as Blender names it: ".png".
 	Extension string `json:"extension,omitempty"`
-	Crops     []Crop `json:"crops,omitempty"`
+	// OCIO is the colour configuration, in the input tree or built in.
+	OCIO string `json:"ocio,omitempty"`
+	// Files that the compositor's File Output nodes leave, in their order.
+	Files []string `json:"files,omitempty"`
+	Crops []Crop   `json:"crops,omitempty"`
 }
 
 // Crop is one rectangle to render again.
@@ -166,6 +175,19 @@ func DecodeParams(b []byte) (Params, error) {
 	}
 	if err := job.SafeName(p.Main); err != nil {
 		return p, fmt.Errorf("blender task: main file: %w", err)
+	}
+	if len(p.Files) >= job.MaxOutputs {
+		return p, fmt.Errorf("blender task: %d files of File Output nodes", len(p.Files))
+	}
+	for _, f := range p.Files {
+		if err := job.SafeName(f); err != nil {
+			return p, fmt.Errorf("blender task: %w", err)
+		}
+	}
+	if p.OCIO != "" && !builtInOCIO(p.OCIO) {
+		if err := job.SafeName(p.OCIO); err != nil {
+			return p, fmt.Errorf("blender task: colour configuration: %w", err)
+		}
 	}
 	runs := 0
 	for _, c := range p.Crops {

@@ -50,6 +50,11 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			return nil, fmt.Errorf("plan: frames %d and %d would both be named %q", other, frame, final)
 		}
 		names[final] = frame
+		for _, r := range f.rules(frame) {
+			if r.Final == final {
+				return nil, job.Refuse("File Output nodes", "one of them would write over the frame "+final, "give it another folder or file name")
+			}
+		}
 		p := base
 		p.Frame = frame
 		render := job.Task{
@@ -72,31 +77,44 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			made = f.inParts(render, p, spec, pieces)
 		}
 		last := &made[len(made)-1]
-		if f.Multilayer {
-			last.Label = strconv.Itoa(frame)
-		} else {
+		if !f.Multilayer {
 			made = append(made, f.finish(*last, render, p, final))
+		} else {
+			last.Label = strconv.Itoa(frame)
+			if len(f.Files) > 0 {
+				made = append(made, f.finish(*last, render, p, ""))
+			}
 		}
 		tasks = append(tasks, made...)
 	}
 	return tasks, nil
 }
 
-// finish is the task that turns the EXR of last into the artist's file; render
-// is what one task would do that renders the whole frame.
+// finish is the task that turns the EXR of last into the artist's file, and
+// into those of the compositor's File Output nodes. Where final is empty there
+// are only these. render is what one task would do that renders the whole frame.
 func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 	ext := f.extension()
+	var outputs []job.OutputRule
+	if final != "" {
+		outputs = append(outputs, job.OutputRule{Name: "frame" + ext, Media: mediaOf(ext), Final: final})
+	}
+	rules := f.rules(p.Frame)
+	label := strconv.Itoa(p.Frame)
+	if final == "" {
+		label += " files"
+	}
 	return job.Task{
 		Kind: Name,
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
 			Op: opFinish, Main: p.Main, Frame: p.Frame, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
-			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext,
+			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules), OCIO: f.OCIO,
 		}.encode(),
 		Input:   render.Input,
-		Outputs: []job.OutputRule{{Name: "frame" + ext, Media: mediaOf(ext), Final: final}},
+		Outputs: append(outputs, rules...),
 		After:   []job.TaskKey{last.Key()},
-		Label:   strconv.Itoa(p.Frame),
+		Label:   label,
 		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version}},
 		Place:   job.AtRequester,
 		Rank:    render.Rank,
@@ -152,6 +170,7 @@ func (f Facts) params(spec SpecParams) Params {
 		Percent:    spec.Percent,
 		Persistent: len(f.ViewLayers) == 1,
 		Framed:     f.Framed,
+		OCIO:       f.OCIO,
 	}
 	if spec.Engine != "" {
 		p.Engine = f.Engine

@@ -106,6 +106,105 @@ def plain_compositor(scene: Any) -> tuple[Any, Any]:
     return tree, output.inputs[0]
 
 
+# File Output nodes: up to 4.x a base path and slots with paths, since 5.0 a
+# folder, a file name and items that add theirs.
+
+def writes_layers(node: Any) -> bool:
+    """Whether all inputs go into one file."""
+    return node.format.file_format == "OPEN_EXR_MULTILAYER"
+
+
+def file_of(node: Any, i: int, scene: Any) -> tuple[str, str, Any]:
+    """Folder and name of the file of input i (-1: of all), as written in the
+    node, and the settings of its format."""
+    if hasattr(node, "file_output_items"):
+        folder, name = template(node.directory, node, scene), template(node.file_name, node, scene)
+        if i < 0:
+            return folder, name, node.format
+        item = node.file_output_items[i]
+        # A slash in an item's name is no folder.
+        name += item.name.replace("/", "_").replace("\\", "_")
+        return folder, name, item.format if item.override_node_format else node.format
+    if i < 0:
+        cut = max(node.base_path.rfind("/"), node.base_path.rfind("\\")) + 1
+        return node.base_path[:cut], node.base_path[cut:], node.format
+    slot = node.file_slots[i]
+    return node.base_path, slot.path, node.format if slot.use_node_format else slot.format
+
+
+def template(text: str, node: Any, scene: Any) -> str:
+    """Text with {variables} of 5.0 filled in, by Blender itself but for the
+    node's name, which a render's path does not know."""
+    if "{" not in text:
+        return text
+    text = text.replace("{node_name}", node.name)
+    render = scene.render
+    before = render.filepath, render.use_file_extension
+    try:
+        # The number of the frame has to come out as it went in.
+        render.filepath, render.use_file_extension = text.replace("#", "\x01") + "#", False
+        return render.frame_path(frame=1)[:-1].replace("\x01", "#")
+    except (RuntimeError, TypeError):
+        return text.replace("{", "_").replace("}", "_")
+    finally:
+        render.filepath, render.use_file_extension = before
+
+
+def send_file(node: Any, i: int, folder: str, name: str) -> None:
+    """Makes the node write the file of input i (-1: of all) into folder, with
+    a name that starts so."""
+    if hasattr(node, "file_output_items"):
+        node.directory = folder + os.sep
+        node.file_name = name if i < 0 else ""
+        if i >= 0:
+            node.file_output_items[i].name = name
+        return
+    if i < 0:
+        node.base_path = os.path.join(folder, name)
+    else:
+        node.base_path = folder + os.sep
+        node.file_slots[i].path = name
+
+
+def extension(scene: Any, image: Any) -> str:
+    """The ending of files with such settings: Blender says it of the scene's."""
+    own = scene.render.image_settings
+    media = getattr(own, "media_type", None)
+    before = own.file_format
+    try:
+        if media is not None:
+            own.media_type = image.media_type
+        own.file_format = image.file_format
+        return scene.render.file_extension or ".png"
+    finally:
+        if media is not None:
+            own.media_type = media
+        own.file_format = before
+
+
+def missing_output(tree: Any) -> Optional[Any]:
+    """Where the tree shows no picture, the input of an output made for it."""
+    if hasattr(bpy.types, "CompositorNodeComposite"):
+        if any(n.bl_idname == "CompositorNodeComposite" for n in tree.nodes):
+            return None
+        return tree.nodes.new("CompositorNodeComposite").inputs[0]
+    if any(n.bl_idname == "NodeGroupOutput" and n.inputs[:-1] for n in tree.nodes):
+        return None
+    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    return tree.nodes.new("NodeGroupOutput").inputs[0]
+
+
+def vector(tree: Any) -> tuple[Any, Any]:
+    """An input that takes a colour, and an output that gives it as a vector."""
+    try:
+        apart, together = (tree.nodes.new("CompositorNode" + name) for name in ("SeparateXYZ", "CombineXYZ"))
+    except RuntimeError:  # 5.0
+        apart, together = (tree.nodes.new("ShaderNode" + name) for name in ("SeparateXYZ", "CombineXYZ"))
+    for i in range(3):
+        tree.links.new(apart.outputs[i], together.inputs[i])
+    return apart.inputs[0], together.outputs[0]
+
+
 def uses_sequencer(scene: Any) -> bool:
     """Whether strips of the sequencer would replace the rendered picture."""
     editor = scene.sequence_editor

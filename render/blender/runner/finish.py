@@ -15,6 +15,7 @@ import bpy
 
 import compat
 import frame
+import outputs
 from overlay import Overlay
 from protocol import Broken, Failed, Request
 
@@ -35,14 +36,18 @@ class Stage:
         tree = compat.compositor(scene)
         if tree is None:
             tree, target = compat.plain_compositor(scene)
+        else:
+            self._replace(tree)
+            target = compat.missing_output(tree)
+        if target is not None:
             node = tree.nodes.new("CompositorNodeImage")
-            # What Blender saves without a compositor: the first layer.
+            # What Blender saves without a compositor, and where that only
+            # writes files: the first layer.
             layer = rendered_layers(scene, request)[0]
             self._images.append((node, layer))
             self._links.append((node, layer, "Image", tree, target))
-        else:
-            self._replace(tree)
-        self._quiet(tree)
+        if not request.files:
+            self._quiet(tree)
         if scene.render.image_settings.file_format in MOVIES:
             compat.set_png(scene.render.image_settings)
 
@@ -54,8 +59,15 @@ class Stage:
             new.mute = old.mute
             self._images.append((new, old.layer))
             for socket in old.outputs:
-                for link in socket.links:
-                    self._links.append((new, old.layer, socket.name, tree, link.to_socket))
+                targets = [link.to_socket for link in socket.links]
+                if targets and socket.type == "VECTOR":
+                    # An Image node gives colours, which File Output nodes
+                    # would write as such, with an alpha that means nothing.
+                    take, give = compat.vector(tree)
+                    for target in targets:
+                        tree.links.new(give, target)
+                    targets = [take]
+                self._links += [(new, old.layer, socket.name, tree, target) for target in targets]
             tree.nodes.remove(old)
         for node in tree.nodes:
             if node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER":
@@ -67,9 +79,8 @@ class Stage:
 
     def _quiet(self, tree: Any) -> None:
         """File Output nodes would write to the artist's own paths."""
-        for node in tree.nodes:
-            if node.bl_idname == "CompositorNodeOutputFile":
-                node.mute = True
+        for node in outputs.nodes(tree):
+            node.mute = True
 
     def show(self, path: str, rendered: list[str]) -> Any:
         """Connects the EXR at path, which holds the view layers `rendered`;
@@ -137,7 +148,8 @@ def stage_for(scene: Any, request: Request) -> Stage:
 
 
 def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
-    """Writes out/frame<extension> from prior[0]/frame.exr."""
+    """Writes out/frame<extension> from prior[0]/frame.exr, and what the File
+    Output nodes write as request.files."""
     scene = frame.current_scene(request)
     source = os.path.join(request.prior[0], "frame.exr")
     stage = stage_for(scene, request)
@@ -153,6 +165,7 @@ def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
             overlay.set(render_, "use_overwrite", True)
             overlay.set(render_, "use_placeholder", False)
             overlay.set(render_, "filepath", base)
+            files = outputs.Redirect(scene, request.out, request.files) if request.files else None
             progress("saving", 0.1)
             scene.frame_set(request.frame)
             result = bpy.ops.render.render(write_still=True)
@@ -161,6 +174,8 @@ def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
     path = base + request.extension
     if "FINISHED" not in result or not os.path.isfile(path):
         raise Failed("Blender wrote no finished picture of frame %d; see the log" % request.frame)
+    if files:
+        files.collect()
     return {"device": "cpu"}  # compositing and writing, whatever the slot is called
 
 

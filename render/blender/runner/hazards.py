@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Iterator
 
 import bpy
 
+import caches
 import compat
 import settings
+from deps import used
 from problems import Problems, listing
 
 BAKE = "bake it (Physics > Cache > Bake), to disk or into the file, and save"
@@ -20,6 +23,7 @@ def look(scene: Any, facts: dict, problems: Problems) -> None:
     physics(scene, problems)
     drivers(problems)
     texts(problems)
+    addons(scene, problems)
     pipeline(scene, problems)
     compositor(scene, problems)
     engine(scene, facts, problems)
@@ -30,47 +34,48 @@ def physics(scene: Any, problems: Problems) -> None:
     world = scene.rigidbody_world
     if world and world.enabled and world.collection and any(o.rigid_body for o in world.collection.objects):
         if any(o.rigid_body and o.rigid_body.type == "ACTIVE" for o in world.collection.objects):
-            unbaked(world.point_cache, "Rigid body world of scene '%s'" % scene.name, problems)
+            unbaked(world.point_cache, "Rigid body world of scene '%s'" % scene.name, None, problems)
     for obj in scene.objects:
         if obj.hide_render:
             continue
         for mod in obj.modifiers:
             if mod.show_render:
                 simulation(obj, mod, problems)
+        for mod, where, cache in caches.points(obj):
+            if mod.show_render:
+                unbaked(cache, where, obj, problems)
 
 
 def simulation(obj: Any, mod: Any, problems: Problems) -> None:
     where = "Modifier '%s' of object '%s'" % (mod.name, obj.name)
-    if mod.type in ("CLOTH", "SOFT_BODY"):
-        unbaked(mod.point_cache, where, problems)
-    elif mod.type == "PARTICLE_SYSTEM":
-        particles(obj, mod.particle_system, problems)
-    elif mod.type == "DYNAMIC_PAINT" and mod.canvas_settings:
-        for surface in mod.canvas_settings.canvas_surfaces:
-            if surface.is_active:
-                unbaked(surface.point_cache, where, problems)
-    elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
+    if mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
         domain = mod.domain_settings
         if domain.cache_type == "REPLAY" or not domain.has_cache_baked_data:
             problems.error(where, "the fluid is not baked", "set the cache type to All or Modular, bake and save")
+        elif domain.domain_type == "LIQUID" and domain.use_mesh and not domain.has_cache_baked_mesh:
+            problems.error(where, "the mesh of the fluid is not baked",
+                           "bake the mesh too (Physics > Fluid > Mesh) and save")
     elif mod.type == "NODES" and mod.node_group and simulates(mod.node_group):
-        if not any(getattr(b, "bake_mode", "") for b in getattr(mod, "bakes", ())):
-            problems.error(where, "the simulation zone is not baked", "bake it (Physics > Simulation Nodes) and save")
+        for name, baked in caches.zones(mod, obj.library):
+            zone = "%s, simulation zone '%s'" % (where, name) if name else where
+            if baked is None:
+                problems.warning(zone, "this Blender does not say whether the simulation is baked",
+                                 "make sure that it is (Physics > Simulation Nodes > Bake)")
+            elif not baked:
+                problems.error(zone, "the simulation zone is not baked: its frames would depend on the order they are "
+                               "rendered in", "bake it (Physics > Simulation Nodes > Bake) and save")
 
 
-def particles(obj: Any, system: Any, problems: Problems) -> None:
-    settings = system.settings
-    where = "Particle system '%s' of object '%s'" % (system.name, obj.name)
-    if settings.type == "EMITTER" and settings.physics_type != "NO":
-        unbaked(system.point_cache, where, problems)
-    elif settings.type == "HAIR" and system.use_hair_dynamics and system.cloth:
-        unbaked(system.cloth.point_cache, where, problems)
-
-
-def unbaked(cache: Any, where: str, problems: Problems) -> None:
-    if cache and not cache.is_baked and not cache.use_external:
+def unbaked(cache: Any, where: str, obj: Any, problems: Problems) -> None:
+    if not cache or cache.use_external:
+        return  # of an external one the files are looked for
+    if not cache.is_baked:
         problems.error(where, "the simulation is not baked: its frames would depend on the order they are "
                        "rendered in", BAKE)
+    elif cache.use_disk_cache and obj is not None and not caches.on_disk(cache, obj):
+        problems.error(where, "the simulation was baked to disk, but the folder blendcache_%s beside the file "
+                       "holds nothing of it" % os.path.splitext(os.path.basename(bpy.data.filepath))[0],
+                       "put the folder back under that name, or bake again")
 
 
 def simulates(tree: Any, seen: set | None = None) -> bool:
@@ -106,6 +111,10 @@ def owners() -> Iterator[tuple[str, Any]]:
 def drivers(problems: Problems) -> None:
     """Expressions that need Python do not run: scripts are off on workers."""
     for label, item in owners():
+        if not used(getattr(item, "id_data", item)) and not isinstance(item, bpy.types.Scene):
+            continue
+        if getattr(item, "is_missing", False):
+            continue  # a placeholder; the log of loading says what it stands for
         data = getattr(item, "animation_data", None)
         for curve in data.drivers if data else ():
             driver = curve.driver
@@ -120,6 +129,33 @@ def texts(problems: Problems) -> None:
     if names:
         problems.warning("Text %s" % listing(names), "scripts that register themselves do not run on workers",
                          "nothing, if they only draw panels; otherwise bake what they do")
+
+
+FOREIGN = ("NodeTreeUndefined", "NodeTree")  # sorts of node tree that nobody registered
+
+
+def addons(scene: Any, problems: Problems) -> None:
+    """Nodes whose add-on is not here do nothing, and say nothing of it."""
+    for group in bpy.data.node_groups:
+        if group.bl_idname in FOREIGN:
+            # Many such trees are tools, or logic of a game, and no frame shows
+            # them; that cannot be seen from here.
+            problems.warning("Node tree '%s'" % group.name, "it belongs to an add-on that workers do not have, so that "
+                             "it does nothing while frames are rendered",
+                             "if it moves or makes anything, bake or apply that")
+    trees = [("material '%s'" % m.name, m) for m in bpy.data.materials if used(m)]
+    trees += [("world '%s'" % w.name, w) for w in bpy.data.worlds if used(w)]
+    trees += [("light '%s'" % d.name, d) for d in bpy.data.lights if used(d)]
+    found = [(where, item.node_tree) for where, item in trees if item.use_nodes and item.node_tree]
+    found += [("node group '%s'" % g.name, g) for g in bpy.data.node_groups
+              if used(g) and g.bl_idname not in FOREIGN]
+    found.append(("the compositor of scene '%s'" % scene.name, compat.compositor(scene)))
+    for where, tree in found:
+        for node in tree.nodes if tree else ():
+            if node.bl_idname == "NodeUndefined" and any(s.is_linked for s in node.outputs):
+                problems.error("Node '%s' in %s" % (node.name, where),
+                               "it belongs to an add-on that workers do not have",
+                               "replace it by nodes of Blender, or bake it to a texture")
 
 
 def pipeline(scene: Any, problems: Problems) -> None:
@@ -143,9 +179,6 @@ def compositor(scene: Any, problems: Problems) -> None:
         if node.bl_idname == "CompositorNodeRLayers" and node.scene not in (None, scene):
             problems.error(where, "it shows scene '%s', which would have to be rendered too" % node.scene.name,
                            "render that scene to files and read them with an Image node")
-        elif node.bl_idname == "CompositorNodeOutputFile" and not node.mute:
-            problems.warning(where, "files of File Output nodes are not delivered",
-                             "choose OpenEXR MultiLayer as output to get every pass")
         elif node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER" and node.scene not in (None, scene):
             problems.error(where, "it picks from scene '%s', which would have to be rendered too" % node.scene.name,
                            "render that scene to files and read them with an Image node")

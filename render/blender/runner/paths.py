@@ -14,6 +14,7 @@ import os
 import re
 
 ABSOLUTE = "_abs"
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def is_relative(raw: str) -> bool:
@@ -25,6 +26,17 @@ def split(raw: str) -> tuple[str, str]:
     """Folder and base name, whatever system the path came from."""
     cut = max(raw.rfind("/"), raw.rfind("\\"))
     return raw[: cut + 1], raw[cut + 1 :]
+
+
+def native(raw: str) -> str:
+    """The path as Blender looks for it on this system: elsewhere than on
+    Windows, backslashes are slashes, and C:\\a is /c/a."""
+    if os.name == "nt" or "\\" not in raw and not DRIVE.match(raw):
+        return raw
+    if not is_relative(raw) and not DRIVE.match(raw) and os.path.exists(raw):
+        return raw  # a name with a backslash in it
+    raw = raw.replace("\\", "/")
+    return "/" + raw[0].lower() + "/" + raw[2:].lstrip("/") if DRIVE.match(raw) else raw
 
 
 def absolute_name(raw: str) -> str:
@@ -66,6 +78,16 @@ class Tree:
                 self._far.setdefault(path, absolute_name(path))
         else:
             self._near.add(path)
+
+    def add_below(self, raw: str, folder: str, path: str, owner: str = "") -> None:
+        """Adds a file below a folder that the .blend `owner` names as raw. Its
+        way from the folder is kept."""
+        step = os.path.relpath(path, folder).replace(os.sep, "/")
+        raw = raw.rstrip("/\\")
+        if is_relative(raw) or not raw:
+            self.add("//", path, owner)
+        else:
+            self._far.setdefault(os.path.abspath(path), absolute_name(raw) + "/" + step)
 
     def root(self) -> str:
         """The folder that is the tree's top."""

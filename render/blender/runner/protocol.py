@@ -49,6 +49,8 @@ class Request:
     persistent: bool = False
     framed: bool = False  # the file has a border that does not crop
     extension: str = ""  # of the finished file
+    ocio: str = ""  # the colour configuration, which this process was started with
+    files: list = field(default_factory=list)  # of File Output nodes, under out
     crops: list = field(default_factory=list)
     # Where: folders as this process sees them.
     out: str = ""

@@ -8,6 +8,7 @@ from typing import Any, Iterator
 
 import bpy
 
+import caches
 import paths
 
 
@@ -18,6 +19,8 @@ def relocate(root: str) -> list[str]:
     if not root:
         return missing
     for lib in list(bpy.data.libraries):
+        if getattr(lib, "packed_file", None) or getattr(lib, "is_archive", False):
+            continue
         new = place(root, lib.filepath)
         if new:
             lib.filepath = new
@@ -38,7 +41,7 @@ def place(root: str, raw: str) -> str | None:
     """The new path; "" where the old one stays; None where nothing is there."""
     if not raw or raw.startswith("<") or paths.is_relative(raw):
         return ""
-    new = os.path.join(root, *paths.absolute_name(raw).split("/"))
+    new = os.path.join(root, *paths.absolute_name(raw.rstrip("/\\")).split("/"))
     if os.path.exists(new):
         return new
     if "<" in raw and os.path.isdir(os.path.dirname(new)):  # <UDIM>
@@ -57,12 +60,24 @@ def fields() -> Iterator[tuple[Any, str]]:
         for node in tree.nodes:
             if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript") and node.mode == "EXTERNAL":
                 yield node, "filepath"
+    for cache in data.cache_files:
+        for layer in getattr(cache, "layers", ()):
+            yield layer, "filepath"
+    for scene in data.scenes:
+        world = scene.rigidbody_world
+        if world and caches.external(world.point_cache):
+            yield world.point_cache, "filepath"
     for obj in data.objects:
+        for _, _, cache in caches.points(obj):
+            if caches.external(cache):
+                yield cache, "filepath"
         for mod in obj.modifiers:
             if mod.type in ("MESH_CACHE", "OCEAN"):
                 yield mod, "filepath"
             elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
                 yield mod.domain_settings, "cache_directory"
+            elif mod.type == "NODES":
+                yield from caches.folders(mod)
 
 
 def shader_trees() -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 import compat
+import outputs
 from border import border_pixel
 from finish import MOVIES
 from problems import Problems, listing
@@ -42,6 +43,7 @@ def facts(wanted: dict, problems: Problems) -> dict:
     }
     result.update(cycles(scene, layers, wanted, problems) if engine == "CYCLES" else {})
     result.update(output(scene, result["compositor"], problems))
+    result["files"] = outputs.survey(scene, problems)
     return result
 
 

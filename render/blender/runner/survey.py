@@ -8,6 +8,7 @@ files that a render reads, and problems, each with a remedy.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -20,7 +21,10 @@ import bpy  # noqa: E402
 import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
+import ocio  # noqa: E402
+import sequences  # noqa: E402
 import settings  # noqa: E402
+import vram  # noqa: E402
 from problems import Problems  # noqa: E402
 
 
@@ -31,21 +35,47 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree = deps.collect(bpy.data.filepath, problems)
+        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted))
+        colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
+            facts["ocio"] = colours
+            vram.estimate(bpy.data.scenes[facts["scene"]], facts, problems)
             hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
         result.update(
             facts=facts,
             main=tree.main_name(),
-            files=[{"path": path, "name": name} for path, name in tree.files()],
+            files=[{"path": path, "name": name, "what": owners.get(path, "")} for path, name in tree.files()],
             problems=problems.found,
         )
     with open(out + ".part", "w", encoding="utf-8") as f:
         json.dump(result, f)
     os.replace(out + ".part", out)
     sys.stdout.flush()
+    flush()
     os._exit(0)
+
+
+def asked(wanted: dict) -> set:
+    """The frames of the job and those beside them, which motion blur looks at;
+    none where frames are not what they are called."""
+    scene = bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+    if scene.render.frame_map_old != scene.render.frame_map_new:
+        return set()
+    frames = sequences.frames(wanted.get("frames", ""))
+    if not wanted.get("frames"):
+        frames = set(range(scene.frame_start, scene.frame_end + 1)[: sequences.MAX_FRAMES])
+    return {g for f in frames for g in (f - 1, f, f + 1)}
+
+
+def flush() -> None:
+    """Writes out what Blender itself printed: an engine or a colour space that
+    it does not have is told of nowhere else."""
+    try:
+        libc = ctypes.cdll.ucrtbase if os.name == "nt" else ctypes.CDLL(None)
+        libc.fflush(None)
+    except (OSError, AttributeError) as exc:
+        print("idlewild: the log may be incomplete:", exc, file=sys.stderr)
 
 
 main()

@@ -15,9 +15,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "runner"))
 
 import border  # noqa: E402
+import naming  # noqa: E402
+import ocio  # noqa: E402
 import paths  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
+import sequences  # noqa: E402
 
 
 class Requests(unittest.TestCase):
@@ -101,9 +104,40 @@ class TreeNames(unittest.TestCase):
         names = dict(tree.files())
         self.assertEqual(os.path.dirname(names["/l/lib.blend"]) + "/tex/a.png", names["/l/tex/a.png"])
 
+    def test_folders_keep_what_is_below(self):
+        for raw in ("/c/fluid", "/c/fluid/", "C:\\c\\fluid\\"):
+            tree = paths.Tree("/p/scene.blend")
+            tree.add_below(raw, "/c/fluid", "/c/fluid/data/f_0001.vdb")
+            self.assertEqual(dict(tree.files())["/c/fluid/data/f_0001.vdb"],
+                             paths.absolute_name(raw.rstrip("/\\")) + "/data/f_0001.vdb")
+        tree = paths.Tree("/p/scene.blend")
+        tree.add_below("//cache/", "/p/cache", "/p/cache/data/f_0001.vdb")
+        self.assertEqual(dict(tree.files())["/p/cache/data/f_0001.vdb"], "cache/data/f_0001.vdb")
+
+    @unittest.skipIf(os.name == "nt", "NOT RUN: paths of other systems, on Windows")
+    def test_windows_paths_elsewhere(self):
+        for raw, want in (("C:\\tex\\a.png", "/c/tex/a.png"), ("D:/x/y", "/d/x/y"), ("//..\\tex\\a.png", "//../tex/a.png"),
+                          ("/a/b.png", "/a/b.png"), ("//a/b", "//a/b"), ("", "")):
+            self.assertEqual(paths.native(raw), want)
+
     def test_sequences_share_a_folder(self):
         self.assertEqual(os.path.dirname(paths.absolute_name("/t/s_001.exr")), os.path.dirname(paths.absolute_name("/t/s_002.exr")))
         self.assertEqual(paths.absolute_name("C:\\t\\a.png"), paths.absolute_name("C:/t/a.png"))
+
+
+class FileOutputNames(unittest.TestCase):
+    def test_names(self):
+        for folder, file, ext, want in (
+            ("/tmp/", "Image", ".png", "tmp/Image####.png"),
+            ("//passes/x", "sub/z_##.png", ".exr", "passes/x/sub/z_##.exr"),
+            ("//../../up/./a/../b/", "n", ".exr", "up/b/n####.exr"),
+            ("C:\\renders\\shot1\\", "n.exr", ".png", "shot1/n.exr####.png"),
+            ("//a\\b", "", ".png", "a/b/####.png"),
+            ("", "../../etc/x:y", ".png", "etc/x_y####.png"),
+            ("//", "a##b##c", ".jpg", "a##b##c.jpg"),
+            ("/", "f/", ".jpg", "f/####.jpg"),
+        ):
+            self.assertEqual(naming.delivered(folder, file, ext), want)
 
 
 class Finders(unittest.TestCase):
@@ -116,6 +150,52 @@ class Finders(unittest.TestCase):
             base = [os.path.basename(p) for p in paths.udim(os.path.join(d, "w.<UDIM>.png"))]
             self.assertEqual(base, ["w.1001.png", "w.1002.png"])
             self.assertEqual(paths.sequence(os.path.join(d, "none.png")), [os.path.join(d, "none.png")])
+
+
+class Sequences(unittest.TestCase):
+    def test_frames(self):
+        for text, want in (("", set()), ("7", {7}), ("1-10x5,30", {1, 6, 30}), ("-5--3", {-5, -4, -3}), ("x", set())):
+            self.assertEqual(sequences.frames(text), want, text)
+
+    def test_number(self):
+        for args, want in (((5, 1, 100, 0, False), 5), ((5, 1, 3, 0, False), 3), ((-4, 1, 3, 0, False), 1),
+                           ((5, 1, 3, 0, True), 2), ((-1, 1, 3, 0, True), 2), ((5, 1, 100, 10, False), 15),
+                           ((5, 3, 100, 0, False), 3), ((5, 1, 0, 7, False), 7)):
+            self.assertEqual(sequences.number(*args), want, args)
+
+    def test_shown(self):
+        found = ["/s/a_%03d.png" % i for i in range(1, 6)]
+        self.assertEqual(sequences.shown(found, {2, 4}), [found[1], found[3]])
+        for wanted in (set(), {2, 9}):
+            self.assertEqual(sequences.shown(found, wanted), found)
+        self.assertEqual(sequences.shown(["/s/a_1.png", "/s/a_01.png"], {1}), ["/s/a_1.png", "/s/a_01.png"])
+        self.assertEqual(sequences.shown(["/s/a.png"], {1}), ["/s/a.png"])
+
+
+class ColourConfigurations(unittest.TestCase):
+    def test_search_path(self):
+        for text, want in (
+            ("ocio_profile_version: 1\nsearch_path: \"luts:filmic\"\nroles:\n", ["luts", "filmic"]),
+            ("search_path: luts\n", ["luts"]),
+            ("search_path: [luts, 'more luts']\n", ["luts", "more luts"]),
+            ("search_path:\n  - luts\n  - ../up\nroles: {}\n", ["luts", "../up"]),
+            ("roles: {}\n", []),
+        ):
+            self.assertEqual(ocio.search_path(text), want)
+
+    def test_tables_stay_below(self):
+        with tempfile.TemporaryDirectory() as d:
+            for name in ("luts/a.spi1d", "luts/$SHOT/b.cube", "c.cube", "notes.txt"):
+                os.makedirs(os.path.dirname(os.path.join(d, name)), exist_ok=True)
+                open(os.path.join(d, name), "w").close()
+            p = problems.Problems()
+            found = ocio.tables("search_path: luts\nx: !<FileTransform> {src: c.cube, interpolation: linear}\n", d, p)
+            self.assertEqual([os.path.relpath(f, d) for f in found], ["c.cube", "luts/$SHOT/b.cube", "luts/a.spi1d"])
+            self.assertEqual(p.found, [])
+            for bad in ("/srv/luts", "../luts", "$STUDIO/luts"):
+                p = problems.Problems()
+                ocio.tables("search_path: %s\n" % bad, d, p)
+                self.assertIn(bad, p.found[0]["message"])
 
 
 class Lists(unittest.TestCase):
