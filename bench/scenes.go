@@ -25,7 +25,7 @@ func init() {
 // adaptive sampling and denoising.
 func scenes(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("scenes", flag.ContinueOnError)
-	name := fs.String("program", "blender", "a Blender executable")
+	name := fs.String("program", "", "a Blender executable (default: blender on PATH)")
 	python := fs.String("python", "", "instead: a Python that has the bpy package")
 	parts := fs.String("parts", "no,2x2", "how frames are cut, one way after the other")
 	if err := fs.Parse(args); err != nil {
@@ -36,9 +36,12 @@ func scenes(ctx context.Context, args []string) ([]Figure, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(b.dir)
-	kind := "blender:" + *name
-	if *python != "" {
+	kind := "blender:blender"
+	switch {
+	case *python != "":
 		kind = "python:" + *python
+	case *name != "":
+		kind = "blender:" + *name
 	}
 	if err := b.addProgram(ctx, kind); err != nil {
 		return nil, err
