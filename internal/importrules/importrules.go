@@ -47,6 +47,8 @@ var table = map[string][]string{
 	"render/echo":    {"job", "media", "render"},
 	"render/gpu":     {},
 
+	"render/blender/install": {},
+
 	"p2p":      {"job", "p2p/wire", "internal/digest"},
 	"p2p/wire": {"job"},
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from typing import Any, Iterator, Optional
 
 import bpy
@@ -37,6 +38,21 @@ def build() -> str:
 
 def version() -> str:
     return "%d.%d.%d" % tuple(bpy.app.version)
+
+
+def folders() -> list[str]:
+    """What a sandbox has to show of a Blender that is a Python package: the
+    environment, the Python that it was made of, and the package. Empty for the
+    program, which lies in one folder."""
+    if bpy.app.binary_path:
+        return []
+    package = os.path.dirname(bpy.utils.resource_path("LOCAL"))
+    return sorted({os.path.abspath(p) for p in (sys.prefix, sys.base_prefix, package) if p})
+
+
+def module() -> str:
+    """A file that changes when the package is replaced; empty for the program."""
+    return "" if bpy.app.binary_path else os.path.abspath(bpy.__file__)
 
 
 def denoisers() -> list[str]:
