@@ -68,7 +68,11 @@ type SandboxConfig struct {
 
 // BlenderConfig is about the programs that render.
 type BlenderConfig struct {
-	Path string `toml:"path"` // empty: found on PATH
+	// Path of a program, or of a Python with the package bpy; with it no other
+	// is looked for on this system. Empty: what is on PATH and in the usual
+	// places.
+	Path     string   `toml:"path"`
+	Programs []string `toml:"programs"` // more of them, beside those that were added
 }
 
 // CheckConfig is about verifying results.
@@ -238,6 +242,11 @@ func (c Config) validate() error {
 		return fmt.Errorf("a size in the configuration is negative")
 	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
 		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
+	}
+	for _, p := range c.Blender.Programs {
+		if !filepath.IsAbs(p) {
+			return fmt.Errorf("blender.programs has %q, which is not an absolute path", p)
+		}
 	}
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {

@@ -28,6 +28,7 @@ type SpecOptions struct {
 	Width       int
 	Height      int
 	Denoise     string
+	Blender     string // version, build or path
 	Recheck     *float64
 	OnlyMissing bool
 	Parts       string
@@ -98,6 +99,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Width, o.Width)
 		over(&p.Height, o.Height)
 		over(&p.Denoise, o.Denoise)
+		over(&p.Blender, o.Blender)
 	}
 	var b []byte
 	if err == nil {
