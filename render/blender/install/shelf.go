@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Entry is a Blender that a person added.
@@ -41,8 +42,8 @@ func (s Shelf) file(path string) string {
 // Entries lists what was added, by path.
 func (s Shelf) Entries() ([]Entry, error) {
 	names, err := os.ReadDir(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil // nothing can have been added
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list of added Blenders: %w", err)

@@ -23,12 +23,24 @@ def origin() -> str:
     if not path:
         return "bpy"
     if _text(bpy.app.build_hash) == "Unknown" and path.startswith("/usr/"):
-        return "debian" if os.path.exists("/etc/debian_version") else "distribution"
+        return distribution()
     if "steam" in path.lower():
         return "steam"
     if _text(bpy.app.build_branch).startswith(("blender-v", "main", "master")):
         return "blender.org"
     return "unknown"
+
+
+def distribution() -> str:
+    """Whose package this is. A sandbox shows /usr and little of /etc, and the
+    answer must be the same inside."""
+    try:
+        with open("/usr/lib/os-release", encoding="utf-8", errors="replace") as f:
+            lines = f.read(1 << 16).splitlines()
+    except OSError:
+        return "distribution"
+    names = [line[3:].strip("\"' ") for line in lines if line.startswith("ID=")]
+    return names[0] if names and names[0].isalnum() and len(names[0]) <= 32 else "distribution"
 
 
 def build() -> str:
