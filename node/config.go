@@ -69,7 +69,11 @@ type SandboxConfig struct {
 
 // BlenderConfig is about the programs that render.
 type BlenderConfig struct {
-	Path string `toml:"path"` // empty: found on PATH
+	// Path of a program, or of a Python with the package bpy; with it no other
+	// is looked for on this system. Empty: what is on PATH and in the usual
+	// places.
+	Path     string   `toml:"path"`
+	Programs []string `toml:"programs"` // more of them, beside those that were added
 }
 
 // CheckConfig is about verifying results.
@@ -248,6 +252,11 @@ func (c Config) validate() error {
 	for _, root := range c.Paths.Roots {
 		if !filepath.IsAbs(root) {
 			return fmt.Errorf("paths.roots has %q, which is not an absolute path", root)
+		}
+	}
+	for _, p := range c.Blender.Programs {
+		if !filepath.IsAbs(p) {
+			return fmt.Errorf("blender.programs has %q, which is not an absolute path", p)
 		}
 	}
 	for _, e := range c.Worker.Env {

@@ -58,11 +58,15 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		log.Info("what is learnt of programs is forgotten at the end", "reason", err)
 		runners = filepath.Join(scratch, "runners")
 	}
+	more, err := morePrograms(cfg)
+	if err != nil {
+		return nil, err
+	}
 	userHome, _ := os.UserHomeDir() // without one there is less to keep private
 	roots := blender.Roots{Allowed: cfg.Paths.Roots, Private: append(blender.PrivatePaths(userHome), cfg.DataDir)}
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
-			Blender: cfg.Blender.Path, Threads: threads, Scratch: runners,
+			Blender: cfg.Blender.Path, Programs: more, Threads: threads, Scratch: runners, Private: []string{cfg.DataDir},
 			Env: env, MemoryBytes: memory, Roots: roots, Log: log,
 		})
 	}

@@ -29,6 +29,7 @@ type SpecOptions struct {
 	Height      int
 	Denoise     string
 	OCIO        string // absolute path of a colour configuration, or a built-in one's name
+	Blender     string // version, build or path
 	Recheck     *float64
 	OnlyMissing bool
 	Parts       string
@@ -100,6 +101,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Height, o.Height)
 		over(&p.Denoise, o.Denoise)
 		over(&p.OCIO, o.OCIO)
+		over(&p.Blender, o.Blender)
 	}
 	var b []byte
 	if err == nil {

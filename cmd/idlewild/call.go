@@ -16,6 +16,16 @@ type call struct {
 	*cli.Context
 	// settings are flags that stand for settings, by dotted key.
 	settings map[string]string
+	// asked is the path of the Blender that --blender names.
+	asked string
+}
+
+// withAsked adds that Blender to those of this process; a daemon has its own.
+func (k *call) withAsked(c node.Config) node.Config {
+	if k.asked != "" {
+		c.Blender.Programs = append(c.Blender.Programs, k.asked)
+	}
+	return c
 }
 
 func commonFlags() []cli.Flag {

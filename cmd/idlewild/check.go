@@ -55,7 +55,7 @@ func check(k *call) error {
 	if err != nil {
 		return err
 	}
-	v, err := node.Check(k.Context.Context, cfg, node.CheckOptions{
+	v, err := node.Check(k.Context.Context, k.withAsked(cfg), node.CheckOptions{
 		File: file, Frame: k.Int("frame"), Claim: claim, Spec: o, Heatmap: heatmap,
 	})
 	if err != nil {

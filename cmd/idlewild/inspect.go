@@ -32,7 +32,7 @@ func inspect(k *call) error {
 	if err != nil {
 		return err
 	}
-	in, err := node.Inspect(k.Context.Context, cfg, spec)
+	in, err := node.Inspect(k.Context.Context, k.withAsked(cfg), spec)
 	if err != nil {
 		return err
 	}

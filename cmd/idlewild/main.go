@@ -79,6 +79,7 @@ func newApp(p *program) *cli.App {
 			farmCommand(p),
 			peersCommand(p),
 			gpusCommand(p),
+			blenderCommand(p),
 			inspectCommand(p),
 			checkCommand(p),
 			snapshotCommand(p),

@@ -45,7 +45,7 @@ func renderAct(k *call) error {
 	ctx := k.Context.Context
 	var state job.State
 	s, err := node.RunEmbedded(ctx, node.EmbeddedOptions{
-		Nodes: k.Int("nodes"), Config: cfg, Spec: spec, Log: quietLog(k, cfg),
+		Nodes: k.Int("nodes"), Config: k.withAsked(cfg), Spec: spec, Log: quietLog(k, cfg),
 	}, func(e job.Event, s job.Status) {
 		v.event(e)
 		if s.State != state || k.tty {

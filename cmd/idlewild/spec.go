@@ -12,6 +12,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/node"
+	"idlewild/render/blender/install"
 )
 
 // overrides are the flags that replace values of the file for one job.
@@ -24,6 +25,7 @@ func overrides() []cli.Flag {
 		&cli.IntFlag{Name: "samples", DefaultText: "the file's", Usage: "take `N` samples per pixel"},
 		&cli.StringFlag{Name: "resolution", DefaultText: "the file's", Usage: "size of the picture, `WxH` pixels"},
 		&cli.StringFlag{Name: "ocio", EnvVars: []string{"OCIO"}, DefaultText: "Blender's own", Usage: "colours by the OpenColorIO configuration `FILE`"},
+		&cli.StringFlag{Name: blenderFlag, DefaultText: "the one that saved the file", Usage: "render with the Blender `VERSION|PATH`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
 		&cli.StringFlag{Name: "params", Usage: "parameters of the kind itself, as `JSON`"},
 	}
@@ -48,6 +50,14 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
 		Engine: k.String("engine"), Samples: k.Int("samples"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
+	}
+	if o.Blender = k.String(blenderFlag); strings.ContainsAny(o.Blender, `/\\`) {
+		abs, err := absolute(o.Blender)
+		if err != nil {
+			return o, err
+		}
+		o.Blender = install.Resolve(abs)
+		k.asked = o.Blender
 	}
 	if k.IsSet("samples") && o.Samples < 1 {
 		return o, usagef("--samples is %d; it must be at least 1", o.Samples)

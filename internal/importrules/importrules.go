@@ -49,6 +49,8 @@ var table = map[string][]string{
 	"render/assemble": {"job", "media", "render", "render/gorunner"},
 	"render/gpu":      {},
 
+	"render/blender/install": {},
+
 	"p2p":      {"job", "p2p/wire", "internal/digest"},
 	"p2p/wire": {"job"},
 

@@ -1,12 +1,11 @@
 package blender
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,10 +22,12 @@ const exitScript = "97"
 // session; finishing has its own, because it takes the render out of the
 // compositor.
 func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command, error) {
-	if k.path == "" {
-		return "", render.Command{}, k.absent
-	}
 	p, err := DecodeParams(t.Params)
+	if err != nil {
+		return "", render.Command{}, err
+	}
+	// It was probed long ago, but for a daemon that others started beside us.
+	program, err := k.pick(context.Background(), p.Build)
 	if err != nil {
 		return "", render.Command{}, err
 	}
@@ -42,13 +43,13 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 		env = append(env, "CUDA_VISIBLE_DEVICES="+t.Device.Name)
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []string{t.Requester, t.Content, k.build(), k.runners, t.Device.Name, p.Main, p.Scene, p.OCIO, class})
+	fmt.Fprintf(h, "%q", []string{t.Requester, t.Content, program.stamp(), p.Build, k.runners, t.Device.Name, p.Main, p.Scene, p.OCIO, class})
 	cmd := render.Command{
-		Path:         k.path,
-		Args:         k.arguments(p),
+		Path:         program.path,
+		Args:         program.arguments("{runner}", k.arguments(p)...),
 		Env:          env,
 		Runner:       k.runner,
-		ReadOnly:     k.needs(),
+		ReadOnly:     program.needs(program.probe),
 		MemoryBytes:  k.opts.MemoryBytes,
 		StartTimeout: k.opts.StartTimeout,
 	}
@@ -93,27 +94,6 @@ func (k *Kind) environment(in string) []string {
 		env = append(env, "IDLEWILD_IN="+in)
 	}
 	return append(env, k.opts.Env...)
-}
-
-// needs are the folders that the program itself reads, beyond the system's.
-func (k *Kind) needs() []string {
-	real, err := filepath.EvalSymlinks(k.path)
-	if err != nil {
-		real = k.path
-	}
-	if dir := filepath.Dir(real); !strings.HasPrefix(dir, "/usr/") {
-		return []string{dir}
-	}
-	return nil
-}
-
-// build is what tells one Blender from another before it was probed.
-func (k *Kind) build() string {
-	st, err := os.Stat(k.path)
-	if err != nil {
-		return k.path
-	}
-	return fmt.Sprintf("%s %d %d", k.path, st.Size(), st.ModTime().UnixNano())
 }
 
 // line is one request for the runner.

@@ -92,23 +92,27 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 	if p := k.refuseEarly(s); p != nil {
 		return job.Inspection{Problems: []job.Problem{*p}}, nil
 	}
-	p, err := k.probe(ctx)
+	here, _, err := k.ables(ctx)
 	if err != nil {
 		if errors.Is(err, ErrNoBlender) {
 			return job.Inspection{Problems: []job.Problem{problem("Blender", err.Error(), "")}}, nil
 		}
 		return job.Inspection{}, err
 	}
-	if bad := tooNew(s.Input, p); bad != nil {
-		return job.Inspection{Problems: []job.Problem{*bad}}, nil
+	p, note := choose(s, here)
+	if note != nil && note.Severity == job.SeverityError {
+		return job.Inspection{Problems: []job.Problem{*note}}, nil
 	}
 	var load loadLog
-	found, log, err := k.survey(ctx, s, &load)
+	found, log, err := k.survey(ctx, p.program, s, &load)
 	if err != nil {
 		return job.Inspection{}, err
 	}
 	if !found.Opened {
 		return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
+	}
+	if note != nil {
+		found.Problems = append([]job.Problem{*note}, found.Problems...)
 	}
 	in := job.Inspection{Problems: found.Problems}
 	for _, f := range found.Files {
@@ -168,22 +172,6 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 	return nil
 }
 
-// tooNew refuses a file that was saved by a newer Blender: it may open, with
-// parts of it missing.
-func tooNew(input string, p *probe) *job.Problem {
-	saved, err := fileVersion(input)
-	if err != nil {
-		return nil // refuseEarly saw it a moment ago
-	}
-	major, minor := versionPair(p.Version)
-	if saved <= major*100+minor {
-		return nil
-	}
-	bad := problem(input, fmt.Sprintf("it was saved by Blender %s, and this machine has %s", versionText(saved), p.Version),
-		fmt.Sprintf("install Blender %s or newer", versionText(saved)))
-	return &bad
-}
-
 // unreadable is the problem of a file that Blender gives up on.
 func unreadable(input, version string, log []byte) job.Problem {
 	why := ""
@@ -199,8 +187,8 @@ func problem(where, message, remedy string) job.Problem {
 	return job.Problem{Severity: job.SeverityError, Where: where, Message: message, Remedy: remedy}
 }
 
-// survey runs Blender on the file.
-func (k *Kind) survey(ctx context.Context, s job.Spec, watch io.Writer) (survey, []byte, error) {
+// survey runs a Blender on the file; watch gets its log.
+func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writer) (survey, []byte, error) {
 	var found survey
 	work, err := os.MkdirTemp(k.opts.Scratch, "inspect-")
 	if err != nil {
@@ -221,7 +209,7 @@ func (k *Kind) survey(ctx context.Context, s job.Spec, watch io.Writer) (survey,
 	if c := k.ocio(s); c != "" {
 		env = append(env, "OCIO="+c)
 	}
-	log, runErr := k.watched(ctx, work, env, watch, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
+	log, runErr := k.watched(ctx, p, work, env, watch, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
 		s.Input, "-P", filepath.Join(k.runner, "survey.py"), "--", ask, out)
 	b, err := os.ReadFile(out)
 	if err != nil {

@@ -116,7 +116,7 @@ func TestBadInput(t *testing.T) {
 		{write("empty.blend", nil), "", []string{"no .blend"}},
 		{write("picture.blend", []byte("\x89PNG\r\n\x1a\n........................")), "", []string{"no .blend"}},
 		{write("gzip.blend", []byte{0x1f, 0x8b, 8, 0, 0, 0}), "", []string{"no .blend"}},
-		{write("new.blend", append([]byte("BLENDER17-01v0502"), make([]byte, 100)...)), "", []string{"5.2", "3.", "install"}},
+		{write("new.blend", append([]byte("BLENDER17-01v0502"), make([]byte, 100)...)), "", []string{"5.2", "3.", "idlewild blender add"}},
 		{write("cut.blend", whole[:len(whole)/2]), "", []string{"cannot read it", "truncated"}},
 		{scenes, `{"frames":"9-1"}`, []string{"backwards"}},
 		{scenes, `{"frame":"1"}`, []string{"unknown field"}},
@@ -185,14 +185,14 @@ func TestProbeIsRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(facts[FactVersion]) != 1 || !slices.Contains(facts[FactEngine], cycles) || len(facts[FactDenoiser]) == 0 || !strings.HasPrefix(facts[FactBuild][0], facts[FactVersion][0]+" ") {
+	if len(facts[FactVersion]) != 1 || !slices.Contains(facts[FactEngine], fact(facts[FactBuild][0], cycles)) || len(facts[FactDenoiser]) == 0 || !strings.HasPrefix(facts[FactBuild][0], facts[FactVersion][0]+" ") {
 		t.Errorf("%v", facts)
 	}
 	// Another Kind on the same scratch folder need not ask: its program is
 	// replaced by one that cannot answer, as old and large as the real one.
 	again := testKind(t, Options{})
 	p, err := again.probe(t.Context())
-	if err != nil || p.Program != k.probed.Program {
+	if err != nil || p.Program != k.programs[0].probed.Program {
 		t.Error(p, err)
 	}
 	found, _ := filepath.Glob(filepath.Join(k.opts.Scratch, "probe-*.json"))

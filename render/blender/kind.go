@@ -1,17 +1,14 @@
 package blender
 
 import (
-	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -28,13 +25,19 @@ var runnerFiles embed.FS
 
 // Options of New; the zero value works.
 type Options struct {
-	// Blender is the program's path; empty finds "blender" on PATH.
+	// Blender is the path of a program, or of a Python with the package bpy;
+	// empty finds "blender" on PATH.
 	Blender string
+	// Programs are the paths of more of them: other versions.
+	Programs []string
 	// Threads that a Blender on the CPU uses; 0 takes every core.
 	Threads int
 	// Scratch is a folder for the runner's files and the probe's memory;
 	// empty takes one in the user's cache.
 	Scratch string
+	// Private are folders, beside the user's home, that no task may see: a
+	// Blender in a folder around one of them is not used.
+	Private []string
 	// Env is added to the otherwise cleared environment of every Blender,
 	// for example CYCLES_CPU_NO_AVX2=1 or OCIO.
 	Env []string
@@ -52,15 +55,11 @@ type Options struct {
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and
 // dispatch.Kind and is safe for concurrent use.
 type Kind struct {
-	opts    Options
-	path    string // of the program; empty: there is none
-	absent  error  // why it is empty
-	runner  string // folder of the runner's files
-	runners string // hash over them
-
-	mu       sync.Mutex
-	probed   *probe // of the program as it is now
-	specimen string // path of an empty file that it saved
+	opts     Options
+	programs []*program
+	absent   error  // why there is none
+	runner   string // folder of the runner's files
+	runners  string // hash over them
 }
 
 // ErrNoBlender is matched by every error of a Kind that has no Blender.
@@ -86,30 +85,11 @@ func New(opts Options) (*Kind, error) {
 		opts.Scratch = filepath.Join(cache, "idlewild", "blender")
 	}
 	k := &Kind{opts: opts}
-	k.path, k.absent = find(opts.Blender)
+	k.programs, k.absent = programs(opts.Blender, opts.Programs)
 	if err := k.unpack(); err != nil {
 		return nil, fmt.Errorf("unpack the Blender runner: %w", err)
 	}
 	return k, nil
-}
-
-// find resolves the program to the file that is executed.
-func find(name string) (string, error) {
-	asked := name
-	if name == "" {
-		name = "blender"
-	}
-	p, err := exec.LookPath(name)
-	if err == nil {
-		p, err = filepath.Abs(p)
-	}
-	if err == nil {
-		return p, nil
-	}
-	if asked == "" {
-		return "", fmt.Errorf("%w: no program \"blender\" on PATH; install Blender %s or newer, or name its path", ErrNoBlender, oldest)
-	}
-	return "", fmt.Errorf("%w: %q cannot be executed: %w", ErrNoBlender, asked, err)
 }
 
 // unpack writes the runner's files into a folder named for their hash, so that
@@ -206,29 +186,6 @@ func sameFiles(dir string) bool {
 		return nil
 	})
 	return err == nil
-}
-
-// program runs Blender once to its end, with a script of the runner, and
-// returns the end of its log.
-func (k *Kind) program(ctx context.Context, work string, args ...string) ([]byte, error) {
-	return k.watched(ctx, work, nil, io.Discard, args...)
-}
-
-// watched is program with more in its environment, and with all of its log
-// going to watch as well.
-func (k *Kind) watched(ctx context.Context, work string, env []string, watch io.Writer, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, k.path, args...)
-	cmd.Env = append(expand(k.environment(""), work), env...)
-	cmd.Dir = work
-	var log tail
-	out := io.MultiWriter(&log, watch) // one writer for both: they are read by one goroutine
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = 5 * time.Second
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return log.bytes(), err
 }
 
 // expand replaces the tokens of an environment for a process outside any

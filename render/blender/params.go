@@ -27,6 +27,7 @@ type SpecParams struct {
 	Name      string `json:"name,omitempty"`    // of finished files, # for the frame: "shot_####"
 	Denoise   string `json:"denoise,omitempty"` // "off", or "auto": as the file says, where the build can
 	OCIO      string `json:"ocio,omitempty"`    // absolute path of the colour configuration; empty: Blender's own
+	Blender   string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
 }
 
 // DecodeSpec reads and checks SpecParams; no bytes mean all defaults.
@@ -61,7 +62,7 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 			return p, fmt.Errorf("render options: name: %w", err)
 		}
 	}
-	return p, checkCommon(p.Samples, p.Width, p.Height, p.Scene, p.Camera, p.ViewLayer, p.Engine)
+	return p, checkCommon(p.Samples, p.Width, p.Height, p.Scene, p.Camera, p.ViewLayer, p.Engine, p.Blender)
 }
 
 // Params are what one task asks of Blender: job.Task.Params, JSON with the
@@ -70,6 +71,7 @@ type Params struct {
 	Op        string `json:"op"`   // "render", "denoise", "finish" or "crop"
 	Main      string `json:"main"` // the .blend, in the input tree
 	Frame     int    `json:"frame"`
+	Build     string `json:"build,omitempty"` // of Blender, that the job is pinned to; empty: any
 	Scene     string `json:"scene,omitempty"`
 	Camera    string `json:"camera,omitempty"`
 	ViewLayer string `json:"view_layer,omitempty"`
@@ -201,7 +203,7 @@ func DecodeParams(b []byte) (Params, error) {
 			}
 		}
 	}
-	return p, checkCommon(p.Samples, p.Width, p.Height, p.Scene, p.Camera, p.ViewLayer, p.Engine)
+	return p, checkCommon(p.Samples, p.Width, p.Height, p.Scene, p.Camera, p.ViewLayer, p.Engine, p.Build)
 }
 
 func checkCommon(samples, width, height int, names ...string) error {

@@ -169,7 +169,7 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 	clean := job.Task{
 		Kind: Name,
 		Params: Params{
-			Op: opDenoise, Main: p.Main, Frame: p.Frame, Scene: p.Scene, ViewLayer: p.ViewLayer, OCIO: p.OCIO,
+			Op: opDenoise, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, ViewLayer: p.ViewLayer, OCIO: p.OCIO,
 		}.encode(),
 		Input:   whole.Input,
 		Outputs: []job.OutputRule{{Name: assemble.DenoisedFile, Media: job.MediaEXR}},

@@ -108,14 +108,14 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		Kind: Name,
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
-			Op: opFinish, Main: p.Main, Frame: p.Frame, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
+			Op: opFinish, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
 			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules), OCIO: f.OCIO,
 		}.encode(),
 		Input:   render.Input,
 		Outputs: append(outputs, rules...),
 		After:   []job.TaskKey{last.Key()},
 		Label:   label,
-		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version}},
+		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build}},
 		Place:   job.AtRequester,
 		Rank:    render.Rank,
 	}
@@ -161,6 +161,7 @@ func (f Facts) params(spec SpecParams) Params {
 	p := Params{
 		Op:         opRender,
 		Main:       f.Main,
+		Build:      f.Build,
 		Scene:      f.Scene,
 		Camera:     spec.Camera,
 		ViewLayer:  spec.ViewLayer,
@@ -196,9 +197,9 @@ func (f Facts) denoises(spec SpecParams) bool {
 }
 
 func (f Facts) needs(spec SpecParams) job.Needs {
-	n := job.Needs{Require: map[string]string{FactVersion: f.Version, FactEngine: f.Engine}}
+	n := job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build, FactEngine: fact(f.Build, f.Engine)}}
 	if f.denoises(spec) {
-		n.Require[FactDenoiser] = f.Denoisers[0]
+		n.Require[FactDenoiser] = fact(f.Build, f.Denoisers[0])
 	}
 	if f.CPUOnly {
 		n.Device = "cpu"

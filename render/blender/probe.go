@@ -1,8 +1,10 @@
 package blender
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -24,101 +26,161 @@ type probe struct {
 	Engines   []string `json:"engines"`   // that it has
 	Rendered  []string `json:"rendered"`  // that brought out a picture here
 	Denoisers []string `json:"denoisers"` // that need no GPU
+	// Of a Python with the package bpy: the folders that it reads, and a file
+	// that changes with the package, with the stamp it had.
+	Folders []string `json:"folders,omitempty"`
+	Module  string   `json:"module,omitempty"`
+	Stamp   string   `json:"stamp,omitempty"`
 }
 
-// Fact names of this kind, in job.Machine.Facts and job.Needs.Require.
+// bounds of what a program says of itself: its facts go to every peer.
+const (
+	maxFact    = 128
+	maxEngines = 16
+	maxFolders = 8
+)
+
+func (p *probe) validate() error {
+	n := 0
+	for _, s := range slices.Concat([]string{p.Version, p.Build}, p.Engines, p.Rendered, p.Denoisers) {
+		n = max(n, len(s))
+	}
+	if n > maxFact || len(p.Engines)+len(p.Rendered)+len(p.Denoisers) > maxEngines || len(p.Folders) > maxFolders || p.Version == "" || p.Build == "" {
+		return errors.New("its answer makes no sense")
+	}
+	for _, dir := range p.Folders {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("it says that it lies in %q", clip(dir))
+		}
+	}
+	return nil
+}
+
+// Fact names of this kind, in job.Machine.Facts and job.Needs.Require. A
+// machine may have several Blenders, and not each has what another has: engines
+// and denoisers are told of each build, as fact makes them.
 const (
 	FactVersion  = "blender"          // "3.4.1"
 	FactBuild    = "blender.build"    // version, commit and origin
-	FactEngine   = "blender.engine"   // Blender's names
-	FactDenoiser = "blender.denoiser" // "openimagedenoise", or "none"
+	FactEngine   = "blender.engine"   // build and Blender's name of the engine
+	FactDenoiser = "blender.denoiser" // build and "openimagedenoise", or "none"
 )
 
 const noDenoiser = "none"
 
-// Probe implements render.Kind. The first call starts Blender two or three
+// fact is a value of FactEngine or FactDenoiser.
+func fact(build, ability string) string { return build + " " + ability }
+
+// Probe implements render.Kind. The first call starts each Blender two or three
 // times; what it finds is kept as long as the program stays the same.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
-	p, err := k.probe(ctx)
+	here, wrong, err := k.ables(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	facts := map[string][]string{
-		FactVersion:  {p.Version},
-		FactBuild:    {p.Build},
-		FactEngine:   slices.Clone(p.Rendered),
-		FactDenoiser: slices.Clone(p.Denoisers),
+	facts := map[string][]string{}
+	add := func(name, value string) {
+		if !slices.Contains(facts[name], value) {
+			facts[name] = append(facts[name], value)
+		}
 	}
 	var warnings []string
-	if len(p.Denoisers) == 0 {
-		facts[FactDenoiser] = []string{noDenoiser}
-		warnings = append(warnings, fmt.Sprintf("Blender %s (%s) has no denoiser: jobs that denoise go to other machines", p.Version, p.Build))
+	for _, err := range wrong {
+		warnings = append(warnings, err.Error())
 	}
-	if !slices.Contains(p.Rendered, cycles) {
-		warnings = append(warnings, fmt.Sprintf("Blender %s does not render with Cycles here", p.Version))
+	for _, p := range here {
+		add(FactVersion, p.Version)
+		add(FactBuild, p.Build)
+		for _, e := range p.Rendered {
+			add(FactEngine, fact(p.Build, e))
+		}
+		for _, d := range p.Denoisers {
+			add(FactDenoiser, fact(p.Build, d))
+		}
+		if len(p.Denoisers) == 0 {
+			add(FactDenoiser, fact(p.Build, noDenoiser))
+			warnings = append(warnings, fmt.Sprintf("Blender %s (%s) has no denoiser: jobs that denoise go to other machines", p.Version, p.Build))
+		}
+		if !slices.Contains(p.Rendered, cycles) {
+			warnings = append(warnings, fmt.Sprintf("Blender %s does not render with Cycles here", p.Version))
+		}
 	}
 	return facts, warnings, nil
 }
 
 const cycles = "CYCLES"
 
-func (k *Kind) probe(ctx context.Context) (*probe, error) {
-	if k.path == "" {
-		return nil, k.absent
+// ask returns what a program said of itself, and asks it where it has not been
+// asked since it changed.
+func (k *Kind) ask(ctx context.Context, p *program) (*probe, error) {
+	if p.path == "" {
+		return nil, p.gone
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	program := k.build() + " " + k.runners
-	if k.probed != nil && k.probed.Program == program {
-		return k.probed, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asked := p.stamp() + " " + k.runners
+	if p.asked == asked && (p.failed != nil || p.probed.current()) {
+		return p.probed, p.failed
 	}
-	file := filepath.Join(k.opts.Scratch, "probe-"+strconv.FormatUint(hash64(program), 16)+".json")
+	found, specimen, err := k.learn(ctx, p, asked)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	p.asked, p.probed, p.failed, p.specimen = asked, found, err, specimen
+	return found, err
+}
+
+// learn reads what was remembered of a program, or starts it.
+func (k *Kind) learn(ctx context.Context, p *program, asked string) (*probe, string, error) {
+	file := filepath.Join(k.opts.Scratch, "probe-"+strconv.FormatUint(hash64(asked), 16)+".json")
 	specimen := file + ".blend"
-	if p := loadProbe(file, program); p != nil {
-		k.probed, k.specimen = p, specimen
-		return p, nil
+	if found := loadProbe(file, asked); found != nil {
+		return found, specimen, nil
 	}
-	p, err := k.ask(ctx, cycles, specimen)
+	found, err := k.start(ctx, p, cycles, specimen)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	for _, engine := range p.Engines {
+	for _, engine := range found.Engines {
 		if !strings.HasPrefix(engine, "BLENDER_EEVEE") {
 			continue
 		}
 		// In a Blender of its own: a broken graphics driver ends the process.
-		if e, err := k.ask(ctx, engine, ""); err == nil && len(e.Rendered) > 0 {
-			p.Rendered = append(p.Rendered, engine)
-			if slices.Contains(p.Engines, "BLENDER_WORKBENCH") && !slices.Contains(p.Rendered, "BLENDER_WORKBENCH") {
-				p.Rendered = append(p.Rendered, "BLENDER_WORKBENCH") // same way to the screen
+		if e, err := k.start(ctx, p, engine, ""); err == nil && len(e.Rendered) > 0 {
+			found.Rendered = append(found.Rendered, engine)
+			if slices.Contains(found.Engines, "BLENDER_WORKBENCH") && !slices.Contains(found.Rendered, "BLENDER_WORKBENCH") {
+				found.Rendered = append(found.Rendered, "BLENDER_WORKBENCH") // same way to the screen
 			}
 		} else if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, "", context.Cause(ctx)
 		}
 	}
-	p.Program = program
-	k.probed, k.specimen = p, specimen
-	if err := saveProbe(file, p); err != nil {
+	found.Program = asked
+	if err := saveProbe(file, found); err != nil {
 		k.opts.Log.Warn("what Blender can do is not remembered", "err", err)
 	}
-	return p, nil
+	return found, specimen, nil
 }
 
-// Specimens returns a file that this Blender saved, where it was probed and the
-// file is there: who holds its content need not fetch what is in every file of
-// this Blender, the description of its structs for one.
+// Specimens returns a file that each Blender saved, of those that were probed
+// and where the file is there: who holds its content need not fetch what is in
+// every file of this Blender, the description of its structs for one.
 func (k *Kind) Specimens() []string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if st, err := os.Stat(k.specimen); k.specimen == "" || err != nil || !st.Mode().IsRegular() {
-		return nil
+	var out []string
+	for _, p := range k.programs {
+		p.mu.Lock()
+		specimen := p.specimen
+		p.mu.Unlock()
+		if st, err := os.Stat(specimen); specimen != "" && err == nil && st.Mode().IsRegular() {
+			out = append(out, specimen)
+		}
 	}
-	return []string{k.specimen}
+	return out
 }
 
-// ask runs one Blender that renders a few pixels with an engine, and keeps the
-// empty file that it saves at specimen, where that is not empty.
-func (k *Kind) ask(ctx context.Context, engine, specimen string) (*probe, error) {
+// start runs one Blender that renders a few pixels with an engine, and keeps
+// the empty file that it saves at specimen, where that is not empty.
+func (k *Kind) start(ctx context.Context, p *program, engine, specimen string) (*probe, error) {
 	work, err := os.MkdirTemp(k.opts.Scratch, "probe-")
 	if err != nil {
 		return nil, err
@@ -126,34 +188,78 @@ func (k *Kind) ask(ctx context.Context, engine, specimen string) (*probe, error)
 	defer os.RemoveAll(work)
 	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("no answer within 3 minutes"))
 	defer cancel()
+	what := "as a Blender"
+	if p.python {
+		what = "as a Python with the package bpy"
+	}
 	out := filepath.Join(work, "out.json")
-	log, err := k.program(ctx, work, "-b", "--factory-startup", "--python-exit-code", exitScript, "-P", filepath.Join(k.runner, "probe.py"), "--", out, engine)
+	log, err := k.run(ctx, p, work, "-b", "--factory-startup", "--python-exit-code", exitScript, "-P", filepath.Join(k.runner, "probe.py"), "--", out, engine)
 	b, readErr := os.ReadFile(out)
 	if readErr != nil {
 		if err == nil {
 			err = fmt.Errorf("it ran but did not answer")
 		}
-		return nil, fmt.Errorf("%s does not work as a Blender: %w\n%s", k.path, err, lastLines(log, 12))
+		return nil, fmt.Errorf("%s does not work %s: %w\n%s", p.path, what, err, lastLines(log, 12))
 	}
-	var p probe
-	if err := strict(b, &p); err != nil {
-		return nil, fmt.Errorf("%s does not work as a Blender: %w", k.path, err)
+	var found probe
+	if err := strict(b, &found); err != nil {
+		return nil, fmt.Errorf("%s does not work %s: %w", p.path, what, err)
 	}
-	if tooOld(p.Version) {
-		return nil, fmt.Errorf("%s is Blender %s; %s or newer is needed", k.path, p.Version, oldest)
+	if err := found.validate(); err != nil {
+		return nil, fmt.Errorf("%s does not work %s: %w", p.path, what, err)
+	}
+	if tooOld(found.Version) {
+		return nil, fmt.Errorf("%s is Blender %s; %s or newer is needed", p.path, found.Version, oldest)
+	}
+	private := slices.Clone(k.opts.Private)
+	if home, err := os.UserHomeDir(); err == nil {
+		private = append(private, home)
+	}
+	if err := hidden(p.needs(&found), private); err != nil {
+		return nil, fmt.Errorf("%s is not used: %w", p.path, err)
+	}
+	if found.Module != "" {
+		if found.Stamp, err = fileStamp(found.Module); err != nil {
+			return nil, fmt.Errorf("%s does not work %s: %w", p.path, what, err)
+		}
 	}
 	if specimen != "" {
 		if err := os.Rename(out+".blend", specimen); err != nil {
 			k.opts.Log.Warn("an empty file of this Blender is not kept", "err", err)
 		}
 	}
-	return &p, nil
+	return &found, nil
+}
+
+// current reports whether the package that a Python has is the one that was
+// asked.
+func (p *probe) current() bool {
+	if p.Module == "" {
+		return true
+	}
+	now, err := fileStamp(p.Module)
+	return err == nil && now == p.Stamp
 }
 
 func tooOld(version string) bool {
 	major, minor := versionPair(version)
 	wantMajor, wantMinor := versionPair(oldest)
 	return major < wantMajor || major == wantMajor && minor < wantMinor
+}
+
+// compareVersions orders "3.4.1" and "3.10.0" by their numbers.
+func compareVersions(a, b string) int {
+	for a != "" || b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		m, _ := strconv.Atoi(x)
+		n, _ := strconv.Atoi(y)
+		if c := cmp.Compare(m, n); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
 
 // versionPair reads the first two numbers of "3.4.1".
@@ -171,7 +277,7 @@ func loadProbe(file, program string) *probe {
 		return nil
 	}
 	var p probe
-	if json.Unmarshal(b, &p) != nil || p.Program != program || p.Version == "" {
+	if json.Unmarshal(b, &p) != nil || p.Program != program || p.validate() != nil || !p.current() {
 		return nil
 	}
 	return &p

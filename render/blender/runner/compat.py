@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from typing import Any, Iterator, Optional
 
 import bpy
@@ -22,12 +23,24 @@ def origin() -> str:
     if not path:
         return "bpy"
     if _text(bpy.app.build_hash) == "Unknown" and path.startswith("/usr/"):
-        return "debian" if os.path.exists("/etc/debian_version") else "distribution"
+        return distribution()
     if "steam" in path.lower():
         return "steam"
     if _text(bpy.app.build_branch).startswith(("blender-v", "main", "master")):
         return "blender.org"
     return "unknown"
+
+
+def distribution() -> str:
+    """Whose package this is. A sandbox shows /usr and little of /etc, and the
+    answer must be the same inside."""
+    try:
+        with open("/usr/lib/os-release", encoding="utf-8", errors="replace") as f:
+            lines = f.read(1 << 16).splitlines()
+    except OSError:
+        return "distribution"
+    names = [line[3:].strip("\"' ") for line in lines if line.startswith("ID=")]
+    return names[0] if names and names[0].isalnum() and len(names[0]) <= 32 else "distribution"
 
 
 def build() -> str:
@@ -37,6 +50,21 @@ def build() -> str:
 
 def version() -> str:
     return "%d.%d.%d" % tuple(bpy.app.version)
+
+
+def folders() -> list[str]:
+    """What a sandbox has to show of a Blender that is a Python package: the
+    environment, the Python that it was made of, and the package. Empty for the
+    program, which lies in one folder."""
+    if bpy.app.binary_path:
+        return []
+    package = os.path.dirname(bpy.utils.resource_path("LOCAL"))
+    return sorted({os.path.abspath(p) for p in (sys.prefix, sys.base_prefix, package) if p})
+
+
+def module() -> str:
+    """A file that changes when the package is replaced; empty for the program."""
+    return "" if bpy.app.binary_path else os.path.abspath(bpy.__file__)
 
 
 def denoisers() -> list[str]:

@@ -46,6 +46,8 @@ def main() -> None:
         "build": compat.build(),
         "engines": compat.engines(),
         "denoisers": compat.denoisers(),
+        "folders": compat.folders(),
+        "module": compat.module(),
         "rendered": [engine] if engine and renders(engine, out + ".png") else [],
     }
     bpy.ops.wm.read_factory_settings(use_empty=True)

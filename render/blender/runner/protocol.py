@@ -33,6 +33,7 @@ class Request:
     op: str = ""
     main: str = ""  # the file, which is open already
     frame: int = 0
+    build: str = ""  # of Blender, that the job is pinned to
     scene: str = ""
     camera: str = ""
     view_layer: str = ""

@@ -1,0 +1,5 @@
+// Package install finds the Blenders of this machine: it looks in the places
+// where they usually are, and keeps a list of those that a person added.
+//
+// A shelf is the folder of what was added.
+package install
