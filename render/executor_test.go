@@ -309,7 +309,7 @@ func TestSessionIsRecycledOverItsMemory(t *testing.T) {
 
 func TestMachinesMemoryEndsAProcess(t *testing.T) {
 	p := render.NewLocalProcess(nil)
-	p.MaxMemoryBytes = 200 << 20
+	p.Limits.MemoryBytes = 200 << 20
 	all := map[string]render.Process{"local": p}
 	if s := sandbox(t, 200<<20); s != nil {
 		all["sandbox"] = s

@@ -22,16 +22,14 @@ const eventsPath = "/dev/fd/3"
 
 const (
 	defaultStartTimeout = 2 * time.Minute
-	sampleEvery         = 500 * time.Millisecond
+	sampleEvery         = 250 * time.Millisecond
 	closeGrace          = 500 * time.Millisecond // for a process to go by itself at the end of its requests
 )
 
 // LocalProcess starts sessions as plain child processes: no sandbox, so only
 // for the files of peers that this machine's owner trusts.
 type LocalProcess struct {
-	// MaxMemoryBytes ends a process tree at once when it uses more; 0: no
-	// such limit. A Command's own MemoryBytes only recycles it afterwards.
-	MaxMemoryBytes int64
+	Limits Limits
 
 	log        *slog.Logger
 	eventsFile bool // events through a file instead of a pipe, as on Windows
@@ -90,7 +88,7 @@ func (p *LocalProcess) start(ctx context.Context, l launch) (*session, error) {
 		return nil, context.Cause(ctx)
 	}
 	s := &session{
-		log: p.log, launch: l, hardMemory: p.MaxMemoryBytes,
+		log: p.log, launch: l, limits: p.Limits,
 		began:  time.Now(),
 		events: make(chan event, 64),
 		killed: make(chan struct{}),
@@ -189,6 +187,7 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	}
 	s.logs = newLogReader(logR, s.text)
 	go s.listen(events)
+	go s.guard()
 	return nil
 }
 

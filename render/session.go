@@ -15,10 +15,10 @@ import (
 // session is a warm process that was started by LocalProcess or Sandbox.
 // One goroutine calls Do at a time.
 type session struct {
-	log        *slog.Logger
-	launch     launch
-	hardMemory int64
-	began      time.Time
+	log    *slog.Logger
+	launch launch
+	limits Limits
+	began  time.Time
 
 	cmd    *exec.Cmd
 	stdin  *os.File
@@ -31,7 +31,6 @@ type session struct {
 	lastID   int64         // of Do's newest request
 	requests int           // that got a closing event
 	load     time.Duration // of starting it, for the first request's meter
-	cpuBase  time.Duration // of the tree at the end of the last request
 	hwm      int64         // high-water mark of memory, likewise
 	over     bool          // it used more than launch.memory: not to be used again
 
@@ -42,6 +41,9 @@ type session struct {
 	cause error          // why it was killed; nil: it was not
 	seen  map[int]uint64 // every process of the tree ever sampled: pid to start time
 	cpu   time.Duration  // of the tree, as far as sampled
+
+	cpuBase time.Duration // of the tree at the end of the last request
+	peak    int64         // most memory since then, as sampled
 }
 
 // Mounts implements Session.
@@ -119,12 +121,14 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 	// ends this write.
 	go s.stdin.Write(line)
 
-	ticker := time.NewTicker(sampleEvery)
-	defer ticker.Stop()
-	for {
+	for said := 0; ; {
 		select {
 		case e, ok := <-s.events:
 			if !ok {
+				return m.exit(nil, s.died())
+			}
+			if said++; said > maxEvents {
+				s.kill(fmt.Errorf("%w: more than %d events about one request", ErrContract, maxEvents))
 				return m.exit(nil, s.died())
 			}
 			if e.ID != id && e.Event != "error" {
@@ -136,10 +140,6 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 			}
 			if events != nil {
 				events(Event{Name: e.Event, JSON: e.raw})
-			}
-		case <-ticker.C:
-			if rss := resident(m.sample()); s.hardMemory > 0 && rss > s.hardMemory {
-				s.kill(fmt.Errorf("%w: %d MiB used, %d MiB allowed", ErrMemory, rss>>20, s.hardMemory>>20))
 			}
 		case <-timeout:
 			s.kill(fmt.Errorf("%w of %v", ErrTimeout, r.Timeout))
