@@ -56,10 +56,10 @@ type usage struct {
 // over says which limit is passed, or nil.
 func (l Limits) over(h held) error {
 	switch {
-	case l.MemoryBytes > 0 && h.memory > l.MemoryBytes:
-		return fmt.Errorf("%w: %d MiB used, %d MiB allowed", ErrMemory, h.memory>>20, l.MemoryBytes>>20)
 	case l.Threads > 0 && h.threads > l.Threads:
 		return fmt.Errorf("%w: %d run, %d are allowed (sandbox.threads)", ErrThreads, h.threads, l.Threads)
+	case l.MemoryBytes > 0 && h.memory > l.MemoryBytes:
+		return fmt.Errorf("%w: %d MiB used, %d MiB allowed", ErrMemory, h.memory>>20, l.MemoryBytes>>20)
 	case l.CPU > 0 && h.cpu > l.CPU:
 		return fmt.Errorf("%w: %v used, %v allowed (sandbox.cpu_s)", ErrCPU, h.cpu.Round(time.Second), l.CPU)
 	case l.DiskBytes <= 0:
