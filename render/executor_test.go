@@ -124,6 +124,14 @@ func TestEndsOfAProcess(t *testing.T) {
 		b.want(ask{Do: "say-failed"}, job.Failed, "no camera")
 		b.want(ask{Do: "long-line"}, job.Broken, "more than 65536 bytes")
 		b.want(ask{Do: "garbage"}, job.Broken, "no event")
+		b.want(ask{Do: "flood", N: 1<<17 + 9}, job.Broken, "more than 131072 events")
+		b.want(ask{Do: "flood", N: 1000}, job.Succeeded, "")
+		if s := b.read(ask{Do: "forge"}); s != "own" {
+			t.Errorf("forged events were taken for its own: %q", s)
+		}
+		if s := b.read(ask{Do: "echo", Text: "next"}); s != "next" {
+			t.Errorf("forged events were taken for the next request's: %q", s)
+		}
 		b.want(ask{Do: "mute"}, job.Broken, "closed its events")
 		b.want(ask{Do: "outcome", Text: "failed"}, job.Failed, "so it is")
 		b.want(ask{Do: "outcome", Text: "broken"}, job.Broken, "so it is")

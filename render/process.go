@@ -140,12 +140,31 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, logW, logW
 	cmd.Env = append([]string{}, s.launch.env...) // never nil, which would inherit ours
 	cmd.SysProcAttr = sysProcAttr()
+	if groups, gerr := ownCgroups(); gerr == nil {
+		g, gerr := groups.make(s.limits)
+		if gerr != nil {
+			return fmt.Errorf("control group: %w", gerr)
+		}
+		s.group = g
+		joined, gerr := g.join(cmd.SysProcAttr)
+		if gerr != nil {
+			g.end()
+			return fmt.Errorf("control group: %w", gerr)
+		}
+		defer joined()
+		defer func() {
+			if err != nil {
+				g.end()
+			}
+		}()
+	}
 	theirs := []*os.File{inR, logW}
 	var events eventSource
 	if eventsFile {
 		f, ferr := newFileTail(filepath.Join(s.launch.hostWork, "events.jsonl"))
 		if ferr != nil {
-			return ferr
+			err = ferr
+			return err
 		}
 		opened = append(opened, f.f)
 		events = f
@@ -212,6 +231,14 @@ func (s *session) watch(started chan<- error, events eventSource) {
 	}
 	s.reaped = true
 	s.life.Unlock()
+	if s.group != nil {
+		if s.group.overMemory() {
+			s.blame(fmt.Errorf("%w: the kernel ended it at %d MiB", ErrMemory, s.limits.MemoryBytes>>20))
+		}
+		if err := s.group.end(); err != nil {
+			s.log.Warn("control group stays", "err", err)
+		}
+	}
 	events.Exited()
 	close(s.exited)
 }

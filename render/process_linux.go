@@ -53,6 +53,11 @@ func signalText(st *os.ProcessState, wrapped bool) string {
 // would leave a child that is on no list.
 func (s *session) killTree() {
 	root := s.cmd.Process.Pid
+	if s.group != nil {
+		if err := s.group.kill(); err != nil {
+			s.log.Warn("control group was not ended", "err", err)
+		}
+	}
 	if s.launch.wrapped {
 		// The end of a process namespace's first process is the end of all
 		// that is in it, whatever they do.

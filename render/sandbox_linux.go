@@ -136,7 +136,13 @@ func NewSandbox(ctx context.Context, log *slog.Logger, limits Limits) (*Sandbox,
 		s.grants = g
 		err := s.probe(ctx)
 		if err == nil {
-			s.layers = fmt.Sprintf("%s: %s", strings.TrimSpace(string(version)), g)
+			groups := "no control groups"
+			if own, err := ownCgroups(); err == nil {
+				groups = own.String()
+			} else {
+				groups += " (" + err.Error() + ")"
+			}
+			s.layers = fmt.Sprintf("%s: %s; %s", strings.TrimSpace(string(version)), g, groups)
 			return s, nil
 		}
 		if first == nil {

@@ -20,6 +20,7 @@ type session struct {
 	limits Limits
 	began  time.Time
 
+	group  *cgroup // nil: none here
 	cmd    *exec.Cmd
 	stdin  *os.File
 	text   *logBuffer
@@ -152,13 +153,7 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 
 // kill ends the process tree because of cause; only the first cause counts.
 func (s *session) kill(cause error) {
-	s.mu.Lock()
-	first := s.cause == nil
-	if first {
-		s.cause = cause
-	}
-	s.mu.Unlock()
-	if !first {
+	if !s.blame(cause) {
 		return
 	}
 	close(s.killed)
@@ -167,6 +162,16 @@ func (s *session) kill(cause error) {
 	if !s.reaped {
 		s.killTree()
 	}
+}
+
+// blame sets the cause of the end, if there is none yet.
+func (s *session) blame(cause error) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.cause, first = cause, true
+	}
+	return first
 }
 
 // died waits until no process is left and says why that is so.

