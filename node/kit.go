@@ -161,21 +161,24 @@ func (k *kit) process(ctx context.Context, cfg Config, memory int64, log *slog.L
 	plain := render.NewLocalProcess(log)
 	limits := cfg.Sandbox.limits(memory)
 	plain.Limits = limits
+	k.trusted = make(map[string]bool)
+	for _, id := range cfg.Sandbox.Trusted {
+		k.trusted[id] = true
+	}
 	if cfg.Sandbox.Mode == "off" {
 		k.sandbox, k.sandboxed = "switched off: members' files run with this user's rights", true
 		return plain, nil
 	}
 	s, err := render.NewSandbox(ctx, log, limits)
 	if err == nil {
-		k.sandbox, k.sandboxed, k.confined = s.Layers(), true, true
+		k.sandbox, k.sandboxed, k.confined = s.Layers(), s.Proven(), true
+		if !k.sandboxed {
+			k.sandbox += "; so only this machine's own jobs and those of the peers in sandbox.trusted run here"
+		}
 		return s, nil
 	}
 	if cfg.Sandbox.Mode == "required" {
 		return nil, fmt.Errorf("sandbox.mode is required, but %w", err)
-	}
-	k.trusted = make(map[string]bool)
-	for _, id := range cfg.Sandbox.Trusted {
-		k.trusted[id] = true
 	}
 	others := "only this machine's own jobs run here"
 	if n := len(k.trusted); n > 0 {

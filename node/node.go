@@ -223,7 +223,7 @@ func (n *Node) accept(requester peer.ID) error {
 	if n.kit.accepts(requester) {
 		return nil
 	}
-	return errors.New("this machine has no sandbox, so it runs only its own jobs and those of the peers in sandbox.trusted")
+	return errors.New("this machine has no sandbox that is known to hold, so it runs only its own jobs and those of the peers in sandbox.trusted")
 }
 
 // members are all that are known but this machine.

@@ -286,7 +286,7 @@ func TestWithoutASandboxOnlyTrustedPeersJobsRun(t *testing.T) {
 		if got := n.accept(friend) == nil; got != c.friend {
 			t.Errorf("%s, %d trusted: a friend's job: %v", c.mode, len(c.trusted), got)
 		}
-		if err := n.accept(stranger); (err == nil) != c.stranger || err != nil && !strings.Contains(err.Error(), "no sandbox") {
+		if err := n.accept(stranger); (err == nil) != c.stranger || err != nil && !strings.Contains(err.Error(), "no sandbox that is known to hold") {
 			t.Errorf("%s, %d trusted: a stranger's job: %v", c.mode, len(c.trusted), err)
 		}
 		if !strings.Contains(n.kit.sandbox, c.says) {

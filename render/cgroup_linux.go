@@ -22,8 +22,8 @@ import (
 // group, so that the group's end is the end of all. Where the group's parent
 // has the controllers, the kernel itself holds it to its memory and threads.
 
-// cgroups is a folder of the kernel's in which groups can be made.
-type cgroups struct {
+// groups is a folder of the kernel's in which groups can be made.
+type groups struct {
 	dir           string
 	memory, tasks bool // the kernel can limit them
 	made          atomic.Int64
@@ -31,8 +31,8 @@ type cgroups struct {
 
 const cgroupPrefix = "idlewild-"
 
-// ownCgroups finds the folder once: finding it can move this process.
-var ownCgroups = sync.OnceValues(func() (*cgroups, error) {
+// ownGroups finds the folder once: finding it can move this process.
+var ownGroups = sync.OnceValues(func() (*groups, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -80,8 +80,8 @@ func cgroupDir(mounts, own string) (string, error) {
 }
 
 // newCgroups takes dir, the group of this process, to make groups in.
-func newCgroups(dir string) (*cgroups, error) {
-	c := &cgroups{dir: dir}
+func newCgroups(dir string) (*groups, error) {
+	c := &groups{dir: dir}
 	c.sweep()
 	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
@@ -119,18 +119,18 @@ func newCgroups(dir string) (*cgroups, error) {
 }
 
 // sweep removes what an earlier process of ours left that was killed.
-func (c *cgroups) sweep() {
+func (c *groups) sweep() {
 	old, _ := filepath.Glob(filepath.Join(c.dir, cgroupPrefix+"*")) // fails only on a bad pattern
 	for _, dir := range old {
 		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), cgroupPrefix), "-")
 		if pid, err := strconv.Atoi(number); err == nil && !pidAlive(pid) {
-			(&cgroup{dir: dir}).end()
+			(&group{dir: dir}).end()
 		}
 	}
 }
 
 // try runs a program in a group and believes what came of it.
-func (c *cgroups) try() error {
+func (c *groups) try() error {
 	g, err := c.make(Limits{})
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func (c *cgroups) try() error {
 }
 
 // String says what the groups are good for.
-func (c *cgroups) String() string {
+func (c *groups) String() string {
 	words := "control groups"
 	switch {
 	case c.memory && c.tasks:
@@ -177,8 +177,8 @@ func (c *cgroups) String() string {
 }
 
 // make makes a group with these limits.
-func (c *cgroups) make(l Limits) (*cgroup, error) {
-	g := &cgroup{dir: filepath.Join(c.dir, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), c.made.Add(1)))}
+func (c *groups) make(l Limits) (*group, error) {
+	g := &group{dir: filepath.Join(c.dir, fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), c.made.Add(1)))}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -198,11 +198,11 @@ func (c *cgroups) make(l Limits) (*cgroup, error) {
 	return g, nil
 }
 
-// cgroup is a session's.
-type cgroup struct{ dir string }
+// group is a session's.
+type group struct{ dir string }
 
 // join makes a process start in the group; close when it has.
-func (g *cgroup) join(attr *syscall.SysProcAttr) (close func(), err error) {
+func (g *group) join(attr *syscall.SysProcAttr) (close func(), err error) {
 	f, err := os.Open(g.dir)
 	if err != nil {
 		return nil, err
@@ -211,13 +211,16 @@ func (g *cgroup) join(attr *syscall.SysProcAttr) (close func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// started says that the process is there, in the group.
+func (*group) started(int) error { return nil }
+
 // kill ends every process in it.
-func (g *cgroup) kill() error {
+func (g *group) kill() error {
 	return os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0)
 }
 
 // overMemory reports whether the kernel ended processes for its limit.
-func (g *cgroup) overMemory() bool {
+func (g *group) overMemory() bool {
 	b, _ := os.ReadFile(filepath.Join(g.dir, "memory.events"))
 	for line := range bytes.Lines(b) {
 		if n, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("oom_kill ")); ok && string(n) != "0" {
@@ -228,7 +231,7 @@ func (g *cgroup) overMemory() bool {
 }
 
 // end ends every process and removes the group.
-func (g *cgroup) end() error {
+func (g *group) end() error {
 	g.kill()
 	var err error
 	for range 200 {

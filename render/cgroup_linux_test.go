@@ -62,7 +62,7 @@ func TestCgroupLimitsAreWritten(t *testing.T) {
 
 // The end of a real group is the end of those who left session and parents.
 func TestCgroupEndsWhoeverHides(t *testing.T) {
-	c, err := ownCgroups()
+	c, err := ownGroups()
 	if err != nil {
 		t.Skipf("NOT RUN: %v", err)
 	}

@@ -19,6 +19,8 @@ type Limits struct {
 	DiskBytes int64
 	// CPU is processor time of one request.
 	CPU time.Duration
+
+	alone bool // no further process, where the system can hold it to that
 }
 
 // DefaultLimits are generous to every honest scene, on a machine that gives a

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"idlewild/job"
@@ -46,6 +47,15 @@ func NewLocalProcess(log *slog.Logger) *LocalProcess {
 // Start implements Process. HOME and TMPDIR lie in root.Work where cmd.Env
 // does not name them, so that a program does not write into its owner's.
 func (p *LocalProcess) Start(ctx context.Context, cmd Command, root SessionRoot) (Session, error) {
+	l, err := localLaunch(cmd, root)
+	if err != nil {
+		return nil, err
+	}
+	return p.start(ctx, l)
+}
+
+// localLaunch starts cmd where it is, with the real paths.
+func localLaunch(cmd Command, root SessionRoot) (launch, error) {
 	l := launch{
 		path: cmd.Path, in: root.In, work: root.Work, dir: root.Work, hostWork: root.Work,
 		args:         expandAll(cmd.Args, root.In, root.Work, cmd.Runner),
@@ -59,11 +69,11 @@ func (p *LocalProcess) Start(ctx context.Context, cmd Command, root SessionRoot)
 		}
 		dir := filepath.Join(root.Work, own.folder)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("session folder: %w", err)
+			return launch{}, fmt.Errorf("session folder: %w", err)
 		}
 		l.env = append(l.env, own.name+"="+dir)
 	}
-	return p.start(ctx, l)
+	return l, nil
 }
 
 // launch is what start needs: a command line that is ready to be executed,
@@ -77,6 +87,9 @@ type launch struct {
 	memory       int64
 	startTimeout time.Duration
 	wrapped      bool // path is a wrapper that passes on a signal as exit code 128+n
+	// prepare changes how the process is started; what it returns is called
+	// when that is done. May be nil.
+	prepare func(*syscall.SysProcAttr) (done func(), err error)
 	// data appears to the process on descriptors from 4 on, each short enough
 	// to fit into a pipe.
 	data []string
@@ -140,23 +153,28 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, logW, logW
 	cmd.Env = append([]string{}, s.launch.env...) // never nil, which would inherit ours
 	cmd.SysProcAttr = sysProcAttr()
-	if groups, gerr := ownCgroups(); gerr == nil {
-		g, gerr := groups.make(s.limits)
-		if gerr != nil {
-			return fmt.Errorf("control group: %w", gerr)
+	if s.launch.prepare != nil {
+		var prepared func()
+		if prepared, err = s.launch.prepare(cmd.SysProcAttr); err != nil {
+			return err
 		}
-		s.group = g
-		joined, gerr := g.join(cmd.SysProcAttr)
-		if gerr != nil {
-			g.end()
-			return fmt.Errorf("control group: %w", gerr)
+		defer prepared()
+	}
+	if own, gerr := ownGroups(); gerr == nil {
+		if s.group, err = own.make(s.limits); err != nil {
+			return fmt.Errorf("group of processes: %w", err)
 		}
-		defer joined()
 		defer func() {
 			if err != nil {
-				g.end()
+				s.group.end()
 			}
 		}()
+		joined, gerr := s.group.join(cmd.SysProcAttr)
+		if gerr != nil {
+			err = fmt.Errorf("group of processes: %w", gerr)
+			return err
+		}
+		defer joined()
 	}
 	theirs := []*os.File{inR, logW}
 	var events eventSource
@@ -220,6 +238,14 @@ func (s *session) watch(started chan<- error, events eventSource) {
 		started <- err
 		return
 	}
+	if s.group != nil {
+		if err := s.group.started(s.cmd.Process.Pid); err != nil {
+			s.cmd.Process.Kill()
+			s.cmd.Wait()
+			started <- err
+			return
+		}
+	}
 	started <- nil
 	// Until it is waited for, the process keeps its number, so that killing
 	// the rest of its group cannot hit somebody else's.
@@ -236,7 +262,7 @@ func (s *session) watch(started chan<- error, events eventSource) {
 			s.blame(fmt.Errorf("%w: the kernel ended it at %d MiB", ErrMemory, s.limits.MemoryBytes>>20))
 		}
 		if err := s.group.end(); err != nil {
-			s.log.Warn("control group stays", "err", err)
+			s.log.Warn("group of processes stays", "err", err)
 		}
 	}
 	events.Exited()

@@ -55,7 +55,7 @@ func (s *session) killTree() {
 	root := s.cmd.Process.Pid
 	if s.group != nil {
 		if err := s.group.kill(); err != nil {
-			s.log.Warn("control group was not ended", "err", err)
+			s.log.Warn("group of processes was not ended", "err", err)
 		}
 	}
 	if s.launch.wrapped {

@@ -16,5 +16,8 @@ func NewSandbox(context.Context, *slog.Logger, Limits) (*Sandbox, error) {
 	return nil, errors.New("no sandbox for macOS yet")
 }
 
-// Layers implements what the other systems' have.
+// Proven and Layers are what the other systems' have.
+func (*Sandbox) Proven() bool { return false }
+
+// Layers is empty.
 func (*Sandbox) Layers() string { return "" }

@@ -20,7 +20,7 @@ type session struct {
 	limits Limits
 	began  time.Time
 
-	group  *cgroup // nil: none here
+	group  *group // of its processes; nil: the system has none
 	cmd    *exec.Cmd
 	stdin  *os.File
 	text   *logBuffer
