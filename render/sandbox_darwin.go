@@ -16,7 +16,7 @@ func NewSandbox(context.Context, *slog.Logger, Limits) (*Sandbox, error) {
 	return nil, errors.New("no sandbox for macOS yet")
 }
 
-// Proven and Layers are what the other systems' have.
+// Proven reports that nobody has seen it hold.
 func (*Sandbox) Proven() bool { return false }
 
 // Layers is empty.
