@@ -116,14 +116,9 @@ func TestRunnerCannotChooseTheNextFolder(t *testing.T) {
 	}
 }
 
-func TestEndsOfAProcess(t *testing.T) {
+func TestForgedAndEndlessEvents(t *testing.T) {
 	eachProcess(t, func(t *testing.T, p render.Process) {
-		b := newBench(t, testKind{}, p, render.Options{Timeout: 3 * time.Second})
-		b.want(ask{Do: "crash"}, job.Broken, "exit code 7; its last words: panic: no more polygons")
-		b.want(ask{Do: "kill"}, job.Broken, "signal 9 (killed)")
-		b.want(ask{Do: "say-failed"}, job.Failed, "no camera")
-		b.want(ask{Do: "long-line"}, job.Broken, "more than 65536 bytes")
-		b.want(ask{Do: "garbage"}, job.Broken, "no event")
+		b := newBench(t, testKind{}, p, render.Options{})
 		b.want(ask{Do: "flood", N: 1<<17 + 9}, job.Broken, "more than 131072 events")
 		b.want(ask{Do: "flood", N: 1000}, job.Succeeded, "")
 		if s := b.read(ask{Do: "forge"}); s != "own" {
@@ -132,6 +127,17 @@ func TestEndsOfAProcess(t *testing.T) {
 		if s := b.read(ask{Do: "echo", Text: "next"}); s != "next" {
 			t.Errorf("forged events were taken for the next request's: %q", s)
 		}
+	})
+}
+
+func TestEndsOfAProcess(t *testing.T) {
+	eachProcess(t, func(t *testing.T, p render.Process) {
+		b := newBench(t, testKind{}, p, render.Options{Timeout: 3 * time.Second})
+		b.want(ask{Do: "crash"}, job.Broken, "exit code 7; its last words: panic: no more polygons")
+		b.want(ask{Do: "kill"}, job.Broken, "signal 9 (killed)")
+		b.want(ask{Do: "say-failed"}, job.Failed, "no camera")
+		b.want(ask{Do: "long-line"}, job.Broken, "more than 65536 bytes")
+		b.want(ask{Do: "garbage"}, job.Broken, "no event")
 		b.want(ask{Do: "mute"}, job.Broken, "closed its events")
 		b.want(ask{Do: "outcome", Text: "failed"}, job.Failed, "so it is")
 		b.want(ask{Do: "outcome", Text: "broken"}, job.Broken, "so it is")

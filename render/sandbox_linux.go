@@ -250,12 +250,14 @@ func (s *Sandbox) spec(cmd Command) confine.Spec {
 	l := s.local.Limits
 	spec := confine.Spec{
 		Threads: int64(l.Threads), FileBytes: l.DiskBytes,
+		Read:    append(slices.Clone(systemDirs), "/etc", MountIn, MountRunner),
+		Write:   []string{MountWork, mountHome, "/tmp", "/dev/shm"},
+		Devices: []string{"/dev", "/proc"},
+	}
+	if l.MemoryBytes > 0 {
 		// Writable memory is more than what is in use: programs take it in
 		// advance. It stops what outruns the watch.
-		DataBytes: 2 * l.MemoryBytes,
-		Read:      append(slices.Clone(systemDirs), "/etc", MountIn, MountRunner),
-		Write:     []string{MountWork, mountHome, "/tmp", "/dev/shm"},
-		Devices:   []string{"/dev", "/proc"},
+		spec.DataBytes = 2*l.MemoryBytes + 1<<30
 	}
 	spec.Read = append(spec.Read, cmd.ReadOnly...)
 	if needsGPU(cmd) {
