@@ -11,8 +11,12 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/pelletier/go-toml/v2"
+
+	"idlewild/render"
 )
 
 // Config is everything a person can set. Flags go before environment, before
@@ -65,6 +69,25 @@ type SandboxConfig struct {
 	// run), "required" (refuse to start without one) or "off" (every member's
 	// files run with this user's rights).
 	Mode string `toml:"mode"`
+	// Trusted are the peers, by id, whose jobs run here without a sandbox where
+	// there is none.
+	Trusted    []string `toml:"trusted"`
+	Threads    int      `toml:"threads"`    // that a task may start; 0: 512 and 32 for each processor
+	DiskBytes  int64    `toml:"disk_bytes"` // that a warm process may write; 0: 32 GiB
+	CPUSeconds int64    `toml:"cpu_s"`      // processor time of one task; 0: any
+}
+
+// limits are those of a process on a machine that gives it this much memory.
+func (c SandboxConfig) limits(memory int64) render.Limits {
+	l := render.DefaultLimits(memory)
+	if c.Threads > 0 {
+		l.Threads = c.Threads
+	}
+	if c.DiskBytes > 0 {
+		l.DiskBytes = c.DiskBytes
+	}
+	l.CPU = time.Duration(c.CPUSeconds) * time.Second
+	return l
 }
 
 // BlenderConfig is about the programs that render.
@@ -240,6 +263,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("data_dir %q is not an absolute path", c.DataDir)
 	case c.Sandbox.Mode != "auto" && c.Sandbox.Mode != "required" && c.Sandbox.Mode != "off":
 		return fmt.Errorf("sandbox.mode is %q; it may be auto, required or off", c.Sandbox.Mode)
+	case c.Sandbox.Threads < 0 || c.Sandbox.DiskBytes < 0 || c.Sandbox.CPUSeconds < 0 || c.Sandbox.CPUSeconds > 1<<30:
+		return errors.New("a limit in sandbox is negative or absurd; 0 means the default")
 	case !(c.Check.Rate >= 0 && c.Check.Rate <= 1):
 		return fmt.Errorf("check.rate is %v; it must lie between 0 and 1", c.Check.Rate)
 	case c.Worker.Threads < 0 || c.Worker.Threads > 1024 || c.Worker.HomeThreads < 0 || c.Worker.HomeThreads > 1024:
@@ -262,6 +287,11 @@ func (c Config) validate() error {
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
+		}
+	}
+	for _, id := range c.Sandbox.Trusted {
+		if _, err := peer.Decode(id); err != nil {
+			return fmt.Errorf("sandbox.trusted has %q, which is no peer's id; idlewild peers lists them", id)
 		}
 	}
 	switch c.Log.Level {

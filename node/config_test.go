@@ -49,6 +49,8 @@ func TestConfigErrorsNameTheThing(t *testing.T) {
 		{flag: "check.rate", value: "2", want: "between 0 and 1"},
 		{flag: "check.rate", value: "NaN", want: "between 0 and 1"},
 		{flag: "sandbox.mode", value: "maybe", want: "auto, required or off"},
+		{flag: "sandbox.trusted", value: "somebody", want: "no peer's id"},
+		{flag: "sandbox.disk_bytes", value: "-1", want: "limit in sandbox"},
 		{flag: "worker.env", value: "X", want: "KEY=VALUE"},
 	}
 	for _, c := range cases {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 	"idlewild/node/dispatch"
 	"idlewild/render"
@@ -35,7 +37,8 @@ type kit struct {
 	// sandbox says which layers there are, or why there are none.
 	sandbox   string
 	sandboxed bool
-	confined  bool // tasks run in a sandbox, where what they are given cannot be written to
+	trusted   map[string]bool // peers whose jobs run here without a sandbox
+	confined  bool            // tasks run in a sandbox, where what they are given cannot be written to
 	exec      render.Executor
 	yielding  *yielding
 	work      []*render.Runner // to close
@@ -162,23 +165,38 @@ func (k *kit) close() {
 // are safe with it.
 func (k *kit) process(ctx context.Context, cfg Config, memory int64, log *slog.Logger) (render.Process, error) {
 	plain := render.NewLocalProcess(log)
-	plain.MaxMemoryBytes = memory
+	limits := cfg.Sandbox.limits(memory)
+	plain.Limits = limits
+	k.trusted = make(map[string]bool)
+	for _, id := range cfg.Sandbox.Trusted {
+		k.trusted[id] = true
+	}
 	if cfg.Sandbox.Mode == "off" {
 		k.sandbox, k.sandboxed = "switched off: members' files run with this user's rights", true
 		return plain, nil
 	}
-	s, err := render.NewSandbox(ctx, log, memory)
+	s, err := render.NewSandbox(ctx, log, limits)
 	if err == nil {
-		k.sandbox, k.sandboxed, k.confined = s.Layers(), true, true
+		k.sandbox, k.sandboxed, k.confined = s.Layers(), s.Proven(), true
+		if !k.sandboxed {
+			k.sandbox += "; so only this machine's own jobs and those of the peers in sandbox.trusted run here"
+		}
 		return s, nil
 	}
 	if cfg.Sandbox.Mode == "required" {
 		return nil, fmt.Errorf("sandbox.mode is required, but %w", err)
 	}
-	k.sandbox = fmt.Sprintf("none, so only this machine's own jobs run here: %v", err)
+	others := "only this machine's own jobs run here"
+	if n := len(k.trusted); n > 0 {
+		others = fmt.Sprintf("only this machine's own jobs and those of %d trusted peers run here, with this user's rights", n)
+	}
+	k.sandbox = fmt.Sprintf("none, so %s: %v", others, err)
 	k.warnings = append(k.warnings, "no sandbox: "+err.Error())
 	return plain, nil
 }
+
+// accepts reports whether a requester's files may run here.
+func (k *kit) accepts(requester peer.ID) bool { return k.sandboxed || k.trusted[requester.String()] }
 
 // probe gathers the kinds' facts. A kind that cannot work here is a warning.
 func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *slog.Logger) {

@@ -220,10 +220,10 @@ func (n *Node) Run(ctx context.Context) error {
 
 // accept says whether this machine takes work of a requester.
 func (n *Node) accept(requester peer.ID) error {
-	if n.kit.sandboxed {
+	if n.kit.accepts(requester) {
 		return nil
 	}
-	return errors.New("this machine has no sandbox, so it runs only its own jobs")
+	return errors.New("this machine has no sandbox that is known to hold, so it runs only its own jobs and those of the peers in sandbox.trusted")
 }
 
 // members are all that are known but this machine.

@@ -260,6 +260,46 @@ func TestRequesterThatRestartsGoesOnWithItsJob(t *testing.T) {
 	}
 }
 
+// Without a sandbox a machine runs its own jobs and those of the peers that its
+// owner named, and says so.
+func TestWithoutASandboxOnlyTrustedPeersJobsRun(t *testing.T) {
+	_, friend, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stranger, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir()) // no bubblewrap on it
+	for _, c := range []struct {
+		mode             string
+		trusted          []string
+		friend, stranger bool
+		says             string
+	}{
+		{"auto", nil, false, false, "only this machine's own jobs run here: "},
+		{"auto", []string{friend.String()}, true, false, "own jobs and those of 1 trusted peers"},
+		{"off", nil, true, true, "switched off"},
+	} {
+		n := startNode(t, "worker", func(cfg *Config) { cfg.Sandbox.Mode, cfg.Sandbox.Trusted = c.mode, c.trusted })
+		if got := n.accept(friend) == nil; got != c.friend {
+			t.Errorf("%s, %d trusted: a friend's job: %v", c.mode, len(c.trusted), got)
+		}
+		if err := n.accept(stranger); (err == nil) != c.stranger || err != nil && !strings.Contains(err.Error(), "no sandbox that is known to hold") {
+			t.Errorf("%s, %d trusted: a stranger's job: %v", c.mode, len(c.trusted), err)
+		}
+		if !strings.Contains(n.kit.sandbox, c.says) {
+			t.Errorf("%s, %d trusted: it says %q", c.mode, len(c.trusted), n.kit.sandbox)
+		}
+	}
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.Sandbox.Mode = t.TempDir(), "required"
+	if _, err := New(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "bubblewrap is not installed") {
+		t.Errorf("required: %v", err)
+	}
+}
+
 func TestTwoDaemonsOnOneFolder(t *testing.T) {
 	first := startNode(t, "first", nil)
 	if _, err := New(t.Context(), first.cfg, nil); err == nil || !strings.Contains(err.Error(), "running") {

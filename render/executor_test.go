@@ -116,6 +116,20 @@ func TestRunnerCannotChooseTheNextFolder(t *testing.T) {
 	}
 }
 
+func TestForgedAndEndlessEvents(t *testing.T) {
+	eachProcess(t, func(t *testing.T, p render.Process) {
+		b := newBench(t, testKind{}, p, render.Options{})
+		b.want(ask{Do: "flood", N: 1<<17 + 9}, job.Broken, "more than 131072 events")
+		b.want(ask{Do: "flood", N: 1000}, job.Succeeded, "")
+		if s := b.read(ask{Do: "forge"}); s != "own" {
+			t.Errorf("forged events were taken for its own: %q", s)
+		}
+		if s := b.read(ask{Do: "echo", Text: "next"}); s != "next" {
+			t.Errorf("forged events were taken for the next request's: %q", s)
+		}
+	})
+}
+
 func TestEndsOfAProcess(t *testing.T) {
 	eachProcess(t, func(t *testing.T, p render.Process) {
 		b := newBench(t, testKind{}, p, render.Options{Timeout: 3 * time.Second})
@@ -309,7 +323,7 @@ func TestSessionIsRecycledOverItsMemory(t *testing.T) {
 
 func TestMachinesMemoryEndsAProcess(t *testing.T) {
 	p := render.NewLocalProcess(nil)
-	p.MaxMemoryBytes = 200 << 20
+	p.Limits.MemoryBytes = 200 << 20
 	all := map[string]render.Process{"local": p}
 	if s := sandbox(t, 200<<20); s != nil {
 		all["sandbox"] = s

@@ -77,7 +77,7 @@ func processes(t testing.TB) map[string]render.Process {
 // sandbox is nil where there is none and none is required.
 func sandbox(t testing.TB, memory int64) render.Process {
 	t.Helper()
-	s, err := render.NewSandbox(t.Context(), nil, memory)
+	s, err := render.NewSandbox(t.Context(), nil, render.Limits{MemoryBytes: memory})
 	if err != nil {
 		if strings.Contains(os.Getenv("IDLEWILD_REQUIRE"), "sandbox") {
 			t.Fatal(err)

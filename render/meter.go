@@ -43,18 +43,20 @@ func (m *meter) exit(done []byte, err error) Exit {
 		s.logs.Sync()
 	}
 	s.mu.Lock()
+	m.peak = max(m.peak, s.peak)
 	if st := s.cmd.ProcessState; err != nil && st != nil {
 		s.cpu = max(s.cpu, st.UserTime()+st.SystemTime())
 	}
-	cpu := s.cpu
+	cpu, base := s.cpu, s.cpuBase
+	s.cpuBase, s.peak = cpu, 0
 	s.mu.Unlock()
 	e := Exit{Done: done, Err: err, Log: s.text.Take(), Meter: job.Meter{
 		Wall: time.Since(m.start),
 		Load: s.load,
-		CPU:  max(cpu-s.cpuBase, 0),
+		CPU:  max(cpu-base, 0),
 		Peak: m.peak,
 	}}
-	s.load, s.cpuBase = 0, cpu
+	s.load = 0
 	if s.launch.memory > 0 && m.peak > s.launch.memory {
 		s.over = true
 	}
@@ -67,7 +69,8 @@ type proc struct {
 	start       uint64        // when it started, in the kernel's ticks: with pid, its identity
 	cpu         time.Duration // its own and of children that it waited for
 	rss         int64         // bytes
-	dead        bool          // a zombie: ended, not waited for
+	threads     int
+	dead        bool // a zombie: ended, not waited for
 }
 
 // processes samples the tree and remembers it.

@@ -36,6 +36,15 @@ var (
 	// ErrMemory is matched by the error of a process that was ended because
 	// it used more memory than this machine gives.
 	ErrMemory = errors.New("over its memory")
+	// ErrThreads is matched by the error of a process that was ended because
+	// it started too many others.
+	ErrThreads = errors.New("over its threads")
+	// ErrDisk is matched by the error of a process that was ended because it
+	// wrote too much.
+	ErrDisk = errors.New("over its disk space")
+	// ErrCPU is matched by the error of a process that was ended because it
+	// computed too long.
+	ErrCPU = errors.New("over its processor time")
 	// ErrContract is matched by the error of a runner that wrote something
 	// else than events.
 	ErrContract = errors.New("the runner broke its contract")

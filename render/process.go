@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"idlewild/job"
@@ -22,16 +23,14 @@ const eventsPath = "/dev/fd/3"
 
 const (
 	defaultStartTimeout = 2 * time.Minute
-	sampleEvery         = 500 * time.Millisecond
+	sampleEvery         = 250 * time.Millisecond
 	closeGrace          = 500 * time.Millisecond // for a process to go by itself at the end of its requests
 )
 
 // LocalProcess starts sessions as plain child processes: no sandbox, so only
 // for the files of peers that this machine's owner trusts.
 type LocalProcess struct {
-	// MaxMemoryBytes ends a process tree at once when it uses more; 0: no
-	// such limit. A Command's own MemoryBytes only recycles it afterwards.
-	MaxMemoryBytes int64
+	Limits Limits
 
 	log        *slog.Logger
 	eventsFile bool // events through a file instead of a pipe, as on Windows
@@ -48,6 +47,15 @@ func NewLocalProcess(log *slog.Logger) *LocalProcess {
 // Start implements Process. HOME and TMPDIR lie in root.Work where cmd.Env
 // does not name them, so that a program does not write into its owner's.
 func (p *LocalProcess) Start(ctx context.Context, cmd Command, root SessionRoot) (Session, error) {
+	l, err := localLaunch(cmd, root)
+	if err != nil {
+		return nil, err
+	}
+	return p.start(ctx, l)
+}
+
+// localLaunch starts cmd where it is, with the real paths.
+func localLaunch(cmd Command, root SessionRoot) (launch, error) {
 	l := launch{
 		path: cmd.Path, in: root.In, work: root.Work, dir: root.Work, hostWork: root.Work,
 		args:         expandAll(cmd.Args, root.In, root.Work, cmd.Runner),
@@ -61,11 +69,11 @@ func (p *LocalProcess) Start(ctx context.Context, cmd Command, root SessionRoot)
 		}
 		dir := filepath.Join(root.Work, own.folder)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("session folder: %w", err)
+			return launch{}, fmt.Errorf("session folder: %w", err)
 		}
 		l.env = append(l.env, own.name+"="+dir)
 	}
-	return p.start(ctx, l)
+	return l, nil
 }
 
 // launch is what start needs: a command line that is ready to be executed,
@@ -79,6 +87,9 @@ type launch struct {
 	memory       int64
 	startTimeout time.Duration
 	wrapped      bool // path is a wrapper that passes on a signal as exit code 128+n
+	// prepare changes how the process is started; what it returns is called
+	// when that is done. May be nil.
+	prepare func(*syscall.SysProcAttr) (done func(), err error)
 	// data appears to the process on descriptors from 4 on, each short enough
 	// to fit into a pipe.
 	data []string
@@ -90,7 +101,7 @@ func (p *LocalProcess) start(ctx context.Context, l launch) (*session, error) {
 		return nil, context.Cause(ctx)
 	}
 	s := &session{
-		log: p.log, launch: l, hardMemory: p.MaxMemoryBytes,
+		log: p.log, launch: l, limits: p.Limits,
 		began:  time.Now(),
 		events: make(chan event, 64),
 		killed: make(chan struct{}),
@@ -142,12 +153,36 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, logW, logW
 	cmd.Env = append([]string{}, s.launch.env...) // never nil, which would inherit ours
 	cmd.SysProcAttr = sysProcAttr()
+	if s.launch.prepare != nil {
+		var prepared func()
+		if prepared, err = s.launch.prepare(cmd.SysProcAttr); err != nil {
+			return err
+		}
+		defer prepared()
+	}
+	if own, gerr := ownGroups(); gerr == nil {
+		if s.group, err = own.make(s.limits); err != nil {
+			return fmt.Errorf("group of processes: %w", err)
+		}
+		defer func() {
+			if err != nil {
+				s.group.end()
+			}
+		}()
+		joined, gerr := s.group.join(cmd.SysProcAttr)
+		if gerr != nil {
+			err = fmt.Errorf("group of processes: %w", gerr)
+			return err
+		}
+		defer joined()
+	}
 	theirs := []*os.File{inR, logW}
 	var events eventSource
 	if eventsFile {
 		f, ferr := newFileTail(filepath.Join(s.launch.hostWork, "events.jsonl"))
 		if ferr != nil {
-			return ferr
+			err = ferr
+			return err
 		}
 		opened = append(opened, f.f)
 		events = f
@@ -189,6 +224,7 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	}
 	s.logs = newLogReader(logR, s.text)
 	go s.listen(events)
+	go s.guard()
 	return nil
 }
 
@@ -202,6 +238,14 @@ func (s *session) watch(started chan<- error, events eventSource) {
 		started <- err
 		return
 	}
+	if s.group != nil {
+		if err := s.group.started(s.cmd.Process.Pid); err != nil {
+			s.cmd.Process.Kill()
+			s.cmd.Wait()
+			started <- err
+			return
+		}
+	}
 	started <- nil
 	// Until it is waited for, the process keeps its number, so that killing
 	// the rest of its group cannot hit somebody else's.
@@ -213,6 +257,14 @@ func (s *session) watch(started chan<- error, events eventSource) {
 	}
 	s.reaped = true
 	s.life.Unlock()
+	if s.group != nil {
+		if s.group.overMemory() {
+			s.blame(fmt.Errorf("%w: the kernel ended it at %d MiB", ErrMemory, s.limits.MemoryBytes>>20))
+		}
+		if err := s.group.end(); err != nil {
+			s.log.Warn("group of processes stays", "err", err)
+		}
+	}
 	events.Exited()
 	close(s.exited)
 }

@@ -53,6 +53,19 @@ func signalText(st *os.ProcessState, wrapped bool) string {
 // would leave a child that is on no list.
 func (s *session) killTree() {
 	root := s.cmd.Process.Pid
+	if s.group != nil {
+		if err := s.group.kill(); err != nil {
+			s.log.Warn("group of processes was not ended", "err", err)
+		}
+	}
+	if s.launch.wrapped {
+		// The end of a process namespace's first process is the end of all
+		// that is in it, whatever they do.
+		kids, _ := children(root)
+		for _, pid := range kids {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 	stopped := map[int]bool{}
 	for range 64 {
 		before := len(stopped)
@@ -123,8 +136,8 @@ func parseStat(pid int, b []byte) (p proc, ok bool) {
 	ticks := num(11) + num(12) + num(13) + num(14) // utime, stime, cutime, cstime
 	return proc{
 		pid: pid, parent: int(num(1)), start: uint64(num(19)),
-		cpu:  time.Duration(ticks) * (time.Second / userHz),
-		rss:  num(21) * pageSize,
+		cpu: time.Duration(ticks) * (time.Second / userHz),
+		rss: num(21) * pageSize, threads: int(num(17)),
 		dead: f[0] == "Z" || f[0] == "X",
 	}, true
 }

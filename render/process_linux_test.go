@@ -10,7 +10,7 @@ import (
 func TestParseStat(t *testing.T) {
 	const line = "42 (a) b (c) S 7 42 42 0 -1 4194304 1 0 0 0 10 20 30 40 20 0 8 0 12345 1000000 256 18446744073709551615 1"
 	p, ok := parseStat(42, []byte(line))
-	want := proc{pid: 42, parent: 7, start: 12345, cpu: time.Second, rss: 256 * pageSize}
+	want := proc{pid: 42, parent: 7, start: 12345, cpu: time.Second, rss: 256 * pageSize, threads: 8}
 	if !ok || p != want {
 		t.Errorf("%+v, want %+v", p, want)
 	}

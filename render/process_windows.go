@@ -2,13 +2,10 @@ package render
 
 import (
 	"os"
-	"os/exec"
-	"strconv"
 	"syscall"
 )
 
 // Not run: no Windows machine here; this file is only compiled and vetted.
-// Job Objects and a restricted token belong here.
 
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{HideWindow: true, CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
@@ -28,7 +25,11 @@ func signalText(*os.ProcessState, bool) string { return "" }
 
 // killTree ends the process and everything that it started.
 func (s *session) killTree() {
-	exec.Command("taskkill", "/T", "/F", "/PID", strconv.Itoa(s.cmd.Process.Pid)).Run()
+	if s.group != nil {
+		if err := s.group.kill(); err != nil {
+			s.log.Warn("job object was not ended", "err", err)
+		}
+	}
 	s.cmd.Process.Kill()
 }
 

@@ -199,6 +199,17 @@ func (a ask) answer(events *os.File) string {
 		events.Write(append(bytes.Repeat([]byte("x"), 100<<10), '\n'))
 	case "garbage":
 		fmt.Fprintln(events, "Fra:1 Mem:8M")
+	case "flood": // about another request, so that nobody is bothered by them
+		w := bufio.NewWriterSize(events, 4096)
+		for range a.N {
+			fmt.Fprintf(w, `{"event":"progress","id":%d}`+"\n", a.ID-1)
+		}
+		w.Flush()
+		must(os.WriteFile(out, nil, 0o600))
+	case "forge": // the end of requests that are not its own
+		fmt.Fprintf(events, `{"event":"done","id":%d,"outcome":"succeeded"}`+"\n", a.ID-1)
+		fmt.Fprintf(events, `{"event":"done","id":%d,"outcome":"succeeded"}`+"\n", a.ID+1)
+		must(os.WriteFile(out, []byte("own"), 0o600))
 	case "mute":
 		events.Close()
 		syscall.Close(3)

@@ -105,7 +105,7 @@ func TestDetectSandboxSaysWhatOrWhyNot(t *testing.T) {
 // Killing this very program, as the kernel would, leaves nothing running.
 func TestSandboxDiesWithUs(t *testing.T) {
 	if os.Getenv("TEST_PARENT") != "" {
-		p, err := render.NewSandbox(t.Context(), nil, 0)
+		p, err := render.NewSandbox(t.Context(), nil, render.Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,11 +15,12 @@ import (
 // session is a warm process that was started by LocalProcess or Sandbox.
 // One goroutine calls Do at a time.
 type session struct {
-	log        *slog.Logger
-	launch     launch
-	hardMemory int64
-	began      time.Time
+	log    *slog.Logger
+	launch launch
+	limits Limits
+	began  time.Time
 
+	group  *group // of its processes; nil: the system has none
 	cmd    *exec.Cmd
 	stdin  *os.File
 	text   *logBuffer
@@ -31,7 +32,6 @@ type session struct {
 	lastID   int64         // of Do's newest request
 	requests int           // that got a closing event
 	load     time.Duration // of starting it, for the first request's meter
-	cpuBase  time.Duration // of the tree at the end of the last request
 	hwm      int64         // high-water mark of memory, likewise
 	over     bool          // it used more than launch.memory: not to be used again
 
@@ -42,6 +42,9 @@ type session struct {
 	cause error          // why it was killed; nil: it was not
 	seen  map[int]uint64 // every process of the tree ever sampled: pid to start time
 	cpu   time.Duration  // of the tree, as far as sampled
+
+	cpuBase time.Duration // of the tree at the end of the last request
+	peak    int64         // most memory since then, as sampled
 }
 
 // Mounts implements Session.
@@ -119,12 +122,14 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 	// ends this write.
 	go s.stdin.Write(line)
 
-	ticker := time.NewTicker(sampleEvery)
-	defer ticker.Stop()
-	for {
+	for said := 0; ; {
 		select {
 		case e, ok := <-s.events:
 			if !ok {
+				return m.exit(nil, s.died())
+			}
+			if said++; said > maxEvents {
+				s.kill(fmt.Errorf("%w: more than %d events about one request", ErrContract, maxEvents))
 				return m.exit(nil, s.died())
 			}
 			if e.ID != id && e.Event != "error" {
@@ -137,10 +142,6 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 			if events != nil {
 				events(Event{Name: e.Event, JSON: e.raw})
 			}
-		case <-ticker.C:
-			if rss := resident(m.sample()); s.hardMemory > 0 && rss > s.hardMemory {
-				s.kill(fmt.Errorf("%w: %d MiB used, %d MiB allowed", ErrMemory, rss>>20, s.hardMemory>>20))
-			}
 		case <-timeout:
 			s.kill(fmt.Errorf("%w of %v", ErrTimeout, r.Timeout))
 		case <-ctx.Done():
@@ -152,13 +153,7 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 
 // kill ends the process tree because of cause; only the first cause counts.
 func (s *session) kill(cause error) {
-	s.mu.Lock()
-	first := s.cause == nil
-	if first {
-		s.cause = cause
-	}
-	s.mu.Unlock()
-	if !first {
+	if !s.blame(cause) {
 		return
 	}
 	close(s.killed)
@@ -167,6 +162,16 @@ func (s *session) kill(cause error) {
 	if !s.reaped {
 		s.killTree()
 	}
+}
+
+// blame sets the cause of the end, if there is none yet.
+func (s *session) blame(cause error) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.cause, first = cause, true
+	}
+	return first
 }
 
 // died waits until no process is left and says why that is so.

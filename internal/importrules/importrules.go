@@ -41,7 +41,8 @@ var table = map[string][]string{
 	"diffupload/store":           {"chunker", "diffupload"},
 	"diffupload/store/storetest": {"diffupload"},
 
-	"render":          {"job", "media", "render/gpu"},
+	"render":          {"job", "media", "render/gpu", "render/confine"},
+	"render/confine":  {},
 	"render/blender":  {"job", "media", "render", "render/assemble"},
 	"render/ai":       {"job", "media", "render"},
 	"render/echo":     {"job", "media", "render", "render/gorunner"},
@@ -87,6 +88,8 @@ var libraries = []library{
 	},
 	{prefix: "github.com/ipfs/boxo", in: []string{"p2p", "diffupload/store", "chunker", "bench"}},
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
+	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},
+	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 }
 

@@ -99,7 +99,7 @@ type shop struct {
 func newShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
 	t.Helper()
 	var p render.Process = render.NewLocalProcess(nil)
-	if s, err := render.NewSandbox(t.Context(), nil, 0); err == nil && os.Getenv("NOSB") == "" {
+	if s, err := render.NewSandbox(t.Context(), nil, render.Limits{}); err == nil && os.Getenv("NOSB") == "" {
 		p = s
 	}
 	dir := t.TempDir()
