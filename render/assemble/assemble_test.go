@@ -67,7 +67,7 @@ func run(t *testing.T, p Params, prior ...string) (string, render.Result) {
 		t.Fatal(err)
 	}
 	var process render.Process = render.NewLocalProcess(nil)
-	if s, err := render.NewSandbox(t.Context(), nil, 0); err == nil {
+	if s, err := render.NewSandbox(t.Context(), nil, render.Limits{}); err == nil {
 		process = s
 	} else if strings.Contains(os.Getenv("IDLEWILD_REQUIRE"), "sandbox") {
 		t.Fatal(err)
