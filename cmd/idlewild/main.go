@@ -86,6 +86,7 @@ func newApp(p *program) *cli.App {
 			diffDecodeCommand(p),
 			storeCommand(p),
 			chunkCommand(p),
+			addonCommand(p),
 			configCommand(p),
 		},
 	}
