@@ -13,7 +13,7 @@ import socket
 import sys
 import urllib.parse
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from . import problems, version
 from .errors import NoDaemon, Refused, StaleToken, Trouble
@@ -137,7 +137,8 @@ class Client:
         raise AssertionError("unreachable")
 
     def open(self, ep: Endpoint, method: str, path: str, body: Any, timeout: float,
-             headers: dict[str, str] | None = None) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+             headers: dict[str, str] | None = None,
+             on_socket: Callable[[socket.socket], None] | None = None) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """A request whose answer is a success and not read yet."""
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogateescape")
         head = {"Authorization": "Bearer " + ep.token}
@@ -147,6 +148,8 @@ class Client:
         connection = http.client.HTTPConnection(ep.host, ep.port, timeout=timeout)
         try:
             connection.request(method, path, body=data, headers=head)
+            if on_socket is not None and connection.sock is not None:
+                on_socket(connection.sock)
             answer = connection.getresponse()
             self._judge(answer)
         except BaseException:

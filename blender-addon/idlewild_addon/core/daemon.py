@@ -29,7 +29,7 @@ def program(said: str) -> str:
     return found
 
 
-def start(path: str, data_dir: str) -> None:
+def start(path: str, data_dir: str) -> subprocess.Popen[bytes]:
     """Starts the daemon so that it outlives Blender. That it answers shows in
     its endpoint file."""
     try:
@@ -42,11 +42,10 @@ def start(path: str, data_dir: str) -> None:
     with log:
         try:
             if sys.platform == "win32":
-                subprocess.Popen([path, "up", "--data-dir", data_dir], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                                 creationflags=0x00000008 | 0x00000200)  # detached, its own group
-            else:
-                subprocess.Popen([path, "up", "--data-dir", data_dir], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                                 start_new_session=True)
+                return subprocess.Popen([path, "up", "--data-dir", data_dir], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                                        creationflags=0x00000008 | 0x00000200)  # detached, its own group
+            return subprocess.Popen([path, "up", "--data-dir", data_dir], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                                    start_new_session=True)
         except OSError as err:
             raise Trouble("%s does not start (%s): correct the path in the add-on's preferences" % (path, err.strerror)) from None
 

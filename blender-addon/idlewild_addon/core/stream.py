@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
+import socket
 import threading
 from typing import Any, Callable, Iterator
 
@@ -42,7 +42,7 @@ class Stream:
         self.up, self.event, self.down = up, event, down
         self.closing = threading.Event()
         self._again = threading.Event()
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._run, name="idlewild events", daemon=True)
 
@@ -54,15 +54,21 @@ class Stream:
         self.closing.set()
         self.retry()
         with self._lock:
-            if self._connection is not None and self._connection.sock is not None:
+            if self._socket is not None:
                 try:
-                    self._connection.sock.shutdown(2)
+                    self._socket.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # it is closed already
 
     def retry(self) -> None:
         """Looks for the daemon now."""
         self._again.set()
+
+    def _opened(self, s: socket.socket) -> None:
+        with self._lock:
+            self._socket = s
+        if self.closing.is_set():
+            s.shutdown(socket.SHUT_RDWR)  # close() came before there was one
 
     def _run(self) -> None:
         wait, last, pid = 1.0, 0, 0
@@ -74,9 +80,7 @@ class Stream:
                 headers = {"Accept": "text/event-stream"}
                 if last:
                     headers["Last-Event-ID"] = str(last)
-                connection, answer = self.client.open(ep, "GET", "/v1/events", None, SILENCE, headers)
-                with self._lock:
-                    self._connection = connection
+                connection, answer = self.client.open(ep, "GET", "/v1/events", None, SILENCE, headers, self._opened)
                 try:
                     wait = 1.0
                     self.up()
@@ -87,7 +91,7 @@ class Stream:
                             return
                 finally:
                     with self._lock:
-                        self._connection = None
+                        self._socket = None
                     connection.close()
                 trouble = Trouble("The daemon stopped: press Start, or run idlewild up")
                 trouble.gone = True
