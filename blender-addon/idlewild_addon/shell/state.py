@@ -32,6 +32,7 @@ class State:
         self.estimate: estimate.Estimate | None = None
         self.found: list[problems.Problem] = []  # of the last check
         self.checked = ""  # the file that it was
+        self.mine: set[str] = set()  # jobs that were submitted from here
         self.to_open: dict[str, str] = {}  # jobs whose result is shown when they finish -> "image" or "strip"
         self.results: dict[str, list[str]] = {}  # delivered files that were asked for
         self.blocked_s = 0.0  # of the main thread by the last submission, Blender's own save aside
@@ -65,13 +66,21 @@ class State:
     def _jobs(self, told: list[dict[str, Any]]) -> None:
         from . import results, thumbnails
         for before, now in self.jobs.update(told):
-            if before is not None and not before.ended and now.ended:
+            if now.ended and (not before.ended if before is not None else now.id in self.mine):
                 self._ended(now)
             if now.ended and now.id in self.to_open:
                 how = self.to_open.pop(now.id)
                 if now.state == "finished":
                     results.load(self, now, how)
         thumbnails.want(self)
+
+    def submitted(self, id_: str) -> None:
+        """The daemon took a job. The list may have told of it before, even of
+        its end."""
+        self.mine.add(id_)
+        j = self.jobs.get(id_)
+        if j is not None and j.ended:
+            self._ended(j)
 
     def _ended(self, job: jobs.Job) -> None:
         if job.state == "finished":
