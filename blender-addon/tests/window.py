@@ -24,7 +24,7 @@ import bpy  # noqa: E402
 import idlewild_addon  # noqa: E402
 from idlewild_addon.shell import panel, state  # noqa: E402
 
-PATIENCE = 100.0
+PATIENCE = 60.0
 FOLDER, PICTURES = sys.argv[sys.argv.index("--") + 1:][:2]
 spent: dict[str, list[float]] = {"draw": [], "tick": []}
 
@@ -144,12 +144,16 @@ def steps() -> Generator[Callable[[], bool], None, None]:
     assert s.estimate is not None and s.estimate.refused, s.found
     yield redrawn()
     picture("addon-check")
+    # The copy must not make Blender believe that the artist's file is saved.
+    yield lambda: not s.watch_dirty
+    yield lambda: bool(bpy.data.is_dirty)
     bpy.data.materials["Clay"].node_tree.nodes.remove(node)
     bpy.data.images.remove(lost)
     pressed(bpy.ops.idlewild.check)
     yield lambda: s.estimate is not None
     assert s.estimate is not None and not s.estimate.refused, s.found
     pressed(bpy.ops.idlewild.submit)
+    assert s.save_s > 0, "unsaved work was not sent"
     yield lambda: bool(s.mine)
     job = next(iter(s.mine))
     from idlewild_addon.shell import thumbnails
@@ -168,7 +172,7 @@ def steps() -> Generator[Callable[[], bool], None, None]:
                       for w in bpy.context.window_manager.windows for a in w.screen.areas)
     pressed(bpy.ops.idlewild.load_result, job=job, how="strip")
     yield lambda: bool(bpy.context.scene.sequence_editor)
-    yield redrawn(20)
+    yield redrawn()
 
 
 def report(failure: str) -> None:
@@ -184,9 +188,11 @@ def drive() -> float:
     global waiting, since
     try:
         if waiting():
+            print("window: line %d" % todo.gi_frame.f_lineno, flush=True)
             waiting, since = next(todo), time.monotonic()
         elif time.monotonic() - since > PATIENCE:
-            raise AssertionError("waited in vain: %r %r %r" % (state.get().line, state.get().notes, state.get().jobs.all))
+            raise AssertionError("waited in vain: %r %r %r" % (state.get().line, state.get().notes, [
+                (a.type, getattr(a.spaces.active, "image", None)) for w in bpy.context.window_manager.windows for a in w.screen.areas]))
     except StopIteration:
         report("")
     except Exception:

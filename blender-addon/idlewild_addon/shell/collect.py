@@ -13,7 +13,7 @@ import bpy
 from ..core import daemon, frames, problems
 from ..core.errors import Trouble
 from ..core.spec import Wish
-from . import compat
+from . import compat, state
 
 
 def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = None) -> Wish:
@@ -72,7 +72,32 @@ def local_problems(scene: Any) -> list[problems.Problem]:
 def needs_copy() -> bool:
     """Whether what is on the disk is not what is in Blender. A script in the
     background changes a file without Blender marking it."""
-    return bool(bpy.data.is_dirty) or bpy.app.background or not os.path.isfile(bpy.data.filepath)
+    return bool(bpy.data.is_dirty) or bpy.app.background or state.get().unsaved == stamp() or not os.path.isfile(bpy.data.filepath)
+
+
+def stamp() -> tuple[str, int]:
+    """What is on the disk of the open file."""
+    try:
+        return bpy.data.filepath, os.stat(bpy.data.filepath).st_mtime_ns
+    except OSError:
+        return bpy.data.filepath, 0
+
+
+def keep_dirty() -> float | None:
+    """Blender takes a file of which a copy was saved for saved, a moment later:
+    it would let the artist quit without a question. Pushing an undo step is the
+    one way to have it marked again."""
+    s = state.get()
+    if s.unsaved != stamp() or s.watch_dirty <= 0:
+        return None
+    s.watch_dirty -= 1
+    if not bpy.data.is_dirty:
+        manager = bpy.context.window_manager
+        with bpy.context.temp_override(window=manager.windows[0]):
+            bpy.ops.ed.undo_push(message="Submit to the Farm")
+        s.watch_dirty = 0
+        return None
+    return 0.05
 
 
 def copy(data_dir: str) -> tuple[str, float]:
@@ -83,6 +108,11 @@ def copy(data_dir: str) -> tuple[str, float]:
     folder, and a copy that names them otherwise would be other bytes to send.
     """
     path = daemon.place_for_copy(data_dir, bpy.data.filepath)
+    if not bpy.app.background:
+        s = state.get()
+        s.unsaved, s.watch_dirty = stamp(), 40
+        if not bpy.app.timers.is_registered(keep_dirty):
+            bpy.app.timers.register(keep_dirty, first_interval=0.05)
     start = time.perf_counter()
     try:
         bpy.ops.wm.save_as_mainfile(filepath=path, copy=True, relative_remap=False, compress=False)

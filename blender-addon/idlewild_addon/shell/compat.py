@@ -15,6 +15,11 @@ def online() -> bool:
     return bool(getattr(bpy.app, "online_access", True))
 
 
+def hint(text: str) -> dict[str, str]:
+    """What an empty field means, where Blender can show that: 4.2 and newer."""
+    return {"placeholder": text} if bpy.app.version >= (4, 2, 0) else {}
+
+
 def strips(scene: Any) -> Any:
     """The sequencer's strips; named sequences before 4.4."""
     editor = scene.sequence_editor or scene.sequence_editor_create()

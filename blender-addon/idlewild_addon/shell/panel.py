@@ -80,11 +80,12 @@ class IDLEWILD_PT_main(Panel, bpy.types.Panel):
         column.prop(p, "what")
         if p.what == "LIST":
             column.prop(p, "frames")
-        column.prop(p, "camera", icon="CAMERA_DATA")
-        column.prop(p, "view_layer", icon="RENDERLAYERS")
+        hint = compat.hint
+        column.prop(p, "camera", icon="CAMERA_DATA", **hint(scene.camera.name if scene.camera else "none"))
+        column.prop(p, "view_layer", icon="RENDERLAYERS", **hint("all that are in use"))
         column.prop(p, "preset")
         column.prop(p, "parts")
-        column.prop(p, "output", placeholder=scene.render.filepath) if bpy.app.version >= (4, 2, 0) else column.prop(p, "output")
+        column.prop(p, "output", **hint(scene.render.filepath))
 
     def buttons(self, layout: Any, context: Any, s: state.State) -> None:
         if s.busy:

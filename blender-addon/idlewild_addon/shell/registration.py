@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from ..core import commandline
-from . import headless, operators, panel, props, state, thumbnails
+from . import collect, headless, operators, panel, props, state, thumbnails
 
 CLASSES = props.CLASSES + operators.CLASSES + panel.CLASSES
 
@@ -31,7 +31,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    for timer in (connect, state.tick):
+    for timer in (connect, state.tick, collect.keep_dirty):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
     for handler in (after_load, headless.after_load):

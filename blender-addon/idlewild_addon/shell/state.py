@@ -37,7 +37,9 @@ class State:
         self.results: dict[str, list[str]] = {}  # delivered files that were asked for
         self.blocked_s = 0.0  # of the main thread by the last submission, Blender's own save aside
         self.save_s = 0.0
-        self.jobs_seen = 0  # how often the list came
+        self.unsaved = ("", 0)  # the file, as it was on the disk, of which unsaved work was submitted
+        self.watch_dirty = 0  # how often more Blender's mark of unsaved work is looked after
+        self.redraws = 0  # that are still to come: Blender loads small pictures behind its own back
 
     def note(self, line: str) -> None:
         if line in self.notes:
@@ -55,7 +57,6 @@ class State:
             self.farm = farm.read(value)
             self.advice, _ = version.compare(self.farm.version, version.API_LEVEL)
         elif kind == "jobs":
-            self.jobs_seen += 1
             self._jobs(value)
 
     def _down(self, trouble: Trouble) -> None:
@@ -139,7 +140,8 @@ def tick() -> float | None:
     s = _state
     if s is None:
         return None
-    if s.link is not None and s.link.drain():
+    if (s.link is not None and s.link.drain()) or s.redraws > 0:
+        s.redraws = max(0, s.redraws - 1)
         redraw()
     return TICK
 

@@ -94,7 +94,7 @@ def fetch(s: state.State, box: Shelf, job: str) -> None:
             if path not in box.icons:
                 box.icons.load(path, path, "IMAGE")
         box.of[job] = found
-        state.redraw()
+        s.redraws = 8
 
     s.link.do(work, answered)
 
