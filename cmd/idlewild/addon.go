@@ -19,6 +19,7 @@ import (
 	"idlewild/job"
 	"idlewild/node"
 	"idlewild/node/localapi"
+	"idlewild/render/blender"
 )
 
 func addonCommand(p *program) *cli.Command {
@@ -30,7 +31,7 @@ func addonCommand(p *program) *cli.Command {
 				Name:        "install",
 				Usage:       "put the add-on that matches the daemon into Blender, and switch it on",
 				Description: "Close Blender first: a running one saves its own preferences over it when it ends.",
-				Flags:       []cli.Flag{&cli.StringFlag{Name: "blender", DefaultText: "that of the settings, or on PATH", Usage: "install into the Blender at `PATH`"}},
+				Flags:       []cli.Flag{&cli.StringFlag{Name: blender.Program, DefaultText: "that of the settings, or on PATH", Usage: "install into the Blender at `PATH`"}},
 			}, 0, 0, installAddon),
 			command(p, &cli.Command{
 				Name:  "zip",
@@ -104,12 +105,12 @@ func installAddon(k *call) error {
 	if err != nil {
 		return err
 	}
-	program := k.String("blender")
+	program := k.String(blender.Program)
 	if program == "" {
 		program = cfg.Blender.Path
 	}
 	if program == "" {
-		program = "blender"
+		program = blender.Program
 	}
 	found, err := exec.LookPath(program)
 	if err != nil {
@@ -149,7 +150,7 @@ func installAddon(k *call) error {
 	if err != nil {
 		return fmt.Errorf("%s ran but did not say that it took the add-on: %w", found, err)
 	}
-	doc := map[string]any{"version": version, "blender": in.Blender, "module": in.Module, "path": in.Path}
+	doc := map[string]any{"version": version, "blender_version": in.Blender, "module": in.Module, "path": in.Path}
 	return k.answer(doc, func() {
 		k.say("add-on %s is in Blender %s: %s", version, in.Blender, in.Path)
 		k.say("it is in Properties > Output and in the Render menu")

@@ -22,6 +22,9 @@ import (
 // Name is the kind's name in a job.Spec and a job.Task.
 const Name job.Kind = "blender"
 
+// Program is what Blender is called on PATH.
+const Program = "blender"
+
 //go:embed all:runner
 var runnerFiles embed.FS
 
@@ -94,7 +97,7 @@ func New(opts Options) (*Kind, error) {
 func find(name string) (string, error) {
 	asked := name
 	if name == "" {
-		name = "blender"
+		name = Program
 	}
 	p, err := exec.LookPath(name)
 	if err == nil {
