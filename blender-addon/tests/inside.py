@@ -88,16 +88,11 @@ def scene(path: str, frames: int = 3, samples: int = 4, change: Callable[[Any], 
 
 def submitted(**said: Any) -> str:
     """Submits and returns the job's id."""
-    before = {j.id for j in state().connect().jobs.all}
+    before = set(state().get().mine)
     bpy.ops.idlewild.submit(**said)
-    new: list[str] = []
-
-    def there() -> bool:
-        new[:] = [j.id for j in state().get().jobs.all if j.id not in before]
-        return bool(new)
-
-    wait(there, "the job in the list")
-    return new[0]
+    new, = state().get().mine - before
+    wait(lambda: job(new) is not None, "the job in the list")
+    return new
 
 
 def job(id_: str) -> Any:
