@@ -11,9 +11,13 @@ import (
 // Spec is what one person asked for, as it comes from the command line or the
 // local API. It stays on the requester's machine: paths never leave it.
 type Spec struct {
-	Kind   Kind            `json:"kind"`
-	Title  string          `json:"title,omitempty"`  // for people; the input's base name if empty
-	Input  string          `json:"input,omitempty"`  // absolute path of the main file
+	Kind  Kind   `json:"kind"`
+	Title string `json:"title,omitempty"` // for people; the input's base name if empty
+	Input string `json:"input,omitempty"` // absolute path of the main file
+	// CopyOf, where Input is a copy of unsaved work that lies elsewhere, is the
+	// absolute path of the file that it stands for: relative paths in it mean
+	// that file's folder. Both have the same base name.
+	CopyOf string          `json:"copy_of,omitempty"`
 	Output string          `json:"output,omitempty"` // absolute path of the folder for finished files
 	Params json.RawMessage `json:"params,omitempty"` // the kind's own, decoded strictly by it
 
@@ -32,6 +36,14 @@ type Policy struct {
 	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
 }
 
+// File is the file that a person submitted: Input, or what it is a copy of.
+func (s Spec) File() string {
+	if s.CopyOf != "" {
+		return s.CopyOf
+	}
+	return s.Input
+}
+
 // Validate checks what every kind has in common.
 func (s Spec) Validate() error {
 	switch {
@@ -39,6 +51,10 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("job: no kind given")
 	case s.Input != "" && !filepath.IsAbs(s.Input):
 		return fmt.Errorf("job: input %q is not an absolute path", s.Input)
+	case s.CopyOf != "" && !filepath.IsAbs(s.CopyOf):
+		return fmt.Errorf("job: copy_of %q is not an absolute path", s.CopyOf)
+	case s.CopyOf != "" && filepath.Base(s.CopyOf) != filepath.Base(s.Input):
+		return fmt.Errorf("job: the copy %q must be named as the file it stands for, %q", s.Input, filepath.Base(s.CopyOf))
 	case s.Output != "" && !filepath.IsAbs(s.Output):
 		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
 	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):

@@ -31,6 +31,7 @@ type Status struct {
 	State     State     `json:"state"`
 	Reason    string    `json:"reason,omitempty"` // why it is in that state, or why nothing happens
 	Submitted time.Time `json:"submitted"`
+	File      string    `json:"file,omitempty"` // that was submitted, on this machine
 	Output    string    `json:"output,omitempty"`
 
 	Tasks     int `json:"tasks"` // that end in a delivered file

@@ -54,6 +54,11 @@ func (c *content) cuts() chunker.Params {
 	return chunker.Params{}
 }
 
+// how is how content of our jobs is stored.
+func (c *content) how() diffupload.Options {
+	return diffupload.Options{Chunk: c.cuts(), Cache: c.cache}
+}
+
 var (
 	_ dispatch.Content = (*content)(nil)
 	_ dispatch.Results = (*content)(nil)

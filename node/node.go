@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	addon "idlewild/blender-addon"
 	"idlewild/diffupload"
 	"idlewild/diffupload/store"
 	"idlewild/job"
@@ -50,6 +51,7 @@ type Node struct {
 	worker  *worker.Worker
 	book    dispatch.Book
 	blocks  *store.Local
+	content *content
 	door    *localapi.Door
 	life    context.Context // of links in memory; ends with Run
 	end     context.CancelFunc
@@ -123,6 +125,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}
 	n.onClose(n.host.Close)
 	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
+	n.content = content
 	n.host.ServeBlocks(blocks, newGrants(n.self, blocks), diffupload.Codec{}, content.count)
 
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
@@ -186,8 +189,13 @@ func (n *Node) close() {
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n.host, n.book}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
+		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	})
+	if addon.Version() != Version {
+		return fmt.Errorf("this program was built wrong: its add-on is version %s and itself %s", addon.Version(), Version)
+	}
 	all, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var door, work, jobs sync.WaitGroup
@@ -204,6 +212,8 @@ func (n *Node) Run(ctx context.Context) error {
 	defer endWork()
 	run(&jobs, jobsCtx, "dispatcher", n.jobs.Run)
 	run(&work, workCtx, "worker", n.worker.Run)
+	left := &copies{dir: filepath.Join(n.cfg.DataDir, CopiesDir), jobs: n.jobs, log: n.log, read: map[string]bool{}}
+	run(&door, all, "copies", left.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")

@@ -70,16 +70,13 @@ func (n *Node) pausedFor() string {
 }
 
 // farmView is localapi.Farm.
-type farmView struct {
-	host *p2p.Host
-	book dispatch.Book
-}
+type farmView struct{ n *Node }
 
 func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, error) {
-	if in, ok := f.host.Membership().Farm(); ok && !in.Revoked {
+	if in, ok := f.n.host.Membership().Farm(); ok && !in.Revoked {
 		return localapi.FarmView{}, job.Refuse("", fmt.Sprintf("this machine already belongs to farm %q", in.Name), "a machine is in one farm at a time")
 	}
-	if _, err := f.host.Membership().CreateFarm(name); err != nil {
+	if _, err := f.n.host.Membership().CreateFarm(name); err != nil {
 		return localapi.FarmView{}, refusal(err)
 	}
 	return f.View(), nil
@@ -89,12 +86,12 @@ func (f farmView) Invite(_ context.Context, valid time.Duration) (string, error)
 	if valid > p2p.MaxInvite {
 		return "", job.Refuse("", fmt.Sprintf("a ticket can be valid for %d days at most", int(p2p.MaxInvite/(24*time.Hour))), "ask for less")
 	}
-	ticket, err := f.host.Membership().Invite(valid)
+	ticket, err := f.n.host.Membership().Invite(valid)
 	return ticket, refusal(err)
 }
 
 func (f farmView) Join(ctx context.Context, ticket string) (localapi.FarmView, error) {
-	if _, err := f.host.Membership().Join(ctx, ticket); err != nil {
+	if _, err := f.n.host.Membership().Join(ctx, ticket); err != nil {
 		return localapi.FarmView{}, refusal(err)
 	}
 	return f.View(), nil
@@ -105,7 +102,7 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 	if err != nil {
 		// People know members by name.
 		var named []peer.ID
-		for _, m := range f.host.Membership().Members() {
+		for _, m := range f.n.host.Membership().Members() {
 			if m.Name == id {
 				named = append(named, m.Peer)
 			}
@@ -119,14 +116,14 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 			return job.Refuse("", fmt.Sprintf("%d members are called %q", len(named), id), "give the peer id, see: idlewild farm members")
 		}
 	}
-	if farm, ok := f.host.Membership().Farm(); ok && farm.Owner {
-		for _, m := range f.host.Membership().Members() {
+	if farm, ok := f.n.host.Membership().Farm(); ok && farm.Owner {
+		for _, m := range f.n.host.Membership().Members() {
 			if m.Self && m.Peer == p {
 				return job.Refuse("", "the owner cannot put itself out of its farm", "name another member, see: idlewild farm members")
 			}
 		}
 	}
-	return refusal(f.host.Membership().Revoke(p))
+	return refusal(f.n.host.Membership().Revoke(p))
 }
 
 // refusal turns what a person can mend into a refusal; the messages say how.
@@ -143,18 +140,49 @@ func refusal(err error) error {
 }
 
 func (f farmView) View() localapi.FarmView {
-	farm, ok := f.host.Membership().Farm()
+	farm, ok := f.n.host.Membership().Farm()
 	if !ok {
 		return localapi.FarmView{Members: []localapi.PeerView{}}
 	}
 	v := localapi.FarmView{ID: string(farm.ID), Name: farm.Name, Owner: farm.Owner}
-	for _, p := range f.host.Peers() {
+	workers := map[peer.ID]dispatch.WorkerView{}
+	for _, w := range f.n.jobs.Workers() {
+		workers[w.Peer] = w
+	}
+	for _, p := range f.n.host.Peers() {
 		v.Members = append(v.Members, localapi.PeerView{
-			Peer: p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
-			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.book.Score(p.Peer)),
+			Devices: f.devices(p.Peer, workers[p.Peer]),
+			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
+			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.n.book.Score(p.Peer)),
 		})
 	}
 	return v
+}
+
+// devices of a member: all of this machine's, and those of others that their
+// reports told of.
+func (f farmView) devices(id peer.ID, w dispatch.WorkerView) []localapi.DeviceView {
+	if id == f.n.self {
+		var own []localapi.DeviceView
+		for _, d := range (machineView{f.n}).Machine().Devices {
+			if d.Name != job.HomeDevice {
+				own = append(own, d)
+			}
+		}
+		return own
+	}
+	var out []localapi.DeviceView
+	for _, d := range w.Devices {
+		doing := "idle"
+		switch id, busy := w.Busy[d.Name]; {
+		case busy:
+			doing = "job " + string(id)
+		case w.Leaving != "":
+			doing = "idle: " + w.Leaving
+		}
+		out = append(out, deviceView(d, doing))
+	}
+	return out
 }
 
 func scoreText(s dispatch.Score) string {

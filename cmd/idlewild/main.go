@@ -87,6 +87,7 @@ func newApp(p *program) *cli.App {
 			diffDecodeCommand(p),
 			storeCommand(p),
 			chunkCommand(p),
+			addonCommand(p),
 			configCommand(p),
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -145,6 +146,29 @@ func (c *Client) Submit(ctx context.Context, s job.Spec) (job.ID, error) {
 // Inspect looks at a spec's input; see Jobs.
 func (c *Client) Inspect(ctx context.Context, s job.Spec) (v job.Inspection, err error) {
 	return v, c.call(ctx, "POST", "/v1/inspect", s, &v)
+}
+
+// Estimate says what a job would take; see Previews.
+func (c *Client) Estimate(ctx context.Context, s job.Spec) (v Estimate, err error) {
+	return v, c.call(ctx, "POST", "/v1/estimate", s, &v)
+}
+
+// Frames returns some tasks of a job: those in a state (empty: all), at most
+// limit.
+func (c *Client) Frames(ctx context.Context, id job.ID, state string, limit int) (v FrameList, err error) {
+	q := url.Values{"limit": {strconv.Itoa(limit)}}
+	if state != "" {
+		q.Set("state", state)
+	}
+	return v, c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(string(id))+"/frames?"+q.Encode(), nil, &v)
+}
+
+// Thumbnail returns a delivered file as a small PNG.
+func (c *Client) Thumbnail(ctx context.Context, id job.ID, label string, side int) ([]byte, error) {
+	var b []byte
+	q := url.Values{"task": {label}, "side": {strconv.Itoa(side)}}
+	err := c.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(string(id))+"/thumbnail?"+q.Encode(), nil, &b)
+	return b, err
 }
 
 // Jobs returns every job of the daemon, newest first, without frames.

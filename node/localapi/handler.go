@@ -31,14 +31,16 @@ func portText(port int) string { return strconv.Itoa(port) }
 
 // Deps is what the door opens to.
 type Deps struct {
-	Jobs    Jobs
-	Views   Views
-	Machine Machine
-	Farm    Farm
-	Store   Store
-	Version string       // of the program
-	Token   string       // empty: a fresh one is drawn
-	Log     *slog.Logger // nil: silent
+	Jobs     Jobs
+	Views    Views
+	Machine  Machine
+	Farm     Farm
+	Store    Store
+	Previews Previews
+	AddOn    AddOn
+	Version  string       // of the program
+	Token    string       // empty: a fresh one is drawn
+	Log      *slog.Logger // nil: silent
 }
 
 // Handler answers /v1.
@@ -59,7 +61,7 @@ func New(d Deps) *Handler {
 	d.Log = d.Log.With("part", "localapi")
 	mux := http.NewServeMux()
 	h := &Handler{Deps: d}
-	h.guard = guard{token: sha256.Sum256([]byte(d.Token)), version: d.Version, next: mux}
+	h.guard = guard{token: sha256.Sum256([]byte(d.Token)), version: d.Version, public: h.public, next: mux}
 
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	h.api = humago.New(mux, huma.Config{
@@ -240,10 +242,18 @@ func (h *Handler) routes() {
 			return &out[job.Inspection]{i}, nil
 		})
 	huma.Register(h.api, op("jobs", "GET", "/v1/jobs", "Every job of this machine, newest first, without frames", 200),
-		func(context.Context, *struct{}) (*out[JobList], error) {
-			l := h.Views.List()
-			if l == nil {
-				l = []job.Status{}
+		func(_ context.Context, r *struct {
+			Ended int `query:"ended" default:"-1" minimum:"-1" doc:"How many of the jobs that ended are wanted, the newest ones; -1: all"`
+		}) (*out[JobList], error) {
+			l := []job.Status{}
+			ended := 0
+			for _, s := range h.Views.List() {
+				if s.State.Ended() {
+					if ended++; r.Ended >= 0 && ended > r.Ended {
+						continue
+					}
+				}
+				l = append(l, s)
 			}
 			return &out[JobList]{JobList{l}}, nil
 		})
@@ -292,6 +302,7 @@ func (h *Handler) routes() {
 			}
 			return &text{"text/plain; charset=utf-8", b}, nil
 		})
+	h.previewRoutes(op)
 	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
 
 	huma.Register(h.api, op("store", "GET", "/v1/store", "What is in this machine's store", 200),

@@ -129,4 +129,7 @@ type PeerView struct {
 	RTTMillis float64   `json:"rtt_ms,omitempty"`
 	LastSeen  time.Time `json:"last_seen,omitzero"`
 	Score     string    `json:"score,omitempty"`
+	// Devices, as far as this machine was told of them: of itself, and of
+	// members that work for it.
+	Devices []DeviceView `json:"devices,omitempty"`
 }

@@ -162,6 +162,8 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 		return refuse("", "no .blend file given", "name one")
 	}
 	switch _, err := fileVersion(s.Input); {
+	case errors.Is(err, os.ErrNotExist) && s.CopyOf != "":
+		return refuse(s.CopyOf, "the copy of it that was submitted is gone", "submit it again")
 	case errors.Is(err, os.ErrNotExist):
 		return refuse(s.Input, "there is no such file", "check the path")
 	case errors.Is(err, errNotBlend):
@@ -203,6 +205,14 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 	if err := os.WriteFile(ask, wanted, 0o600); err != nil {
 		return found, nil, err
 	}
+	input, real := s.Input, func(path string) string { return path }
+	if s.CopyOf != "" {
+		m, bad := mirrored(filepath.Join(work, "at"), s.Input, s.CopyOf)
+		if bad != nil {
+			return survey{Opened: true, Facts: json.RawMessage("{}"), Problems: []job.Problem{*bad}}, nil, nil
+		}
+		input, real = m.input, m.real
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inspectTimeout, fmt.Errorf("no answer within %s", inspectTimeout))
 	defer cancel()
 	var env []string
@@ -210,7 +220,7 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 		env = append(env, "OCIO="+c)
 	}
 	log, runErr := k.watched(ctx, p, work, env, watch, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
-		s.Input, "-P", filepath.Join(k.runner, "survey.py"), "--", ask, out)
+		input, "-P", filepath.Join(k.runner, "survey.py"), "--", ask, out)
 	b, err := os.ReadFile(out)
 	if err != nil {
 		if isReadError(log) && !errors.Is(ctx.Err(), context.Canceled) {
@@ -223,6 +233,13 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 	}
 	if err := json.Unmarshal(b, &found); err != nil {
 		return found, log, fmt.Errorf("look at %s: %w", s.Input, err)
+	}
+	for i := range found.Files {
+		found.Files[i].Path = real(found.Files[i].Path)
+	}
+	for i := range found.Problems {
+		p := &found.Problems[i]
+		p.Where, p.Message = real(p.Where), real(p.Message)
 	}
 	return found, log, nil
 }

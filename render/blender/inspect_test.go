@@ -300,3 +300,45 @@ func TestFailuresHaveReasons(t *testing.T) {
 	again := work.must(tasks[0])
 	sameEXR(t, "after failures", readEXR(t, filepath.Join(good, claimFile)), readEXR(t, filepath.Join(again, claimFile)))
 }
+
+// A copy of unsaved work is looked at as if it lay where the file lies.
+func TestCopyStandsForItsFile(t *testing.T) {
+	needBlender(t)
+	dir := t.TempDir()
+	build(t, "testdata/copies.py", dir)
+	k := testKind(t, Options{})
+	file := filepath.Join(dir, "ein projekt", "szene ä.blend")
+	saved := inspect(t, k, file, "")
+	copy := filepath.Join(dir, "elsewhere", "szene ä.blend")
+	in, err := k.Inspect(t.Context(), job.Spec{Kind: Name, Input: copy, CopyOf: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(in.Problems) > 0 {
+		t.Errorf("problems: %v", in.Problems)
+	}
+	want := slices.Clone(saved.Deps)
+	for i := range want {
+		if want[i].Path == file {
+			want[i].Path = copy
+		}
+	}
+	if !slices.Equal(in.Deps, want) || len(want) < 4 {
+		t.Errorf("files of the copy:\n%q\nof the saved file:\n%q", in.Deps, want)
+	}
+	var f Facts
+	if err := json.Unmarshal(in.Facts, &f); err != nil {
+		t.Fatal(err)
+	}
+	if f.FrameEnd != 77 {
+		t.Errorf("the unsaved range ends at %d", f.FrameEnd)
+	}
+	if err := os.Remove(copy); err != nil {
+		t.Fatal(err)
+	}
+	in, err = k.Inspect(t.Context(), job.Spec{Kind: Name, Input: copy, CopyOf: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasProblem(t, in, job.SeverityError, file, "is gone", "submit it again")
+}

@@ -20,6 +20,9 @@ import (
 // Name is the kind's name in a job.Spec and a job.Task.
 const Name job.Kind = "blender"
 
+// OnPath is what Blender is called on PATH.
+const OnPath = "blender"
+
 //go:embed all:runner
 var runnerFiles embed.FS
 

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+)
+
+func init() {
+	benchmarks["addon"] = benchmark{"what submitting from Blender costs the artist: 2 000 datablocks and 500 files", addonBench}
+}
+
+//go:embed addon.py
+var addonScript []byte
+
+// addonRun is what addon.py writes.
+type addonRun struct {
+	Runs []struct {
+		Held    float64 `json:"held_s"` // the main thread, by one submission
+		Save    float64 `json:"save_s"` // of it Blender's own save
+		Plain   float64 `json:"plain_save_s"`
+		Started float64 `json:"started_s"` // from the click to a lease
+	} `json:"runs"`
+	Tick       float64 `json:"tick_s"`
+	Idle       float64 `json:"idle"`
+	SizeBytes  int64   `json:"size_bytes"`
+	Datablocks int     `json:"datablocks"`
+}
+
+// addonBench submits from a real Blender to a daemon that renders by itself.
+func addonBench(ctx context.Context, args []string) ([]Figure, error) {
+	flags := flag.NewFlagSet("addon", flag.ContinueOnError)
+	megabytes := flags.Int("mb", 0, "megabytes of geometry in the file beyond its datablocks")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	f, err := newFarm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	d, err := f.start(ctx, "desk", nodeOptions{})
+	if err != nil {
+		return nil, err
+	}
+	zip, script, report, project := filepath.Join(f.dir, "addon.zip"), filepath.Join(f.dir, "addon.py"), filepath.Join(f.dir, "report.json"), filepath.Join(f.dir, "project")
+	if out, err := exec.CommandContext(ctx, f.bin, "addon", "zip", "-o", zip, "--data-dir", d.dir).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("idlewild addon zip: %w: %s", err, out)
+	}
+	if err := os.WriteFile(script, addonScript, 0o600); err != nil {
+		return nil, err
+	}
+	say("a project with %d MB of geometry, submitted four times", *megabytes)
+	c := exec.CommandContext(ctx, "blender", "-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--",
+		project, zip, strconv.Itoa(*megabytes), report)
+	c.Env = append(os.Environ(), "IDLEWILD_DATA_DIR="+d.dir)
+	if out, err := c.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("blender: %w: %s", err, out[max(0, len(out)-1500):])
+	}
+	b, err := os.ReadFile(report)
+	if err != nil {
+		return nil, err
+	}
+	var r addonRun
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, err
+	}
+	var over, plain, held, started []float64
+	for _, x := range r.Runs {
+		over = append(over, 1000*(x.Held-x.Save))
+		held, plain = append(held, 1000*x.Held), append(plain, 1000*x.Plain)
+	}
+	for _, x := range r.Runs[1:] { // the first one stores the project
+		started = append(started, x.Started)
+	}
+	worst := slices.Max(over)
+	return []Figure{
+		{Name: "datablocks", Value: float64(r.Datablocks), Unit: "", Holds: true},
+		{Name: "file", Value: float64(r.SizeBytes) / 1e6, Unit: "MB", Holds: true},
+		{Name: "main thread blocked by a submission, worst", Value: slices.Max(held), Unit: "ms", Holds: true,
+			Peers: []Peer{{"Blender's own save of a copy", slices.Max(plain)}}},
+		{Name: "of it beside Blender's save, worst", Value: worst, Unit: "ms", Goal: "<= 300", Holds: worst <= 300},
+		{Name: "longest drain of the queue", Value: 1000 * r.Tick, Unit: "ms", Goal: "<= 20", Holds: r.Tick <= 0.02},
+		{Name: "share of a core while nothing happens", Value: 100 * r.Idle, Unit: "%", Goal: "<= 0.5", Holds: r.Idle <= 0.005},
+		{Name: "click to first frame given out, after a small edit, worst of three", Value: slices.Max(started), Unit: "s", Goal: "<= 3", Holds: slices.Max(started) <= 3},
+	}, nil
+}
