@@ -55,10 +55,12 @@ var table = map[string][]string{
 	"verify": {"job", "media"},
 	"ledger": {"job", "internal/recordlog"},
 
-	"node/dispatch": {"job", "internal/recordlog"},
-	"node/worker":   {"job", "render", "render/gpu"},
-	"node/localapi": {"job"},
-	"node":          {everything},
+	"node/dispatch":   {"job", "internal/recordlog"},
+	"node/worker":     {"job", "render", "render/gpu"},
+	"node/idle":       {},
+	"node/idle/sense": {"node/idle", "render/gpu"},
+	"node/localapi":   {"job"},
+	"node":            {everything},
 
 	"blender-addon": {},
 	"cmd":           {everything},
@@ -86,6 +88,8 @@ var libraries = []library{
 	{prefix: "github.com/ipfs/boxo", in: []string{"p2p", "diffupload/store", "chunker", "bench"}},
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense"}},
 }
 
 // kinds are the names of sorts of work. They are data everywhere else, so that
