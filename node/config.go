@@ -24,6 +24,8 @@ type Config struct {
 	Network NetworkConfig `toml:"network"`
 	API     APIConfig     `toml:"api"`
 	Worker  WorkerConfig  `toml:"worker"`
+	Idle    IdleConfig    `toml:"idle"`
+	Limits  LimitsConfig  `toml:"limits"`
 	Sandbox SandboxConfig `toml:"sandbox"`
 	Blender BlenderConfig `toml:"blender"`
 	Check   CheckConfig   `toml:"check"`
@@ -96,6 +98,8 @@ func DefaultConfig() Config {
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
+		Idle:    defaultIdle(),
+		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
 		Check:   CheckConfig{Rate: 0.05},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
@@ -243,6 +247,9 @@ func (c Config) validate() error {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
 		}
+	}
+	if err := c.validateIdle(); err != nil {
+		return err
 	}
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":

@@ -114,9 +114,9 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 			return nil, err
 		}
 	}
-	k.yielding = &yielding{Executor: exec, free: func() {
+	k.yielding = &yielding{Executor: exec, free: func(device string) {
 		for _, r := range k.work {
-			r.EndIdle("")
+			r.EndIdle(device)
 		}
 	}}
 	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home))}, log)

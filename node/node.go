@@ -53,10 +53,8 @@ type Node struct {
 	door    *localapi.Door
 	life    context.Context // of links in memory; ends with Run
 	end     context.CancelFunc
+	owner   *owner
 	closers []func() // in the order of opening
-
-	mu     sync.Mutex
-	paused string
 }
 
 // New opens everything a daemon needs; Run runs it. An error names what is
@@ -153,12 +151,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
-	if n.paused, err = loadPause(cfg.DataDir); err != nil {
+	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
-	}
-	if n.paused != "" {
-		log.Info("still paused: takes no work from others until: idlewild resume", "reason", n.paused)
-		n.rest(n.paused)
 	}
 	return n, nil
 }
@@ -204,6 +198,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer endWork()
 	run(&jobs, jobsCtx, "dispatcher", n.jobs.Run)
 	run(&work, workCtx, "worker", n.worker.Run)
+	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")
