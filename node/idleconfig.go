@@ -7,6 +7,7 @@ import (
 
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
+	"idlewild/render"
 )
 
 // IdleConfig is about when this machine works for others. docs/owner.md
@@ -39,8 +40,9 @@ type IdleConfig struct {
 
 // LimitsConfig is about how much of the machine work for others may take.
 type LimitsConfig struct {
-	// Priority of programs that render for others: "idle" (only what nobody
-	// else wants), "low" or "normal".
+	// Priority of programs that render for others: "low" (a tenth of what
+	// another program gets), "idle" (only what nobody else wants, but they are
+	// slow to be gone from a busy machine) or "normal".
 	Priority      string  `toml:"priority"`
 	VRAMBytes     int64   `toml:"vram_bytes"`     // of one GPU; 0: all
 	UpBytes       int64   `toml:"up_bytes_per_s"` // content sent to others; 0: no limit
@@ -61,7 +63,7 @@ func defaultIdle() IdleConfig {
 
 func defaultLimits() LimitsConfig {
 	p := idle.DefaultPolicy()
-	return LimitsConfig{Priority: "idle", GPUTemp: p.GPUTemp, CPUTemp: p.CPUTemp, FreeDiskBytes: p.FreeDisk}
+	return LimitsConfig{Priority: "low", GPUTemp: p.GPUTemp, CPUTemp: p.CPUTemp, FreeDiskBytes: p.FreeDisk}
 }
 
 // policy is what the settings say, or an error that names the wrong one.
@@ -102,10 +104,8 @@ func (c Config) validateIdle() error {
 		}
 	}
 	l := c.Limits
-	switch l.Priority {
-	case "idle", "low", "normal":
-	default:
-		return fmt.Errorf("limits.priority is %q; it may be idle, low or normal", l.Priority)
+	if _, err := render.ParsePriority(l.Priority); err != nil {
+		return fmt.Errorf("limits.priority: %w", err)
 	}
 	for name, v := range map[string]float64{
 		"vram_bytes": float64(l.VRAMBytes), "up_bytes_per_s": float64(l.UpBytes), "down_bytes_per_s": float64(l.DownBytes),

@@ -92,16 +92,20 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		log.Info("no GPU", "reason", reason)
 	}
 
-	runner := func(dir string, b *blender.Kind) *render.Runner {
+	priority, err := render.ParsePriority(cfg.Limits.Priority)
+	if err != nil {
+		return nil, fmt.Errorf("limits.priority: %w", err)
+	}
+	runner := func(dir string, b *blender.Kind, p render.Priority) *render.Runner {
 		kinds := maps.Clone(kinds)
 		kinds[blender.Name] = b
 		r := render.NewExecutor(kinds, process, render.Options{
-			Scratch: filepath.Join(scratch, dir), Log: log,
+			Scratch: filepath.Join(scratch, dir), Priority: p, Log: log,
 		})
 		k.work = append(k.work, r)
 		return r
 	}
-	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away)), brokenInARow, restAfterBroken)
+	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away, priority)), brokenInARow, restAfterBroken)
 	if mode := cfg.Worker.Saboteur; mode != "" {
 		log.Warn("this node delivers wrong results on purpose", "mode", mode)
 		cheat := func(t job.Task) job.Task {
@@ -119,7 +123,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 			r.EndIdle(device)
 		}
 	}}
-	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home))}, log)
+	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, render.Normal))}, log)
 	return k, nil
 }
 

@@ -54,6 +54,7 @@ func (p *LocalProcess) Start(ctx context.Context, cmd Command, root SessionRoot)
 		env:          expandAll(cmd.Env, root.In, root.Work, cmd.Runner),
 		memory:       cmd.MemoryBytes,
 		startTimeout: cmd.StartTimeout,
+		priority:     cmd.Priority,
 	}
 	for _, own := range []struct{ name, folder string }{{"HOME", "home"}, {"TMPDIR", "tmp"}} {
 		if hasEnv(l.env, own.name) {
@@ -78,6 +79,7 @@ type launch struct {
 	hostWork     string // where the work folder is for us
 	memory       int64
 	startTimeout time.Duration
+	priority     Priority
 	wrapped      bool // path is a wrapper that passes on a signal as exit code 128+n
 	// data appears to the process on descriptors from 4 on, each short enough
 	// to fit into a pipe.
@@ -108,6 +110,7 @@ func (p *LocalProcess) start(ctx context.Context, l launch) (*session, error) {
 		}
 		return nil, err
 	}
+	lowerTree(processTree(s.cmd.Process.Pid), l.priority)
 	p.log.Debug("session started", "pid", s.cmd.Process.Pid, "took", time.Since(s.began))
 	return s, nil
 }
@@ -141,7 +144,7 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	cmd.Dir = s.launch.dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, logW, logW
 	cmd.Env = append([]string{}, s.launch.env...) // never nil, which would inherit ours
-	cmd.SysProcAttr = sysProcAttr()
+	cmd.SysProcAttr = sysProcAttr(s.launch.priority)
 	theirs := []*os.File{inR, logW}
 	var events eventSource
 	if eventsFile {
@@ -202,6 +205,7 @@ func (s *session) watch(started chan<- error, events eventSource) {
 		started <- err
 		return
 	}
+	lower(s.cmd.Process.Pid, s.launch.priority)
 	started <- nil
 	// Until it is waited for, the process keeps its number, so that killing
 	// the rest of its group cannot hit somebody else's.
