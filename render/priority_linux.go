@@ -27,9 +27,8 @@ func lower(tid int, p Priority) {
 		attr.Policy, attr.Nice = schedIdle, idleNice
 		io = ioClassIdle << 13
 	}
-	if unix.SchedSetAttr(tid, &attr, 0) != nil {
-		_ = unix.Setpriority(unix.PRIO_PROCESS, tid, int(attr.Nice))
-	}
+	_ = unix.SchedSetAttr(tid, &attr, 0)
+	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, int(attr.Nice)) // which the idle policy does not set
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ioWhoProcess, uintptr(tid), uintptr(io))
 }
 
