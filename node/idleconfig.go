@@ -115,6 +115,10 @@ func (c Config) validateIdle() error {
 			return fmt.Errorf("limits.%s is %v; it must not be negative", name, v)
 		}
 	}
+	const leastRate = 64 << 10
+	if l.UpBytes > 0 && l.UpBytes < leastRate || l.DownBytes > 0 && l.DownBytes < leastRate {
+		return fmt.Errorf("limits.up_bytes_per_s and down_bytes_per_s must be 0 or at least %d: slower, work is given up before it arrives", leastRate)
+	}
 	for _, p := range append(c.Idle.Programs, c.Idle.IgnorePrograms...) {
 		if _, err := filepath.Match(p, "x"); err != nil {
 			return fmt.Errorf("idle.programs has %q, which is no pattern", p)

@@ -88,7 +88,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe)}
 	k.probe(ctx, kinds, log)
-	if reason := k.devices(ctx); reason != "" {
+	if reason := k.devices(ctx, cfg.Limits.VRAMBytes); reason != "" {
 		log.Info("no GPU", "reason", reason)
 	}
 
@@ -205,14 +205,17 @@ func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *sl
 }
 
 // devices finds the accelerators and the CPU. It says why there is no GPU
-// where there is none.
-func (k *kit) devices(ctx context.Context) (reason string) {
+// where there is none. A GPU has no more memory than others may use.
+func (k *kit) devices(ctx context.Context, most int64) (reason string) {
 	found, err := gpu.NewProber().Devices(ctx)
 	if err != nil {
 		reason = err.Error()
 	}
 	for _, d := range found {
 		major, _, _ := strings.Cut(d.Driver, ".")
+		if most > 0 {
+			d.MemoryBytes = min(d.MemoryBytes, most)
+		}
 		k.machine.Devices = append(k.machine.Devices, job.Device{
 			Name: d.UUID, Type: "gpu", Model: d.Name, Class: "gpu/" + d.Model + "/" + major, MemoryBytes: d.MemoryBytes,
 		})

@@ -115,6 +115,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes,
 	})
 	if err != nil {
 		return nil, err

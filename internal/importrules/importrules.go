@@ -89,7 +89,7 @@ var libraries = []library{
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
-	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
 }
 
 // kinds are the names of sorts of work. They are data everywhere else, so that
