@@ -291,7 +291,7 @@ func (h *Host) Close() error {
 	h.gate.close()
 	err := h.host.Close()
 	h.wg.Wait()
-	return errors.Join(err, h.members.save())
+	return errors.Join(err, h.members.save(true))
 }
 
 // ID is this node's peer ID.
