@@ -43,11 +43,14 @@ type LimitsConfig struct {
 	// Priority of programs that render for others: "low" (a tenth of what
 	// another program gets), "idle" (only what nobody else wants, but they are
 	// slow to be gone from a busy machine) or "normal".
-	Priority      string  `toml:"priority"`
-	VRAMBytes     int64   `toml:"vram_bytes"`     // of one GPU; 0: all
-	UpBytes       int64   `toml:"up_bytes_per_s"` // content sent to others; 0: no limit
-	DownBytes     int64   `toml:"down_bytes_per_s"`
-	KWhPerDay     float64 `toml:"kwh_per_day"`  // of GPUs at work for others; 0: no limit
+	Priority  string  `toml:"priority"`
+	VRAMBytes int64   `toml:"vram_bytes"`     // of one GPU; 0: all
+	UpBytes   int64   `toml:"up_bytes_per_s"` // content sent to others; 0: no limit
+	DownBytes int64   `toml:"down_bytes_per_s"`
+	KWhPerDay float64 `toml:"kwh_per_day"` // of GPUs at work for others; 0: no limit
+	// GPUPowerWatts is a limit that is set while a GPU works for others, and
+	// taken back afterwards; it needs an administrator's rights. 0: none.
+	GPUPowerWatts float64 `toml:"gpu_power_watts"`
 	GPUTemp       float64 `toml:"gpu_temp_max"` // degrees Celsius; 0: no limit
 	CPUTemp       float64 `toml:"cpu_temp_max"`
 	FreeDiskBytes int64   `toml:"free_disk_bytes"` // that stay free where the data folder is
@@ -109,7 +112,7 @@ func (c Config) validateIdle() error {
 	}
 	for name, v := range map[string]float64{
 		"vram_bytes": float64(l.VRAMBytes), "up_bytes_per_s": float64(l.UpBytes), "down_bytes_per_s": float64(l.DownBytes),
-		"kwh_per_day": l.KWhPerDay, "gpu_temp_max": l.GPUTemp, "cpu_temp_max": l.CPUTemp, "free_disk_bytes": float64(l.FreeDiskBytes),
+		"kwh_per_day": l.KWhPerDay, "gpu_power_watts": l.GPUPowerWatts, "gpu_temp_max": l.GPUTemp, "cpu_temp_max": l.CPUTemp, "free_disk_bytes": float64(l.FreeDiskBytes),
 	} {
 		if !(v >= 0) {
 			return fmt.Errorf("limits.%s is %v; it must not be negative", name, v)

@@ -30,8 +30,10 @@ import (
 var Version = "0.1.0"
 
 // RunnerMain must be the first thing that a program's main function calls: a
-// warm process of some kinds is this very program, and then it never returns.
+// warm process of some kinds, and the guard of power limits, is this very
+// program, and then it never returns.
 func RunnerMain() {
+	guardMain()
 	echo.RunnerMain()
 	assemble.RunnerMain()
 }

@@ -27,6 +27,7 @@ type owner struct {
 	worker  *worker.Worker
 	work    *yielding
 	energy  *energy
+	power   *powerCap // nil: not wanted
 	now     func() idle.Instant
 	look    chan struct{} // holds one: sense now
 
@@ -55,6 +56,8 @@ func (n *Node) newOwner() (*owner, error) {
 		energy: loadEnergy(n.cfg.DataDir, time.Now),
 	}
 	n.onClose(o.energy.close)
+	o.power = newPowerCap(n.cfg.DataDir, n.cfg.Limits.GPUPowerWatts, o.log)
+	n.onClose(o.power.close)
 	var gpus []string
 	for _, d := range n.kit.machine.Devices {
 		o.devices = append(o.devices, d.Name)
@@ -127,6 +130,11 @@ func (o *owner) run(ctx context.Context) error {
 		o.mu.Unlock()
 		o.decide()
 		o.energy.keep()
+		for _, d := range o.devices {
+			if d != idle.CPU {
+				o.power.follow(d, o.work.runs(d))
+			}
+		}
 		every := lookResting
 		switch {
 		case s.Suspending && before && !o.work.runs(""):

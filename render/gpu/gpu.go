@@ -78,3 +78,18 @@ func smName(major, minor int) string {
 	}
 	return fmt.Sprintf("sm_%d%d", major, minor)
 }
+
+// PowerLimiter sets how much power a device may draw. The system's
+// administrator may do that, as a rule.
+type PowerLimiter interface {
+	// PowerLimit returns the limit that holds now, and the least that can be
+	// set, in watts.
+	PowerLimit(uuid string) (now, least float64, err error)
+	SetPowerLimit(uuid string, watts float64) error
+}
+
+// NewPowerLimiter returns the PowerLimiter for this system, or nil.
+func NewPowerLimiter() PowerLimiter {
+	l, _ := newProber().(PowerLimiter)
+	return l
+}
