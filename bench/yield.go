@@ -67,6 +67,10 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 	if err := f.found(ctx, requester, worker); err != nil {
 		return nil, err
 	}
+	self, err := worker.client.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// A requester gives a task that was cancelled twice to somebody else for a
 	// while, and here is nobody else: each job is for two trials.
 	var current job.ID
@@ -127,7 +131,7 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 		lost = append(lost, time.Since(began).Seconds())
 		if err := poll1(ctx, 30*time.Second, "the requester has the tasks back", func() bool {
 			s, err := requester.client.Job(ctx, current)
-			return err == nil && s.Running == 0
+			return err == nil && !slices.ContainsFunc(s.Frames, func(f job.TaskStatus) bool { return f.State == "leased" && f.Worker == self.Machine.Peer })
 		}); err != nil {
 			return nil, err
 		}
