@@ -121,6 +121,9 @@ func defaultDataDir() string {
 	return filepath.Join(os.TempDir(), "idlewild")
 }
 
+// configFile holds the settings, in the data folder.
+const configFile = "config.toml"
+
 // Origin says where a setting's value came from.
 type Origin struct {
 	Key   string `json:"key"` // dotted, as in the file: "worker.threads"
@@ -146,7 +149,7 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 	}
 	explicit := file != ""
 	if !explicit {
-		file = filepath.Join(dir, "config.toml")
+		file = filepath.Join(dir, configFile)
 	}
 	b, err := os.ReadFile(file)
 	switch {

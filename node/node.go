@@ -41,22 +41,23 @@ func RunnerMain() {
 // Node is a daemon: requester and worker in one.
 type Node struct {
 	// constant after construction
-	cfg     Config
-	log     *slog.Logger
-	key     crypto.PrivKey
-	self    peer.ID
-	started time.Time
-	kit     *kit
-	host    *p2p.Host
-	jobs    *dispatch.Dispatcher
-	worker  *worker.Worker
-	book    dispatch.Book
-	blocks  *store.Local
-	door    *localapi.Door
-	life    context.Context // of links in memory; ends with Run
-	end     context.CancelFunc
-	owner   *owner
-	closers []func() // in the order of opening
+	cfg      Config
+	log      *slog.Logger
+	key      crypto.PrivKey
+	self     peer.ID
+	started  time.Time
+	configAt time.Time // when the settings were written
+	kit      *kit
+	host     *p2p.Host
+	jobs     *dispatch.Dispatcher
+	worker   *worker.Worker
+	book     dispatch.Book
+	blocks   *store.Local
+	door     *localapi.Door
+	life     context.Context // of links in memory; ends with Run
+	end      context.CancelFunc
+	owner    *owner
+	closers  []func() // in the order of opening
 }
 
 // New opens everything a daemon needs; Run runs it. An error names what is
@@ -65,7 +66,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: log, started: time.Now()}
+	n := &Node{cfg: cfg, log: log, started: time.Now(), configAt: configTime(cfg.DataDir)}
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {

@@ -223,7 +223,11 @@ func (o *owner) decide() {
 	o.work.rest(empty)
 	if !idle.Same(before, next) {
 		for _, d := range slices.Sorted(maps.Keys(next)) {
-			if x := next[d]; before[d].Level != x.Level || before[d].Reason != x.Reason {
+			was, known := before[d]
+			if !known {
+				was.Level = idle.Free
+			}
+			if x := next[d]; was.Level != x.Level || was.Reason != x.Reason {
 				o.log.Info("what a device may do for others", "device", d, "level", x.Level, "signal", x.Signal, "reason", x.Reason)
 			}
 		}

@@ -101,9 +101,15 @@ func TestWorkMakesWayForTheOwnersProgram(t *testing.T) {
 	eventually(t, "a task runs", running(1))
 	end := game(t, name)
 	eventually(t, "it yields", level("stop"))
-	if d := device(); d.Signal != idle.SignalProgram || !strings.Contains(d.Reason, name) || !strings.Contains(d.Doing, name) {
+	if d := device(); d.Signal != idle.SignalProgram || !strings.Contains(d.Reason, name) {
 		t.Errorf("%+v", d)
 	}
+	eventually(t, "it rests, and says why", func() error {
+		if d := device(); !strings.Contains(d.Doing, name) {
+			return fmt.Errorf("%s", d.Doing)
+		}
+		return nil
+	})
 	eventually(t, "the requester has the tasks back", running(0))
 	s, err := requester.client.Job(t.Context(), id)
 	if err != nil {
@@ -154,6 +160,26 @@ func TestTimedPauseOfADaemon(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, pauseFile)); err == nil {
 		t.Error("the pause would come back with the next start")
+	}
+}
+
+func TestSettingsThatWereEditedAreSaidNotToCount(t *testing.T) {
+	n := startNode(t, "worker", nil)
+	warned := func() bool {
+		v, err := n.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(strings.Join(v.Machine.Warnings, "\n"), "config.toml changed")
+	}
+	if warned() {
+		t.Error("nothing was edited")
+	}
+	if err := os.WriteFile(filepath.Join(n.cfg.DataDir, configFile), []byte("[idle]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !warned() {
+		t.Error("an edit is not noticed")
 	}
 }
 

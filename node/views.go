@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +28,9 @@ func (m machineView) Machine() localapi.MachineView {
 		Peer: n.self.String(), Name: n.cfg.Name, Version: Version, Started: n.started,
 		Facts: n.kit.machine.Facts, Warnings: n.kit.warnings, Sandbox: n.kit.sandbox, Paused: n.owner.paused(),
 	}
+	if changed := n.configChanged(); changed != "" {
+		v.Warnings = append(slices.Clone(v.Warnings), changed)
+	}
 	for _, a := range n.host.Addrs() {
 		v.Addrs = append(v.Addrs, a.String())
 	}
@@ -41,6 +47,24 @@ func (m machineView) Machine() localapi.MachineView {
 
 func deviceView(d job.Device, doing string) localapi.DeviceView {
 	return localapi.DeviceView{Name: d.Name, Type: d.Type, Model: d.Model, Class: d.Class, MemoryBytes: d.MemoryBytes, Doing: doing}
+}
+
+// configTime is when the settings of a data folder were written; zero where
+// there are none.
+func configTime(dir string) time.Time {
+	fi, err := os.Stat(filepath.Join(dir, configFile))
+	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
+}
+
+// configChanged says that settings were edited and do not count yet, or "".
+func (n *Node) configChanged() string {
+	if configTime(n.cfg.DataDir).Equal(n.configAt) {
+		return ""
+	}
+	return configFile + " changed since this daemon started: what changed counts once it is started again"
 }
 
 // SetPaused implements localapi.Machine.
