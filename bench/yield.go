@@ -133,7 +133,13 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 			s, err := requester.client.Job(ctx, current)
 			return err == nil && !slices.ContainsFunc(s.Frames, func(f job.TaskStatus) bool { return f.State == "leased" && f.Worker == self.Machine.Peer })
 		}); err != nil {
-			return nil, err
+			// It is counted as the longest that is waited for, and said.
+			why, _ := worker.client.Why(ctx)
+			s, _ := requester.client.Job(ctx, current)
+			fmt.Fprintf(os.Stderr, "trial %d: %v; job %s; the worker: %+v; %s: %+v\n", len(free), err, current, why.Devices, s.Reason, s.Frames)
+			if ctx.Err() != nil {
+				return nil, err
+			}
 		}
 		back = append(back, time.Since(moved).Seconds())
 		if n := len(free); n%10 == 0 {

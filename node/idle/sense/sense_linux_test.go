@@ -2,8 +2,10 @@ package sense
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -286,7 +288,7 @@ func TestMissingBusIsAMissingSignal(t *testing.T) {
 // xvfb runs an X server and returns its display.
 func xvfb(t *testing.T) string {
 	t.Helper()
-	return ":" + start(t, need(t, "Xvfb", "xvfb"), "-displayfd", "3", "-screen", "0", "640x480x24", "-nolisten", "tcp")
+	return ":" + start(t, need(t, "Xvfb", "xvfb"), "-displayfd", "3", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset")
 }
 
 func TestXScreenSaver(t *testing.T) {
@@ -398,6 +400,98 @@ func TestAnXServerThatDiesIsAMissingSignal(t *testing.T) {
 	}
 	x.tried = time.Time{}
 	sensed(t, x)
+}
+
+// compositor is the other side of ext-idle-notify.
+type compositor struct {
+	l       net.Listener
+	version uint32
+	asked   chan []byte   // the request for a notification
+	conn    chan net.Conn // then
+}
+
+func newCompositor(t *testing.T, version uint32) *compositor {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "wl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &compositor{l: l, version: version, asked: make(chan []byte, 1), conn: make(chan net.Conn, 1)}
+	t.Cleanup(func() { l.Close() })
+	go c.serve()
+	return c
+}
+
+func (c *compositor) serve() {
+	conn, err := c.l.Accept()
+	if err != nil {
+		return
+	}
+	for {
+		object, op, body, err := wlRead(conn)
+		switch {
+		case err != nil:
+			return
+		case object == wlDisplay && op == wlSync:
+			conn.Write(wlMessage(wlRegistry, wlGlobal, 7, "wl_compositor", 6))
+			conn.Write(wlMessage(wlRegistry, wlGlobal, 8, "wl_seat", 9))
+			if c.version > 0 {
+				conn.Write(wlMessage(wlRegistry, wlGlobal, 9, "ext_idle_notifier_v1", c.version))
+			}
+			conn.Write(wlMessage(wlCallback, 0, 1))
+		case object == wlNotifier:
+			c.asked <- append([]byte{byte(op)}, body...)
+			c.conn <- conn
+		}
+	}
+}
+
+func TestWayland(t *testing.T) {
+	for version, op := range map[uint32]byte{1: wlGetIdle, 2: wlGetInputIdle} {
+		c := newCompositor(t, version)
+		woken := make(chan struct{}, 1)
+		w := &wayland{socket: c.l.Addr().String(), user: "ada", wake: func() { woken <- struct{}{} }}
+		s := sensed(t, w)
+		if !s.Desktop || len(s.Sessions) != 1 || s.Sessions[0].IdleSeconds == nil || *s.Sessions[0].IdleSeconds != 0 {
+			t.Fatalf("%+v", s)
+		}
+		want := append([]byte{op}, wlMessage(0, 0, wlNotification, 1000, wlSeat)[8:]...)
+		if got := <-c.asked; !bytes.Equal(got, want) {
+			t.Errorf("asked %v, want %v", got, want)
+		}
+		conn := <-c.conn
+		conn.Write(wlMessage(wlNotification, wlIdled))
+		eventually(t, "input rests", func() bool { return *sensed(t, w).Sessions[0].IdleSeconds >= 1 })
+		conn.Write(wlMessage(wlNotification, wlResumed))
+		<-woken
+		if d := *sensed(t, w).Sessions[0].IdleSeconds; d != 0 {
+			t.Errorf("idle for %v s at the input", d)
+		}
+		conn.Close()
+		eventually(t, "the end is noticed", func() bool { _, err := w.Sense(t.Context()); return err != nil })
+		w.close()
+	}
+	none := newCompositor(t, 0)
+	w := &wayland{socket: none.l.Addr().String(), wake: func() {}}
+	if _, err := w.Sense(t.Context()); err == nil || !strings.Contains(err.Error(), "does not offer") {
+		t.Error(err)
+	}
+	w.close()
+}
+
+func FuzzWaylandEvents(f *testing.F) {
+	f.Add(append(wlMessage(wlRegistry, wlGlobal, 8, "wl_seat", 9), wlMessage(wlCallback, 0, 1)...))
+	f.Add(wlMessage(wlDisplay, wlError, 1, 2, "no"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		here, there := net.Pipe()
+		go func() {
+			go io.Copy(io.Discard, there)
+			there.Write(b)
+			there.Close()
+		}()
+		subscribe(here)
+		here.Close()
+	})
 }
 
 func write(t *testing.T, root string, files map[string]string) {
