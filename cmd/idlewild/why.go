@@ -48,7 +48,9 @@ func sayWhy(k *call, v localapi.WhyView) {
 		if d.LeftSeconds > 0 {
 			k.say("  free in %s at the earliest", secondsText(d.LeftSeconds))
 		}
-		k.say("  now %s", clean(d.Doing))
+		if d.Doing != "" {
+			k.say("  now %s", clean(d.Doing))
+		}
 	}
 	what := "nobody's desk: input and screen do not count"
 	if v.Desk {
