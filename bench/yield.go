@@ -67,14 +67,11 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 	if err := f.found(ctx, requester, worker); err != nil {
 		return nil, err
 	}
-	self, err := worker.client.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
 	// A requester gives a task that was cancelled twice to somebody else for a
 	// while, and here is nobody else: each job is for two trials.
 	var current job.ID
-	jobs := 0
+	jobs, none := 0, 0
+	cancelled := make(chan time.Time, 1) // when the requester heard of a task that came back
 	next := func() error {
 		if current != "" {
 			if _, err := requester.client.Steer(ctx, current, job.Cancel); err != nil {
@@ -96,6 +93,19 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 			return err
 		}
 		current = id.Job
+		go func() {
+			for e, err := range requester.client.Events(ctx, id.Job, 1) {
+				if err != nil {
+					return
+				}
+				if e.Type == job.EventBroken && strings.HasPrefix(e.Text, string(job.Cancelled)) {
+					select {
+					case cancelled <- time.Now():
+					default:
+					}
+				}
+			}
+		}()
 		return nil
 	}
 
@@ -120,6 +130,10 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 		if began, err = since(ctx, worker, began); err != nil {
 			return nil, err
 		}
+		select { // what is left of the trial before
+		case <-cancelled:
+		default:
+		}
 		moved := time.Now()
 		if err := desk.move(rng); err != nil {
 			return nil, err
@@ -129,19 +143,16 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 		}
 		free = append(free, time.Since(moved).Seconds())
 		lost = append(lost, time.Since(began).Seconds())
-		if err := poll1(ctx, 30*time.Second, "the requester has the tasks back", func() bool {
-			s, err := requester.client.Job(ctx, current)
-			return err == nil && !slices.ContainsFunc(s.Frames, func(f job.TaskStatus) bool { return f.State == "leased" && f.Worker == self.Machine.Peer })
-		}); err != nil {
-			// It is counted as the longest that is waited for, and said.
-			why, _ := worker.client.Why(ctx)
-			s, _ := requester.client.Job(ctx, current)
-			fmt.Fprintf(os.Stderr, "trial %d: %v; job %s; the worker: %+v; %s: %+v\n", len(free), err, current, why.Devices, s.Reason, s.Frames)
-			if ctx.Err() != nil {
-				return nil, err
-			}
+		giveUp := time.NewTimer(10 * time.Second)
+		select {
+		case at := <-cancelled:
+			back = append(back, at.Sub(moved).Seconds())
+		case <-giveUp.C: // it was between two tasks, and had none
+			none++
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		back = append(back, time.Since(moved).Seconds())
+		giveUp.Stop()
 		if n := len(free); n%10 == 0 {
 			fmt.Fprintf(os.Stderr, "%d trials, the slowest %.2f s\n", n, slices.Max(free))
 		}
@@ -156,6 +167,7 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 		atMost("owner returns -> no process of ours, p50", quantile(free, .5), "s", 0.5),
 		atMost("owner returns -> no process of ours, p99", quantile(free, .99), "s", 2),
 		plain("the slowest", quantile(free, 1), "s"),
+		plain("trials in which it had no task to give back", float64(none), ""),
 		plain("owner returns -> the requester has the tasks, p50", quantile(back, .5), "s"),
 		plain("owner returns -> the requester has the tasks, p99", quantile(back, .99), "s"),
 		plain("work lost, p50", quantile(lost, .5), "s"),
