@@ -107,6 +107,8 @@ func (f *farm) start(ctx context.Context, name string, o nodeOptions) (*daemon, 
 			"IDLEWILD_NETWORK_LISTEN=/ip4/127.0.0.1/tcp/0",
 			"IDLEWILD_NETWORK_MDNS=false",
 			"IDLEWILD_WORKER_ENABLED="+strconv.FormatBool(!o.noWork),
+			"IDLEWILD_IDLE_MODE=off", // whoever measures is at the machine
+			"IDLEWILD_LIMITS_PRIORITY=normal",
 		), o.env...),
 	}
 	f.nodes = append(f.nodes, d)

@@ -28,6 +28,8 @@ type Config struct {
 	Network NetworkConfig `toml:"network"`
 	API     APIConfig     `toml:"api"`
 	Worker  WorkerConfig  `toml:"worker"`
+	Idle    IdleConfig    `toml:"idle"`
+	Limits  LimitsConfig  `toml:"limits"`
 	Sandbox SandboxConfig `toml:"sandbox"`
 	Blender BlenderConfig `toml:"blender"`
 	Check   CheckConfig   `toml:"check"`
@@ -129,6 +131,8 @@ func DefaultConfig() Config {
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
+		Idle:    defaultIdle(),
+		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
 		Check:   CheckConfig{Rate: 0.05},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
@@ -149,6 +153,9 @@ func defaultDataDir() string {
 	}
 	return filepath.Join(os.TempDir(), "idlewild")
 }
+
+// configFile holds the settings, in the data folder.
+const configFile = "config.toml"
 
 // Origin says where a setting's value came from.
 type Origin struct {
@@ -175,7 +182,7 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 	}
 	explicit := file != ""
 	if !explicit {
-		file = filepath.Join(dir, "config.toml")
+		file = filepath.Join(dir, configFile)
 	}
 	b, err := os.ReadFile(file)
 	switch {
@@ -293,6 +300,9 @@ func (c Config) validate() error {
 		if _, err := peer.Decode(id); err != nil {
 			return fmt.Errorf("sandbox.trusted has %q, which is no peer's id; idlewild peers lists them", id)
 		}
+	}
+	if err := c.validateIdle(); err != nil {
+		return err
 	}
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":

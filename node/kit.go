@@ -97,20 +97,24 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe)}
 	k.probe(ctx, kinds, log)
-	if reason := k.devices(ctx); reason != "" {
+	if reason := k.devices(ctx, cfg.Limits.VRAMBytes); reason != "" {
 		log.Info("no GPU", "reason", reason)
 	}
 
-	runner := func(dir string, b *blender.Kind) *render.Runner {
+	priority, err := render.ParsePriority(cfg.Limits.Priority)
+	if err != nil {
+		return nil, fmt.Errorf("limits.priority: %w", err)
+	}
+	runner := func(dir string, b *blender.Kind, p render.Priority) *render.Runner {
 		kinds := maps.Clone(kinds)
 		kinds[blender.Name] = b
 		r := render.NewExecutor(kinds, process, render.Options{
-			Scratch: filepath.Join(scratch, dir), Log: log,
+			Scratch: filepath.Join(scratch, dir), Priority: p, Log: log,
 		})
 		k.work = append(k.work, r)
 		return r
 	}
-	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away)), brokenInARow, restAfterBroken)
+	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away, priority)), brokenInARow, restAfterBroken)
 	if mode := cfg.Worker.Saboteur; mode != "" {
 		log.Warn("this node delivers wrong results on purpose", "mode", mode)
 		cheat := func(t job.Task) job.Task {
@@ -123,12 +127,12 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 			return nil, err
 		}
 	}
-	k.yielding = &yielding{Executor: exec, free: func() {
+	k.yielding = &yielding{Executor: exec, free: func(device string) {
 		for _, r := range k.work {
-			r.EndIdle("")
+			r.EndIdle(device)
 		}
 	}}
-	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home))}, log)
+	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, render.Normal))}, log)
 	return k, nil
 }
 
@@ -225,14 +229,17 @@ func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *sl
 }
 
 // devices finds the accelerators and the CPU. It says why there is no GPU
-// where there is none.
-func (k *kit) devices(ctx context.Context) (reason string) {
+// where there is none. A GPU has no more memory than others may use.
+func (k *kit) devices(ctx context.Context, most int64) (reason string) {
 	found, err := gpu.NewProber().Devices(ctx)
 	if err != nil {
 		reason = err.Error()
 	}
 	for _, d := range found {
 		major, _, _ := strings.Cut(d.Driver, ".")
+		if most > 0 {
+			d.MemoryBytes = min(d.MemoryBytes, most)
+		}
 		k.machine.Devices = append(k.machine.Devices, job.Device{
 			Name: d.UUID, Type: "gpu", Model: d.Name, Class: "gpu/" + d.Model + "/" + major, MemoryBytes: d.MemoryBytes,
 		})

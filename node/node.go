@@ -31,8 +31,10 @@ import (
 var Version = "0.1.0"
 
 // RunnerMain must be the first thing that a program's main function calls: a
-// warm process of some kinds is this very program, and then it never returns.
+// warm process of some kinds, and the guard of power limits, is this very
+// program, and then it never returns.
 func RunnerMain() {
+	guardMain()
 	echo.RunnerMain()
 	assemble.RunnerMain()
 }
@@ -40,25 +42,24 @@ func RunnerMain() {
 // Node is a daemon: requester and worker in one.
 type Node struct {
 	// constant after construction
-	cfg     Config
-	log     *slog.Logger
-	key     crypto.PrivKey
-	self    peer.ID
-	started time.Time
-	kit     *kit
-	host    *p2p.Host
-	jobs    *dispatch.Dispatcher
-	worker  *worker.Worker
-	book    dispatch.Book
-	blocks  *store.Local
-	content *content
-	door    *localapi.Door
-	life    context.Context // of links in memory; ends with Run
-	end     context.CancelFunc
-	closers []func() // in the order of opening
-
-	mu     sync.Mutex
-	paused string
+	cfg      Config
+	log      *slog.Logger
+	key      crypto.PrivKey
+	self     peer.ID
+	started  time.Time
+	configAt time.Time // when the settings were written
+	kit      *kit
+	host     *p2p.Host
+	jobs     *dispatch.Dispatcher
+	worker   *worker.Worker
+	book     dispatch.Book
+	blocks   *store.Local
+	content  *content
+	door     *localapi.Door
+	life     context.Context // of links in memory; ends with Run
+	end      context.CancelFunc
+	owner    *owner
+	closers  []func() // in the order of opening
 }
 
 // New opens everything a daemon needs; Run runs it. An error names what is
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: log, started: time.Now()}
+	n := &Node{cfg: cfg, log: log, started: time.Now(), configAt: configTime(cfg.DataDir)}
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -119,6 +120,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes,
 	})
 	if err != nil {
 		return nil, err
@@ -156,12 +158,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
-	if n.paused, err = loadPause(cfg.DataDir); err != nil {
+	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
-	}
-	if n.paused != "" {
-		log.Info("still paused: takes no work from others until: idlewild resume", "reason", n.paused)
-		n.rest(n.paused)
 	}
 	return n, nil
 }
@@ -214,6 +212,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&work, workCtx, "worker", n.worker.Run)
 	left := &copies{dir: filepath.Join(n.cfg.DataDir, CopiesDir), jobs: n.jobs, log: n.log, read: map[string]bool{}}
 	run(&door, all, "copies", left.run)
+	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")

@@ -39,6 +39,7 @@ func startNode(t *testing.T, name string, change func(*Config)) *testNode {
 	cfg.Name = name
 	cfg.Network.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	cfg.Network.MDNS = false
+	cfg.Idle.Mode = "off"    // whoever runs the tests may well be at the machine
 	cfg.Sandbox.Mode = "off" // the sandbox has tests of its own, and not every machine has one
 	// These tests are about the farm: no Blender is started for them.
 	cfg.Blender.Path = filepath.Join(t.TempDir(), "no-such-program")

@@ -56,7 +56,7 @@ func onceKit(ctx context.Context, cfg Config) (*kit, func(), error) {
 // no GPU where there is none.
 func Gpus(ctx context.Context) ([]localapi.DeviceView, string, error) {
 	k := &kit{}
-	reason := k.devices(ctx)
+	reason := k.devices(ctx, 0)
 	var out []localapi.DeviceView
 	for _, d := range k.machine.Devices {
 		out = append(out, deviceView(d, ""))

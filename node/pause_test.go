@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"idlewild/node/idle"
 	"idlewild/render/echo"
 )
 
@@ -30,15 +32,42 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.end(t)
-	if reason, err := loadPause(first.cfg.DataDir); reason != "" || err != nil {
-		t.Errorf("after resume: %q, %v", reason, err)
+	if p, _, err := loadPause(first.cfg.DataDir, "", time.Now()); p != nil || err != nil {
+		t.Errorf("after resume: %+v, %v", p, err)
 	}
 	// A damaged note is still a pause.
 	if err := os.WriteFile(filepath.Join(first.cfg.DataDir, pauseFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if reason, err := loadPause(first.cfg.DataDir); reason == "" || err != nil {
-		t.Errorf("damaged note: %q, %v", reason, err)
+	if p, _, err := loadPause(first.cfg.DataDir, "", time.Now()); p == nil || p.Reason == "" || err != nil {
+		t.Errorf("damaged note: %+v, %v", p, err)
+	}
+}
+
+func TestHowPausesEnd(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	for _, c := range []struct {
+		name  string
+		p     idle.Pause
+		boot  string
+		at    time.Duration
+		lasts bool
+	}{
+		{"until resumed", idle.Pause{Reason: "x"}, "b", 1e6 * time.Hour, true},
+		{"for an hour", idle.Pause{Reason: "x", Until: now.Add(time.Hour)}, "b", 59 * time.Minute, true},
+		{"for an hour, later", idle.Pause{Reason: "x", Until: now.Add(time.Hour)}, "b", time.Hour, false},
+		{"until restart", idle.Pause{Reason: "x", UntilRestart: true, Boot: "a"}, "a", 1e6 * time.Hour, true},
+		{"until restart, later", idle.Pause{Reason: "x", UntilRestart: true, Boot: "a"}, "b", 0, false},
+		{"until restart, where nothing tells", idle.Pause{Reason: "x", UntilRestart: true, Boot: "a"}, "", 0, true},
+	} {
+		if err := savePause(dir, &c.p); err != nil {
+			t.Fatal(err)
+		}
+		p, ended, err := loadPause(dir, c.boot, now.Add(c.at))
+		if err != nil || (p != nil) != c.lasts || (ended != nil) == c.lasts {
+			t.Errorf("%s: %+v, ended %+v, %v", c.name, p, ended, err)
+		}
 	}
 }
 

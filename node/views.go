@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/job"
 	"idlewild/node/dispatch"
+	"idlewild/node/idle"
 	"idlewild/node/localapi"
 	"idlewild/p2p"
 )
@@ -21,14 +26,18 @@ func (m machineView) Machine() localapi.MachineView {
 	n := m.n
 	v := localapi.MachineView{
 		Peer: n.self.String(), Name: n.cfg.Name, Version: Version, Started: n.started,
-		Facts: n.kit.machine.Facts, Warnings: n.kit.warnings, Sandbox: n.kit.sandbox, Paused: n.pausedFor(),
+		Facts: n.kit.machine.Facts, Warnings: n.kit.warnings, Sandbox: n.kit.sandbox, Paused: n.owner.paused(),
+	}
+	if changed := n.configChanged(); changed != "" {
+		v.Warnings = append(slices.Clone(v.Warnings), changed)
 	}
 	for _, a := range n.host.Addrs() {
 		v.Addrs = append(v.Addrs, a.String())
 	}
 	doing := n.worker.Doing()
+	decisions, _, _ := n.owner.view()
 	for _, d := range n.kit.machine.Devices {
-		v.Devices = append(v.Devices, deviceView(d, doing[d.Name]))
+		v.Devices = append(v.Devices, deviceView(d, doingText(doing[d.Name], decisions[d.Name])))
 	}
 	if what, ok := doing[job.HomeDevice]; ok {
 		v.Devices = append(v.Devices, localapi.DeviceView{Name: job.HomeDevice, Type: "cpu", Model: "finishing and checking own jobs", Doing: what})
@@ -40,33 +49,71 @@ func deviceView(d job.Device, doing string) localapi.DeviceView {
 	return localapi.DeviceView{Name: d.Name, Type: d.Type, Model: d.Model, Class: d.Class, MemoryBytes: d.MemoryBytes, Doing: doing}
 }
 
-func (m machineView) SetPaused(_ context.Context, paused bool, reason string) error {
-	n := m.n
-	if paused && reason == "" {
-		reason = "paused by its owner"
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !paused {
-		reason = ""
-	}
-	err := savePause(n.cfg.DataDir, reason)
-	if err != nil && !paused {
-		return err
-	}
-	n.paused = reason
-	n.rest(reason)
+// configTime is when the settings of a data folder were written; zero where
+// there are none.
+func configTime(dir string) time.Time {
+	fi, err := os.Stat(filepath.Join(dir, configFile))
 	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
+}
+
+// configChanged says that settings were edited and do not count yet, or "".
+func (n *Node) configChanged() string {
+	if configTime(n.cfg.DataDir).Equal(n.configAt) {
+		return ""
+	}
+	return configFile + " changed since this daemon started: what changed counts once it is started again"
+}
+
+// SetPaused implements localapi.Machine.
+func (m machineView) SetPaused(_ context.Context, w localapi.PauseWish) error {
+	n := m.n
+	if !w.Paused {
+		if err := savePause(n.cfg.DataDir, nil); err != nil {
+			return err
+		}
+		n.owner.setPause(nil)
+		return nil
+	}
+	if w.ForSeconds > 0 && w.UntilRestart {
+		return job.Refuse("until_restart", "a pause has one end", "leave out for_s or until_restart")
+	}
+	if w.Reason == "" {
+		w.Reason = "paused by its owner"
+	}
+	p := newPause(w.Reason, time.Duration(w.ForSeconds*float64(time.Second)), w.UntilRestart)
+	n.owner.setPause(p)
+	if err := savePause(n.cfg.DataDir, p); err != nil {
 		// The disk may be full: the owner gets the machine back all the same.
 		return fmt.Errorf("paused, but only until the daemon ends: %w", err)
 	}
 	return nil
 }
 
-func (n *Node) pausedFor() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.paused
+// Why implements localapi.Machine.
+func (m machineView) Why() localapi.WhyView {
+	n := m.n
+	decisions, signals, desk := n.owner.view()
+	v := localapi.WhyView{Mode: string(n.owner.policy.Mode), Desk: desk, Signals: signals, Missing: signals.Missing}
+	doing := n.worker.Doing()
+	for _, d := range n.kit.machine.Devices {
+		x := decisions[d.Name]
+		v.Devices = append(v.Devices, localapi.WhyDevice{
+			Name: d.Name, Model: d.Model, Level: x.Level.String(), Signal: x.Signal, Reason: x.Reason, Also: x.Also,
+			LeftSeconds: x.Left.Seconds(), Doing: doingText(doing[d.Name], x),
+		})
+	}
+	return v
+}
+
+// doingText is what a device does, with the reason that is told here alone.
+func doingText(doing string, d idle.Decision) string {
+	if strings.HasPrefix(doing, "resting: ") && d.Reason != "" && doing == "resting: "+d.Public() {
+		return "resting: " + d.Reason
+	}
+	return doing
 }
 
 // farmView is localapi.Farm.

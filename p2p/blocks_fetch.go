@@ -211,7 +211,7 @@ func (f *fetching) ask(ctx context.Context) error {
 
 // read takes in answers until there is one for every want.
 func (f *fetching) read(ctx context.Context, answers chan<- raw) error {
-	r := bufio.NewReaderSize(f.stream, 64<<10)
+	r := bufio.NewReaderSize(f.h.down.reader(ctx, f.stream), 64<<10)
 	patience := time.AfterFunc(answerWait, func() { f.stream.Reset() })
 	defer patience.Stop()
 	for left := len(f.req.Wants); left > 0; {

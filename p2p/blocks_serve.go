@@ -325,20 +325,19 @@ func (b *blockServer) write(s network.Stream, sc scope, answers <-chan answer) e
 			return err
 		}
 		moved := len(buf) + n
-		stop := watch(s, blockWriteMax)
 		if n <= packBytes { // one write, one packet train
 			for _, p := range payloads {
 				buf = append(buf, p...)
 			}
 			payloads = nil
 		}
-		_, err = s.Write(buf)
+		bounded := func() func() bool { return watch(s, blockWriteMax) }
+		err = b.h.up.write(b.h.ctx, s, buf, bounded)
 		for _, p := range payloads {
 			if err == nil && len(p) > 0 {
-				_, err = s.Write(p)
+				err = b.h.up.write(b.h.ctx, s, p, bounded)
 			}
 		}
-		stop()
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,9 @@ type Config struct {
 	// MaxPeers is how many members are dialled to stay connected; 0: 256.
 	// Members that dial us come on top of it.
 	MaxPeers int
+	// UpBytes and DownBytes bound the bytes of blocks that pass in a second; 0:
+	// no bound.
+	UpBytes, DownBytes int64
 }
 
 // Host is this machine on the network.
@@ -53,6 +56,8 @@ type Host struct {
 	// constant after construction
 	cfg     Config
 	log     *slog.Logger
+	up      *throttle // of blocks
+	down    *throttle
 	host    host.Host
 	guarded host.Host // host, for members only
 	members *Membership
@@ -191,7 +196,7 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 }
 
 func wrap(_ context.Context, lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
-	h := &Host{cfg: cfg, log: cfg.Log, host: lh, members: members, gate: g}
+	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
 	h.offers = newOffers(h)
@@ -286,7 +291,7 @@ func (h *Host) Close() error {
 	h.gate.close()
 	err := h.host.Close()
 	h.wg.Wait()
-	return errors.Join(err, h.members.save())
+	return errors.Join(err, h.members.save(true))
 }
 
 // ID is this node's peer ID.

@@ -190,7 +190,7 @@ func (k *keeper) run(ctx context.Context) {
 			k.h.gate.sweep()
 			continue
 		case <-save.C:
-			if err := k.h.members.save(); err != nil {
+			if err := k.h.members.save(false); err != nil {
 				k.h.log.Error("members not written", "err", err)
 			}
 			continue

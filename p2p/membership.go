@@ -53,6 +53,7 @@ type Membership struct {
 	members map[peer.ID]*memberState
 	revoked map[peer.ID]revokedState
 	dirty   bool          // members differ from the disk
+	moved   bool          // so do the times when they were seen
 	fresh   bool          // by more than times and addresses
 	news    chan struct{} // closed and replaced when somebody becomes known
 }
@@ -62,6 +63,7 @@ type memberState struct {
 	signed   job.Signed
 	addrs    []ma.Multiaddr // newest first
 	lastSeen time.Time
+	kept     time.Time // lastSeen as it is on disk
 }
 
 type revokedState struct {
@@ -142,7 +144,7 @@ func (m *Membership) load(dir farmDir) error {
 	}
 	for _, f := range members {
 		if cert, p, err := openCertificate(f.Certificate, root); err == nil {
-			m.members[p] = &memberState{cert: cert, signed: f.Certificate, addrs: addrsFrom(f.Addrs), lastSeen: f.LastSeen}
+			m.members[p] = &memberState{cert: cert, signed: f.Certificate, addrs: addrsFrom(f.Addrs), lastSeen: f.LastSeen, kept: f.LastSeen}
 		}
 	}
 	return m.addSelfLocked()
@@ -520,7 +522,10 @@ func (m *Membership) seen(p peer.ID, addrs []ma.Multiaddr) {
 	if !ok || p == m.self {
 		return
 	}
-	s.lastSeen, m.dirty = time.Now(), true
+	s.lastSeen, m.moved = time.Now(), true
+	// An idle machine writes nothing: who was here a moment ago is worth a write
+	// at the end, or now and then.
+	m.dirty = m.dirty || s.lastSeen.Sub(s.kept) > keepSeen
 	addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
 	if len(addrs) > 0 && !slices.EqualFunc(s.addrs, addrs, ma.Multiaddr.Equal) {
 		// Where a member is must survive a crash: both sides may restart.
@@ -528,11 +533,15 @@ func (m *Membership) seen(p peer.ID, addrs []ma.Multiaddr) {
 	}
 }
 
-// save writes what changed since the last time.
-func (m *Membership) save() error {
+// keepSeen is how old the time may be that is on disk for a member that is here.
+const keepSeen = time.Hour
+
+// save writes what changed since the last time; at the end also what changes
+// all the time.
+func (m *Membership) save(end bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.dirty || m.root == "" {
+	if !m.dirty && !(end && m.moved) || m.root == "" {
 		return nil
 	}
 	return m.saveLocked()
@@ -556,12 +565,13 @@ func (m *Membership) saveLocked() error {
 	for p, s := range m.members {
 		if p != m.self {
 			all = append(all, memberFile{s.signed, addrBytes(s.addrs), s.lastSeen})
+			s.kept = s.lastSeen
 		}
 	}
 	if err := m.dir.write("members", membersMagic, all); err != nil {
 		return fmt.Errorf("members: %w", err)
 	}
-	m.dirty, m.fresh = false, false
+	m.dirty, m.fresh, m.moved = false, false, false
 	return nil
 }
 

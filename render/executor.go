@@ -31,7 +31,9 @@ type Options struct {
 	// what its predecessors left; 0: 8 GiB and 256.
 	MaxOutputBytes int64
 	MaxOutputFiles int
-	Log            *slog.Logger // nil: silent
+	// Priority of the processes.
+	Priority Priority
+	Log      *slog.Logger // nil: silent
 }
 
 func (o Options) withDefaults() Options {
@@ -123,6 +125,7 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	if err != nil {
 		return res.end(err, job.Failed)
 	}
+	cmd.Priority = r.opts.Priority
 	// What a session may see and what it has seen are one requester's.
 	key = strings.Join([]string{t.Requester, string(t.Kind), t.Content, t.Device.Name, dirs.In, key}, "\x00")
 	s, err := r.pool.acquire(ctx, key, t.Device.Name)

@@ -319,7 +319,13 @@ func (p *pool) endIdle(device string) {
 		s.timer.Stop()
 		delete(p.slots, key)
 		p.closing.Add(1)
-		done.Go(func() { p.discard(s) })
+		done.Go(func() {
+			// Whoever wants the memory back waits for nobody's last words.
+			if k, ok := s.session.(interface{ kill(error) }); ok {
+				k.kill(errClosed)
+			}
+			p.discard(s)
+		})
 	}
 	p.wake()
 	p.mu.Unlock()

@@ -62,6 +62,7 @@ func localLaunch(cmd Command, root SessionRoot) (launch, error) {
 		env:          expandAll(cmd.Env, root.In, root.Work, cmd.Runner),
 		memory:       cmd.MemoryBytes,
 		startTimeout: cmd.StartTimeout,
+		priority:     cmd.Priority,
 	}
 	for _, own := range []struct{ name, folder string }{{"HOME", "home"}, {"TMPDIR", "tmp"}} {
 		if hasEnv(l.env, own.name) {
@@ -86,6 +87,7 @@ type launch struct {
 	hostWork     string // where the work folder is for us
 	memory       int64
 	startTimeout time.Duration
+	priority     Priority
 	wrapped      bool // path is a wrapper that passes on a signal as exit code 128+n
 	// prepare changes how the process is started; what it returns is called
 	// when that is done. May be nil.
@@ -119,6 +121,7 @@ func (p *LocalProcess) start(ctx context.Context, l launch) (*session, error) {
 		}
 		return nil, err
 	}
+	lowerTree(processTree(s.cmd.Process.Pid), l.priority)
 	p.log.Debug("session started", "pid", s.cmd.Process.Pid, "took", time.Since(s.began))
 	return s, nil
 }
@@ -152,7 +155,7 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	cmd.Dir = s.launch.dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, logW, logW
 	cmd.Env = append([]string{}, s.launch.env...) // never nil, which would inherit ours
-	cmd.SysProcAttr = sysProcAttr()
+	cmd.SysProcAttr = sysProcAttr(s.launch.priority)
 	if s.launch.prepare != nil {
 		var prepared func()
 		if prepared, err = s.launch.prepare(cmd.SysProcAttr); err != nil {
@@ -246,6 +249,7 @@ func (s *session) watch(started chan<- error, events eventSource) {
 			return
 		}
 	}
+	lower(s.cmd.Process.Pid, s.launch.priority)
 	started <- nil
 	// Until it is waited for, the process keeps its number, so that killing
 	// the rest of its group cannot hit somebody else's.

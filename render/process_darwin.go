@@ -10,7 +10,7 @@ import (
 
 // Not run: no macOS machine here; this file is only compiled and vetted.
 
-func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func sysProcAttr(Priority) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // awaitExit returns when the child has ended, without waiting for it.
 func awaitExit(pid int) {

@@ -15,7 +15,7 @@ import (
 
 // sysProcAttr gives the child a process group of its own and the kernel's
 // promise to end it with us.
-func sysProcAttr() *syscall.SysProcAttr {
+func sysProcAttr(Priority) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
@@ -85,12 +85,21 @@ func (s *session) killTree() {
 		all[pid] = start
 	}
 	s.mu.Unlock()
+	var dying []int
 	for pid, start := range all {
+		fd, err := unix.PidfdOpen(pid, 0)
 		if p, ok := readProc(pid); ok && p.start == start {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
+		if err == nil {
+			dying = append(dying, fd)
+		}
 	}
 	syscall.Kill(-root, syscall.SIGKILL)
+	for _, fd := range dying {
+		reap(fd)
+		unix.Close(fd)
+	}
 	wait := time.Millisecond
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
 		left := false

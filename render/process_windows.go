@@ -7,8 +7,10 @@ import (
 
 // Not run: no Windows machine here; this file is only compiled and vetted.
 
-func sysProcAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{HideWindow: true, CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+func sysProcAttr(p Priority) *syscall.SysProcAttr {
+	const below, idle = 0x4000, 0x40 // BELOW_NORMAL_ and IDLE_PRIORITY_CLASS; children have the same
+	class := map[Priority]uint32{Low: below, Idle: idle}[p]
+	return &syscall.SysProcAttr{HideWindow: true, CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP | class}
 }
 
 // awaitExit returns when the child has ended.

@@ -94,6 +94,7 @@ type Command struct {
 	ReadOnly     []string
 	MemoryBytes  int64 // the session is recycled when its process exceeds this
 	StartTimeout time.Duration
+	Priority     Priority
 }
 
 // Request is one line for a warm process: JSON, an object.

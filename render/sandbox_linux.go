@@ -225,7 +225,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 	se, err := s.local.start(ctx, launch{
 		path: s.bwrap, args: args,
 		dir: root.Work, in: MountIn, work: MountWork, hostWork: root.Work,
-		memory: cmd.MemoryBytes, startTimeout: cmd.StartTimeout, wrapped: true,
+		memory: cmd.MemoryBytes, startTimeout: cmd.StartTimeout, priority: cmd.Priority, wrapped: true,
 		data: data,
 	})
 	if err != nil {

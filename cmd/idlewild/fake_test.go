@@ -189,7 +189,18 @@ func (f *fakeDaemon) Machine() localapi.MachineView {
 	return f.machine
 }
 
-func (f *fakeDaemon) SetPaused(_ context.Context, paused bool, reason string) error {
+func (f *fakeDaemon) Why() localapi.WhyView {
+	return localapi.WhyView{
+		Mode: "auto", Desk: true, Missing: map[string]string{"x11": "there is no DISPLAY"}, Signals: map[string]any{},
+		Devices: []localapi.WhyDevice{
+			{Name: "cpu", Model: "CPU", Level: "stop", Signal: "input", Reason: "ada uses it (logind)", Also: []string{"battery: it runs on battery"}, LeftSeconds: 290, Doing: "resting: ada uses it (logind)"},
+			{Name: "GPU-1", Model: "GPU", Level: "free", Doing: "idle: nothing is open"},
+		},
+	}
+}
+
+func (f *fakeDaemon) SetPaused(_ context.Context, w localapi.PauseWish) error {
+	paused, reason := w.Paused, w.Reason
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.machine.Paused = ""

@@ -73,6 +73,7 @@ func newApp(p *program) *cli.App {
 			cancelCommand(p),
 			pauseCommand(p),
 			resumeCommand(p),
+			whyCommand(p),
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),

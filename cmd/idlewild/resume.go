@@ -4,6 +4,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"idlewild/job"
+	"idlewild/node/localapi"
 )
 
 func resumeCommand(p *program) *cli.Command {
@@ -13,7 +14,7 @@ func resumeCommand(p *program) *cli.Command {
 		ArgsUsage: "[JOB]",
 	}, 0, 1, func(k *call) error {
 		if k.NArg() == 0 {
-			return setPaused(k, false, "")
+			return setPaused(k, localapi.PauseWish{})
 		}
 		return steer(k, job.Resume)
 	})

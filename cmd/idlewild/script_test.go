@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("IDLEWILD_NETWORK_LISTEN", "/ip4/127.0.0.1/tcp/0")
 			e.Setenv("IDLEWILD_NETWORK_MDNS", "false")
 			e.Setenv("IDLEWILD_LOG_LEVEL", "warn")
+			e.Setenv("IDLEWILD_IDLE_MODE", "off") // whoever runs the tests may well be at the machine
 			// Scripts about Blender bring one; the others save the time that
 			// asking a real one takes.
 			none := filepath.Join(e.WorkDir, "bin", "blender")
@@ -80,6 +81,7 @@ func TestScripts(t *testing.T) {
 			"interrupt": scriptInterrupt,
 			"await":     scriptAwait,
 			"connected": scriptConnected,
+			"level":     scriptLevel,
 			"appears":   scriptAppears,
 			"json":      scriptJSON,
 			"keep":      scriptKeep,
@@ -134,7 +136,7 @@ func scriptInterrupt(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command(lookPath(ts, args[2]), args[3:]...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Stdout, cmd.Stderr = out, &stderr
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "IDLEWILD_NETWORK_LISTEN", "IDLEWILD_NETWORK_MDNS", "IDLEWILD_LOG_LEVEL", "IDLEWILD_BLENDER_PATH"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "IDLEWILD_NETWORK_LISTEN", "IDLEWILD_NETWORK_MDNS", "IDLEWILD_LOG_LEVEL", "IDLEWILD_IDLE_MODE", "IDLEWILD_BLENDER_PATH"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	ts.Check(cmd.Start())
@@ -227,6 +229,30 @@ func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 		defer c.Close()
 		_, err = c.Status(ctx)
 		return err
+	})
+}
+
+// scriptLevel waits until the CPU of a daemon may do so much for others.
+func scriptLevel(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: level NAME LEVEL")
+	}
+	waitFor(ts, "level of "+args[0], func(ctx context.Context) error {
+		c, err := localapi.Dial(ts.MkAbs(args[0]))
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		v, err := c.Why(ctx)
+		if err != nil {
+			return err
+		}
+		for _, d := range v.Devices {
+			if d.Name == "cpu" && d.Level != args[1] {
+				return fmt.Errorf("it is %s: %s", d.Level, d.Reason)
+			}
+		}
+		return nil
 	})
 }
 

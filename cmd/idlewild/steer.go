@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"idlewild/job"
+	"idlewild/node/localapi"
 )
 
 // steer does one thing to the job that the first argument names.
@@ -25,13 +26,13 @@ func steer(k *call, a job.Action) error {
 }
 
 // setPaused stops or starts work for others on this machine.
-func setPaused(k *call, paused bool, reason string) error {
+func setPaused(k *call, w localapi.PauseWish) error {
 	client, err := k.client()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	m, err := client.SetPaused(k.Context.Context, paused, reason)
+	m, err := client.Pause(k.Context.Context, w)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func setPaused(k *call, paused bool, reason string) error {
 		if m.Paused != "" {
 			k.say("this machine takes no work from others: %s", clean(m.Paused))
 		} else {
-			k.say("this machine takes work from others")
+			k.say("this machine takes work from others, as far as nothing else speaks against it; see: idlewild why")
 		}
 	})
 }

@@ -58,10 +58,12 @@ var table = map[string][]string{
 	"verify": {"job", "media"},
 	"ledger": {"job", "internal/recordlog"},
 
-	"node/dispatch": {"job", "internal/recordlog"},
-	"node/worker":   {"job", "render", "render/gpu"},
-	"node/localapi": {"job"},
-	"node":          {everything},
+	"node/dispatch":   {"job", "internal/recordlog"},
+	"node/worker":     {"job", "render", "render/gpu"},
+	"node/idle":       {},
+	"node/idle/sense": {"node/idle", "render/gpu"},
+	"node/localapi":   {"job"},
+	"node":            {everything},
 
 	"blender-addon": {},
 	"cmd":           {everything},
@@ -91,6 +93,8 @@ var libraries = []library{
 	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
 }
 
 // kinds are the names of sorts of work. They are data everywhere else, so that

@@ -249,7 +249,17 @@ func (c *Client) Revoke(ctx context.Context, peer string) (v FarmView, err error
 
 // SetPaused stops or starts taking work from others; see Machine.
 func (c *Client) SetPaused(ctx context.Context, paused bool, reason string) (v MachineView, err error) {
-	return v, c.call(ctx, "POST", "/v1/machine/pause", pauseBody{paused, reason}, &v)
+	return c.Pause(ctx, PauseWish{Paused: paused, Reason: reason})
+}
+
+// Pause stops or starts taking work from others, for as long as is wished.
+func (c *Client) Pause(ctx context.Context, w PauseWish) (v MachineView, err error) {
+	return v, c.call(ctx, "POST", "/v1/machine/pause", w, &v)
+}
+
+// Why says which signal decides what each device may do for others.
+func (c *Client) Why(ctx context.Context) (v WhyView, err error) {
+	return v, c.call(ctx, "GET", "/v1/machine/why", nil, &v)
 }
 
 // call sends body as JSON (nil: none) and decodes the answer into v, a pointer;

@@ -145,7 +145,8 @@ func (f *fake) Machine() MachineView {
 	return MachineView{Name: "here", Paused: f.paused, Devices: []DeviceView{{Name: "cpu"}}}
 }
 
-func (f *fake) SetPaused(_ context.Context, p bool, reason string) error {
+func (f *fake) SetPaused(_ context.Context, w PauseWish) error {
+	p, reason := w.Paused, w.Reason
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.paused = ""
@@ -153,6 +154,10 @@ func (f *fake) SetPaused(_ context.Context, p bool, reason string) error {
 		f.paused = reason
 	}
 	return nil
+}
+
+func (f *fake) Why() WhyView {
+	return WhyView{Mode: "auto", Devices: []WhyDevice{{Name: "cpu", Level: "stop", Signal: "input", Reason: "ada uses it"}}, Signals: map[string]any{}}
 }
 
 // fakeFarm is apart from fake because both have other things to call Create.

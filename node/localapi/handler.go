@@ -169,10 +169,6 @@ type (
 	gcBody struct {
 		KeepBytes int64 `json:"keep_bytes" minimum:"0" doc:"Stop where at most so many bytes are left"`
 	}
-	pauseBody struct {
-		Paused bool   `json:"paused"`
-		Reason string `json:"reason,omitempty" maxLength:"1024"`
-	}
 )
 
 // out is an answer with a JSON body, in is a request with one.
@@ -212,11 +208,16 @@ func (h *Handler) routes() {
 			return &out[StatusView]{v}, nil
 		})
 	huma.Register(h.api, op("pause-machine", "POST", "/v1/machine/pause", "Stop or start taking work from others", 200),
-		func(ctx context.Context, r *in[pauseBody]) (*out[MachineView], error) {
-			if err := h.Machine.SetPaused(ctx, r.Body.Paused, r.Body.Reason); err != nil {
+		func(ctx context.Context, r *in[PauseWish]) (*out[MachineView], error) {
+			if err := h.Machine.SetPaused(ctx, r.Body); err != nil {
 				return nil, answer(err)
 			}
 			return &out[MachineView]{h.Machine.Machine()}, nil
+		})
+
+	huma.Register(h.api, op("why", "GET", "/v1/machine/why", "Which signal decides what each device may do for others", 200),
+		func(context.Context, *struct{}) (*out[WhyView], error) {
+			return &out[WhyView]{h.Machine.Why()}, nil
 		})
 
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),

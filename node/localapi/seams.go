@@ -47,7 +47,38 @@ type Views interface {
 type Machine interface {
 	Machine() MachineView
 	// SetPaused stops or starts taking work from others.
-	SetPaused(ctx context.Context, paused bool, reason string) error
+	SetPaused(ctx context.Context, w PauseWish) error
+	// Why says which signal decides what each device may do for others.
+	Why() WhyView
+}
+
+// PauseWish is what the owner wants.
+type PauseWish struct {
+	Paused       bool    `json:"paused"`
+	Reason       string  `json:"reason,omitempty" maxLength:"1024"`
+	ForSeconds   float64 `json:"for_s,omitempty" minimum:"0" maximum:"31536000" doc:"0: until it is resumed"`
+	UntilRestart bool    `json:"until_restart,omitempty" doc:"Until the machine starts again"`
+}
+
+// WhyView is what decides now whether this machine works for others.
+type WhyView struct {
+	Mode    string            `json:"mode"` // idle.mode
+	Desk    bool              `json:"desk"` // it yields to whoever sits at it
+	Devices []WhyDevice       `json:"devices"`
+	Signals any               `json:"signals"`           // everything that was sensed
+	Missing map[string]string `json:"missing,omitempty"` // what could not be, by source
+}
+
+// WhyDevice is one device's part.
+type WhyDevice struct {
+	Name        string   `json:"name"`
+	Model       string   `json:"model"`
+	Level       string   `json:"level"`            // stop, leave, share or free
+	Signal      string   `json:"signal,omitempty"` // what decides; empty: nothing speaks against work
+	Reason      string   `json:"reason,omitempty"`
+	Also        []string `json:"also,omitempty"`   // what would decide next
+	LeftSeconds float64  `json:"left_s,omitempty"` // at least so long, where that is known
+	Doing       string   `json:"doing"`
 }
 
 // Store is where this machine keeps blocks of its own and others' jobs.

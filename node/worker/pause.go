@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"idlewild/job"
@@ -36,6 +37,41 @@ func (w *Worker) Resume() {
 	w.sayAll(0)
 }
 
+// Rest is why a device takes no work for now, in words for other members.
+type Rest struct {
+	Reason string
+	Finish bool // the task that is under way may end
+}
+
+// Yield says which devices take no work from now on, until it is called again;
+// those that rest does not name work. What they run is cancelled, or may end
+// its task; what waits for them is given back at once, so that it goes on
+// elsewhere. The home device is not asked.
+func (w *Worker) Yield(rest map[string]Rest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if maps.Equal(rest, w.rest) {
+		return
+	}
+	w.rest = maps.Clone(rest)
+	for _, r := range w.requesters {
+		for _, l := range r.held {
+			if x, rests := rest[l.device.Name]; rests && l.device.Name != job.HomeDevice && !l.done {
+				w.giveBack(l, errors.New(x.Reason), x.Finish)
+			}
+		}
+	}
+	w.sayAll(0)
+}
+
+// Running reports whether a device holds a task that runs.
+func (w *Worker) Running(device string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.devices[device]
+	return d != nil && d.current != nil && d.current.executing
+}
+
 // sayAll makes every requester hear from us within d. mu is held.
 func (w *Worker) sayAll(d time.Duration) {
 	for _, r := range w.requesters {
@@ -52,8 +88,29 @@ func (w *Worker) resting(dev string) string {
 		return w.unsaved
 	case w.paused != "" && dev != job.HomeDevice:
 		return w.paused
+	case w.rest[dev].Reason != "" && dev != job.HomeDevice:
+		return w.rest[dev].Reason
+	case dev == "" && w.allRest() != "":
+		return w.allRest()
 	}
 	return w.unready
+}
+
+// allRest says why no device works, or "" while one does. mu is held.
+func (w *Worker) allRest() (why string) {
+	for name, d := range w.devices {
+		if name == job.HomeDevice || d.gone {
+			continue
+		}
+		x, rests := w.rest[name]
+		if !rests {
+			return ""
+		}
+		if why == "" || x.Reason < why { // the same words each time
+			why = x.Reason
+		}
+	}
+	return why
 }
 
 // Doing says what each device does, by its name: the job and task that it

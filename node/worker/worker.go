@@ -121,8 +121,9 @@ type Worker struct {
 	unready    string      // why no task can be taken now, by the executor
 	unsaved    string      // why receipts cannot be kept
 	paused     string
-	closing    bool // no new work
-	goodbye    bool // nothing runs and nothing is left to commit
+	rest       map[string]Rest // by device
+	closing    bool            // no new work
+	goodbye    bool            // nothing runs and nothing is left to commit
 	devices    map[string]*device
 	requesters map[peer.ID]*requester
 	jobs       map[job.ID]time.Time // last use of jobs that may have pinned outputs

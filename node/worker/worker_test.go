@@ -382,6 +382,73 @@ func TestTwoDevicesWorkAtOnce(t *testing.T) {
 	})
 }
 
+// The owner wants the GPU back and leaves the CPU to us, then wants both.
+func TestYieldingOneDeviceLeavesTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.m.Devices = append(b.m.Devices, job.Device{Name: "GPU-1", Type: "gpu", Class: "ada"})
+		b.exec = takes(10 * time.Second)
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 2, ref("s")), newLease("GPU-1", 2, ref("s")), newLease("GPU-1", 1, ref("s"))}})
+		time.Sleep(time.Second)
+		said(c)
+		if !b.w.Running("GPU-1") || !b.w.Running("cpu") || b.w.Running("none") {
+			t.Error("both run")
+		}
+
+		mine := map[string]Rest{"GPU-1": {Reason: "its owner uses it"}}
+		b.w.Yield(mine)
+		reports := said(c)
+		leaves, _ := b.leaves(r, reports)
+		if got, cancelled := done(leaves); len(got) != 0 || cancelled != 3 {
+			t.Errorf("given back: %+v", leaves)
+		}
+		last := reports[len(reports)-1]
+		if last.Leaving != "" || want(last, "GPU-1") != 0 || want(last, "cpu") != 1 || len(last.Progress) != 1 {
+			t.Errorf("%+v", last)
+		}
+		if d := b.w.Doing()["GPU-1"]; d != "resting: its owner uses it" {
+			t.Errorf("doing %q", d)
+		}
+		b.w.Yield(mine) // the same again says nothing new
+		if more := said(c); len(more) != 0 {
+			t.Errorf("said again: %+v", more)
+		}
+
+		// The CPU may end its task, then rests too.
+		b.w.Yield(map[string]Rest{"GPU-1": {Reason: "its owner uses it"}, "cpu": {Reason: "outside of its hours", Finish: true}})
+		reports = said(c)
+		if last := reports[len(reports)-1]; last.Leaving == "" || len(last.Bids) != 0 || len(last.Progress) != 1 {
+			t.Errorf("%+v", last)
+		}
+		time.Sleep(10 * time.Second)
+		leaves, _ = b.leaves(r, said(c))
+		if got, cancelled := done(leaves); len(got) != 1 || cancelled != 1 {
+			t.Errorf("one task ends and one comes back: %+v", leaves)
+		}
+
+		b.w.Yield(nil)
+		reports = said(c)
+		if last := reports[len(reports)-1]; last.Leaving != "" || want(last, "GPU-1") != 2 || want(last, "cpu") != 2 {
+			t.Errorf("free again: %+v", last)
+		}
+
+		// What may end its task may have to stop all the same.
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("s"))}})
+		time.Sleep(time.Second)
+		b.w.Yield(map[string]Rest{"cpu": {Reason: "hours", Finish: true}})
+		said(c)
+		b.w.Yield(map[string]Rest{"cpu": {Reason: "a game"}})
+		leaves, _ = b.leaves(r, said(c))
+		if got, cancelled := done(leaves); len(got) != 0 || cancelled != 1 {
+			t.Errorf("stopped after all: %+v", leaves)
+		}
+	})
+}
+
 func TestADeviceThatIsTakenAwayBidsNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)

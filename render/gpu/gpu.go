@@ -25,6 +25,11 @@ type Device struct {
 	Busy float64
 	// Processes are those that use it, as far as the driver tells.
 	Processes []Process
+	// SharesTold: what each process computes is known, so that one that is not
+	// listed computes nothing.
+	SharesTold bool
+	TempC      float64 // degrees Celsius; 0: the driver does not tell
+	PowerW     float64 // that it draws; 0: the driver does not tell
 }
 
 // Process is one that uses a Device.
@@ -32,6 +37,8 @@ type Process struct {
 	PID         int
 	MemoryBytes int64 // 0: the driver does not tell
 	Graphics    bool  // it draws, rather than computes: a game or a desktop
+	// Busy is its share of the last moment, 0 to 1, where Device.SharesTold.
+	Busy float64
 }
 
 // Prober finds accelerators.
@@ -40,6 +47,11 @@ type Prober interface {
 	// the error says what; errors.Is tells ErrNoDriver.
 	Devices(ctx context.Context) ([]Device, error)
 }
+
+// Holder is a Prober that can keep the maker's library open between two
+// questions. It does so while tasks run and it is asked often; a library that
+// is closed lets the GPU sleep.
+type Holder interface{ Hold(open bool) }
 
 // ErrNoDriver is matched by the error of a machine without a driver that
 // could be asked.
@@ -65,4 +77,19 @@ func smName(major, minor int) string {
 		return ""
 	}
 	return fmt.Sprintf("sm_%d%d", major, minor)
+}
+
+// PowerLimiter sets how much power a device may draw. The system's
+// administrator may do that, as a rule.
+type PowerLimiter interface {
+	// PowerLimit returns the limit that holds now, and the least that can be
+	// set, in watts.
+	PowerLimit(uuid string) (now, least float64, err error)
+	SetPowerLimit(uuid string, watts float64) error
+}
+
+// NewPowerLimiter returns the PowerLimiter for this system, or nil.
+func NewPowerLimiter() PowerLimiter {
+	l, _ := newProber().(PowerLimiter)
+	return l
 }

@@ -6,17 +6,38 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
 func newProber() Prober { return &nvmlProber{lib: nvml.New()} }
 
-// nvmlProber asks NVML. The library is opened for each question: a driver may
-// come, go or be updated while we run, and a closed library keeps no GPU awake.
+// nvmlProber asks NVML. The library is opened for each question, unless it is
+// held: a driver may come, go or be updated while we run, and a closed library
+// keeps no GPU awake.
 type nvmlProber struct {
-	mu  sync.Mutex // the library is opened and closed by one at a time
-	lib nvml.Interface
+	mu   sync.Mutex // the library is opened and closed by one at a time
+	lib  nvml.Interface
+	hold bool
+	open bool
+}
+
+// Hold implements Holder.
+func (p *nvmlProber) Hold(open bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hold = open; !open {
+		p.shut()
+	}
+}
+
+// shut needs mu.
+func (p *nvmlProber) shut() {
+	if p.open {
+		p.lib.Shutdown()
+		p.open = false
+	}
 }
 
 // Devices implements Prober.
@@ -26,15 +47,27 @@ func (p *nvmlProber) Devices(ctx context.Context) ([]Device, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch ret := p.lib.Init(); ret {
+	ret := nvml.SUCCESS
+	if !p.open {
+		ret = p.lib.Init()
+	}
+	switch ret {
 	case nvml.SUCCESS:
+		p.open = true
 	case nvml.ERROR_LIBRARY_NOT_FOUND, nvml.ERROR_DRIVER_NOT_LOADED:
 		return nil, fmt.Errorf("%w on this machine: %s", ErrNoDriver, explain(ret))
 	default:
 		return nil, fmt.Errorf("NVIDIA driver: %s", explain(ret))
 	}
-	defer p.lib.Shutdown()
+	devices, err := p.devices()
+	if !p.hold || err != nil {
+		p.shut()
+	}
+	return devices, err
+}
 
+// devices asks the open library. An error says to open it afresh.
+func (p *nvmlProber) devices() ([]Device, error) {
 	driver, ret := p.lib.SystemGetDriverVersion()
 	if ret != nvml.SUCCESS {
 		driver = ""
@@ -102,7 +135,48 @@ func (p *nvmlProber) device(i int) (Device, error) {
 	list(ps, ret, false)
 	ps, ret = h.GetGraphicsRunningProcesses()
 	list(ps, ret, true)
+	if t, ret := h.GetTemperature(nvml.TEMPERATURE_GPU); ret == nvml.SUCCESS {
+		d.TempC = float64(t)
+	}
+	if mw, ret := h.GetPowerUsage(); ret == nvml.SUCCESS {
+		d.PowerW = float64(mw) / 1000
+	}
+	shares(h, &d)
 	return d, nil
+}
+
+// lately is how far back what a process computed counts.
+const lately = 2 * time.Second
+
+// shares notes what each process computes.
+func shares(h nvml.Device, d *Device) {
+	samples, ret := h.GetProcessUtilization(uint64(time.Now().Add(-lately).UnixMicro()))
+	switch ret {
+	case nvml.SUCCESS:
+	case nvml.ERROR_NOT_FOUND: // nobody computed
+		samples = nil
+	default:
+		return
+	}
+	d.SharesTold = true
+	newest := map[int]nvml.ProcessUtilizationSample{}
+	for _, x := range samples {
+		if pid := int(x.Pid); pid > 0 && x.TimeStamp >= newest[pid].TimeStamp {
+			newest[pid] = x
+		}
+	}
+	for i, p := range d.Processes {
+		d.Processes[i].Busy = min(float64(newest[p.PID].SmUtil)/100, 1)
+	}
+	listed := map[int]bool{}
+	for _, p := range d.Processes {
+		listed[p.PID] = true
+	}
+	for pid, x := range newest {
+		if !listed[pid] && x.SmUtil > 0 {
+			d.Processes = append(d.Processes, Process{PID: pid, Busy: min(float64(x.SmUtil)/100, 1)})
+		}
+	}
 }
 
 // explain puts a return code into words without the library, which is not

@@ -49,6 +49,14 @@ func fakeDevice(uuid string, bare bool) *mock.Device {
 		GetGraphicsRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
 			return []nvml.ProcessInfo{{Pid: 8, UsedGpuMemory: 5 << 20}}, ret
 		},
+		GetTemperatureFunc: func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 61, ret },
+		GetPowerUsageFunc:  func() (uint32, nvml.Return) { return 215500, ret },
+		GetProcessUtilizationFunc: func(since uint64) ([]nvml.ProcessUtilizationSample, nvml.Return) {
+			return []nvml.ProcessUtilizationSample{
+				{Pid: 8, TimeStamp: since + 1, SmUtil: 99}, {Pid: 8, TimeStamp: since + 2, SmUtil: 30},
+				{Pid: 9, TimeStamp: since + 2, SmUtil: 10},
+			}, ret
+		},
 	}
 }
 
@@ -62,7 +70,8 @@ func TestDevices(t *testing.T) {
 		{
 			UUID: "GPU-1", Name: "NVIDIA GeForce RTX 4090", Model: "sm_89", Type: "gpu", Driver: "550.54.15",
 			MemoryBytes: 24 << 30, UsedBytes: 1 << 30, Busy: 0.4,
-			Processes: []Process{{PID: 7}, {PID: 8, MemoryBytes: 5 << 20, Graphics: true}},
+			Processes:  []Process{{PID: 7}, {PID: 8, MemoryBytes: 5 << 20, Graphics: true, Busy: 0.3}, {PID: 9, Busy: 0.1}},
+			SharesTold: true, TempC: 61, PowerW: 215.5,
 		},
 		{UUID: "GPU-3", Name: "GPU-3", Type: "gpu", Driver: "550.54.15", Busy: -1},
 	}
@@ -71,6 +80,32 @@ func TestDevices(t *testing.T) {
 	}
 	if len(lib.InitCalls()) != len(lib.ShutdownCalls()) {
 		t.Error("the library was not closed")
+	}
+}
+
+// While tasks run the library stays open, until a question fails.
+func TestTheLibraryIsHeld(t *testing.T) {
+	lib := fakeLib(fakeDevice("GPU-1", false))
+	p := &nvmlProber{lib: lib}
+	p.Hold(true)
+	for range 3 {
+		if _, err := p.Devices(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(lib.InitCalls()) != 1 || len(lib.ShutdownCalls()) != 0 {
+		t.Errorf("opened %d times, closed %d times", len(lib.InitCalls()), len(lib.ShutdownCalls()))
+	}
+	lib.DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_GPU_IS_LOST }
+	if _, err := p.Devices(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	if len(lib.ShutdownCalls()) != 1 {
+		t.Error("it is still open after an error")
+	}
+	p.Hold(false)
+	if len(lib.ShutdownCalls()) != 1 {
+		t.Error("closed twice")
 	}
 }
 

@@ -1,0 +1,62 @@
+package render
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestPrioritiesAreGivenToTheWholeTree(t *testing.T) {
+	for name, want := range map[string]struct {
+		policy, nice int
+	}{"low": {schedOther, lowNice}, "idle": {schedIdle, idleNice}, "normal": {schedOther, 0}} {
+		if name != "normal" {
+			if cur, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && cur < 20-lowNice {
+				t.Skipf("NOT RUN: this test runs at a low priority itself")
+			}
+		}
+		p, err := ParsePriority(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		work := filepath.Join(dir, "work")
+		if err := os.Mkdir(work, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		// A child that is there before its parent says that it is ready, in a
+		// session of its own.
+		s, err := NewLocalProcess(nil).Start(t.Context(), Command{
+			Path: "/bin/sh", Priority: p,
+			Args: []string{"-c", `exec 5<&0; sh -c 'echo $$ > child; read x' <&5 & while [ ! -s child ]; do :; done; echo '{"event":"ready"}' >&3; wait`},
+		}, SessionRoot{In: dir, Work: work})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(work, "child"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range []int{s.(*session).cmd.Process.Pid, child} {
+			attr, err := unix.SchedGetAttr(pid, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if int(attr.Policy) != want.policy || int(attr.Nice) != want.nice {
+				t.Errorf("%s: policy %d, nice %d", name, attr.Policy, attr.Nice)
+			}
+		}
+		s.Close()
+	}
+	if _, err := ParsePriority("highest"); err == nil {
+		t.Error("a priority that there is not")
+	}
+}
