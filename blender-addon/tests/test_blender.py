@@ -115,7 +115,7 @@ class Blenders(unittest.TestCase):
             env = environment(folder, self.daemon.data)
             file, result = os.path.join(folder, "addon.zip"), os.path.join(folder, "result.json")
             self.run_in([PROGRAM, "addon", "zip", "-o", file], env)
-            find = "import bpy, glob, os; print(glob.glob(os.path.dirname(bpy.__file__) + '/*/scripts/addons_core/bl_pkg/cli/blender_ext.py')[0])"
+            find = "import bpy, os; print(os.path.join(bpy.utils.system_resource('SCRIPTS'), 'addons_core', 'bl_pkg', 'cli', 'blender_ext.py'))"
             check = self.run_in([BPY, "-c", find], env).strip().splitlines()[-1]
             self.run_in([BPY, check, "validate", file], env)
             self.run_in([BPY, os.path.join(ROOT, "blender-addon", "install.py"), "--", file, result], env)
