@@ -59,7 +59,7 @@ func yield(ctx context.Context, args []string) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	const after = 0.5
+	const after = 1
 	worker, err := f.start(ctx, "worker", nodeOptions{env: deskEnv(desk.display, after)})
 	if err != nil {
 		return nil, err

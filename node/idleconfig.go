@@ -101,6 +101,10 @@ func (c Config) validateIdle() error {
 			return fmt.Errorf("idle.%s is %v; it must lie between 0 and %d", name, s, week)
 		}
 	}
+	// It looks four times a second: a shorter time could pass between two looks.
+	if c.Idle.AfterSeconds < 1 || c.Idle.LockedSeconds < 1 {
+		return fmt.Errorf("idle.after_s and after_locked_s must be at least 1: input would be missed")
+	}
 	for name, s := range map[string]float64{"gpu_load": c.Idle.GPULoad, "gpu_memory": c.Idle.GPUMemory, "cpu_load": c.Idle.CPULoad} {
 		if !(s >= 0 && s <= 1) {
 			return fmt.Errorf("idle.%s is %v; it must lie between 0 and 1", name, s)
