@@ -223,12 +223,12 @@ func (b *Board) left(j *jobState) float64 {
 		if n == 0 {
 			continue
 		}
-		mean, ok := c.costs.mean()
-		total, _ := b.capacity(j, c)
+		work, _, ok := c.costs.rest(b.now)
+		total, _ := b.pace(j, c)
 		if !ok || total <= 0 {
 			return 0
 		}
-		longest += mean * float64(n) / total
+		longest += work / total
 	}
 	return longest
 }
@@ -304,8 +304,8 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 }
 
 func (b *Board) bids(w *worker) bool {
-	for i := range w.bids {
-		if w.bids[i].Want > 0 {
+	for _, s := range w.seats {
+		if s.want > 0 {
 			return true
 		}
 	}
@@ -337,7 +337,7 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		if lacks = b.lacking(w, c.needs, c.place); lacks != "" {
 			continue
 		}
-		if b.peek(w, j, c) == nil {
+		if !b.mayAny(w, j, c) {
 			return "failed at what is left"
 		}
 		switch {
@@ -346,12 +346,24 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		case !b.bids(w):
 			return "takes no work now"
 		}
-		for i := range w.bids {
-			if w.bids[i].Price > j.spec.Policy.MaxPrice {
-				return fmt.Sprintf("asks %g per second, the job pays %g at most", w.bids[i].Price, j.spec.Policy.MaxPrice)
+		for _, s := range w.seats {
+			if s.price > j.spec.Policy.MaxPrice {
+				return fmt.Sprintf("asks %g per second, the job pays %g at most", s.price, j.spec.Policy.MaxPrice)
 			}
 		}
 		return ""
 	}
 	return lacks
+}
+
+// mayAny reports whether w may try one of the open tasks of c.
+func (b *Board) mayAny(w *worker, j *jobState, c *class) bool {
+	for _, q := range []taskHeap{c.lead.fresh, c.lead.begun, c.rest.fresh, c.rest.begun} {
+		for _, t := range q {
+			if t.phase == open && b.may(w, j, t) {
+				return true
+			}
+		}
+	}
+	return false
 }
