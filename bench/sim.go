@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -33,6 +34,7 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("sim", flag.ContinueOnError)
 	table := fs.String("table", "", "scenarios by name, with commas: hundred, thousand, many, liar; empty: the one that the other flags describe")
 	seeds := fs.Int("seeds", 3, "how many; the figure is the median")
+	profile := fs.String("profile", "", "write where the time goes to this file")
 	fifo := fs.Bool("fifo", true, "run FIFO in the same worlds")
 	fs.Uint64Var(&p.Seed, "seed", p.Seed, "the first")
 	fs.IntVar(&p.Nodes, "nodes", p.Nodes, "machines, 70 % of them there")
@@ -48,6 +50,17 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	fs.IntVar(&p.Liars, "liars", 0, "machines that say they are ten times as fast as they are")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return nil, err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	if *table == "" {
 		_, figs, err := scenario(ctx, "", p, *seeds, *fifo, 0)
@@ -66,7 +79,7 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 		q := p
 		q.Seed += uint64(i)
 		began := time.Now()
-		r, err := runBoard(q)
+		r, err := runBoard(ctx, q)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -80,7 +93,7 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 		rs = append(rs, r)
 		if fifo {
 			q.Star = true
-			r, err := swarm.Run(q, swarm.NewFIFO(swarm.Self(), 30*time.Minute), nil)
+			r, err := swarm.Run(ctx, q, swarm.NewFIFO(swarm.Self(), 30*time.Minute), nil)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -107,9 +120,9 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 	return rs, []Figure{atMost(name+" makespan / ideal", mid(rs, ratio), "", goal, peers...)}, nil
 }
 
-func runBoard(p swarm.Params) (swarm.Result, error) {
+func runBoard(ctx context.Context, p swarm.Params) (swarm.Result, error) {
 	b := dispatch.NewBoard(swarm.Self(), 1, dispatch.Options{})
-	return swarm.Run(p, simulated{b}, nil)
+	return swarm.Run(ctx, p, simulated{b}, nil)
 }
 
 func took(sorted []time.Duration, q float64) time.Duration {

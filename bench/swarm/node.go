@@ -367,7 +367,7 @@ func (w *world) fetchScenes() {
 		waiting := make([][]*node, len(w.jobs))
 		supply := make([]float64, len(w.jobs))
 		for i := range supply {
-			supply[i] = w.p.Uplink / float64(w.open)
+			supply[i] = w.p.Uplink
 		}
 		any := false
 		for _, n := range w.nodes[1:] {
@@ -393,14 +393,14 @@ func (w *world) fetchScenes() {
 				continue
 			}
 			j := w.jobs[i]
-			j.injected = min(j.bits, j.injected+w.p.Uplink*dt/float64(w.open))
+			j.injected = min(j.bits, j.injected+w.p.Uplink*dt)
 			sort.Slice(ns, func(a, b int) bool { return ns[a].down < ns[b].down })
 			for k, n := range ns {
 				rate := min(n.down, supply[i]/float64(len(ns)-k))
 				supply[i] -= rate
 				got := max(0, min(rate*dt, j.injected-n.have[i]))
 				if w.p.Star {
-					got = min(n.down, w.p.Uplink/float64(w.open)/float64(len(ns))) * dt
+					got = min(n.down, w.p.Uplink/float64(len(ns))) * dt
 				}
 				n.have[i] += got
 				w.r.Traffic += got

@@ -10,6 +10,7 @@ package swarm
 
 import (
 	"container/heap"
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ type Params struct {
 
 	SceneGB float64
 	Spread  bool    // scenes between a fifth and five times that
-	Uplink  float64 // of the requester, Mbit/s
+	Uplink  float64 // of the machine that has a job's scene, Mbit/s; each job has one
 	Warm    bool    // everybody has every scene
 	Star    bool    // content comes from the requester alone
 
@@ -309,13 +310,13 @@ const most = 40 * 24 * time.Hour
 
 // Run plays a world to its end. half is called when half of the tasks are
 // done, to weigh the coordinator, and may be nil.
-func Run(p Params, c Coordinator, half func()) (Result, error) {
+func Run(ctx context.Context, p Params, c Coordinator, half func()) (Result, error) {
 	w := &world{p: p, byPeer: map[string]*node{}, byID: map[job.ID]*simJob{}, tick: -1, c: c}
 	w.people()
 	if err := w.submitAll(); err != nil {
 		return Result{}, err
 	}
-	done, all := 0, 0
+	n, done, all := 0, 0, 0
 	for _, j := range w.jobs {
 		all += j.tasks
 	}
@@ -331,6 +332,9 @@ func Run(p Params, c Coordinator, half func()) (Result, error) {
 			break
 		}
 		x.do()
+		if n++; n%1024 == 0 && ctx.Err() != nil {
+			return Result{}, ctx.Err()
+		}
 	}
 	return w.result(), nil
 }

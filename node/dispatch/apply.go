@@ -168,6 +168,9 @@ func (j *jobState) setTasks(ts []job.Task, skip []int) error {
 			classes[string(name)] = x.class
 			j.classes = append(j.classes, x.class)
 		}
+		if x.early() {
+			x.class.previews++
+		}
 	}
 	for _, t := range j.tasks {
 		for _, k := range t.After {

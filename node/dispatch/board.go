@@ -33,6 +33,7 @@ type Board struct {
 	byPeer    map[peer.ID]*worker
 	leases    map[job.LeaseID]*lease
 	shapes    []*shape
+	sharing   int       // jobs that have open work, as of this step; negative: not counted yet
 	waiting   []*seat   // want work, and may have got it since
 	restful   []*worker // may have to be told why they get none
 	connected int
@@ -71,6 +72,7 @@ func (b *Board) Step(now time.Time, ev Event) []Effect {
 	if now.After(b.now) {
 		b.now = now
 	}
+	b.sharing = -1
 	b.fire()
 	b.take(ev)
 	for b.hungry || len(b.ended) > 0 {
@@ -350,7 +352,7 @@ func (b *Board) flush() {
 			continue
 		}
 		w.order, w.urgent = job.Order{}, false
-		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.o.BeatEvery, w.resting
+		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.beat(), w.resting
 		b.countOrder(o)
 		b.do(Send{w.peer, w.stream, o})
 	}

@@ -153,7 +153,10 @@ func (c *costs) rest(now time.Time) (all, lead float64, ok bool) {
 	if c.known == 0 {
 		return 0, 0, false
 	}
-	near := min(c.left, max(c.early, 1)*8) / 64
+	near := c.left / 64
+	if c.early > 0 {
+		near = min(near, c.early/8)
+	}
 	if off := c.workLeft - c.left; c.work == 0 || off > near || -off > near || now.Sub(c.workAt) > time.Second {
 		c.link()
 		c.work, c.lead, c.workAt, c.workLeft = 0, 0, now, c.left

@@ -140,6 +140,16 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 // priority, and there the job with the least speed of members for what remains
 // of it. ahead says that the device is busy and would only queue.
 func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
+	if j := s.on; ahead && j != nil && j.open > 0 && j.live() {
+		// It will choose anew when it is free.
+		if s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
+			return nil, nil
+		}
+		if tasks := b.chooseTasks(s, j, true); len(tasks) > 0 {
+			return j, tasks
+		}
+		return nil, nil
+	}
 	var not []*jobState // have nothing for it after all
 	for {
 		var best *jobState
@@ -342,14 +352,16 @@ func (b *Board) pace(j *jobState, c *class) (speed, each float64) {
 	if n == 0 {
 		return 0, 0
 	}
-	jobs := 0
-	for _, o := range b.live {
-		if o.live() && (o.open > 0 || o == j) {
-			jobs++
+	if b.sharing < 0 {
+		b.sharing = 0
+		for _, o := range b.live {
+			if o.live() && o.open > 0 {
+				b.sharing++
+			}
 		}
 	}
 	each = all / float64(n)
-	return max(all/float64(max(jobs, 1)), min(j.members, all)), each
+	return max(all/float64(max(b.sharing, 1)), min(j.members, all)), each
 }
 
 // cut takes the open tasks of c that go into one lease. A device holds at most
@@ -396,6 +408,7 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 		}
 	}
 	left := work / all
+	soon := left
 	q, t := &c.rest, c.rest.head()
 	switch {
 	case t == nil:
@@ -404,17 +417,17 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 		}
 	case lead > 0:
 		// So that it is back in time to help with what people wait for.
-		left = min(left, 2*max(lead/all, b.o.LeaseWork.Seconds()))
+		soon = min(left, 2*max(lead/all, b.o.LeaseWork.Seconds()))
 	}
-	return b.cutFrom(s, j, c, q, t, left, each, held, cold, ahead)
+	return b.cutFrom(s, j, c, q, t, left, soon, each, held, cold, ahead)
 }
 
 // cutFrom takes tasks from q, whose first is t; left is how long all of c will
-// take.
-func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left, each, held, cold float64, ahead bool) []*task {
+// take, and soon what counts of it for the size of a lease.
+func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left, soon, each, held, cold float64, ahead bool) []*task {
 	own := s.pace()
 	p, _ := c.costs.at(t.index)
-	target := b.piece(s, left, held)
+	target := b.piece(s, soon, held)
 	switch {
 	case ahead && p/own > target:
 		return nil

@@ -127,15 +127,16 @@ const (
 
 // class is a set of tasks that the same machines can do, in the same place.
 type class struct {
-	needs   job.Needs
-	place   job.Place
-	lead    queues // the preview, which people wait for
-	rest    queues
-	open    int
-	out     int // leased
-	costs   costs
-	fits    map[*shape]bool
-	granted time.Time // when a task was leased last
+	needs    job.Needs
+	place    job.Place
+	lead     queues // the preview, which people wait for
+	rest     queues
+	previews int // tasks of the preview, whatever became of them
+	open     int
+	out      int // leased
+	costs    costs
+	fits     map[*shape]bool
+	granted  time.Time // when a task was leased last
 }
 
 // taskHeap orders by rank, then by plan.

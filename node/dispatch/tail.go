@@ -10,8 +10,12 @@ import (
 )
 
 const (
-	// maxCopies is how many peers may run the same task at a time.
-	maxCopies = 2
+	// maxCopies is how many peers may run the same task at a time: one more
+	// where a third would be done hopelessly many times sooner.
+	maxCopies  = 2
+	hopelessly = 3
+	// few workers are so many that none can be done without.
+	few = 8
 	// worthCopying: a copy must be expected to end before this share of the
 	// time that the first one still needs.
 	worthCopying = 0.85
@@ -35,7 +39,7 @@ type look struct {
 // copyAll looks whether idle devices could do better what others are at. While
 // there are many it does so every lookAgain only.
 func (b *Board) copyAll() {
-	const few = 64
+	const some = 64
 	var idle []*seat
 	for _, s := range b.waiting {
 		if !s.idle.IsZero() && s.want > 0 && b.ready(s) {
@@ -45,7 +49,7 @@ func (b *Board) copyAll() {
 	if len(idle) == 0 {
 		return
 	}
-	if len(idle) > few && b.now.Sub(b.copied) < lookAgain {
+	if len(idle) > some && b.now.Sub(b.copied) < lookAgain {
 		b.lookLater()
 		return
 	}
@@ -67,36 +71,37 @@ func (b *Board) lookLater() {
 // early reports whether a preview is in the works and more will come after it.
 func (c *class) early() bool { return c.costs.early > 0 && c.rest.head() != nil }
 
-// hurried reports whether all of such a preview is leased.
-func (c *class) hurried() bool { return c.early() && c.lead.head() == nil }
+// hurried reports whether the last of such a preview is leased.
+func (c *class) hurried() bool {
+	return c.costs.early*10 <= c.previews && c.early() && c.lead.head() == nil
+}
 
-// hurry leases to a device a task of a preview that is all leased already, if
-// the copy would be done much earlier: people wait for it.
+// hurry leases to a device a task of its job's preview that is all leased
+// already, if the copy would be done much earlier: people wait for it.
 func (b *Board) hurry(s *seat) bool {
-	waiting := false
-	for _, j := range b.live {
-		for _, c := range j.classes {
-			waiting = waiting || c.hurried()
-		}
+	j := s.on
+	if j == nil || !slices.ContainsFunc(j.classes, (*class).hurried) {
+		return false
 	}
-	return waiting && b.copy(s, worthHurry, b.holds(s), func(j *jobState, t *task) bool {
-		return t.early() && t.class.hurried()
-	})
+	return b.copy(s, []*jobState{j}, worthHurry, b.holds(s), true)
 }
 
 // duplicate leases to an idle device a task that runs elsewhere, if the copy
 // would be done clearly earlier.
 func (b *Board) duplicate(s *seat) bool {
-	return b.copy(s, worthCopying, 0, nil)
+	return b.copy(s, b.live, worthCopying, 0, false)
 }
 
 // copy leases to s a copy of the task that gains most by it, of those that may
-// be copied: it must be done within the share worth of the time that the first
-// attempt still needs. held is what s does before it.
-func (b *Board) copy(s *seat, worth, held float64, of func(*jobState, *task) bool) bool {
+// be copied, or only of previews: it must be done within the share worth of the time
+// that the first attempt still needs. held is what s does before it.
+func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool) bool {
+	if s.speed.n == 0 && b.connected > few {
+		return false // it may be slower than those it would help
+	}
 	var best *grant
 	gain, running := worthIt, false
-	for _, j := range b.live {
+	for _, j := range jobs {
 		if !j.live() || s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
 			continue
 		}
@@ -107,16 +112,21 @@ func (b *Board) copy(s *seat, worth, held float64, of func(*jobState, *task) boo
 		b.lookAt(j)
 		cold := 0.0
 		if !b.has(s, j) {
-			cold = loadGuess + b.fetching(s, j)
+			if cold = b.fetching(s, j); cold > loadGuess && len(b.live) > 1 {
+				continue // that much content for one copy
+			}
+			cold += loadGuess
 		}
+		var of *class
+		each := 0.0
 		for _, x := range j.looks {
 			theirs := x.end.Sub(b.now).Seconds()
 			if theirs <= gain {
 				break // and so are all behind it
 			}
 			g, t := x.g, x.g.t
-			if g.over || t.phase != leased || len(t.grants) >= maxCopies || g.lease.peer == s.w.peer || t.grants[0].lease.peer == s.w.peer ||
-				!b.suits(s, t.class) || of != nil && !of(j, t) || !b.may(s.w, j, t) {
+			if g.over || t.phase != leased || len(t.grants) > maxCopies || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
+				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.may(s.w, j, t) {
 				continue
 			}
 			cost, ok := t.class.costs.at(t.index)
@@ -124,8 +134,15 @@ func (b *Board) copy(s *seat, worth, held float64, of func(*jobState, *task) boo
 				continue
 			}
 			ours := cost/s.pace() + cold + held
-			if _, each := b.pace(j, t.class); ours > tooSlow*cost/each+cold+held {
+			if t.class != of {
+				of = t.class
+				_, each = b.pace(j, of)
+			}
+			if ours > tooSlow*cost/each+cold+held {
 				continue // a slow one's copy would keep a faster one from it
+			}
+			if len(t.grants) == maxCopies && ours*hopelessly > theirs {
+				continue
 			}
 			if ours < theirs*worth && theirs-ours > gain {
 				best, gain = g, theirs-ours
@@ -175,7 +192,7 @@ func (b *Board) lookAt(j *jobState) {
 					p, _ = x.t.class.costs.at(x.t.index)
 				}
 				left += b.remaining(o, x, p/s.pace())
-				if o == l && len(x.t.grants) < maxCopies && p > 0 {
+				if o == l && p > 0 {
 					j.looks = append(j.looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second)))})
 				}
 			}
@@ -184,6 +201,14 @@ func (b *Board) lookAt(j *jobState) {
 			}
 		}
 	}
+	// Of two copies the sooner one counts.
+	slices.SortStableFunc(j.looks, func(x, y look) int { return x.end.Compare(y.end) })
+	seen := make(map[*task]bool, len(j.looks))
+	j.looks = slices.DeleteFunc(j.looks, func(x look) bool {
+		was := seen[x.g.t]
+		seen[x.g.t] = true
+		return was
+	})
 	slices.SortStableFunc(j.looks, func(x, y look) int { return y.end.Compare(x.end) })
 	j.looks = j.looks[:min(len(j.looks), most)]
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"idlewild/job"
 )
 
 // MaxFrames is how many frames one job may have.
