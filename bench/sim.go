@@ -25,7 +25,7 @@ type simulated struct{ *dispatch.Board }
 
 func (b simulated) Estimate(now time.Time, id job.ID) (low, mid, high float64) {
 	s, _ := b.Status(now, id, 0, false)
-	return s.LeftSeconds, s.LeftSeconds, s.LeftSeconds
+	return s.LeftLow, s.LeftSeconds, s.LeftHigh
 }
 
 // sim plays a table of scenarios, or the one that flags describe.

@@ -76,6 +76,7 @@ func newApp(p *program) *cli.App {
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),
+			jobCommand(p),
 			farmCommand(p),
 			peersCommand(p),
 			gpusCommand(p),
