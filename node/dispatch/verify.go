@@ -24,23 +24,33 @@ type Verified struct {
 	Bad       string    `json:"bad,omitempty"` // what is damaged, and where
 }
 
+// JournalOptions name the format of journals.
+func JournalOptions() recordlog.Options { return journalOptions }
+
+// Replay reads a job's journal as a start does, and says how many records it
+// has.
+func Replay(dir string, id job.ID) (records int, err error) {
+	_, _, records, err = readJournal(dir, id)
+	return records, err
+}
+
+// readJournal replays a journal and leaves it as it is.
+func readJournal(dir string, id job.ID) (j *jobState, found recordlog.Found, records int, err error) {
+	path := filepath.Join((&journal{dir: dir}).jobDir(id), "journal")
+	j = newJobState(id)
+	found, err = recordlog.Check(path, journalOptions, func(b []byte) error {
+		records++
+		return j.replay(b)
+	})
+	return j, found, records, err
+}
+
 // VerifyJournal reads the journal of a job below dir, as a Dispatcher would,
 // checks each receipt's signature, and changes nothing.
 func VerifyJournal(dir string, id job.ID) (Verified, error) {
 	v := Verified{Job: id}
-	path := filepath.Join((&journal{dir: dir}).jobDir(id), "journal")
-	j := newJobState(id)
-	found, err := recordlog.Check(path, journalOptions, func(b []byte) error {
-		r, err := decodeRecord(b)
-		if err != nil {
-			return err
-		}
-		if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
-			return fmt.Errorf("the journal does not begin with the job")
-		}
-		v.Records++
-		return j.apply(r)
-	})
+	j, found, records, err := readJournal(dir, id)
+	v.Records = records
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return v, fmt.Errorf("%w: there is no journal of job %s in %s; see: idlewild status", job.ErrUnknownJob, id, dir)
