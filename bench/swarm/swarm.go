@@ -159,15 +159,13 @@ type Result struct {
 	Jain     float64 // of the jobs' rates of work
 	Waste    float64 // share of the device time in work that was not used, by speed
 	Traffic  float64 // of scenes, GB
-	Preview  float64 // until every tenth frame is ready, over the ideal of that
+	Preview  float64 // until every tenth frame is ready, over the earliest that this can be
 	Tasks    int
-	Copies   int // tasks granted beyond the first time
 	Messages int
 	Peak     float64 // control messages in the busiest ten seconds, per second
 	Journal  int64   // bytes of records
 	Steps    int
 	StepTook []time.Duration // in no order
-	Board    float64         // heap of the coordinator at its most, bytes; 0 unless asked for
 	Unended  int             // jobs
 
 	Estimates []Estimate
@@ -388,7 +386,8 @@ func (w *world) result() Result {
 		for f := 0; f < len(j.cost); f += 10 {
 			early += j.cost[f]
 		}
-		r.Preview = j.previewAt.Seconds() / w.idealAt(early)
+		// Nobody renders before its Blender has started.
+		r.Preview = j.previewAt.Seconds() / (w.idealAt(early) + w.p.Load)
 	}
 	if r.used > 0 {
 		r.Waste = r.wasted / r.used
