@@ -67,7 +67,13 @@ func (b *Board) feedAll() {
 			if b.openTasks() == 0 {
 				break
 			}
-			b.feedSeat(s, credit)
+			if len(b.waiting) > some && b.now.Sub(s.tried) < lookAgain {
+				b.lookLater() // there was nothing for it just now
+				continue
+			}
+			if b.feedSeat(s, credit); s.want > 0 {
+				s.tried = b.now
+			}
 		}
 	}
 	b.copyAll()
@@ -426,7 +432,17 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 // take, and soon what counts of it for the size of a lease.
 func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left, soon, each, held, cold float64, ahead bool) []*task {
 	own := s.pace()
-	p, _ := c.costs.at(t.index)
+	cost := func(t *task) float64 {
+		p, _ := c.costs.at(t.index)
+		return p
+	}
+	p := cost(t)
+	if !ahead && cold+p/own > max(inTime*left, tooSlow*p/each) {
+		// Too long for s; another may not be.
+		if x := q.short(cost); x != nil && cold+cost(x)/own <= inTime*left && b.may(s.w, j, x) {
+			return []*task{x}
+		}
+	}
 	target := b.piece(s, soon, held)
 	switch {
 	case ahead && p/own > target:

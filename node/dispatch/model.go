@@ -165,6 +165,20 @@ type queues struct {
 	begun taskHeap
 }
 
+// short is one of the shorter ones among the last open tasks.
+func (q *queues) short(cost func(*task) float64) *task {
+	var best *task
+	for _, h := range []*taskHeap{&q.fresh, &q.begun} {
+		for i := len(*h) - 1; i >= max(0, len(*h)-64); i-- {
+			t := (*h)[i]
+			if t.in == h && t.phase == open && (best == nil || cost(t) < cost(best)) {
+				best = t
+			}
+		}
+	}
+	return best
+}
+
 // head is the first open task.
 func (q *queues) head() *task {
 	if t := q.fresh.head(); t != nil {

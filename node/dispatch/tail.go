@@ -14,6 +14,8 @@ const (
 	// where a third would be done hopelessly many times sooner.
 	maxCopies  = 2
 	hopelessly = 3
+	// some waiting devices are so many that each is looked at every lookAgain only.
+	some = 64
 	// few workers are so many that none can be done without.
 	few = 8
 	// worthCopying: a copy must be expected to end before this share of the
@@ -39,7 +41,6 @@ type look struct {
 // copyAll looks whether idle devices could do better what others are at. While
 // there are many it does so every lookAgain only.
 func (b *Board) copyAll() {
-	const some = 64
 	var idle []*seat
 	for _, s := range b.waiting {
 		if !s.idle.IsZero() && s.want > 0 && b.ready(s) {
@@ -89,6 +90,11 @@ func (b *Board) hurry(s *seat) bool {
 // duplicate leases to an idle device a task that runs elsewhere, if the copy
 // would be done clearly earlier.
 func (b *Board) duplicate(s *seat) bool {
+	if len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain {
+		b.lookLater()
+		return false
+	}
+	s.looked = b.now
 	return b.copy(s, b.live, worthCopying, 0, false)
 }
 

@@ -42,9 +42,11 @@ type worker struct {
 type seat struct {
 	w *worker
 	job.Device
-	there bool // the machine has it now
-	last  time.Time
-	speed speed
+	there  bool // the machine has it now
+	last   time.Time
+	tried  time.Time // when there was nothing for it
+	looked time.Time // when it was looked whether it could do better what others do
+	speed  speed
 
 	want  int // leases that it could take now
 	price float64
