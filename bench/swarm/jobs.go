@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	mh "github.com/multiformats/go-multihash"
+	"github.com/oklog/ulid/v2"
 
 	"idlewild/job"
 	"idlewild/node/dispatch"
@@ -20,7 +21,10 @@ func (w *world) submitAll() error {
 	r := rand.New(rand.NewPCG(w.p.Seed, 2))
 	for i := range w.p.Jobs {
 		j := &simJob{no: i, frames: w.p.Frames, tasks: w.p.Frames * w.p.Parts, finished: map[int]bool{}, keys: map[job.TaskKey]int{}, bits: w.p.SceneGB * 8000}
-		j.id = job.NewID(epoch.Add(time.Duration(i) * time.Millisecond))
+		var id ulid.ULID // the same in every run
+		binary.BigEndian.PutUint64(id[:], uint64(epoch.UnixMilli()+int64(i))<<16)
+		binary.BigEndian.PutUint64(id[8:], w.p.Seed)
+		j.id = job.ID(id.String())
 		if w.p.Spread {
 			j.bits *= math.Pow(10, r.Float64()*1.4-.7)
 		}
