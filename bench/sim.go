@@ -36,6 +36,7 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("sim", flag.ContinueOnError)
 	table := fs.String("table", "", "published scenarios, with commas: hundred, liar, thousand, many; empty: the one that the other flags describe")
 	seeds := fs.Int("seeds", 3, "how many; the figure is the median")
+	heavy := fs.Bool("weigh", false, "weigh the board in memory, too")
 	profile := fs.String("profile", "", "write where the time goes to this file")
 	fifo := fs.Bool("fifo", true, "run FIFO in the same worlds")
 	fs.Uint64Var(&p.Seed, "seed", p.Seed, "the first")
@@ -65,7 +66,11 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 		defer pprof.StopCPUProfile()
 	}
 	if *table == "" {
-		return scenario(ctx, "as asked", p, *seeds, *fifo, want{})
+		goal := want{}
+		if *heavy {
+			goal.memory = 64
+		}
+		return scenario(ctx, "as asked", p, *seeds, *fifo, goal)
 	}
 	var out []Figure
 	for _, name := range strings.Split(*table, ",") {
