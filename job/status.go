@@ -57,10 +57,13 @@ type Status struct {
 	// was joined to the job and the job had work for it, 0 to 1.
 	Efficiency float64 `json:"efficiency"`
 	// LeftSeconds is the expected time to the end; 0 where unknown.
-	LeftSeconds float64        `json:"left_s,omitempty"`
-	Problems    []Problem      `json:"problems,omitempty"`
-	Frames      []TaskStatus   `json:"frames,omitempty"` // only where asked for
-	Workers     []WorkerStatus `json:"workers,omitempty"`
+	LeftSeconds float64 `json:"left_s,omitempty"`
+	// LeftLow and LeftHigh are the range that it is meant to lie in.
+	LeftLow  float64        `json:"left_low_s,omitempty"`
+	LeftHigh float64        `json:"left_high_s,omitempty"`
+	Problems []Problem      `json:"problems,omitempty"`
+	Frames   []TaskStatus   `json:"frames,omitempty"` // only where asked for
+	Workers  []WorkerStatus `json:"workers,omitempty"`
 }
 
 // TaskStatus is one deliverable task of a job.

@@ -35,6 +35,11 @@ type Task struct {
 	Rank    int           `json:"rank" cbor:"rank"`          // lower first, among the open tasks of a job
 }
 
+// RestRank parts a job's tasks: those of a lower rank are its preview, which is
+// hurried to its end before the rest matters. A job whose tasks are all below it
+// has none.
+const RestRank = 1 << 24
+
 // Key is the CID (dag-cbor, sha2-256) of kind, parameters, read set, part,
 // outputs and predecessors; never of job, batch, place or label.
 func (t Task) Key() TaskKey {

@@ -77,6 +77,7 @@ func newApp(p *program) *cli.App {
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),
+			jobCommand(p),
 			farmCommand(p),
 			peersCommand(p),
 			gpusCommand(p),

@@ -138,7 +138,11 @@ func (p *program) detail(s job.Status, frames int) string {
 		fmt.Fprintf(&b, "why: %s\n", oneLine(s.Reason))
 	}
 	if s.LeftSeconds > 0 {
-		fmt.Fprintf(&b, "about %s left\n", secondsText(s.LeftSeconds))
+		fmt.Fprintf(&b, "about %s left", secondsText(s.LeftSeconds))
+		if s.LeftHigh > 0 {
+			fmt.Fprintf(&b, ", between %s and %s", secondsText(s.LeftLow), secondsText(s.LeftHigh))
+		}
+		b.WriteString("\n")
 	}
 	for _, pr := range s.Problems {
 		fmt.Fprintf(&b, "%s: %s\n", pr.Severity, oneLine(pr.String()))
@@ -190,6 +194,7 @@ func (d *documents) event(job.Event) {}
 func (d *documents) status(s job.Status) {
 	still := s
 	still.WallSeconds, still.LeftSeconds, still.Efficiency = 0, 0, 0
+	still.LeftLow, still.LeftHigh = 0, 0
 	for i := range still.Workers {
 		still.Workers = append([]job.WorkerStatus(nil), still.Workers...)
 		still.Workers[i].JoinedSeconds = 0

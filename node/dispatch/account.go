@@ -9,100 +9,130 @@ import (
 // count counts a report as a message about each job that it speaks of; one that
 // only asks for work speaks of all that have some.
 func (b *Board) count(w *worker, e Reported) {
-	about := map[*jobState]bool{}
+	var about []*jobState
+	add := func(j *jobState) {
+		for _, x := range about {
+			if x == j {
+				return
+			}
+		}
+		if j != nil {
+			about = append(about, j)
+			j.messages++
+		}
+	}
 	for _, o := range e.Receipts {
-		about[b.byID[o.receipt.Job]] = true
+		add(b.byID[o.Receipt.Job])
 	}
 	for _, p := range e.Report.Progress {
 		if l := b.leases[p.Lease]; l != nil {
-			about[l.job] = true
+			add(l.job)
 		}
 	}
-	for _, j := range b.jobs {
-		if about[j] || len(about) == 0 && j.live() {
-			j.messages++
-		}
+	if len(about) == 0 {
+		b.countAll()
 	}
 }
 
 // countOrder does the same for an order.
 func (b *Board) countOrder(o job.Order) {
-	about := map[job.ID]bool{}
+	var about []job.ID
+	add := func(id job.ID) {
+		for _, x := range about {
+			if x == id {
+				return
+			}
+		}
+		about = append(about, id)
+		if j := b.byID[id]; j != nil {
+			j.messages++
+		}
+	}
 	for _, l := range o.Leases {
-		about[l.Job] = true
+		add(l.Job)
 	}
 	for _, s := range o.Settled {
-		about[s.Job] = true
+		add(s.Job)
 	}
 	for _, s := range o.Stops {
 		if l := b.leases[s.Lease]; l != nil {
-			about[l.job.id] = true
+			add(l.job.id)
 		}
 	}
-	for _, j := range b.jobs {
-		if about[j.id] || len(about) == 0 && j.live() {
+	if len(about) == 0 {
+		b.countAll()
+	}
+}
+
+func (b *Board) countAll() {
+	for _, j := range b.live {
+		if j.live() {
 			j.messages++
 		}
 	}
 }
 
-// account keeps count of the time that w's devices are joined to jobs which
-// have work for them. It is called whenever that may have changed.
-func (b *Board) account(w *worker) {
-	for _, j := range b.jobs {
-		if j.state != job.StatePlanned {
-			continue
+// account begins or ends the time that a device of w is joined to j because it
+// holds a lease of it. It is called whenever that may have changed.
+func (b *Board) account(w *worker, device string, j *jobState) {
+	if j.state != job.StatePlanned {
+		return
+	}
+	on := false
+	if w.connected {
+		for _, l := range w.leases {
+			on = on || l.device == device && l.job == j
 		}
-		for _, d := range w.machine.Devices {
-			here, elsewhere := 0, 0
-			for _, l := range w.leases {
-				if l.device == d.Name {
-					if l.job == j {
-						here++
-					} else {
-						elsewhere++
-					}
-				}
-			}
-			on := w.connected && (here > 0 || elsewhere == 0 && j.live() && b.can(w, j) && b.wants(w, d.Name) && b.hasWork(j, w, d))
-			a := account{w.peer, d.Name}
-			x := j.accounts[a]
-			if x == nil {
-				if !on {
-					continue
-				}
-				x = j.joined(a)
-			}
-			if on == !x.since.IsZero() {
-				continue
-			}
-			if on {
-				x.since = b.now
-			} else {
-				x.total += b.now.Sub(x.since)
-				x.since = time.Time{}
-			}
+	}
+	a := account{w.peer, device}
+	x := j.accounts[a]
+	if x == nil {
+		if !on {
+			return
+		}
+		x = j.joined(a)
+	}
+	if on == !x.since.IsZero() {
+		return
+	}
+	if on {
+		x.since = b.now
+	} else {
+		x.total += b.now.Sub(x.since)
+		x.since = time.Time{}
+	}
+}
+
+// waited adds the time that s wanted work and had none to the jobs that had
+// some for it meanwhile.
+func (b *Board) waited(s *seat) {
+	for _, j := range b.live {
+		if d := b.waits(s, j); d > 0 {
+			j.joined(account{s.w.peer, s.Name}).total += d
 		}
 	}
 }
 
-// wants reports whether a device bids at all.
-func (b *Board) wants(w *worker, device string) bool {
-	for i := range w.bids {
-		if w.bids[i].Device == device && w.bids[i].Want > 0 {
-			return true
-		}
+// waits is how long s has been waiting while j had work for it. Of a job that
+// had none for a while in between, the time since counts.
+func (b *Board) waits(s *seat, j *jobState) time.Duration {
+	if s.idle.IsZero() || j.opened.IsZero() {
+		return 0
 	}
-	return false
-}
-
-func (b *Board) hasWork(j *jobState, w *worker, d job.Device) bool {
+	from := s.idle
+	if j.opened.After(from) {
+		from = j.opened
+	}
+	d := b.now.Sub(from)
+	if d <= 0 || !b.can(s.w, j) {
+		return 0
+	}
 	for _, c := range j.classes {
-		if c.open > 0 && b.fits(w, d, c.needs, c.place) {
-			return true
+		if c.open > 0 && b.suits(s, c) {
+			return d
 		}
 	}
-	return false
+	return 0
 }
 
 // settleAccounts closes the accounts of a job that ends.

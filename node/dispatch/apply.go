@@ -56,8 +56,8 @@ func (j *jobState) apply(r record) error {
 		if err != nil {
 			return err
 		}
-		o := openedReceipt{signed: job.Signed{Body: r.Body, Sig: r.Sig}, peer: p}
-		if err := job.Decode(r.Body, job.MaxReceiptBytes, &o.receipt); err != nil {
+		o := OpenedReceipt{Signed: job.Signed{Body: r.Body, Sig: r.Sig}, Peer: p}
+		if err := job.Decode(r.Body, job.MaxReceiptBytes, &o.Receipt); err != nil {
 			return fmt.Errorf("receipt: %w", err)
 		}
 		j.receipts = append(j.receipts, o)
@@ -164,9 +164,12 @@ func (j *jobState) setTasks(ts []job.Task, skip []int) error {
 			return err
 		}
 		if x.class = classes[string(name)]; x.class == nil {
-			x.class = &class{needs: t.Needs, place: t.Place}
+			x.class = &class{needs: t.Needs, place: t.Place, costs: newCosts(len(ts)), fits: map[*shape]bool{}}
 			classes[string(name)] = x.class
 			j.classes = append(j.classes, x.class)
+		}
+		if x.early() {
+			x.class.previews++
 		}
 	}
 	for _, t := range j.tasks {
@@ -222,14 +225,14 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 	if err != nil {
 		return err
 	}
-	if r.Receipt < 0 || r.Receipt >= len(j.receipts) || r.Leaf < 0 || r.Leaf >= len(j.receipts[r.Receipt].receipt.Leaves) {
+	if r.Receipt < 0 || r.Receipt >= len(j.receipts) || r.Leaf < 0 || r.Leaf >= len(j.receipts[r.Receipt].Receipt.Leaves) {
 		return fmt.Errorf("leaf %d of receipt %d", r.Leaf, r.Receipt)
 	}
 	o := j.receipts[r.Receipt]
-	leaf := o.receipt.Leaves[r.Leaf]
+	leaf := o.Receipt.Leaves[r.Leaf]
 	x := j.rets[leaf.Fence]
 	if x == nil { // replay
-		x = &ret{t: t, fence: leaf.Fence, lease: o.receipt.Lease, peer: o.peer, leaf: leaf, signed: o.signed, leafNo: r.Leaf}
+		x = &ret{t: t, fence: leaf.Fence, lease: o.Receipt.Lease, peer: o.Peer, leaf: leaf, signed: o.Signed, leafNo: r.Leaf}
 		j.rets[leaf.Fence] = x
 		t.rets = append(t.rets, x)
 	}

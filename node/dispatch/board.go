@@ -24,14 +24,23 @@ type Board struct {
 	o     Options
 	epoch uint64
 
-	grants  uint32 // made in this epoch
-	nLeases uint64
-	jobs    []*jobState
-	byID    map[job.ID]*jobState
-	workers []*worker // in the order in which they were first seen
-	byPeer  map[peer.ID]*worker
-	leases  map[job.LeaseID]*lease
-	members uint64 // grows when what workers can do changes
+	grants    uint32 // made in this epoch
+	nLeases   uint64
+	jobs      []*jobState
+	live      []*jobState // those that have not ended
+	byID      map[job.ID]*jobState
+	workers   []*worker // in the order in which they were first seen
+	byPeer    map[peer.ID]*worker
+	leases    map[job.LeaseID]*lease
+	shapes    []*shape
+	sharing   int       // jobs that have open work, as of this step; negative: not counted yet
+	waiting   []*seat   // want work, and may have got it since
+	restful   []*worker // may have to be told why they get none
+	connected int
+	rate      float64   // of a usual worker's link, bytes a second; 0: unknown
+	pace0     float64   // logarithm of the speed of a usual device
+	usual     float64   // what a task costs, roughly; 0: unknown
+	copied    time.Time // when idle devices were last offered copies
 
 	timers  timerHeap
 	timerNo uint64
@@ -40,7 +49,6 @@ type Board struct {
 	now     time.Time
 	out     []Effect
 	hungry  bool // something became open: ask all workers
-	recount bool // joined times may have changed for all
 	looking bool // a timer will look for copies again
 	ended   []*jobState
 	owing   []*worker // with orders to send at the end of this step
@@ -64,6 +72,7 @@ func (b *Board) Step(now time.Time, ev Event) []Effect {
 	if now.After(b.now) {
 		b.now = now
 	}
+	b.sharing = -1
 	b.fire()
 	b.take(ev)
 	for b.hungry || len(b.ended) > 0 {
@@ -73,12 +82,6 @@ func (b *Board) Step(now time.Time, ev Event) []Effect {
 		if b.hungry {
 			b.hungry = false
 			b.feedAll()
-		}
-	}
-	if b.recount {
-		b.recount = false
-		for _, w := range b.workers {
-			b.account(w)
 		}
 	}
 	b.announce()
@@ -166,20 +169,32 @@ func (b *Board) place(j *jobState, t *task) {
 	was, is := t.phase, t.where()
 	if t.check == nil && is != was {
 		t.phase = is
+		c := t.class
+		count := func(d int) {
+			c.costs.count(t.index, d, t.early())
+		}
 		switch was {
 		case open:
-			if t.class.open--; t.class.open == 0 {
-				b.recount = true
+			c.open--
+			count(-1)
+			if j.open--; j.open == 0 {
+				j.opened = time.Time{}
 			}
 		case leased:
-			t.class.out--
+			c.out--
+			count(-1)
 		}
 		switch is {
 		case open:
-			t.class.open++
+			c.open++
+			count(1)
+			if j.open++; j.open == 1 && j.live() {
+				j.opened = b.now
+			}
 			b.hungry = true
 		case leased:
-			t.class.out++
+			c.out++
+			count(1)
 		}
 		if is.final() && !was.final() {
 			j.left--
@@ -337,7 +352,7 @@ func (b *Board) flush() {
 			continue
 		}
 		w.order, w.urgent = job.Order{}, false
-		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.o.BeatEvery, w.resting
+		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.beat(), w.resting
 		b.countOrder(o)
 		b.do(Send{w.peer, w.stream, o})
 	}
@@ -359,8 +374,8 @@ func (b *Board) urge(w *worker) {
 // announce offers the open work of each job when there is some and nobody
 // knows yet, and again after a while.
 func (b *Board) announce() {
-	for _, j := range b.jobs {
-		if j.state.Ended() {
+	for _, j := range b.live {
+		if j.open == 0 && len(j.checks) == 0 && j.told == 0 {
 			continue
 		}
 		n, o := 0, job.Offer{}
@@ -464,6 +479,8 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		b.place(j, t)
 	}
 	j.stuck = ""
+	j.looks = nil
+	b.live = slices.DeleteFunc(b.live, func(x *jobState) bool { return x == j })
 	b.emit(j, job.Event{Type: job.EventState, Text: string(s)})
 	b.do(Clean{j.id})
 }

@@ -16,7 +16,7 @@ import (
 // what became of it.
 type actor struct {
 	name string
-	said []openedReceipt // every receipt, to be said again
+	said []OpenedReceipt // every receipt, to be said again
 	open bool
 }
 
@@ -137,7 +137,7 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 			case 6: // everything once more, from the last stream
 				if len(a.said) > 0 {
 					o := rapid.SampledFrom(a.said).Draw(rt, "again")
-					x.step(Reported{Peer: x.id(a.name), Stream: x.streams[a.name], Receipts: []openedReceipt{o}})
+					x.step(Reported{Peer: x.id(a.name), Stream: x.streams[a.name], Receipts: []OpenedReceipt{o}})
 				}
 			case 7:
 				x.pass(time.Duration(rapid.IntRange(0, 90_000).Draw(rt, "ms")) * time.Millisecond)
@@ -206,7 +206,7 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 		before := durable(x.b)
 		for _, a := range actors {
 			for _, o := range a.said {
-				x.step(Reported{Peer: x.id(a.name), Stream: x.streams[a.name], Receipts: []openedReceipt{o}})
+				x.step(Reported{Peer: x.id(a.name), Stream: x.streams[a.name], Receipts: []OpenedReceipt{o}})
 			}
 		}
 		if d := cmp.Diff(before, durable(x.b)); d != "" {
@@ -251,24 +251,30 @@ func TestTheSameEventsHaveTheSameEffects(t *testing.T) {
 }
 
 func TestCostsAreTakenFromNeighbours(t *testing.T) {
-	var c costs
+	c := newCosts(100)
 	if _, ok := c.at(3); ok {
 		t.Error("something from nothing")
 	}
 	for _, p := range [][2]float64{{10, 2}, {20, 4}, {0, 1}, {10, 3}} {
 		c.add(int(p[0]), p[1])
 	}
-	for i, want := range map[int]float64{0: 1, 5: 2, 10: 3, 15: 3.5, 20: 4, 90: 4} {
+	for i, want := range map[int]float64{0: 1, 5: 1.75, 10: 2.5, 15: 3.25, 20: 4, 90: 4} {
 		if got, ok := c.at(i); !ok || got != want {
 			t.Errorf("at %d: %v, want %v", i, got, want)
 		}
 	}
-	if m, _ := c.mean(); m != 8./3 {
+	if m, _ := c.mean(); m != 2.5 {
 		t.Errorf("mean %v", m)
+	}
+	for i := range 30 {
+		c.count(i, 1, i < 3)
+	}
+	if w, lead, ok := c.rest(time.Time{}); !ok || w < 88 || w > 89 || lead > 4 || lead < 3 {
+		t.Errorf("30 tasks will cost %v, the preview %v of it", w, lead)
 	}
 	c.add(1, -1)
 	c.add(1, 0)
-	if len(c.index) != 3 {
+	if c.known != 3 {
 		t.Error("absurd costs were taken")
 	}
 }
@@ -301,7 +307,7 @@ func BenchmarkStep(b *testing.B) {
 			outcomes[n] = job.Succeeded
 		}
 		e := Reported{Peer: x.id(w), Stream: x.streams[w], Report: job.Report{Session: "s", Bids: []job.Bid{{Device: "cpu", Want: 1}}},
-			Receipts: []openedReceipt{x.receipt(w, l, 30*time.Second, outcomes)}}
+			Receipts: []OpenedReceipt{x.receipt(w, l, 30*time.Second, outcomes)}}
 		x.now = x.now.Add(30 * time.Millisecond)
 		b.StartTimer()
 		x.step(e)

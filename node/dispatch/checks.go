@@ -230,8 +230,12 @@ func (b *Board) booked(e Booked) {
 		return
 	}
 	if w := b.byPeer[x.peer]; w != nil {
-		if (w.score.Banned == "") != (e.Score.Banned == "") {
-			b.members++
+		if was := w.score.Banned; was != e.Score.Banned {
+			w.score = e.Score
+			for _, s := range w.seats {
+				b.tally(s)
+			}
+			b.mark(w)
 		}
 		w.score = e.Score
 	}
@@ -289,7 +293,6 @@ func (b *Board) conclude(j *jobState, x *ret) {
 // bar ends a peer's part in a job after a result of it was rejected: its
 // leases go to others, what it returned unseen is checked.
 func (b *Board) bar(j *jobState, caught *ret) {
-	b.members++
 	p := caught.peer
 	for _, l := range slices.Clone(j.leaseSeq) {
 		if l.peer == p && !l.closed {
@@ -314,7 +317,6 @@ func (b *Board) bar(j *jobState, caught *ret) {
 	}
 	if w := b.byPeer[p]; w != nil {
 		b.tell(w)
-		b.account(w)
 		if w.connected {
 			b.urge(w)
 		}

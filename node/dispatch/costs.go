@@ -2,66 +2,171 @@ package dispatch
 
 import (
 	"math"
+	"time"
 )
 
-// costs predicts the cost of tasks from their neighbours, in seconds on a
-// device of speed 1.
+// maxBins bounds what is kept of a class's costs, whatever its size.
+const maxBins = 512
+
+// costs predicts the cost of the tasks of one class from their neighbours in
+// the plan, in seconds on a device of speed 1, and keeps the sum of what is
+// left. Tasks that stand together share a bin.
 type costs struct {
-	index []int // sorted
-	value []float64
+	n     int // tasks of the job
+	bins  []bin
+	known int // bins that know something
+	stale bool
 	sum   float64
+	seen  int
+
+	// How wrong predictions were: a running mean of the squared logarithm of
+	// what came over what was said.
+	wrong  float64
+	judged int
+
+	left     int // tasks that are open or leased
+	early    int // of them, of the preview
+	work     float64
+	lead     float64 // of work, the preview's
+	workAt   time.Time
+	workLeft int // left when work was summed up
+}
+
+type bin struct {
+	sum           float64
+	n             int
+	left, early   int
+	before, after int // the nearest bins that know something, -1: none
+}
+
+func newCosts(n int) costs {
+	return costs{n: n, bins: make([]bin, max(1, min(n, maxBins)))}
+}
+
+func (c *costs) bin(i int) int {
+	if c.n <= len(c.bins) {
+		return max(0, min(i, len(c.bins)-1))
+	}
+	return max(0, min(int(int64(i)*int64(len(c.bins))/int64(c.n)), len(c.bins)-1))
 }
 
 func (c *costs) add(i int, v float64) {
 	if !(v > 0) || math.IsInf(v, 0) {
 		return
 	}
-	at := len(c.index)
-	for at > 0 && c.index[at-1] > i {
-		at--
+	b := &c.bins[c.bin(i)]
+	if b.n == 0 {
+		c.known++
+		c.stale = true
 	}
-	if at > 0 && c.index[at-1] == i {
-		c.sum += v - c.value[at-1]
-		c.value[at-1] = v
-		return
+	b.sum, b.n = b.sum+v, b.n+1
+	c.sum, c.seen = c.sum+v, c.seen+1
+}
+
+// judge notes what a prediction was worth.
+func (c *costs) judge(said, came float64) {
+	e := math.Log(said / came)
+	c.judged++
+	c.wrong += (e*e - c.wrong) / float64(min(c.judged, 64))
+}
+
+// sigma is the usual error of a prediction, as a logarithm; a guess while
+// there is nothing to go by.
+func (c *costs) sigma() float64 {
+	if c.judged < 4 {
+		return 0.5
 	}
-	c.index = append(c.index, 0)
-	c.value = append(c.value, 0)
-	copy(c.index[at+1:], c.index[at:])
-	copy(c.value[at+1:], c.value[at:])
-	c.index[at], c.value[at] = i, v
-	c.sum += v
+	return math.Sqrt(c.wrong)
 }
 
 // mean is the mean cost; false where nothing is known.
 func (c *costs) mean() (float64, bool) {
-	if len(c.index) == 0 {
+	if c.seen == 0 {
 		return 0, false
 	}
-	return c.sum / float64(len(c.index)), true
+	return c.sum / float64(c.seen), true
 }
 
-// at interpolates between the nearest known tasks of the plan.
-func (c *costs) at(i int) (float64, bool) {
-	n := len(c.index)
-	if n == 0 {
-		return 0, false
+// link finds each bin's neighbours again. It runs once for each bin that comes
+// to know something, so the cost of it does not grow with the job.
+func (c *costs) link() {
+	if !c.stale {
+		return
 	}
-	lo, hi := 0, n
-	for lo < hi {
-		m := (lo + hi) / 2
-		if c.index[m] < i {
-			lo = m + 1
-		} else {
-			hi = m
+	c.stale = false
+	last := -1
+	for i := range c.bins {
+		c.bins[i].before = last
+		if c.bins[i].n > 0 {
+			last = i
 		}
 	}
-	switch {
-	case lo == n:
-		return c.value[n-1], true
-	case lo == 0 || c.index[lo] == i:
-		return c.value[lo], true
+	last = -1
+	for i := len(c.bins) - 1; i >= 0; i-- {
+		c.bins[i].after = last
+		if c.bins[i].n > 0 {
+			last = i
+		}
 	}
-	f := float64(i-c.index[lo-1]) / float64(c.index[lo]-c.index[lo-1])
-	return c.value[lo-1]*(1-f) + c.value[lo]*f, true
+}
+
+// at is what task i of the plan is expected to cost: the mean of its bin, or
+// the line between the nearest two.
+func (c *costs) at(i int) (float64, bool) {
+	if c.known == 0 {
+		return 0, false
+	}
+	c.link()
+	return c.value(c.bin(i)), true
+}
+
+func (c *costs) value(i int) float64 {
+	b := &c.bins[i]
+	mean := func(i int) float64 { return c.bins[i].sum / float64(c.bins[i].n) }
+	switch {
+	case b.n > 0:
+		return mean(i)
+	case b.before < 0:
+		return mean(b.after)
+	case b.after < 0:
+		return mean(b.before)
+	}
+	f := float64(i-b.before) / float64(b.after-b.before)
+	return mean(b.before)*(1-f) + mean(b.after)*f
+}
+
+// count notes that d more tasks at i are open or leased, of the preview or not.
+func (c *costs) count(i, d int, early bool) {
+	b := &c.bins[c.bin(i)]
+	c.left += d
+	b.left += d
+	if early {
+		c.early += d
+		b.early += d
+	}
+}
+
+// rest is what all tasks that are open or leased will cost, and of it what the
+// preview will; false where nothing is known. It is summed up again when a
+// share of them changed, or after a second.
+func (c *costs) rest(now time.Time) (all, lead float64, ok bool) {
+	if c.known == 0 {
+		return 0, 0, false
+	}
+	near := c.left / 64
+	if c.early > 0 {
+		near = min(near, c.early/8)
+	}
+	if off := c.workLeft - c.left; c.work == 0 || off > near || -off > near || now.Sub(c.workAt) > time.Second {
+		c.link()
+		c.work, c.lead, c.workAt, c.workLeft = 0, 0, now, c.left
+		for i := range c.bins {
+			if b := &c.bins[i]; b.left > 0 {
+				v := c.value(i)
+				c.work += float64(b.left) * v
+				c.lead += float64(b.early) * v
+			}
+		}
+	}
+	return c.work, c.lead, true
 }

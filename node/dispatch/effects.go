@@ -287,3 +287,6 @@ func (d *Dispatcher) saveLog(ctx context.Context, e SaveLog) {
 	}
 	d.log.Warn("log not kept", "job", e.ID)
 }
+
+// Encode is the record as it stands in the journal.
+func (w Write) Encode() ([]byte, error) { return encodeRecord(w.Record) }

@@ -50,7 +50,7 @@ type (
 		Peer     peer.ID
 		Stream   uint64
 		Report   job.Report
-		Receipts []openedReceipt
+		Receipts []OpenedReceipt
 	}
 	// Closed: the stream ended.
 	Closed struct {

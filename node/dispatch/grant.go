@@ -10,49 +10,117 @@ import (
 	"idlewild/job"
 )
 
+const (
+	// mostWork is how much work a device is given ahead at most, by its own
+	// pace: what is lost to others when it falls silent.
+	mostWork = 10 * time.Minute
+	// inTime: a device begins a task if it will be done within this share of
+	// the time that all the rest will take …
+	inTime = 0.75
+	// tooSlow: … or within so many times what the task takes elsewhere.
+	tooSlow = 1.5
+	// patience: so long after the last grant anybody may take anything.
+	patience = 30 * time.Second
+	// stay is what a job weighs for a device that works on it already.
+	stay = 0.5
+	// move is what a job weighs for a device that has to fetch its content.
+	move = 1.5
+	// paysOff: a device fetches content only where what is left of the job
+	// takes so many times as long.
+	paysOff = 3
+	// linkGuess is how fast content comes to a peer of which nothing is known,
+	// in bytes a second.
+	linkGuess = 6e6
+)
+
 // feedAll offers what is open to everybody who asked: a first lease to each
 // device before anybody gets a second.
 func (b *Board) feedAll() {
+	b.waiting = slices.DeleteFunc(b.waiting, func(s *seat) bool {
+		s.listed = s.want > 0 && b.ready(s)
+		return !s.listed
+	})
+	idle := 0
+	for _, s := range b.waiting {
+		if !s.idle.IsZero() {
+			idle++
+		}
+	}
+	open := b.openTasks()
+	// Where there is less than there are hands, the fastest comes first.
+	for range min(open, 8) {
+		if open >= idle {
+			break
+		}
+		var best *seat
+		for _, s := range b.waiting {
+			if !s.idle.IsZero() && s.Name != job.HomeDevice && (best == nil || s.speed.log > best.speed.log) {
+				best = s
+			}
+		}
+		if best == nil || !b.feedOne(best, 1) {
+			break
+		}
+	}
 	for credit := 1; credit <= b.o.Credit; credit++ {
-		for _, w := range b.workers {
-			if w.connected && len(w.bids) > 0 {
-				b.feed(w, credit)
+		for _, s := range b.waiting {
+			if b.openTasks() == 0 {
+				break
+			}
+			if len(b.waiting) > some && b.now.Sub(s.tried) < lookAgain {
+				b.lookLater() // there was nothing for it just now
+				continue
+			}
+			if b.feedSeat(s, credit); s.want > 0 {
+				s.tried = b.now
 			}
 		}
 	}
-	for _, w := range b.workers {
-		if w.connected {
-			b.tell(w)
+	b.copyAll()
+	b.tellAll()
+}
+
+// openTasks counts what could be leased now, checks included.
+func (b *Board) openTasks() int {
+	n := 0
+	for _, j := range b.live {
+		if j.live() {
+			n += j.open + len(j.checks)
 		}
 	}
-	b.recount = true
+	return n
+}
+
+// ready reports whether s may be given anything at all.
+func (b *Board) ready(s *seat) bool {
+	w := s.w
+	return w.connected && !w.fresh && w.leaving == "" && w.score.Banned == "" && s.there
 }
 
 // feed leases to w's devices what they asked for, up to credit leases each.
 func (b *Board) feed(w *worker, credit int) {
-	if !w.connected || w.fresh || w.leaving != "" || w.score.Banned != "" {
-		return
-	}
-	for i := range w.bids {
-		bid := &w.bids[i]
-		d, ok := w.device(bid.Device)
-		if !ok {
-			continue
-		}
-		for bid.Want > 0 {
-			if !b.feedOne(w, d, bid, credit) {
-				break
+	for _, s := range w.seats {
+		b.feedSeat(s, credit)
+		if s.want > 0 && b.ready(s) {
+			if work, _ := s.held(); work == 0 {
+				for s.want > 0 && b.duplicate(s) {
+				}
 			}
-			bid.Want--
 		}
 	}
 }
 
+func (b *Board) feedSeat(s *seat, credit int) {
+	for s.want > 0 && b.ready(s) && b.feedOne(s, credit) {
+	}
+}
+
 // feedOne makes one lease for a device, or returns false.
-func (b *Board) feedOne(w *worker, d job.Device, bid *job.Bid, credit int) bool {
-	work, checks := w.held(d.Name)
+func (b *Board) feedOne(s *seat, credit int) bool {
+	w := s.w
+	work, checks := s.held()
 	if w.peer == b.self {
-		if checks < 2 && b.leaseCheck(w, d) {
+		if checks < 2 && b.leaseCheck(s) {
 			return true
 		}
 		if !w.home() {
@@ -63,91 +131,155 @@ func (b *Board) feedOne(w *worker, d job.Device, bid *job.Bid, credit int) bool 
 	if work+checks >= credit {
 		return false
 	}
-	j, c := b.choose(w, d, bid, work > 0)
+	if b.hurry(s) {
+		return true
+	}
+	j, tasks := b.choose(s, work > 0)
 	if j == nil {
-		return work == 0 && b.duplicate(w, d, bid)
+		return false
 	}
-	tasks := b.cut(w, d, j, c)
-	if len(tasks) == 0 {
-		return work == 0 && b.duplicate(w, d, bid)
-	}
-	b.lease(w, d, j, tasks)
+	b.lease(s, j, tasks)
 	return true
 }
 
-// choose picks the job that a device works on next, and which of its classes:
-// the highest priority, and there the job with the least members for what
-// remains of it, where the device's own job counts half. ahead says that the
-// device is busy and would only queue.
-func (b *Board) choose(w *worker, d job.Device, bid *job.Bid, ahead bool) (*jobState, *class) {
-	var best *jobState
-	var bestClass *class
-	bestLoad := math.Inf(1)
-	for _, j := range b.jobs {
-		if !j.live() || !b.can(w, j) || !w.rested(j, b.now) || bid.Price > j.spec.Policy.MaxPrice {
-			continue
+// choose picks the job that a device works on next, and the tasks: the highest
+// priority, and there the job with the least speed of members for what remains
+// of it. ahead says that the device is busy and would only queue.
+func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
+	if j := s.on; ahead && j != nil && j.open > 0 && j.live() {
+		// It will choose anew when it is free.
+		if s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
+			return nil, nil
 		}
-		if best != nil && j.spec.Policy.Priority < best.spec.Policy.Priority {
-			continue
+		if tasks := b.chooseTasks(s, j, true); len(tasks) > 0 {
+			return j, tasks
 		}
-		c := b.chooseClass(w, d, j, ahead)
-		if c == nil {
-			continue
-		}
-		load := float64(1+c.out) / float64(c.open)
-		if slices.Contains(bid.Jobs, j.id) || w.worked[j.id] {
-			load /= 2
-		}
-		if best == nil || j.spec.Policy.Priority > best.spec.Policy.Priority || load < bestLoad {
-			best, bestClass, bestLoad = j, c, load
-		}
+		return nil, nil
 	}
-	return best, bestClass
-}
-
-// chooseClass picks the class of j whose first open task has the lowest rank.
-func (b *Board) chooseClass(w *worker, d job.Device, j *jobState, ahead bool) *class {
-	var best *class
-	var first *task
-	for _, c := range j.classes {
-		if c.open == 0 || !b.fits(w, d, c.needs, c.place) {
-			continue
-		}
-		if ahead {
-			// What is left goes to whoever is free first.
-			if _, n := b.capacity(j, c); c.open <= n {
+	var not []*jobState // have nothing for it after all
+	for {
+		var best *jobState
+		least := math.Inf(1)
+		for _, j := range b.live {
+			if j.open == 0 || !j.live() || best != nil && j.spec.Policy.Priority < best.spec.Policy.Priority ||
+				s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) || slices.Contains(not, j) {
 				continue
 			}
+			load, ok := b.load(s, j)
+			if !ok {
+				continue
+			}
+			if best == nil || j.spec.Policy.Priority > best.spec.Policy.Priority || load < least {
+				best, least = j, load
+			}
 		}
-		t := b.peek(w, j, c)
-		if t == nil {
-			continue
+		if best == nil {
+			return nil, nil
 		}
-		if first == nil || t.Rank < first.Rank || t.Rank == first.Rank && t.index < first.index {
-			best, first = c, t
+		if tasks := b.chooseTasks(s, best, ahead); len(tasks) > 0 {
+			return best, tasks
 		}
+		not = append(not, best)
 	}
-	return best
 }
 
-// peek returns the first task of c that w may take.
-func (b *Board) peek(w *worker, j *jobState, c *class) *task {
-	var aside []*task
-	var found *task
-	for found == nil {
-		t := c.pop()
-		if t == nil {
-			break
+// load is how well j is served: the speed of its members, s among them, for the
+// work that remains. It is false where s can do nothing of it, or would have to
+// fetch content for so long that it does not pay.
+func (b *Board) load(s *seat, j *jobState) (float64, bool) {
+	suits, work := false, 0.0
+	for _, c := range j.classes {
+		if c.open == 0 || !b.suits(s, c) {
+			continue
 		}
-		aside = append(aside, t)
-		if b.may(w, j, t) {
-			found = t
+		suits = true
+		w, _, ok := c.costs.rest(b.now)
+		if !ok {
+			w = float64(c.costs.left) * b.typical()
+		}
+		work += w
+	}
+	if !suits {
+		return 0, false
+	}
+	own := s.pace()
+	others := j.members
+	if s.member == j {
+		others -= s.counted
+	}
+	load := (others + own) / max(work, 1e-9)
+	switch {
+	case s.on == j:
+		load *= stay
+	case !b.has(s, j) && j.snapshot.Bytes > 0:
+		if b.fetching(s, j)*paysOff > work/(others+own) && len(b.live) > 1 {
+			return 0, false
+		}
+		load *= move
+	}
+	return load, true
+}
+
+// has reports whether s's machine has the content of j.
+func (b *Board) has(s *seat, j *jobState) bool {
+	return s.w.worked[j.id] || slices.Contains(s.here, j.id)
+}
+
+// fetching is how long s's machine will be at fetching the content of j.
+func (b *Board) fetching(s *seat, j *jobState) float64 {
+	rate := s.w.rate
+	if rate == 0 {
+		if rate = b.rate; rate == 0 {
+			rate = linkGuess
 		}
 	}
-	for _, t := range aside {
-		c.push(t)
+	return float64(j.snapshot.Bytes) / rate
+}
+
+// typical is what a task costs where nothing is known of its job.
+func (b *Board) typical() float64 {
+	if b.usual > 0 {
+		return b.usual
 	}
-	return found
+	return 1
+}
+
+// chooseTasks picks tasks of the class of j whose first one has the lowest rank.
+func (b *Board) chooseTasks(s *seat, j *jobState, ahead bool) []*task {
+	var not []*class
+	for {
+		var best *class
+		var first *task
+		for _, c := range j.classes {
+			if c.open == 0 || !b.suits(s, c) || slices.Contains(not, c) {
+				continue
+			}
+			t := c.next()
+			if t != nil && (first == nil || t.Rank < first.Rank || t.Rank == first.Rank && t.index < first.index) {
+				best, first = c, t
+			}
+		}
+		if best == nil {
+			return nil
+		}
+		if tasks := b.cut(s, j, best, ahead); len(tasks) > 0 {
+			return tasks
+		}
+		not = append(not, best)
+	}
+}
+
+// suits reports whether s can run tasks of c.
+func (b *Board) suits(s *seat, c *class) bool {
+	if s.shape == nil {
+		return false
+	}
+	ok, known := c.fits[s.shape]
+	if !known {
+		ok = b.fits(s.w, s.Device, c.needs, c.place)
+		c.fits[s.shape] = ok
+	}
+	return ok
 }
 
 // may reports whether w may try t, given who failed at it.
@@ -200,72 +332,255 @@ func (w *worker) home() bool {
 	return ok
 }
 
-// capacity is the speed of all devices that can work on c now, together, and
-// their number.
-func (b *Board) capacity(j *jobState, c *class) (float64, int) {
-	if c.devices > 0 && c.capVer == b.members && b.now.Sub(c.capAt) < time.Second {
-		return c.capacity, c.devices
-	}
-	c.capacity, c.devices, c.capAt, c.capVer = 0, 0, b.now, b.members
-	for _, w := range b.workers {
-		if !b.can(w, j) {
+// capacity is the speed of all devices that can work on c, together, and their
+// number. One that is barred from a job among many still counts.
+func (b *Board) capacity(c *class) (speed float64, n int) {
+	for _, x := range b.shapes {
+		if x.n == 0 {
 			continue
 		}
-		for _, d := range w.machine.Devices {
-			if b.fits(w, d, c.needs, c.place) && (b.wants(w, d.Name) || len(w.leases) > 0) {
-				c.capacity += w.speed(d.Name)
-				c.devices++
+		ok, known := c.fits[x]
+		if !known {
+			continue // none of them asked for it yet
+		}
+		if ok {
+			speed += x.speed
+			n += x.n
+		}
+	}
+	return max(speed, 0), n
+}
+
+// pace is the speed at which c goes on: that of its job's members, or its share
+// of all, whichever is more.
+func (b *Board) pace(j *jobState, c *class) (speed, each float64) {
+	all, n := b.capacity(c)
+	if n == 0 {
+		return 0, 0
+	}
+	if b.sharing < 0 {
+		b.sharing = 0
+		for _, o := range b.live {
+			if o.live() && o.open > 0 {
+				b.sharing++
 			}
 		}
 	}
-	return c.capacity, c.devices
+	each = all / float64(n)
+	return max(all/float64(max(b.sharing, 1)), min(j.members, all)), each
 }
 
-// cut takes the open tasks of c that go into one lease: a quarter of what all
-// of them will need from now (two leases make the half that a device takes of
-// the remaining time), at most LeaseWork, and at least one task. While
-// nothing is known of their cost it is one task.
-func (b *Board) cut(w *worker, d job.Device, j *jobState, c *class) []*task {
-	mean, known := c.costs.mean()
-	target, most := 0.0, 1
-	if known {
-		total, _ := b.capacity(j, c)
-		own := w.speed(d.Name)
-		left := mean * float64(c.open+c.out) / max(total, own)
-		target = min(left/4, b.o.LeaseWork.Seconds()) * own
-		most = b.o.MaxLeaseTasks
-		if w.peer == b.self && !w.home() {
-			target = min(target, b.o.LeaseWork.Seconds()/4*own)
+// cut takes the open tasks of c that go into one lease. A device holds at most
+// half of what all of them will need from now, between LeaseWork and mostWork
+// by its own pace, in two leases; at least one task. While nothing is known of
+// their cost it is one task.
+func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
+	work, lead, known := c.costs.rest(b.now)
+	if !known || s.speed.n == 0 {
+		// A device of which nothing is known may be a slow one.
+		if _, n := b.capacity(c); ahead && c.open <= n {
+			return nil // what is left goes to whoever is free first
+		}
+		if known { // and people do not wait for it
+			return b.draw(s, j, c, []*queues{&c.rest, &c.lead}, 1, 0)
+		}
+		return b.draw(s, j, c, []*queues{&c.lead, &c.rest}, 1, 0)
+	}
+	all, each := b.pace(j, c)
+	own := s.pace()
+	all, each = max(all, own), max(each, 1e-9)
+	cold := 0.0
+	if !b.has(s, j) {
+		cold = loadGuess
+		if j.snapshot.Bytes > 0 {
+			cold += b.fetching(s, j)
 		}
 	}
-	var out, aside []*task
-	sum := 0.0
-	for len(out) < most {
-		t := c.pop()
-		if t == nil {
-			break
+	held := 0.0
+	if ahead {
+		held = b.holds(s)
+	}
+	// First what people wait for, if s is of use for it.
+	if t := c.lead.head(); t != nil && c.early() {
+		left := lead / all
+		if p, _ := c.costs.at(t.index); held+cold+p/own <= max(inTime*left, tooSlow*p/each) {
+			target := b.piece(s, left, held)
+			if ahead && p/own > target {
+				return nil
+			}
+			if out := b.draw(s, j, c, []*queues{&c.lead}, b.o.MaxLeaseTasks, target*own); len(out) > 0 {
+				return out
+			}
 		}
-		if !b.may(w, j, t) {
-			aside = append(aside, t)
+	}
+	left := work / all
+	soon := left
+	q, t := &c.rest, c.rest.head()
+	switch {
+	case t == nil:
+		if q, t = &c.lead, c.lead.head(); t == nil {
+			return nil
+		}
+	case lead > 0:
+		// So that it is back in time to help with what people wait for.
+		soon = min(left, 2*max(lead/all, b.o.LeaseWork.Seconds()))
+	}
+	return b.cutFrom(s, j, c, q, t, left, soon, each, held, cold, ahead)
+}
+
+// cutFrom takes tasks from q, whose first is t; left is how long all of c will
+// take, and soon what counts of it for the size of a lease.
+func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left, soon, each, held, cold float64, ahead bool) []*task {
+	own := s.pace()
+	cost := func(t *task) float64 {
+		p, _ := c.costs.at(t.index)
+		return p
+	}
+	p := cost(t)
+	if !ahead && cold+p/own > max(inTime*left, tooSlow*p/each) {
+		// Too long for s; another may not be.
+		if x := q.short(cost); x != nil && cold+cost(x)/own <= inTime*left && b.may(s.w, j, x) {
+			return []*task{x}
+		}
+	}
+	target := b.piece(s, soon, held)
+	switch {
+	case ahead && p/own > target:
+		return nil
+	case !ahead && cold+p/own > max(inTime*left, tooSlow*p/each) && b.now.Sub(c.granted) < patience:
+		b.lookLater()
+		return nil
+	}
+	return b.draw(s, j, c, []*queues{q}, b.o.MaxLeaseTasks, target*own)
+}
+
+// piece is how long one more lease of s should last that has held seconds of
+// work already, where all of it takes left.
+func (b *Board) piece(s *seat, left, held float64) float64 {
+	share := left / 2
+	if s.w.peer == b.self && !s.w.home() {
+		// A check must not wait for long.
+		share = min(share, b.o.LeaseWork.Seconds()/2)
+	}
+	share = min(max(share, min(b.o.LeaseWork.Seconds(), left)), mostWork.Seconds())
+	if held > share/4 {
+		return 0 // it will ask again, in time
+	}
+	return share - held
+}
+
+// holds is how long s still needs for what it has.
+func (b *Board) holds(s *seat) float64 {
+	sum := 0.0
+	for _, l := range s.w.leases {
+		if l.device != s.Name {
 			continue
 		}
-		p, _ := c.costs.at(t.index)
-		if len(out) > 0 && sum+p > target {
+		for _, g := range l.grants {
+			if !g.over && g.t.check == nil {
+				p, _ := g.t.class.costs.at(g.t.index)
+				sum += b.remaining(l, g, p/s.pace())
+			}
+		}
+	}
+	return sum
+}
+
+// draw takes the first open tasks of queues, one queue after the other, that s
+// may try: at least one, up to most, of about work in all. What is made of one
+// frame stays together if it can, since beginning a frame costs more than going
+// on with it: s goes on with the frame that it is at, and others begin new ones
+// before they help with that.
+func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, work float64) []*task {
+	const (
+		stretch = 1.5 // of work, for the rest of a frame
+		shrink  = 0.5 // of work, to end with a frame
+	)
+	var out, aside []*task
+	sum, wholeSum := 0.0, 0.0
+	within := 0 // tasks that fit
+	whole := 0  // tasks up to the end of the last frame that fits
+	// add reports whether there may be more.
+	add := func(t *task) bool {
+		if !b.may(s.w, j, t) {
 			aside = append(aside, t)
-			break
+			return true
+		}
+		p, _ := c.costs.at(t.index)
+		if n := len(out); n > 0 {
+			same := t.frame() != nil && t.frame() == out[n-1].frame()
+			if !same {
+				whole, wholeSum = n, sum
+			}
+			if sum+p > work && (!same || sum+p > stretch*work) {
+				aside = append(aside, t)
+				return false
+			}
 		}
 		sum += p
 		out = append(out, t)
+		if sum <= work {
+			within = len(out)
+		}
+		return len(out) < most
 	}
+	more := true
+	if f := s.frame; f != nil && qs[0] == c.queues(f) {
+		for _, t := range f.prior {
+			if more && t.phase == open && t.class == c {
+				more = add(t)
+			}
+		}
+	}
+	for len(qs) > 0 && more {
+		t := qs[0].pop()
+		if t == nil {
+			qs = qs[1:]
+			continue
+		}
+		if !slices.Contains(out, t) && !slices.Contains(aside, t) {
+			more = add(t)
+		}
+	}
+	if more {
+		whole, wholeSum = len(out), sum
+	}
+	keep := max(within, min(1, len(out)))
+	if whole > 0 && wholeSum >= shrink*min(work, sum) {
+		keep = whole
+	}
+	aside = append(aside, out[keep:]...)
+	out = out[:keep]
 	for _, t := range aside {
 		c.push(t)
+	}
+	if len(out) > 0 {
+		if s.frame = out[len(out)-1].frame(); s.frame != nil {
+			for _, t := range s.frame.prior {
+				if t.class == c && !t.begun {
+					t.begun = true
+					if t.phase == open && t.in != nil {
+						c.push(t)
+					}
+				}
+			}
+		}
 	}
 	return out
 }
 
+// frame is what t is a part of, nil where it is all of it.
+func (t *task) frame() *task {
+	if len(t.next) == 0 {
+		return nil
+	}
+	return t.next[0]
+}
+
 // lease grants tasks to a device.
-func (b *Board) lease(w *worker, d job.Device, j *jobState, tasks []*task) {
-	r := &grantRecord{Peer: b.peerNo(j, w.peer), Device: d.Name, Fence: b.fence(), Tasks: make([]int, len(tasks))}
+func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
+	w := s.w
+	r := &grantRecord{Peer: b.peerNo(j, w.peer), Device: s.Name, Fence: b.fence(), Tasks: make([]int, len(tasks))}
 	for i, t := range tasks {
 		r.Tasks[i] = t.index
 		if i > 0 {
@@ -274,16 +589,16 @@ func (b *Board) lease(w *worker, d job.Device, j *jobState, tasks []*task) {
 	}
 	id := b.leaseID()
 	r.Lease = packLease(id)
-	if x := j.accounts[account{w.peer, d.Name}]; x != nil && (x.total > 0 || !x.since.IsZero()) {
+	if x := j.accounts[account{w.peer, s.Name}]; x != nil && (x.total > 0 || !x.since.IsZero()) {
 		// So that a restart does not forget how long it was here.
 		total := x.total
 		if !x.since.IsZero() {
 			total += b.now.Sub(x.since)
 		}
-		b.do(Write{j.id, &accountRecord{Peer: r.Peer, Device: d.Name, Millis: total.Milliseconds()}})
+		b.do(Write{j.id, &accountRecord{Peer: r.Peer, Device: s.Name, Millis: total.Milliseconds()}})
 	}
 	if n := len(j.leaseSeq); n >= 64 && n&(n-1) == 0 {
-		j.leaseSeq = slices.DeleteFunc(j.leaseSeq, func(l *lease) bool { return l.closed })
+		j.compact()
 	}
 	b.write(j, r)
 	l := j.leases[id]
@@ -292,16 +607,21 @@ func (b *Board) lease(w *worker, d job.Device, j *jobState, tasks []*task) {
 		b.place(j, g.t)
 		b.emit(j, job.Event{Type: job.EventLeased, Task: g.t.Label, Worker: w.peer.String()})
 	}
-	b.hand(w, l)
+	tasks[0].class.granted = b.now
+	s.on = j
+	b.hand(s, l)
 }
 
-// hand puts a lease into w's order.
-func (b *Board) hand(w *worker, l *lease) {
-	j := l.job
+// hand puts a lease into the order of s's worker.
+func (b *Board) hand(s *seat, l *lease) {
+	j, w := l.job, s.w
 	l.live, l.granted, l.running = len(l.grants), b.now, b.now
 	w.leases = append(w.leases, l)
 	b.leases[l.id] = l
-	o := job.Lease{ID: l.id, Job: j.id, Device: l.device, Epoch: b.epoch, TTL: b.o.LeaseTTL}
+	s.want--
+	b.tally(s)
+	b.account(w, s.Name, j)
+	o := job.Lease{ID: l.id, Job: j.id, Device: l.device, Epoch: b.epoch, TTL: b.ttl()}
 	for _, g := range l.grants {
 		gr := job.Granted{Task: g.t.Task, Fence: g.fence, SecretHash: job.HashSecret(j.secretOf(w.peer, l.id, g.t.key, g.fence))}
 		prior := g.t.prior
@@ -320,6 +640,11 @@ func (b *Board) hand(w *worker, l *lease) {
 	w.order.Leases = append(w.order.Leases, o)
 	b.urge(w)
 	b.expect()
+}
+
+// compact forgets leases that are over, in the order of leases.
+func (j *jobState) compact() {
+	j.leaseSeq = slices.DeleteFunc(j.leaseSeq, func(l *lease) bool { return l.closed })
 }
 
 func find(ts []*task, k job.TaskKey) *task {
@@ -341,16 +666,17 @@ func (b *Board) queueCheck(j *jobState, t *task) {
 }
 
 // leaseCheck gives this machine the checks of one job that wait.
-func (b *Board) leaseCheck(w *worker, d job.Device) bool {
+func (b *Board) leaseCheck(s *seat) bool {
 	const most = 16
-	for _, j := range b.jobs {
+	w := s.w
+	for _, j := range b.live {
 		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) {
 			continue
 		}
-		l := &lease{job: j, peer: w.peer, device: d.Name, check: true}
+		l := &lease{job: j, peer: w.peer, device: s.Name, check: true}
 		var left []*task
 		for _, t := range j.checks {
-			if len(l.grants) == most || !b.fits(w, d, t.Needs, job.AtRequester) {
+			if len(l.grants) == most || !b.fits(w, s.Device, t.Needs, job.AtRequester) {
 				left = append(left, t)
 				continue
 			}
@@ -365,7 +691,7 @@ func (b *Board) leaseCheck(w *worker, d job.Device) bool {
 		l.id = b.leaseID()
 		j.leases[l.id] = l
 		j.leaseSeq = append(j.leaseSeq, l)
-		b.hand(w, l)
+		b.hand(s, l)
 		return true
 	}
 	return false

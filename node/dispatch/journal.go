@@ -97,16 +97,7 @@ func (n *journal) read() ([]*jobState, error) {
 // open replays one job.
 func (n *journal) open(id job.ID) (*jobState, error) {
 	j := newJobState(id)
-	l, err := recordlog.Open(filepath.Join(n.jobDir(id), "journal"), journalOptions, func(b []byte) error {
-		r, err := decodeRecord(b)
-		if err != nil {
-			return err
-		}
-		if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
-			return fmt.Errorf("the journal does not begin with the job")
-		}
-		return j.apply(r)
-	})
+	l, err := recordlog.Open(filepath.Join(n.jobDir(id), "journal"), journalOptions, j.replay)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +106,18 @@ func (n *journal) open(id job.ID) (*jobState, error) {
 	}
 	n.logs[id] = l
 	return j, nil
+}
+
+// replay makes the next record of a journal true.
+func (j *jobState) replay(b []byte) error {
+	r, err := decodeRecord(b)
+	if err != nil {
+		return err
+	}
+	if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
+		return fmt.Errorf("the journal does not begin with the job")
+	}
+	return j.apply(r)
 }
 
 // drop closes a log until it is written again.

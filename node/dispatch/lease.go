@@ -40,7 +40,7 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 				b.emit(l.job, job.Event{Type: job.EventProgress, Task: g.t.Label, Worker: w.peer.String(), Text: p.Phase, Fraction: p.Fraction})
 			}
 		}
-		l.seen, l.progress, l.missing = true, p, time.Time{}
+		l.seen, l.progress, l.told, l.missing = true, p, b.now, time.Time{}
 	}
 	for _, l := range slices.Clone(w.leases) {
 		if _, ok := has[l.id]; ok {
@@ -63,11 +63,7 @@ func (b *Board) giveUp(l *lease, why string) {
 	if l.closed {
 		return
 	}
-	l.closed = true
-	if w := b.byPeer[l.peer]; w != nil {
-		w.leases = slices.DeleteFunc(w.leases, func(x *lease) bool { return x == l })
-		b.account(w)
-	}
+	b.shut(l)
 	for _, g := range l.grants {
 		if !g.over {
 			b.release(g)
@@ -107,10 +103,17 @@ func (b *Board) endGrant(g *grant) {
 	}
 	l := g.lease
 	if l.live <= 0 && !l.closed {
-		l.closed = true
-		if w := b.byPeer[l.peer]; w != nil {
-			w.leases = slices.DeleteFunc(w.leases, func(x *lease) bool { return x == l })
-		}
+		b.shut(l)
+	}
+}
+
+// shut takes a lease from its worker.
+func (b *Board) shut(l *lease) {
+	l.closed = true
+	if w := b.byPeer[l.peer]; w != nil {
+		w.leases = slices.DeleteFunc(w.leases, func(x *lease) bool { return x == l })
+		b.account(w, l.device, l.job)
+		b.tally(w.seat(l.device))
 	}
 }
 
@@ -131,6 +134,9 @@ func (b *Board) revive(w *worker, l *lease) {
 	if l.live > 0 {
 		l.closed = false
 		w.leases = append(w.leases, l)
+		l.job.leaseSeq = append(l.job.leaseSeq, l)
+		b.account(w, l.device, l.job)
+		b.tally(w.seat(l.device))
 		b.expect()
 	}
 }
@@ -154,7 +160,7 @@ func (b *Board) expect() {
 	if !b.lapse.IsZero() && b.lapse.After(b.now) {
 		return
 	}
-	b.schedule(b.o.LeaseTTL)
+	b.schedule(b.ttl())
 }
 
 func (b *Board) schedule(d time.Duration) {
@@ -170,7 +176,7 @@ func (b *Board) expire() {
 		if len(w.leases) == 0 {
 			continue
 		}
-		left := w.heard.Add(b.o.LeaseTTL).Sub(b.now)
+		left := w.heard.Add(b.ttl()).Sub(b.now)
 		if left <= 0 {
 			for _, l := range slices.Clone(w.leases) {
 				b.giveUp(l, "lapsed")
@@ -182,7 +188,8 @@ func (b *Board) expire() {
 		}
 	}
 	if next >= 0 {
-		b.schedule(next)
+		// Everybody is looked at: not for each worker's sake alone.
+		b.schedule(max(next, time.Second))
 	}
 }
 

@@ -57,9 +57,10 @@ type task struct {
 	grants  []*grant
 	active  *ret // the result being fetched or judged
 	avoid   []peer.ID
-	queued  bool
-	check   *ret // not nil: this task is evidence for that result
-	tries   int  // of delivering, or of running a check
+	in      *taskHeap // the queue that it counts in; others may still hold it
+	begun   bool      // somebody is at its frame
+	check   *ret      // not nil: this task is evidence for that result
+	tries   int       // of delivering, or of running a check
 }
 
 // final reports whether a task ends in a delivered file.
@@ -126,17 +127,16 @@ const (
 
 // class is a set of tasks that the same machines can do, in the same place.
 type class struct {
-	needs job.Needs
-	place job.Place
-	queue taskHeap
-	open  int
-	out   int // leased
-	costs costs
-
-	capacity float64 // sum of speeds of devices that can do it
-	devices  int
-	capAt    time.Time
-	capVer   uint64
+	needs    job.Needs
+	place    job.Place
+	lead     queues // the preview, which people wait for
+	rest     queues
+	previews int // tasks of the preview, whatever became of them
+	open     int
+	out      int // leased
+	costs    costs
+	fits     map[*shape]bool
+	granted  time.Time // when a task was leased last
 }
 
 // taskHeap orders by rank, then by plan.
@@ -159,23 +159,95 @@ func (h *taskHeap) Pop() any {
 	return t
 }
 
+// queues hold open tasks: those of frames that nobody is at come first.
+type queues struct {
+	fresh taskHeap
+	begun taskHeap
+}
+
+// short is one of the shorter ones among the last open tasks.
+func (q *queues) short(cost func(*task) float64) *task {
+	var best *task
+	for _, h := range []*taskHeap{&q.fresh, &q.begun} {
+		for i := len(*h) - 1; i >= max(0, len(*h)-64); i-- {
+			t := (*h)[i]
+			if t.in == h && t.phase == open && (best == nil || cost(t) < cost(best)) {
+				best = t
+			}
+		}
+	}
+	return best
+}
+
+// head is the first open task.
+func (q *queues) head() *task {
+	if t := q.fresh.head(); t != nil {
+		return t
+	}
+	return q.begun.head()
+}
+
+// pop takes the first open task.
+func (q *queues) pop() *task {
+	if t := q.fresh.pop(); t != nil {
+		return t
+	}
+	return q.begun.pop()
+}
+
+func (c *class) queues(t *task) *queues {
+	if t.early() {
+		return &c.lead
+	}
+	return &c.rest
+}
+
+// early reports whether t is of the preview.
+func (t *task) early() bool { return t.Rank < job.RestRank }
+
 func (c *class) push(t *task) {
-	if !t.queued {
-		t.queued = true
-		heap.Push(&c.queue, t)
+	q := c.queues(t)
+	h := &q.fresh
+	if t.begun {
+		h = &q.begun
+	}
+	if t.in != h {
+		t.in = h
+		heap.Push(h, t)
 	}
 }
 
-// pop takes the first open task off the queue.
-func (c *class) pop() *task {
-	for len(c.queue) > 0 {
-		t := heap.Pop(&c.queue).(*task)
-		t.queued = false
-		if t.phase == open {
+// head returns the first open task of a queue and leaves it there.
+func (h *taskHeap) head() *task {
+	for len(*h) > 0 {
+		t := (*h)[0]
+		if t.in == h && t.phase == open {
 			return t
+		}
+		heap.Pop(h)
+		if t.in == h {
+			t.in = nil
 		}
 	}
 	return nil
+}
+
+// pop takes the first open task off a queue.
+func (h *taskHeap) pop() *task {
+	t := h.head()
+	if t != nil {
+		heap.Pop(h)
+		t.in = nil
+	}
+	return t
+}
+
+// next is the first open task in the order in which people want them.
+func (c *class) next() *task {
+	if t := c.lead.head(); t != nil {
+		return t
+	}
+	return c.rest.head()
 }
 
 // jobState is one job: what the journal says, and what follows from it.
@@ -199,7 +271,7 @@ type jobState struct {
 	byKey    map[job.TaskKey]*task
 	peers    []peer.ID
 	peerNo   map[peer.ID]int
-	receipts []openedReceipt // recorded ones
+	receipts []OpenedReceipt // recorded ones
 	rets     map[uint64]*ret
 	barred   map[peer.ID]string
 	rejected []*ret
@@ -218,8 +290,13 @@ type jobState struct {
 	checking map[uint64]*grant // leased checks, by fence
 	left     int               // tasks without an end
 	rechecks int
-	phase    string // while preparing
-	told     int    // open tasks when last announced
+	phase    string    // while preparing
+	told     int       // open tasks when last announced
+	members  float64   // speed of the devices that work on it
+	open     int       // tasks
+	opened   time.Time // since when some are and may be leased; zero: not now
+	looks    []look    // leased tasks, the latest end first: see copies
+	lookedAt time.Time
 	toldAt   time.Time
 	stuck    string // what keeps results from being delivered
 	touched  []*task
@@ -235,11 +312,11 @@ type joined struct {
 	since time.Time // zero: not joined now
 }
 
-// openedReceipt is a receipt whose signature was checked.
-type openedReceipt struct {
-	signed  job.Signed
-	receipt job.Receipt
-	peer    peer.ID
+// OpenedReceipt is a receipt whose signature was checked.
+type OpenedReceipt struct {
+	Signed  job.Signed
+	Receipt job.Receipt
+	Peer    peer.ID
 }
 
 func newJobState(id job.ID) *jobState {
@@ -303,6 +380,7 @@ type lease struct {
 	granted  time.Time
 	progress job.Progress
 	seen     bool      // in a Progress of the worker
+	told     time.Time // when that came
 	missing  time.Time // since when it is not in there; zero: it is
 	check    bool      // holds checks
 	running  time.Time // since when task progress.Task runs

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 var errGone = errors.New("the worker is not connected")
 
 // receipt takes in the leaves of a receipt.
-func (b *Board) receipt(w *worker, o openedReceipt, inline []job.Block) {
-	r := o.receipt
+func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
+	r := o.Receipt
 	j := b.byID[r.Job]
 	var sum time.Duration
 	for _, l := range r.Leaves {
@@ -22,14 +23,14 @@ func (b *Board) receipt(w *worker, o openedReceipt, inline []job.Block) {
 	}
 	elapsed := time.Duration(0)
 	if l := b.leases[r.Lease]; l != nil && l.peer == w.peer {
-		from := l.granted
-		if last := w.last[l.device]; last.After(from) {
-			from = last
+		from, s := l.granted, w.seat(l.device)
+		if s.last.After(from) {
+			from = s.last
 		}
 		if !from.IsZero() {
 			elapsed = b.now.Sub(from)
 		}
-		w.last[l.device] = b.now
+		s.last = b.now
 	}
 	for i, leaf := range r.Leaves {
 		if j == nil {
@@ -87,8 +88,8 @@ func (b *Board) settle(j *jobState, x *ret) {
 }
 
 // leaf takes in one leaf: it counts once, whatever comes how often.
-func (b *Board) leaf(w *worker, j *jobState, o openedReceipt, no int, inline []job.Block, elapsed time.Duration) {
-	r, leaf := o.receipt, o.receipt.Leaves[no]
+func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []job.Block, elapsed time.Duration) {
+	r, leaf := o.Receipt, o.Receipt.Leaves[no]
 	no1 := func(reason string) {
 		b.sayTo(w, job.Settled{Job: j.id, Lease: r.Lease, Task: leaf.Task, Ruling: job.Unsure, Reason: reason})
 	}
@@ -143,11 +144,19 @@ func (b *Board) leaf(w *worker, j *jobState, o openedReceipt, no int, inline []j
 		b.attempt(w, j, t, r.Lease, leaf)
 		return
 	}
-	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, leaf: leaf, receipt: -1, signed: o.signed, inline: only(inline, leaf), leafNo: no, elapsed: elapsed}
+	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, leaf: leaf, receipt: -1, signed: o.Signed, inline: only(inline, leaf), leafNo: no, elapsed: elapsed}
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	if !w.worked[j.id] {
-		x.elapsed = 0 // it fetched the content first
+		// It fetched the content first.
+		if wait := (elapsed - leaf.Meter.Wall).Seconds(); elapsed > 0 && j.snapshot.Bytes > 1<<20 && wait > .1 {
+			w.rate = float64(j.snapshot.Bytes) / wait
+			if b.rate == 0 {
+				b.rate = w.rate
+			}
+			b.rate *= math.Pow(w.rate/b.rate, 1./16)
+		}
+		x.elapsed = 0
 		w.worked[j.id] = true
 	}
 	switch {
@@ -333,7 +342,7 @@ func (b *Board) forget(j *jobState, x *ret) {
 func (b *Board) receiptNo(j *jobState, x *ret) int {
 	for i := len(j.receipts) - 1; i >= 0 && i >= len(j.receipts)-256; i-- {
 		r := &j.receipts[i]
-		if r.peer == x.peer && r.receipt.Lease == x.lease && string(r.signed.Sig) == string(x.signed.Sig) && string(r.signed.Body) == string(x.signed.Body) {
+		if r.Peer == x.peer && r.Receipt.Lease == x.lease && string(r.Signed.Sig) == string(x.signed.Sig) && string(r.Signed.Body) == string(x.signed.Body) {
 			return i
 		}
 	}

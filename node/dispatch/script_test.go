@@ -256,7 +256,7 @@ func machine(facts map[string][]string, devices ...string) *job.Machine {
 }
 
 // receipt is what name says about tasks of a lease.
-func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int]job.Outcome) openedReceipt {
+func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int]job.Outcome) OpenedReceipt {
 	l := x.leases[lease]
 	if l == nil {
 		x.t.Fatalf("no lease %s yet:\n%s", lease, x.log.String())
@@ -281,7 +281,7 @@ func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	return openedReceipt{signed: job.Signed{Body: body, Sig: []byte(name)}, receipt: r, peer: x.id(name)}
+	return OpenedReceipt{Signed: job.Signed{Body: body, Sig: []byte(name)}, Receipt: r, Peer: x.id(name)}
 }
 
 // replayed makes a board from what was written, as after a crash.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 	"time"
@@ -124,7 +125,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 	}
 	s.Reason = b.reason(now, j)
 	if j.state == job.StatePlanned {
-		s.LeftSeconds = b.left(j)
+		s.LeftSeconds, s.LeftLow, s.LeftHigh = b.left(j)
 	}
 	return s
 }
@@ -215,22 +216,33 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	return s
 }
 
-// left is how long the rest of a job will take, in seconds; 0 where unknown.
-func (b *Board) left(j *jobState) float64 {
-	longest := 0.0
+// left is how long the rest of a job will take, in seconds, and the range in
+// which that should lie; 0 where unknown. The range comes from how wrong
+// predictions of this job's tasks have been, and from workers coming and going.
+func (b *Board) left(j *jobState) (mid, low, high float64) {
+	const restless = 0.1
+	unsure := restless
+	longest := 0.0 // a task that somebody is at
 	for _, c := range j.classes {
-		n := c.open + c.out
-		if n == 0 {
+		if c.open+c.out == 0 {
 			continue
 		}
-		mean, ok := c.costs.mean()
-		total, _ := b.capacity(j, c)
-		if !ok || total <= 0 {
-			return 0
+		work, _, ok := c.costs.rest(b.now)
+		all, each := b.pace(j, c)
+		if !ok || all <= 0 {
+			return 0, 0, 0
 		}
-		longest += mean * float64(n) / total
+		mid += work / all
+		unsure = max(unsure, restless+2*c.costs.sigma()/math.Sqrt(float64(c.costs.known)))
+		if mean, ok := c.costs.mean(); ok && each > 0 {
+			longest = max(longest, mean/each)
+		}
 	}
-	return longest
+	if mid == 0 {
+		return 0, 0, 0
+	}
+	unsure = min(unsure, 0.9)
+	return mid, mid * (1 - unsure), mid*(1+unsure) + longest
 }
 
 // onlyHome reports whether the machine only does its own finishing and checks.
@@ -304,8 +316,8 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 }
 
 func (b *Board) bids(w *worker) bool {
-	for i := range w.bids {
-		if w.bids[i].Want > 0 {
+	for _, s := range w.seats {
+		if s.want > 0 {
 			return true
 		}
 	}
@@ -337,7 +349,7 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		if lacks = b.lacking(w, c.needs, c.place); lacks != "" {
 			continue
 		}
-		if b.peek(w, j, c) == nil {
+		if !b.mayAny(w, j, c) {
 			return "failed at what is left"
 		}
 		switch {
@@ -346,12 +358,24 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		case !b.bids(w):
 			return "takes no work now"
 		}
-		for i := range w.bids {
-			if w.bids[i].Price > j.spec.Policy.MaxPrice {
-				return fmt.Sprintf("asks %g per second, the job pays %g at most", w.bids[i].Price, j.spec.Policy.MaxPrice)
+		for _, s := range w.seats {
+			if s.price > j.spec.Policy.MaxPrice {
+				return fmt.Sprintf("asks %g per second, the job pays %g at most", s.price, j.spec.Policy.MaxPrice)
 			}
 		}
 		return ""
 	}
 	return lacks
+}
+
+// mayAny reports whether w may try one of the open tasks of c.
+func (b *Board) mayAny(w *worker, j *jobState, c *class) bool {
+	for _, q := range []taskHeap{c.lead.fresh, c.lead.begun, c.rest.fresh, c.rest.begun} {
+		for _, t := range q {
+			if t.phase == open && b.may(w, j, t) {
+				return true
+			}
+		}
+	}
+	return false
 }

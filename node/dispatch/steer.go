@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"idlewild/job"
 )
@@ -23,6 +24,9 @@ func (b *Board) submitted(e Submitted) {
 func (b *Board) add(j *jobState) {
 	b.jobs = append(b.jobs, j)
 	b.byID[j.id] = j
+	if !j.state.Ended() {
+		b.live = append(b.live, j)
+	}
 }
 
 func (b *Board) prepared(e Prepared) {
@@ -78,7 +82,7 @@ func (b *Board) begin(j *jobState) {
 	for _, t := range j.tasks {
 		b.place(j, t)
 	}
-	b.hungry, b.recount = true, true
+	b.hungry = true
 	b.maybeEnd(j)
 }
 
@@ -170,13 +174,15 @@ func (b *Board) steered(e Steered) {
 		if !j.paused {
 			b.write(j, &stateRecord{State: job.StatePaused, At: micros(b.now)})
 			b.emit(j, job.Event{Type: job.EventState, Text: string(job.StatePaused)})
-			b.recount = true
+			j.opened = time.Time{}
 		}
 	case job.Resume:
 		if j.paused {
 			b.write(j, &stateRecord{State: j.state, At: micros(b.now)})
 			b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
-			b.hungry = true
+			if b.hungry = true; j.open > 0 {
+				j.opened = b.now
+			}
 		}
 	default:
 		b.do(Ack{e.Ack, fmt.Errorf("job: action %q is not known", e.Action)})
@@ -211,6 +217,7 @@ func (b *Board) requeued(e Requeued) {
 	ended := j.state.Ended()
 	if ended {
 		b.write(j, &stateRecord{State: job.StatePlanned, At: micros(b.now)})
+		b.live = append(b.live, j)
 		b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
 	}
 	in := map[*task]bool{}

@@ -132,7 +132,7 @@ func (d *Dispatcher) listen(ctx context.Context, s *stream, in <-chan job.Report
 				d.log.Warn("receipt refused", "peer", s.peer, "err", err)
 				continue
 			}
-			e.Receipts = append(e.Receipts, openedReceipt{signed: sig, receipt: o, peer: s.peer})
+			e.Receipts = append(e.Receipts, OpenedReceipt{Signed: sig, Receipt: o, Peer: s.peer})
 		}
 		if !d.post(e) {
 			return

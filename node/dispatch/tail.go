@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -9,11 +10,19 @@ import (
 )
 
 const (
-	// maxCopies is how many peers may run the same task at a time.
-	maxCopies = 2
+	// maxCopies is how many peers may run the same task at a time: one more
+	// where a third would be done hopelessly many times sooner.
+	maxCopies  = 2
+	hopelessly = 3
+	// some waiting devices are so many that each is looked at every lookAgain only.
+	some = 64
+	// few workers are so many that none can be done without.
+	few = 8
 	// worthCopying: a copy must be expected to end before this share of the
 	// time that the first one still needs.
 	worthCopying = 0.85
+	// worthHurry: the same where other work waits, for the preview's sake.
+	worthHurry = 0.5
 	// worthIt is the least gain, in seconds, that a copy is made for.
 	worthIt = 0.5
 	// loadGuess is what starting costs a peer that has not the content, in
@@ -23,103 +32,208 @@ const (
 	lookAgain = 2 * time.Second
 )
 
+// look is a leased task and when it is expected to be done.
+type look struct {
+	g   *grant
+	end time.Time
+}
+
+// copyAll looks whether idle devices could do better what others are at. While
+// there are many it does so every lookAgain only.
+func (b *Board) copyAll() {
+	var idle []*seat
+	for _, s := range b.waiting {
+		if !s.idle.IsZero() && s.want > 0 && b.ready(s) {
+			idle = append(idle, s)
+		}
+	}
+	if len(idle) == 0 {
+		return
+	}
+	if len(idle) > some && b.now.Sub(b.copied) < lookAgain {
+		b.lookLater()
+		return
+	}
+	b.copied = b.now
+	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(y.speed.log, x.speed.log) })
+	for _, s := range idle {
+		b.duplicate(s)
+	}
+}
+
+// lookLater has idle devices looked at again after a while.
+func (b *Board) lookLater() {
+	if !b.looking {
+		b.looking = true
+		b.after(lookAgain, func() { b.looking, b.hungry = false, true })
+	}
+}
+
+// early reports whether a preview is in the works and more will come after it.
+func (c *class) early() bool { return c.costs.early > 0 && c.rest.head() != nil }
+
+// hurried reports whether the last of such a preview is leased.
+func (c *class) hurried() bool {
+	return c.costs.early*10 <= c.previews && c.early() && c.lead.head() == nil
+}
+
+// hurry leases to a device a task of its job's preview that is all leased
+// already, if the copy would be done much earlier: people wait for it.
+func (b *Board) hurry(s *seat) bool {
+	j := s.on
+	if j == nil || !slices.ContainsFunc(j.classes, (*class).hurried) {
+		return false
+	}
+	return b.copy(s, []*jobState{j}, worthHurry, b.holds(s), true)
+}
+
 // duplicate leases to an idle device a task that runs elsewhere, if the copy
 // would be done clearly earlier.
-func (b *Board) duplicate(w *worker, d job.Device, bid *job.Bid) bool {
+func (b *Board) duplicate(s *seat) bool {
+	if len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain {
+		b.lookLater()
+		return false
+	}
+	s.looked = b.now
+	return b.copy(s, b.live, worthCopying, 0, false)
+}
+
+// copy leases to s a copy of the task that gains most by it, of those that may
+// be copied, or only of previews: it must be done within the share worth of the time
+// that the first attempt still needs. held is what s does before it.
+func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool) bool {
+	if s.speed.n == 0 && b.connected > few {
+		return false // it may be slower than those it would help
+	}
 	var best *grant
 	gain, running := worthIt, false
-	for _, j := range b.jobs {
-		if !j.live() || !b.can(w, j) || !w.rested(j, b.now) || bid.Price > j.spec.Policy.MaxPrice {
+	for _, j := range jobs {
+		if !j.live() || s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
 			continue
 		}
-		if !slices.ContainsFunc(j.classes, func(c *class) bool { return c.out > 0 }) {
+		if !slices.ContainsFunc(j.classes, func(c *class) bool { return c.out > 0 && b.suits(s, c) }) {
 			continue
 		}
-		for _, l := range j.leaseSeq {
-			if l.closed || l.check || l.peer == w.peer {
+		running = true
+		b.lookAt(j)
+		cold := 0.0
+		if !b.has(s, j) {
+			if cold = b.fetching(s, j); cold > loadGuess && len(b.live) > 1 {
+				continue // that much content for one copy
+			}
+			cold += loadGuess
+		}
+		var of *class
+		each := 0.0
+		for _, x := range j.looks {
+			theirs := x.end.Sub(b.now).Seconds()
+			if theirs <= gain {
+				break // and so are all behind it
+			}
+			g, t := x.g, x.g.t
+			if g.over || t.phase != leased || len(t.grants) > maxCopies || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
+				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.may(s.w, j, t) {
 				continue
 			}
-			for _, g := range l.grants {
-				t := g.t
-				if g.over || t.phase != leased || len(t.grants) >= maxCopies || t.grants[0].lease.peer == w.peer ||
-					!b.fits(w, d, t.Needs, t.Place) || !b.may(w, j, t) {
-					continue
-				}
-				running = true
-				theirs, ok := b.projected(g)
-				if !ok {
-					continue
-				}
-				cost, _ := t.class.costs.at(t.index)
-				ours := cost / w.speed(d.Name)
-				if !w.worked[j.id] && !slices.Contains(bid.Jobs, j.id) {
-					ours += loadGuess
-				}
-				if ours < theirs*worthCopying && theirs-ours > gain {
-					best, gain = g, theirs-ours
-				}
+			cost, ok := t.class.costs.at(t.index)
+			if !ok {
+				continue
+			}
+			ours := cost/s.pace() + cold + held
+			if t.class != of {
+				of = t.class
+				_, each = b.pace(j, of)
+			}
+			if ours > tooSlow*cost/each+cold+held {
+				continue // a slow one's copy would keep a faster one from it
+			}
+			if len(t.grants) == maxCopies && ours*hopelessly > theirs {
+				continue
+			}
+			if ours < theirs*worth && theirs-ours > gain {
+				best, gain = g, theirs-ours
 			}
 		}
 	}
 	if best == nil {
-		if running && !b.looking {
-			b.looking = true
-			b.after(lookAgain, func() { b.looking, b.hungry = false, true })
+		if running {
+			b.lookLater()
 		}
 		return false
 	}
-	b.lease(w, d, best.lease.job, []*task{best.t})
+	b.lease(s, best.lease.job, []*task{best.t})
 	return true
 }
 
-// projected is when g will be done, in seconds from now; false where nothing
-// is known of the cost.
-func (b *Board) projected(g *grant) (float64, bool) {
-	l := g.lease
-	w := b.byPeer[l.peer]
-	s := w.speed(l.device)
-	left := 0.0
-	if !w.connected {
-		// It may come back until the lease lapses, or not.
-		left = max(0, w.heard.Add(b.o.LeaseTTL).Sub(b.now).Seconds())
+// lookAt brings j's looks up to date, the more often the less there is to see.
+func (b *Board) lookAt(j *jobState) {
+	const most = 256
+	if old := b.now.Sub(j.lookedAt); len(j.looks) > 0 && old < min(lookAgain, time.Duration(len(j.leaseSeq))*time.Millisecond) || old == 0 && !j.lookedAt.IsZero() {
+		return
 	}
-	for _, o := range w.leases {
-		if o.device != l.device {
+	j.lookedAt = b.now
+	j.compact()
+	j.looks = j.looks[:0]
+	for _, l := range j.leaseSeq {
+		w := b.byPeer[l.peer]
+		if l.check || w == nil {
 			continue
 		}
-		for _, x := range o.grants {
-			if x.over {
+		s := w.seat(l.device)
+		left := 0.0
+		if !w.connected {
+			// It may come back until the lease lapses, or not.
+			left = max(0, w.heard.Add(b.ttl()).Sub(b.now).Seconds())
+		}
+		for _, o := range w.leases {
+			if o.device != l.device {
 				continue
 			}
-			p, ok := x.t.class.costs.at(x.t.index)
-			if x.t.check != nil {
-				p, ok = 1, true
+			for _, x := range o.grants {
+				if x.over {
+					continue
+				}
+				p := 1.0 // of a check
+				if x.t.check == nil {
+					p, _ = x.t.class.costs.at(x.t.index)
+				}
+				left += b.remaining(o, x, p/s.pace())
+				if o == l && p > 0 {
+					j.looks = append(j.looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second)))})
+				}
 			}
-			if !ok {
-				return 0, false
-			}
-			left += b.remaining(o, x, p/s)
-			if x == g {
-				return left, true
+			if o == l {
+				break
 			}
 		}
 	}
-	return 0, false
+	// Of two copies the sooner one counts.
+	slices.SortStableFunc(j.looks, func(x, y look) int { return x.end.Compare(y.end) })
+	seen := make(map[*task]bool, len(j.looks))
+	j.looks = slices.DeleteFunc(j.looks, func(x look) bool {
+		was := seen[x.g.t]
+		seen[x.g.t] = true
+		return was
+	})
+	slices.SortStableFunc(j.looks, func(x, y look) int { return y.end.Compare(x.end) })
+	j.looks = j.looks[:min(len(j.looks), most)]
 }
 
 // remaining is what a grant of cost p (on its device) still needs.
 func (b *Board) remaining(l *lease, g *grant, p float64) float64 {
+	const unsure = 0.1 // of p: nobody is done just because it was said
 	if !l.seen || l.progress.Task != g.pos {
 		return p
 	}
-	ran := b.now.Sub(l.running).Seconds()
 	if f := l.progress.Fraction; f > 0.05 {
-		return max(ran*(1-f)/f, p*(1-f)*0.5)
+		ran := l.told.Sub(l.running).Seconds()
+		return max(max(ran*(1-f)/f, p*(1-f)*0.5)-b.now.Sub(l.told).Seconds(), p*unsure)
 	}
+	ran := b.now.Sub(l.running).Seconds()
 	if ran < p {
-		return p - ran
+		return max(p-ran, p*unsure)
 	}
-	return math.Max(ran, p/10) // overdue: as long again
+	return ran // overdue: as long again
 }
 
 // closeCopies ends the other attempts at a task that has its result. A worker
@@ -147,21 +261,28 @@ func (b *Board) learn(j *jobState, x *ret) {
 	took := max(m.Wall-m.Load, m.Render).Seconds()
 	w := b.worker(x.peer)
 	// A peer cannot look fast by its own clock for long.
-	if w.worked[j.id] && x.elapsed > 0 {
+	if x.elapsed > 0 {
 		took = max(took, x.elapsed.Seconds()/2)
 	}
 	took = max(took, 1e-5)
-	device := x.leaf.Device
-	s := w.speeds[device]
-	if s == nil {
-		s = &speed{}
-		w.speeds[device] = s
-	}
+	s := w.seat(x.leaf.Device)
 	c := &x.t.class.costs
-	if p, ok := c.at(x.t.index); ok && x.t.check == nil {
-		s.n++
-		s.log += (math.Log(p/took) - s.log) / float64(min(s.n, 8))
-		s.log = max(-10, min(10, s.log))
+	if p, ok := c.at(x.t.index); ok {
+		if s.speed.n > 0 {
+			c.judge(p/s.pace(), took)
+		}
+		s.speed.n++
+		s.speed.log += (math.Log(p/took) - s.speed.log) / float64(min(s.speed.n, 8))
+		s.speed.log = max(-10, min(10, s.speed.log))
+		b.pace0 += (s.speed.log - b.pace0) / 64
+		b.tally(s)
 	}
-	c.add(x.t.index, took*math.Exp(s.log))
+	v := took * s.pace()
+	c.add(x.t.index, v)
+	if x.t.Place == job.Anywhere {
+		if b.usual == 0 {
+			b.usual = v
+		}
+		b.usual += (v - b.usual) / 64
+	}
 }

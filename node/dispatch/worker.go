@@ -20,17 +20,17 @@ type worker struct {
 	fresh     bool   // no report came on this stream yet
 	session   string // of its process
 	machine   job.Machine
-	bids      []job.Bid
 	leaving   string
 	heard     time.Time
 	score     Score
 	resting   string // as told last
+	restful   bool   // among those that may have to be told why they rest
 
 	leases []*lease // held, oldest first
+	seats  []*seat  // its devices, and those that it had
 	rests  map[job.ID]*rest
-	speeds map[string]*speed
-	last   map[string]time.Time // when a device last returned something
-	worked map[job.ID]bool      // has that job's content
+	worked map[job.ID]bool // has that job's content
+	rate   float64         // of its link, bytes a second, as seen; 0: unknown
 
 	order   job.Order
 	urgent  bool
@@ -38,11 +38,28 @@ type worker struct {
 	waiting bool // a timer will send what is settled
 }
 
-// rest keeps a peer off a job for a while.
-type rest struct {
-	until time.Time
-	n     int
-	why   string
+// seat is one device of a worker: a slot for work.
+type seat struct {
+	w *worker
+	job.Device
+	there  bool // the machine has it now
+	last   time.Time
+	tried  time.Time // when there was nothing for it
+	looked time.Time // when it was looked whether it could do better what others do
+	speed  speed
+
+	want  int // leases that it could take now
+	price float64
+	here  []job.ID
+	idle  time.Time // since when it wants work and has none; zero: it does not, or has
+	on    *jobState // the job of its newest lease: it is a member there
+	frame *task     // what its newest task is a part of; nil: of none
+
+	shape   *shape  // the sort of machine and device; nil while it is not there
+	counts  bool    // in the sums of its shape
+	counted float64 // the speed with which it counts there and in its job
+	member  *jobState
+	listed  bool // among the board's waiting
 }
 
 // speed of a device against the one that the costs were first measured on, as
@@ -52,11 +69,24 @@ type speed struct {
 	n   int
 }
 
-func (w *worker) speed(device string) float64 {
-	if s := w.speeds[device]; s != nil {
-		return math.Exp(s.log)
-	}
-	return 1
+func (s *seat) pace() float64 { return math.Exp(s.speed.log) }
+
+// rest keeps a peer off a job for a while.
+type rest struct {
+	until time.Time
+	n     int
+	why   string
+}
+
+// shape is a sort of device and of machine: all seats of one shape can do the
+// same tasks. It holds sums over those that work or want to.
+type shape struct {
+	machine job.Machine // of the first of them
+	device  job.Device
+	self    bool // of the requester's own machine
+	home    bool // whose machine has a home slot
+	speed   float64
+	n       int
 }
 
 func (w *worker) device(name string) (job.Device, bool) {
@@ -68,10 +98,22 @@ func (w *worker) device(name string) (job.Device, bool) {
 	return job.Device{}, false
 }
 
-// held counts the leases of a device, checks aside.
-func (w *worker) held(device string) (work, checks int) {
-	for _, l := range w.leases {
-		if l.device == device {
+// seat returns the slot of that name, there or not.
+func (w *worker) seat(name string) *seat {
+	for _, s := range w.seats {
+		if s.Name == name {
+			return s
+		}
+	}
+	s := &seat{w: w, Device: job.Device{Name: name}}
+	w.seats = append(w.seats, s)
+	return s
+}
+
+// held counts the leases of a seat, checks aside.
+func (s *seat) held() (work, checks int) {
+	for _, l := range s.w.leases {
+		if l.device == s.Name {
 			if l.check {
 				checks++
 			} else {
@@ -91,7 +133,7 @@ func short(p peer.ID) string {
 func (b *Board) worker(p peer.ID) *worker {
 	w := b.byPeer[p]
 	if w == nil {
-		w = &worker{peer: p, rests: map[job.ID]*rest{}, speeds: map[string]*speed{}, last: map[string]time.Time{}, worked: map[job.ID]bool{}}
+		w = &worker{peer: p, rests: map[job.ID]*rest{}, worked: map[job.ID]bool{}}
 		b.byPeer[p] = w
 		b.workers = append(b.workers, w)
 	}
@@ -105,9 +147,10 @@ func (b *Board) opened(e Opened) {
 		b.away(w)
 	}
 	w.connected, w.stream, w.fresh = true, e.Stream, true
-	w.heard, w.score, w.bids, w.leaving, w.resting = b.now, e.Score, nil, "", ""
+	b.connected++
+	w.heard, w.score, w.leaving, w.resting = b.now, e.Score, "", ""
 	w.order, w.urgent = job.Order{}, false
-	b.members++
+	b.mark(w)
 	b.urge(w) // says epoch and beat
 }
 
@@ -123,10 +166,15 @@ func (b *Board) closed(e Closed) {
 // away marks w as gone. Its leases stay until they lapse: it may come back
 // with what it did.
 func (b *Board) away(w *worker) {
+	if w.connected {
+		b.connected--
+	}
 	w.connected = false
 	w.order, w.urgent = job.Order{}, false
-	b.members++
-	b.account(w)
+	for _, s := range w.seats {
+		s.want = 0
+		b.tally(s)
+	}
 }
 
 func (b *Board) reported(e Reported) {
@@ -137,18 +185,21 @@ func (b *Board) reported(e Reported) {
 	r := e.Report
 	w.heard = b.now
 	if r.Machine != nil {
-		w.machine = *r.Machine
-		b.members++
+		b.described(w, *r.Machine)
 	}
 	first := w.fresh
 	w.fresh, w.session = false, r.Session
-	if (w.leaving == "") != (r.Leaving == "") {
-		b.members++
-	}
 	w.leaving = r.Leaving
-	w.bids = slices.Clone(r.Bids)
-	for i := range r.Bids {
-		for _, id := range r.Bids[i].Jobs {
+	for _, s := range w.seats {
+		s.want = 0
+	}
+	for _, bid := range r.Bids {
+		if _, ok := w.device(bid.Device); !ok {
+			continue
+		}
+		s := w.seat(bid.Device)
+		s.want, s.price, s.here = bid.Want, bid.Price, bid.Jobs
+		for _, id := range bid.Jobs {
 			if b.byID[id] != nil {
 				w.worked[id] = true
 			}
@@ -163,11 +214,27 @@ func (b *Board) reported(e Reported) {
 	}
 	b.progress(w, r.Progress, first, len(r.Receipts) >= 32 || size >= job.MaxReceiptBytes/4)
 	b.count(w, e)
+	for _, s := range w.seats {
+		b.tally(s)
+	}
 	b.feed(w, b.o.Credit)
 	b.tell(w)
-	b.account(w)
 	if w.leaving != "" && len(w.order.Settled) > 0 {
 		b.urge(w)
+	}
+}
+
+// described takes what a machine says of itself.
+func (b *Board) described(w *worker, m job.Machine) {
+	w.machine = m
+	for _, s := range w.seats {
+		s.there = false
+		b.tally(s) // it may be of another shape from now on
+	}
+	for _, d := range m.Devices {
+		s := w.seat(d.Name)
+		s.Device, s.there = d, true
+		s.shape = b.shapeOf(s)
 	}
 }
 
@@ -181,17 +248,29 @@ func (b *Board) restFor(w *worker, j *jobState, why string) {
 	d := min(2*time.Second<<min(r.n, 10), 5*time.Minute)
 	r.n++
 	r.until, r.why = b.now.Add(d), why
+	b.mark(w)
 	b.after(d, func() { b.hungry = true })
 }
 
 func (w *worker) rested(j *jobState, now time.Time) bool {
+	if len(w.rests) == 0 {
+		return true
+	}
 	r := w.rests[j.id]
 	return r == nil || !now.Before(r.until)
 }
 
 // can reports whether w may work on j at all now.
 func (b *Board) can(w *worker, j *jobState) bool {
-	return w.connected && w.leaving == "" && w.score.Banned == "" && j.barred[w.peer] == ""
+	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "")
+}
+
+// mark puts w among those that are told why they rest.
+func (b *Board) mark(w *worker) {
+	if !w.restful && (len(w.rests) > 0 || w.resting != "" || w.score.Banned != "") {
+		w.restful = true
+		b.restful = append(b.restful, w)
+	}
 }
 
 // tell keeps a worker that gets no work informed of the reason.
@@ -199,7 +278,7 @@ func (b *Board) tell(w *worker) {
 	why := w.score.Banned
 	if why == "" {
 		some, all := "", true
-		for _, j := range b.jobs {
+		for _, j := range b.live {
 			if !j.live() {
 				continue
 			}
@@ -209,6 +288,7 @@ func (b *Board) tell(w *worker) {
 				some = fmt.Sprintf("rests from job %s for %v: %s", j.id, r.until.Sub(b.now).Round(time.Second), r.why)
 			} else {
 				all = false
+				break
 			}
 		}
 		if all {
@@ -223,4 +303,97 @@ func (b *Board) tell(w *worker) {
 		b.urge(w)
 	}
 	w.resting = why
+	b.mark(w)
+}
+
+// tellAll does that for everybody whom it may concern.
+func (b *Board) tellAll() {
+	all := drain(&b.restful)
+	for _, w := range all {
+		w.restful = false
+		if w.connected {
+			b.tell(w)
+		}
+		b.mark(w)
+	}
+}
+
+// beat is how often workers are to be heard: seldom enough that reports of
+// nothing new are few however many the workers are. Workers that are asked for
+// more than the usual time between beats tell progress with them only.
+func (b *Board) beat() time.Duration {
+	const few, mostBeats = 200, 200 // workers, beats a second
+	if b.connected <= few {
+		return b.o.BeatEvery
+	}
+	return max(b.o.BeatEvery*5/4, time.Duration(b.connected)*time.Second/mostBeats)
+}
+
+// ttl is how long a lease lasts after its worker was heard.
+func (b *Board) ttl() time.Duration { return max(b.o.LeaseTTL, 3*b.beat()) }
+
+// tally brings up to date what s adds to the sums over its shape and its job,
+// and since when it waits. It is called whenever s or its worker changed.
+func (b *Board) tally(s *seat) {
+	w := s.w
+	if s.counts {
+		s.counts = false
+		s.shape.speed -= s.counted
+		s.shape.n--
+	}
+	if s.member != nil {
+		s.member.members -= s.counted
+		s.member = nil
+	}
+	if s.speed.n == 0 {
+		s.speed.log = b.pace0 // as good a guess as any
+	}
+	work, checks := s.held()
+	ready := w.connected && w.leaving == "" && w.score.Banned == "" && s.there
+	if ready && (s.want > 0 || work+checks > 0) {
+		s.counts, s.counted = true, s.pace()
+		s.shape.speed += s.counted
+		s.shape.n++
+		if s.on != nil && work > 0 {
+			s.member = s.on
+			s.on.members += s.counted
+		}
+	}
+	waits := ready && s.want > 0 && work == 0
+	if !waits && !s.idle.IsZero() {
+		b.waited(s)
+		s.idle = time.Time{}
+	} else if waits && s.idle.IsZero() {
+		s.idle = b.now
+	}
+	if ready && s.want > 0 && !s.listed {
+		s.listed = true
+		b.waiting = append(b.waiting, s)
+	}
+}
+
+// shapeOf finds the shape of s, by everything that Needs can ask for.
+func (b *Board) shapeOf(s *seat) *shape {
+	w := s.w
+	for _, x := range b.shapes {
+		if x.device.Type == s.Type && x.device.MemoryBytes == s.MemoryBytes && (x.device.Name == job.HomeDevice) == (s.Name == job.HomeDevice) &&
+			x.self == (w.peer == b.self) && x.home == w.home() && sameFacts(x.machine.Facts, w.machine.Facts) {
+			return x
+		}
+	}
+	x := &shape{machine: w.machine, device: s.Device, self: w.peer == b.self, home: w.home()}
+	b.shapes = append(b.shapes, x)
+	return x
+}
+
+func sameFacts(a, b map[string][]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if o, ok := b[k]; !ok || !slices.Equal(v, o) {
+			return false
+		}
+	}
+	return true
 }

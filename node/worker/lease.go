@@ -255,7 +255,7 @@ func (w *Worker) progress(l *lease, task int, phase string, fraction float64) {
 		return
 	}
 	l.task, l.phase, l.fraction = task, phase, clamp(fraction)
-	l.r.sayAt(l.r.heard.Add(progressGap))
+	l.r.sayAt(l.r.progressDue())
 }
 
 // drive runs the queue of one device, until the worker shuts down.

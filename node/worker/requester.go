@@ -54,6 +54,18 @@ const (
 	maxReportBlocks   = 4 * job.MaxOutputs
 )
 
+// usualBeat is the time between beats above which a requester has so many
+// workers that progress is told with beats only.
+const usualBeat = 20 * time.Second
+
+// progressDue is when a report that only tells progress is to go out. mu is held.
+func (r *requester) progressDue() time.Time {
+	if r.beat > usualBeat {
+		return r.heard.Add(r.beat)
+	}
+	return r.heard.Add(progressGap)
+}
+
 // say makes a report go out within d. Worker.mu is held.
 func (r *requester) say(d time.Duration) { r.sayAt(time.Now().Add(d)) }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"idlewild/job"
 )
 
 // MaxFrames is how many frames one job may have.
@@ -105,16 +107,29 @@ func clip(s string) string {
 }
 
 // previewOrder returns the ranks of n frames: a sparse preview first, every
-// tenth frame, then the rest in order.
+// tenth frame, then the rest in order. The preview itself goes from coarse to
+// fine: it shows the whole range as early as can be, and what frames cost
+// there is known early.
 func previewOrder(n int) []int {
 	ranks := make([]int, n)
 	next := 0
-	for _, sparse := range []bool{true, false} {
-		for i := range n {
-			if (i%10 == 0) == sparse {
-				ranks[i] = next
+	sparse := (n + 9) / 10
+	step := 1
+	for step < sparse {
+		step *= 2
+	}
+	for first := true; step > 0; first, step = false, step/2 {
+		for i := 0; i < sparse; i += step {
+			if first || i%(2*step) != 0 {
+				ranks[10*i] = next
 				next++
 			}
+		}
+	}
+	for i := range n {
+		if i%10 != 0 {
+			ranks[i] = job.RestRank + next
+			next++
 		}
 	}
 	return ranks

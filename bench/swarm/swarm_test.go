@@ -1,0 +1,65 @@
+package swarm
+
+import (
+	"testing"
+	"time"
+
+	"idlewild/node/dispatch"
+)
+
+func small() Params {
+	p := Defaults()
+	p.Nodes, p.Frames, p.Warm, p.Churn = 30, 100, true, .33
+	return p
+}
+
+func run(t *testing.T, p Params, c Coordinator) Result {
+	t.Helper()
+	r, err := Run(t.Context(), p, c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Unended > 0 {
+		t.Errorf("%d jobs did not end", r.Unended)
+	}
+	return r
+}
+
+func board() *dispatch.Board { return dispatch.NewBoard(Self(), 1, dispatch.Options{}) }
+
+// TestTheBoardStaysNearTheIdeal is a small guard: what is published is measured
+// by bench sim.
+func TestTheBoardStaysNearTheIdeal(t *testing.T) {
+	for seed := range uint64(3) {
+		p := small()
+		p.Seed = seed + 1
+		r := run(t, p, board())
+		if r.Ratio > 1.15 || r.Waste > .03 {
+			t.Errorf("seed %d: %.3f times the ideal of %.0f s, %.1f %% wasted", p.Seed, r.Ratio, r.Ideal, 100*r.Waste)
+		}
+		f := run(t, p, NewFIFO(Self(), 30*time.Minute))
+		if f.Ratio < r.Ratio {
+			t.Errorf("seed %d: FIFO is better: %.3f, the board %.3f", p.Seed, f.Ratio, r.Ratio)
+		}
+	}
+}
+
+func TestTheSameSeedIsTheSameRun(t *testing.T) {
+	p := small()
+	a, b := run(t, p, board()), run(t, p, board())
+	a.StepTook, b.StepTook = nil, nil
+	if a.Makespan != b.Makespan || a.Messages != b.Messages || a.Waste != b.Waste || a.Journal != b.Journal {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+}
+
+// TestAPeerThatLiesAboutItsSpeed costs little: speeds come from what the board
+// saw, and a peer's own clock is believed within a factor of two.
+func TestAPeerThatLiesAboutItsSpeed(t *testing.T) {
+	p := small()
+	honest := run(t, p, board())
+	p.Liars = 1
+	if r := run(t, p, board()); r.Ratio > honest.Ratio*1.05 {
+		t.Errorf("%.3f times the ideal with a liar, %.3f without", r.Ratio, honest.Ratio)
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"idlewild/node"
+)
+
+func jobCommand(p *program) *cli.Command {
+	return &cli.Command{
+		Name:            "job",
+		Usage:           "look into what is kept of a job",
+		HideHelpCommand: true,
+		OnUsageError:    usageError,
+		Action: func(x *cli.Context) error {
+			if name := x.Args().First(); name != "" {
+				return usagef("there is no command %q; see: idlewild job --help", "job "+name)
+			}
+			return usagef("job needs verify; see: idlewild job --help")
+		},
+		Subcommands: []*cli.Command{
+			command(p, &cli.Command{
+				Name: "verify", Usage: "read a job's journal and every signature in it, and change nothing", ArgsUsage: "JOB",
+				Description: "The journal may belong to a daemon that is running. Damage is mended when a daemon starts: everything up\n" +
+					"to it counts, and what follows is put aside.",
+			}, 1, 1, jobVerify),
+		},
+	}
+}
+
+func jobVerify(k *call) error {
+	id, err := k.jobArg(0)
+	if err != nil {
+		return err
+	}
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	v, err := node.VerifyJournal(cfg, id)
+	if err != nil {
+		return err
+	}
+	if err := k.answer(v, func() {
+		k.say("job %s, %s: %d records, %s; %d of %d tasks have a result, %d are delivered; %d receipts",
+			v.Job, v.State, v.Records, bytesText(v.Bytes), v.Accepted, v.Tasks, v.Delivered, v.Receipts)
+	}); err != nil {
+		return err
+	}
+	switch {
+	case v.Bad != "":
+		return fmt.Errorf("the journal is damaged: %s; what stands before it is whole, and the next start of the daemon goes on from there", v.Bad)
+	case v.Forged > 0:
+		return fmt.Errorf("%d of %d receipts are not signed by the worker that they name: somebody changed the journal", v.Forged, v.Receipts)
+	}
+	return nil
+}

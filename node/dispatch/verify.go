@@ -1,0 +1,78 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"idlewild/internal/recordlog"
+	"idlewild/job"
+)
+
+// Verified is what reading a job's journal came to.
+type Verified struct {
+	Job       job.ID    `json:"job"`
+	State     job.State `json:"state"`
+	Records   int       `json:"records"`
+	Bytes     int64     `json:"bytes"`
+	Tasks     int       `json:"tasks"`
+	Accepted  int       `json:"accepted"` // tasks that have a result
+	Delivered int       `json:"delivered"`
+	Receipts  int       `json:"receipts"`
+	Forged    int       `json:"forged"`        // receipts whose signature is not their worker's
+	Bad       string    `json:"bad,omitempty"` // what is damaged, and where
+}
+
+// JournalOptions name the format of journals.
+func JournalOptions() recordlog.Options { return journalOptions }
+
+// Replay reads a job's journal as a start does, and says how many records it
+// has.
+func Replay(dir string, id job.ID) (records int, err error) {
+	_, _, records, err = readJournal(dir, id)
+	return records, err
+}
+
+// readJournal replays a journal and leaves it as it is.
+func readJournal(dir string, id job.ID) (j *jobState, found recordlog.Found, records int, err error) {
+	path := filepath.Join((&journal{dir: dir}).jobDir(id), "journal")
+	j = newJobState(id)
+	found, err = recordlog.Check(path, journalOptions, func(b []byte) error {
+		records++
+		return j.replay(b)
+	})
+	return j, found, records, err
+}
+
+// VerifyJournal reads the journal of a job below dir, as a Dispatcher would,
+// checks each receipt's signature, and changes nothing.
+func VerifyJournal(dir string, id job.ID) (Verified, error) {
+	v := Verified{Job: id}
+	j, found, records, err := readJournal(dir, id)
+	v.Records = records
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return v, fmt.Errorf("%w: there is no journal of job %s in %s; see: idlewild status", job.ErrUnknownJob, id, dir)
+	case errors.Is(err, recordlog.ErrNewer):
+		return v, fmt.Errorf("journal of job %s: %w; update idlewild", id, err)
+	case err != nil:
+		return v, fmt.Errorf("journal of job %s: %w", id, err)
+	}
+	v.State, v.Bytes, v.Bad, v.Tasks, v.Receipts = j.State(), found.Bytes, found.Bad, len(j.tasks), len(j.receipts)
+	for _, t := range j.tasks {
+		if t.accepted != nil {
+			v.Accepted++
+		}
+		if t.placed {
+			v.Delivered++
+		}
+	}
+	for _, o := range j.receipts {
+		var r job.Receipt
+		if err := o.Signed.Open(o.Peer, job.ContextReceipt, job.MaxReceiptBytes, &r); err != nil {
+			v.Forged++
+		}
+	}
+	return v, nil
+}
