@@ -40,13 +40,14 @@ func TestCopiesAreRemoved(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "scene")
 	spec := job.Spec{Kind: "echo", Input: used, CopyOf: home, Output: t.TempDir(), Params: []byte(`{"text":"x","count":3}`)}
 
-	e, err := x.client.Estimate(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e.Tasks != 3 || e.Skipped != 0 || e.TaskSeconds != 0 || e.Devices == 0 || len(e.Problems) > 0 {
-		t.Errorf("estimate of something new: %+v", e)
-	}
+	// A daemon that has just started counts its devices a moment later.
+	eventually(t, "the estimate of something new", func() error {
+		e, err := x.client.Estimate(t.Context(), spec)
+		if err == nil && (e.Tasks != 3 || e.Skipped != 0 || e.TaskSeconds != 0 || e.Devices == 0 || len(e.Problems) > 0) {
+			return fmt.Errorf("%+v", e)
+		}
+		return err
+	})
 	id, err := x.client.Submit(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +71,8 @@ func TestCopiesAreRemoved(t *testing.T) {
 	// The next estimate of the same file knows what it cost, and what is there.
 	spec.Policy.OnlyMissing = true
 	spec.Input = fresh
-	if e, err = x.client.Estimate(t.Context(), spec); err != nil {
+	e, err := x.client.Estimate(t.Context(), spec)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if e.Tasks != 3 || e.Skipped != 3 || !strings.Contains(e.Basis, "3 frames of this file") {
