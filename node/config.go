@@ -35,6 +35,9 @@ type Config struct {
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
+
+	origins []Origin // of every value, where LoadConfig read them
+	file    string   // that was read, or would have been
 }
 
 // LogConfig is about the daemon's own log.
@@ -62,6 +65,8 @@ type WorkerConfig struct {
 	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
 	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
 	TreeBytes   int64    `toml:"tree_bytes"`   // of job files unpacked: of one job at most, and of all that are kept; 0: 20 GiB
+	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
+	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
 }
 
@@ -161,7 +166,8 @@ const configFile = "config.toml"
 type Origin struct {
 	Key   string `json:"key"` // dotted, as in the file: "worker.threads"
 	Value any    `json:"value"`
-	From  string `json:"from"` // "default", "file PATH", "environment NAME" or "flag"
+	From  string `json:"from"`  // "default", "file PATH", "environment NAME" or "flag"
+	About string `json:"about"` // what it is for
 }
 
 // LoadConfig reads the settings. file may be empty: then config.toml in the
@@ -219,13 +225,14 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 	}
 	var origins []Origin
 	for key, v := range fields {
-		o := Origin{Key: key, Value: v.Interface(), From: "default"}
+		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
 		if f, ok := from[key]; ok {
 			o.From = f
 		}
 		origins = append(origins, o)
 	}
 	sort.Slice(origins, func(i, j int) bool { return origins[i].Key < origins[j].Key })
+	c.origins, c.file = origins, file
 	return c, origins, nil
 }
 
@@ -322,6 +329,9 @@ func envName(key string) string {
 func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 	out := map[string]reflect.Value{}
 	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
 		key := prefix + v.Type().Field(i).Tag.Get("toml")
 		if f := v.Field(i); f.Kind() == reflect.Struct {
 			for k, x := range leaves(f, key+".") {

@@ -241,3 +241,18 @@ func scoreText(s dispatch.Score) string {
 	}
 	return fmt.Sprintf("%d of %d checked results accepted, %d rejected", s.Accepted, s.Checked, s.Rejected)
 }
+
+// records is localapi.Records.
+type records struct{ n *Node }
+
+func (r records) History(days int) localapi.HistoryView { return r.n.history.view(days) }
+
+func (r records) Lines() []string { return r.n.lines.all() }
+
+func (r records) Settings() localapi.SettingsView {
+	v := localapi.SettingsView{File: r.n.cfg.file, Settings: []localapi.Setting{}}
+	for _, o := range r.n.cfg.origins {
+		v.Settings = append(v.Settings, localapi.Setting(o))
+	}
+	return v
+}

@@ -74,6 +74,7 @@ func newApp(p *program) *cli.App {
 			pauseCommand(p),
 			resumeCommand(p),
 			whyCommand(p),
+			dashboardCommand(p),
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),
