@@ -157,7 +157,7 @@ func (h *Handler) public(w http.ResponseWriter, r *http.Request) bool {
 		h.login(w, r)
 		return true
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL.RawQuery != "" {
 		return false
 	}
 	if h.AddOn.File != "" && r.URL.Path == "/"+h.AddOn.File {

@@ -7,7 +7,7 @@ import { swarm } from "./swarm.js";
 import { history } from "./history.js";
 import { logs, settings } from "./settings.js";
 
-const views = [["machine", "This machine", machine], ["jobs", "Jobs", jobs], ["swarm", "Swarm", swarm],
+const views = [["machine", "Machine", machine], ["jobs", "Jobs", jobs], ["swarm", "Swarm", swarm],
   ["history", "History", history], ["settings", "Settings", settings], ["logs", "Log", logs]];
 
 const main = document.getElementById("main");

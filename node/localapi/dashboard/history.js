@@ -10,7 +10,7 @@ export async function history() {
     h("h2", {}, "History"),
     h("ul", { class: "tiles" },
       big("For others", plural(t.others_tasks, "task"), seconds(t.others_s) + " of rendering" + (t.others_failed ? ", " + t.others_failed + " not done" : "")),
-      big("For you", plural(t.own_delivered, "frame") + " delivered", t.own_here_tasks ? plural(t.own_here_tasks, "task") + " of them on this machine, " + seconds(t.own_here_s) : "by others"),
+      big("For you", plural(t.own_delivered, "frame") + " delivered", t.own_here_tasks ? plural(t.own_here_tasks, "task") + " of own jobs done here, " + seconds(t.own_here_s) : "all rendered by others"),
       big("GPU energy for others", (t.gpu_wh / 1000).toFixed(2) + " kWh", "what the rest of the machine draws is not known")),
     h("section", { class: "card" }, h("h3", {}, "Rendering a day, since " + t.day), bars(v.days.slice(0, 30).reverse())),
     h("section", { class: "card scroll" }, h("table", {},

@@ -51,3 +51,10 @@ export function left(j) {
   const range = j.left_low_s && j.left_high_s ? " (" + seconds(j.left_low_s) + " to " + seconds(j.left_high_s) + ")" : "";
   return seconds(j.left_s) + " left" + range;
 }
+
+// withTitles returns a function that puts titles of own jobs in the place of
+// their ids.
+export async function withTitles() {
+  const titles = Object.fromEntries((await get("/v1/jobs?ended=10")).jobs.map((j) => [j.job, j.title]));
+  return (text) => (text ?? "").replace(/[0-9A-HJKMNP-TV-Z]{26}/g, (id) => titles[id] || "…" + id.slice(-6));
+}

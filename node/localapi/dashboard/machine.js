@@ -1,5 +1,6 @@
 import { bytes, h, percent, seconds } from "./dom.js";
 import { get, post } from "./api.js";
+import { withTitles } from "./jobs.js";
 
 const LEVEL = {
   free: ["good", "works for others"],
@@ -10,14 +11,14 @@ const LEVEL = {
 
 // machine is what this machine does and why.
 export async function machine(refresh) {
-  const [s, why] = await Promise.all([get("/v1/status"), get("/v1/machine/why")]);
+  const [s, why, doing] = await Promise.all([get("/v1/status"), get("/v1/machine/why"), withTitles()]);
   const m = s.machine;
   const byName = Object.fromEntries(why.devices.map((d) => [d.name, d]));
   const pause = (wish) => post("/v1/machine/pause", wish).then(() => refresh(), refresh);
   return [
     h("div", { class: "row spread" }, h("h2", {}, m.name), pauses(m, pause)),
     m.paused ? h("p", { class: "warn", role: "status" }, "Paused: ", m.paused, ". It takes no work from others.") : null,
-    h("ul", { class: "tiles" }, m.devices.map((d) => tile(d, byName[d.name], why.signals))),
+    h("ul", { class: "tiles" }, m.devices.map((d) => tile(d, byName[d.name], why.signals, doing))),
     (m.warnings ?? []).length ? h("section", { class: "card" }, h("h3", {}, "Worth knowing"), h("ul", {}, m.warnings.map((w) => h("li", {}, w)))) : null,
     h("section", { class: "card" },
       h("h3", {}, "How it decides"),
@@ -45,13 +46,13 @@ function pauses(m, pause) {
     h("button", { onclick: () => pause({ paused: true, until_restart: true }) }, "until restart"));
 }
 
-function tile(d, why, signals) {
+function tile(d, why, signals, doing) {
   const gpu = signals?.gpus?.[d.name];
   const [tone, text] = LEVEL[why?.level] ?? ["soft", "for own jobs"];
   const busy = d.doing && !/^(idle|resting)/.test(d.doing);
   return h("li", { class: "card", "data-key": d.name },
     h("div", { class: "row spread" }, h("h3", {}, d.model || d.name), h("span", { class: "badge " + tone }, text)),
-    h("p", { class: busy ? "busy" : "soft" }, d.doing || "idle"),
+    h("p", { class: busy ? "busy" : "soft" }, doing(d.doing) || "idle"),
     why?.signal ? h("p", {}, h("strong", {}, why.signal), ": ", why.reason, why.left_s ? " (free in " + seconds(why.left_s) + " at the earliest)" : "") : null,
     (why?.also ?? []).map((a) => h("p", { class: "soft small" }, "also ", a)),
     gpu ? h("dl", { class: "small" },

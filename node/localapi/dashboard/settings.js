@@ -1,4 +1,4 @@
-import { h } from "./dom.js";
+import { bytes, h } from "./dom.js";
 import { get } from "./api.js";
 
 // settings is every setting with what it is for and where it comes from.
@@ -11,7 +11,7 @@ export async function settings() {
       h("code", {}, "threads"), " under ", h("code", {}, "[worker]"), ". Flags and environment variables go before the file."),
     [...groups].map(([name, list]) => h("section", { class: "card scroll", "data-key": name }, h("h3", {}, name), h("table", {},
       h("thead", {}, h("tr", {}, ["Setting", "Value", "What it is for", "From"].map((t) => h("th", { scope: "col" }, t)))),
-      h("tbody", {}, list.map((s) => h("tr", { "data-key": s.key }, h("td", {}, h("code", {}, s.key)), h("td", {}, h("code", {}, value(s.value))),
+      h("tbody", {}, list.map((s) => h("tr", { "data-key": s.key }, h("td", { class: "key" }, h("code", {}, s.key)), h("td", {}, h("code", {}, value(s.value)), s.value && /_bytes/.test(s.key) ? h("span", { class: "soft small" }, " " + bytes(s.value)) : null),
         h("td", {}, s.about), h("td", { class: s.from === "default" ? "soft" : "good" }, s.from.split(" ")[0]))))))),
   ];
 }
