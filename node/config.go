@@ -36,8 +36,8 @@ type Config struct {
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
 
-	origins []Origin // of every value, where LoadConfig read them
-	file    string   // that was read, or would have been
+	from map[string]string // where each value that is no default came from
+	file string            // that was read, or would have been
 }
 
 // LogConfig is about the daemon's own log.
@@ -223,17 +223,22 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 	if err := c.validate(); err != nil {
 		return c, nil, err
 	}
+	c.from, c.file = from, file
+	return c, c.Origins(), nil
+}
+
+// Origins are all settings, in the order of their keys.
+func (c Config) Origins() []Origin {
 	var origins []Origin
-	for key, v := range fields {
+	for key, v := range leaves(reflect.ValueOf(&c).Elem(), "") {
 		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
-		if f, ok := from[key]; ok {
+		if f, ok := c.from[key]; ok {
 			o.From = f
 		}
 		origins = append(origins, o)
 	}
 	sort.Slice(origins, func(i, j int) bool { return origins[i].Key < origins[j].Key })
-	c.origins, c.file = origins, file
-	return c, origins, nil
+	return origins
 }
 
 func decodeFile(b []byte, file string, c *Config, from map[string]string) error {

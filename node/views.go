@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -250,8 +251,8 @@ func (r records) History(days int) localapi.HistoryView { return r.n.history.vie
 func (r records) Lines() []string { return r.n.lines.all() }
 
 func (r records) Settings() localapi.SettingsView {
-	v := localapi.SettingsView{File: r.n.cfg.file, Settings: []localapi.Setting{}}
-	for _, o := range r.n.cfg.origins {
+	v := localapi.SettingsView{File: cmp.Or(r.n.cfg.file, filepath.Join(r.n.cfg.DataDir, configFile)), Settings: []localapi.Setting{}}
+	for _, o := range r.n.cfg.Origins() {
 		v.Settings = append(v.Settings, localapi.Setting(o))
 	}
 	return v
