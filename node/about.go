@@ -10,6 +10,7 @@ var about = map[string]string{
 	"network.listen":          "libp2p addresses to listen on; empty: TCP and QUIC on every address.",
 	"network.mdns":            "Find members on the local network.",
 	"api.address":             "Loopback address of this page and the local API; port 0 is any.",
+	"metrics.address":         "HOST:PORT that answers Prometheus at /metrics without a token; empty: only this page's address does, with its token.",
 	"worker.enabled":          "Whether this machine works for other members at all.",
 	"worker.threads":          "Threads of the CPU that work may use; 0: all.",
 	"worker.home_threads":     "Threads for finishing and checking own jobs; 0: as worker.threads.",

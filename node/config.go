@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -27,6 +28,7 @@ type Config struct {
 	Log     LogConfig     `toml:"log"`
 	Network NetworkConfig `toml:"network"`
 	API     APIConfig     `toml:"api"`
+	Metrics MetricsConfig `toml:"metrics"`
 	Worker  WorkerConfig  `toml:"worker"`
 	Idle    IdleConfig    `toml:"idle"`
 	Limits  LimitsConfig  `toml:"limits"`
@@ -55,6 +57,13 @@ type NetworkConfig struct {
 // APIConfig is about the local API.
 type APIConfig struct {
 	Address string `toml:"address"` // loopback only; port 0 is any
+}
+
+// MetricsConfig is about what Prometheus is told.
+type MetricsConfig struct {
+	// Address, host:port, answers /metrics without a token, to whoever reaches
+	// it. Empty: only the local API does, with its token.
+	Address string `toml:"address"`
 }
 
 // WorkerConfig is about the work that this machine does for others.
@@ -292,6 +301,11 @@ func (c Config) validate() error {
 		return fmt.Errorf("a size in the configuration is negative")
 	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
 		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
+	}
+	if a := c.Metrics.Address; a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("metrics.address is %q; it needs the form HOST:PORT", a)
+		}
 	}
 	for _, root := range c.Paths.Roots {
 		if !filepath.IsAbs(root) {

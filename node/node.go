@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,26 +44,27 @@ func RunnerMain() {
 // Node is a daemon: requester and worker in one.
 type Node struct {
 	// constant after construction
-	cfg      Config
-	log      *slog.Logger
-	key      crypto.PrivKey
-	self     peer.ID
-	started  time.Time
-	configAt time.Time // when the settings were written
-	kit      *kit
-	host     *p2p.Host
-	jobs     *dispatch.Dispatcher
-	worker   *worker.Worker
-	book     dispatch.Book
-	blocks   *store.Local
-	content  *content
-	door     *localapi.Door
-	life     context.Context // of links in memory; ends with Run
-	end      context.CancelFunc
-	owner    *owner
-	history  *history
-	lines    *logRing
-	closers  []func() // in the order of opening
+	cfg       Config
+	log       *slog.Logger
+	key       crypto.PrivKey
+	self      peer.ID
+	started   time.Time
+	configAt  time.Time // when the settings were written
+	kit       *kit
+	host      *p2p.Host
+	jobs      *dispatch.Dispatcher
+	worker    *worker.Worker
+	book      dispatch.Book
+	blocks    *store.Local
+	content   *content
+	door      *localapi.Door
+	life      context.Context // of links in memory; ends with Run
+	end       context.CancelFunc
+	owner     *owner
+	history   *history
+	lines     *logRing
+	metricsAt net.Listener // nil: nowhere
+	closers   []func()     // in the order of opening
 }
 
 // New opens everything a daemon needs; Run runs it. An error names what is
@@ -170,6 +172,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
+	if err := n.listenMetrics(); err != nil {
+		return nil, err
+	}
 	return n, nil
 }
 
@@ -195,10 +200,12 @@ func (n *Node) close() {
 // It is called once.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
+	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
 		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
+		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	})
 	if addon.Version() != Version {
@@ -222,6 +229,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&work, workCtx, "worker", n.worker.Run)
 	left := &copies{dir: filepath.Join(n.cfg.DataDir, CopiesDir), jobs: n.jobs, log: n.log, read: map[string]bool{}}
 	run(&door, all, "copies", left.run)
+	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })

@@ -38,6 +38,7 @@ type Deps struct {
 	Store    Store
 	Previews Previews
 	Records  Records
+	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
 	Version  string       // of the program
 	Token    string       // empty: a fresh one is drawn
@@ -97,6 +98,9 @@ func New(d Deps) *Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(b) // the caller may be gone
 	})
+	if d.Metrics != nil {
+		mux.Handle("GET /metrics", d.Metrics)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, newError(http.StatusNotFound, fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)))
 	})
