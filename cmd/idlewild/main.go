@@ -67,6 +67,7 @@ func newApp(p *program) *cli.App {
 		},
 		Commands: []*cli.Command{
 			upCommand(p),
+			setupCommand(p),
 			renderCommand(p),
 			submitCommand(p),
 			statusCommand(p),
