@@ -43,7 +43,7 @@ export async function jobDetail(id, refresh) {
         h("dt", {}, "Frames"), h("dd", {}, `${j.delivered} of ${j.tasks} delivered` + (j.skipped ? `, ${j.skipped} were there` : "") + `, ${j.running} running, ${j.waiting} waiting, ${j.failed} failed`),
         open && j.left_s ? [h("dt", {}, "Time left"), h("dd", {}, left(j))] : null,
         h("dt", {}, "Took"), h("dd", {}, seconds(j.wall_s) + ", of rendering " + seconds(j.render_s) + (j.efficiency ? ", efficiency " + percent(j.efficiency) : "")),
-        h("dt", {}, "Checked"), h("dd", {}, j.rechecked ? `${j.rechecked}: ${j.accepted} accepted, ${j.rejected} rejected, ${j.unsure} unsure` : "nothing"),
+        h("dt", {}, "Checked"), h("dd", {}, j.rechecked ? `${j.rechecked} of ${j.accepted + j.rejected + j.unsure} results; ${j.rejected} rejected, ${j.unsure} unsure` : "nothing"),
         h("dt", {}, "Moved"), h("dd", {}, bytes(j.uploaded_bytes) + " sent of " + bytes(j.content_bytes) + ", results " + bytes(j.result_bytes)),
         h("dt", {}, "File"), h("dd", {}, j.file ?? ""), h("dt", {}, "Output"), h("dd", {}, j.output ?? ""))),
     shown.length ? h("section", { class: "card" }, h("h3", {}, "Newest frames" + (ready.total > shown.length ? " (" + shown.length + " of " + ready.total + ")" : "")),
