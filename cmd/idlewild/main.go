@@ -55,6 +55,7 @@ func newApp(p *program) *cli.App {
 		ErrWriter:                 p.err,
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           false,
+		EnableBashCompletion:      true,
 		ExitErrHandler:            func(*cli.Context, error) {}, // run decides
 		OnUsageError:              usageError,
 		Action: func(c *cli.Context) error {
@@ -76,6 +77,7 @@ func newApp(p *program) *cli.App {
 			resumeCommand(p),
 			whyCommand(p),
 			dashboardCommand(p),
+			papersCommand(p),
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),
