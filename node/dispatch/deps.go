@@ -44,6 +44,9 @@ type Options struct {
 	Fetches int
 	// Judges is how many results are judged at a time; 2.
 	Judges int
+	// Checkers are the members that may check for this machine whatever their
+	// device class.
+	Checkers []peer.ID
 }
 
 func (o Options) withDefaults() Options {
