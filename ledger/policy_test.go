@@ -194,7 +194,7 @@ func TestWordsOfMembers(t *testing.T) {
 		"without a result":  {a, mutate(func(x *Word) { x.Root = nil }), nil},
 		"of another format": {a, mutate(func(x *Word) { x.Version = 2 }), nil},
 	} {
-		if err := b.Import(bad.author, bad.s, b.now); err == nil || bad.is != nil && !errors.Is(err, bad.is) {
+		if _, err := b.Import(bad.author, bad.s, b.now); err == nil || bad.is != nil && !errors.Is(err, bad.is) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestWordsOfMembers(t *testing.T) {
 
 	hear := func(author peer.ID, s job.Signed) {
 		t.Helper()
-		if err := b.Import(author, s, b.now); err != nil {
+		if _, err := b.Import(author, s, b.now); err != nil {
 			t.Error(err)
 		}
 		b.again(t)
@@ -215,7 +215,7 @@ func TestWordsOfMembers(t *testing.T) {
 	if got := b.Score(w); got.Warned != 1 || got.Rate != 1 || got.Banned != "" {
 		t.Errorf("one member: %+v", got)
 	}
-	if err := b.Import(a, good, b.now); !errors.Is(err, ErrStale) {
+	if _, err := b.Import(a, good, b.now); !errors.Is(err, ErrStale) {
 		t.Errorf("said twice: %v", err)
 	}
 	// Two are enough, until the first ban has run out.
@@ -230,7 +230,7 @@ func TestWordsOfMembers(t *testing.T) {
 	if got := b.Score(w); got.Warned != 1 || got.Banned != "" {
 		t.Errorf("taken back: %+v", got)
 	}
-	if err := b.Import(c, say(t, ck, word(c, w)), b.now); !errors.Is(err, ErrStale) {
+	if _, err := b.Import(c, say(t, ck, word(c, w)), b.now); !errors.Is(err, ErrStale) {
 		t.Errorf("played again: %v", err)
 	}
 	// One that the owner named is enough; the owner's pardon beats all of them.
@@ -245,7 +245,7 @@ func TestWordsOfMembers(t *testing.T) {
 	if got := b.Score(w); got.Banned != "" || got.Warned != 0 {
 		t.Errorf("pardoned: %+v", got)
 	}
-	if err := b.Import(a, good, b.now); !errors.Is(err, ErrStale) {
+	if _, err := b.Import(a, good, b.now); !errors.Is(err, ErrStale) {
 		t.Errorf("played again after the pardon: %v", err)
 	}
 	// This machine has caught nobody: it has nothing to take back.
@@ -268,7 +268,7 @@ func TestAPardonIsToldToThoseWhoHeardTheWord(t *testing.T) {
 		t.Helper()
 		b.again(t)
 		for _, s := range b.Words(b.now) {
-			if err := other.Import(self, s, b.now); err != nil {
+			if _, err := other.Import(self, s, b.now); err != nil {
 				t.Error(err)
 			}
 		}
@@ -294,7 +294,7 @@ func TestWordsAreBounded(t *testing.T) {
 	b.heardOf = maxHeard
 	_, w := newPeer(t)
 	word := Word{Version: 1, Farm: "farm", Author: a.String(), Worker: w.String(), Root: make([]byte, 32), At: b.now}
-	if err := b.Import(a, say(t, ak, word), b.now); err == nil {
+	if _, err := b.Import(a, say(t, ak, word), b.now); err == nil {
 		t.Error("words about any number of peers are kept")
 	}
 	// What is said is bounded as well, and the newest goes first.

@@ -73,13 +73,19 @@ func openWord(s job.Signed, author peer.ID) (heard, error) {
 	return w, nil
 }
 
-// Import takes in what author said, which it must have sent itself. now guards
-// against words of another time.
-func (b *Book) Import(author peer.ID, s job.Signed, now time.Time) error {
+// Import takes in what author said, which it must have sent itself, and returns
+// whom that is about. now guards against words of another time.
+func (b *Book) Import(author peer.ID, s job.Signed, now time.Time) (about peer.ID, err error) {
 	w, err := openWord(s, author)
 	if err != nil {
-		return err
+		return "", err
 	}
+	about = w.key().peer
+	return about, b.take(w, s, now)
+}
+
+func (b *Book) take(w heard, s job.Signed, now time.Time) error {
+	author := w.author
 	switch {
 	case w.Farm != b.farm():
 		return fmt.Errorf("word of another farm")

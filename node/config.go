@@ -104,6 +104,12 @@ type BlenderConfig struct {
 // CheckConfig is about verifying results.
 type CheckConfig struct {
 	Rate float64 `toml:"rate"` // least share of a known peer's results that is checked
+	// Checkers are the peers, by id, that may check for this machine when it
+	// cannot or does not keep up, whatever their devices.
+	Checkers []string `toml:"checkers"`
+	// Trust are the peers, by id, whose word that they caught a cheat is enough;
+	// "*" stands for all members, of whom two have to say so.
+	Trust []string `toml:"trust"`
 }
 
 // PathsConfig is about the files that jobs of this machine may take along.
@@ -134,7 +140,7 @@ func DefaultConfig() Config {
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
-		Check:   CheckConfig{Rate: 0.05},
+		Check:   CheckConfig{Rate: 0.05, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 	}
 }
@@ -294,6 +300,16 @@ func (c Config) validate() error {
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
+		}
+	}
+	for _, list := range []struct {
+		key string
+		ids []string
+	}{{"check.checkers", c.Check.Checkers}, {"check.trust", c.Check.Trust}} {
+		for _, id := range list.ids {
+			if _, err := peer.Decode(id); err != nil && !(id == "*" && list.key == "check.trust") {
+				return fmt.Errorf("%s has %q, which is no peer's id; idlewild peers lists them", list.key, id)
+			}
 		}
 	}
 	for _, id := range c.Sandbox.Trusted {

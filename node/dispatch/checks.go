@@ -66,7 +66,7 @@ func (b *Board) challenged(e Challenged) {
 		}
 		if why := b.nobodyChecks(j, x, x.checks); why != "" && x.want != byHome && x.want != byAny {
 			x.checks = nil
-			b.looked(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: why})
+			b.looked(j, x, unverified(x, why))
 			return
 		}
 		for _, t := range x.checks {
@@ -98,12 +98,22 @@ func (b *Board) watchChecks(j *jobState, x *ret) {
 		}
 		if why := b.nobodyChecks(j, x, checks); why != "" && j.live() {
 			b.dropChecks(j, x)
-			b.looked(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: why})
+			b.looked(j, x, unverified(x, why))
 			return
 		}
 		b.after(checkPatience, look)
 	}
 	b.after(checkPatience, look)
+}
+
+// unverified is the verdict where nobody can check. What only others of its
+// class could check is taken from a peer against whom nothing speaks.
+func unverified(x *ret, why string) job.Verdict {
+	v := job.Verdict{Ruling: job.Unsure, Method: job.MethodTrusted, Reason: why}
+	if x.want == byClass && len(x.looks) == 0 {
+		v.Ruling = job.Accepted
+	}
+	return v
 }
 
 // nobodyChecks says why nobody can run the checks of x, or "".

@@ -126,7 +126,9 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 		}
 		b.verdict(j, x, v)
 	case LookAgain:
-		x.want = byAny
+		if x.want = byAny; x.t.Check.Method == job.CheckReplica {
+			x.want = byClass
+		}
 		b.lookAgain(j, x, 2)
 	case LookThird:
 		x.want = byThird
