@@ -42,6 +42,9 @@ type Verdict struct {
 	// Share is the share of the worker's results that were checked when this
 	// one was drawn, 0 to 1: a checked result stands for 1/Share of them.
 	Share float64 `json:"share,omitempty" cbor:"share,omitempty"`
+	// MostSeconds bounds the work that counts, where the worker's clock says
+	// more: by the requester's clock. 0: no bound.
+	MostSeconds float64 `json:"most_s,omitempty" cbor:"most_s,omitempty"`
 	// Confirmed: rejected twice with fresh crops, and by a third peer of the
 	// worker's device class. Only that costs the worker its stake.
 	Confirmed bool `json:"confirmed,omitempty" cbor:"confirmed,omitempty"`

@@ -285,7 +285,11 @@ func (p *Policy) Worth(e Entry) float64 {
 	if s := e.Verdict.Share; s > 0 && s < 1 {
 		stands = min(1/s, maxStand)
 	}
-	return e.Work.Seconds() * rate * stands
+	seconds := e.Work.Seconds()
+	if most := e.Verdict.MostSeconds; most > 0 {
+		seconds = min(seconds, most)
+	}
+	return seconds * rate * stands
 }
 
 // Score says how a peer stands in this machine's farm.

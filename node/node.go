@@ -103,7 +103,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if err != nil {
 		return nil, err
 	}
-	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Key: n.key, Self: n.self, Farm: n.farm, Policy: cfg.Check.policy()})
+	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Key: n.key, Self: n.self, Farm: n.farm, Policy: cfg.Check.Policy()})
 	if err != nil {
 		return nil, err
 	}

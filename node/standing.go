@@ -19,8 +19,8 @@ import (
 	"idlewild/verify"
 )
 
-// policy is what verdicts lead to on this machine.
-func (c CheckConfig) policy() ledger.Policy {
+// Policy is what verdicts lead to on a machine with these settings.
+func (c CheckConfig) Policy() ledger.Policy {
 	return ledger.Policy{
 		Rate:        func(checked, rejected int) float64 { return verify.Rate(checked, rejected, c.Rate) },
 		AfterStrike: verify.AfterStrike,

@@ -84,7 +84,10 @@ const checkPatience = 2 * time.Minute
 // that is there but busy, or paused by its owner, is waited for; a member that
 // is at one for too long is not.
 func (b *Board) watchChecks(j *jobState, x *ret) {
-	checks := x.checks
+	checks, every := x.checks, checkPatience
+	if x.want == byThird || x.want == byClass {
+		every /= 8 // there is nobody to wait for
+	}
 	var look func()
 	look = func() {
 		if len(checks) == 0 || len(x.checks) == 0 || &x.checks[0] != &checks[0] || j.state.Ended() {
@@ -101,9 +104,9 @@ func (b *Board) watchChecks(j *jobState, x *ret) {
 			b.looked(j, x, unverified(x, why))
 			return
 		}
-		b.after(checkPatience, look)
+		b.after(every, look)
 	}
-	b.after(checkPatience, look)
+	b.after(every, look)
 }
 
 // unverified is the verdict where nobody can check. What only others of its
@@ -126,12 +129,12 @@ func (b *Board) nobodyChecks(j *jobState, x *ret, checks []*task) string {
 		}
 		return false
 	}
-	why := ""
+	why, left := "", 0
 	for _, t := range checks {
 		switch {
 		case at(t):
 		case x.want == byThird || x.want == byClass:
-			if b.candidates(t) == 0 || b.classMembers(x.leaf.DeviceClass) < independent {
+			if left++; b.candidates(t) < left || b.classMembers(x.leaf.DeviceClass) < independent {
 				why = fmt.Sprintf("its device class %q has too few independent members here that could check it", x.leaf.DeviceClass)
 			}
 		case x.want == byAny && b.candidates(t) > 0:

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -36,8 +37,8 @@ const (
 	Reject
 	// Confirm: wrong, and others agree. Only this punishes.
 	Confirm
-	// Dispute: those who looked do not agree. It is not taken if anybody else
-	// can do the work, and counts as a strike.
+	// Dispute: those who looked do not agree, or only one could look. It is not
+	// taken if anybody else can do the work, and counts as a strike.
 	Dispute
 )
 
@@ -47,13 +48,15 @@ const patient = 2
 
 // NextLook decides what follows. third says whether a peer of the worker's
 // device class is there that is neither the worker nor one that looked already;
-// disputes is how many of the worker's last results were disputed.
+// own, whether this machine, or a member that its owner named, was among those
+// who looked; disputes is how many of the worker's last results were disputed.
 //
 // One rejection is never enough: it may be the checker's mistake, or a place in
 // the picture that cannot be judged. A cheat in a few tiles is found in one place
 // and not in another, so a second look that finds nothing settles nothing
-// either: then the third looks where something was found.
-func NextLook(looks []Look, third bool, disputes int) Step {
+// either: then the third looks where something was found. And where only
+// strangers looked, who may all be friends, nobody is punished.
+func NextLook(looks []Look, third, own bool, disputes int) Step {
 	at := func(i int) job.Ruling { return looks[i].Ruling }
 	switch n := len(looks); {
 	case n == 1 && at(0) == job.Rejected:
@@ -61,7 +64,7 @@ func NextLook(looks []Look, third bool, disputes int) Step {
 	case n <= 1:
 		return Settle
 	case n == 2 && at(1) == job.Unsure:
-		return Settle
+		return Dispute
 	case n == 2 && at(1) == job.Rejected && third:
 		return LookThird
 	case n == 2 && at(1) == job.Rejected:
@@ -73,14 +76,20 @@ func NextLook(looks []Look, third bool, disputes int) Step {
 	case at(1) == job.Rejected:
 		switch at(2) {
 		case job.Rejected:
-			return Confirm
+			if own {
+				return Confirm
+			}
+			return Reject
 		case job.Unsure:
+			return Reject
+		}
+		if own && disputes >= patient {
 			return Reject
 		}
 		return Dispute
 	case at(2) == job.Accepted:
 		return Accept
-	case at(2) == job.Rejected && disputes >= patient:
+	case at(2) == job.Rejected && disputes >= patient && own:
 		return Confirm
 	}
 	return Dispute
@@ -105,7 +114,14 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 		}
 		x.doubtful = append(x.doubtful, audit)
 	}
-	x.looks = append(x.looks, Look{Ruling: v.Ruling, By: x.checker, Draw: max(x.draw, 1)})
+	look := Look{Ruling: v.Ruling, By: x.checker, Draw: max(x.draw, 1)}
+	x.looks = append(x.looks, look)
+	if x.want == byClass && v.Ruling == job.Rejected && len(x.looks) == 1 && len(x.replicas) > 1 {
+		// Two machines agreed with each other, and not with it.
+		look.By = x.replicas[0]
+		x.looks = append(x.looks, look)
+		x.found = append(x.found, v)
+	}
 	if v.Ruling == job.Rejected {
 		x.found = append(x.found, v)
 	}
@@ -119,11 +135,9 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 	if w := b.byPeer[x.peer]; w != nil {
 		disputes = w.score.Disputes
 	}
-	switch NextLook(x.looks, b.third(j, x), disputes) {
+	own := slices.ContainsFunc(x.looks, func(l Look) bool { return l.By == b.self || slices.Contains(b.o.Checkers, l.By) })
+	switch NextLook(x.looks, b.third(j, x), own, disputes) {
 	case Settle:
-		if len(x.looks) > 1 {
-			v.Reason = "rejected once, and could not be looked at again: " + v.Reason
-		}
 		b.verdict(j, x, v)
 	case LookAgain:
 		if x.want = byAny; x.t.Check.Method == job.CheckReplica {
@@ -157,9 +171,14 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 	}
 }
 
+// clockSlack is how much of the work that a worker says it did may exceed what
+// this machine saw of it.
+const clockSlack = 2
+
 // verdict ends the looks at x.
 func (b *Board) verdict(j *jobState, x *ret, v job.Verdict) {
 	v.CostSeconds, v.Share = x.cost, x.share
+	v.MostSeconds = clockSlack * x.seen.Seconds()
 	if v.Ruling == job.Rejected {
 		for _, p := range x.doubtful {
 			b.distrust(p, "it accepted a result that others found wrong")

@@ -105,6 +105,7 @@ type ret struct {
 	checkErr string
 	tries    int
 	elapsed  time.Duration // by this machine's clock
+	seen     time.Duration // the same with the content's way; 0: unknown
 	settled  string        // what a late or useless one was told
 	pending  *job.Verdict  // found, being booked
 	struck   bool          // something it did is booked against its worker

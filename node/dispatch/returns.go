@@ -148,6 +148,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		return
 	}
 	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, leaf: leaf, receipt: -1, signed: o.Signed, inline: only(inline, leaf), leafNo: no, elapsed: elapsed}
+	x.seen = elapsed
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	if !w.worked[j.id] {
