@@ -107,6 +107,9 @@ type CheckConfig struct {
 	// Checkers are the peers, by id, that may check for this machine when it
 	// cannot or does not keep up, whatever their devices.
 	Checkers []string `toml:"checkers"`
+	// Behind is how many seconds of checking may wait for this machine before
+	// members are asked to help.
+	Behind float64 `toml:"behind_s"`
 	// Trust are the peers, by id, whose word that they caught a cheat is enough;
 	// "*" stands for all members, of whom two have to say so.
 	Trust []string `toml:"trust"`
@@ -140,7 +143,7 @@ func DefaultConfig() Config {
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
-		Check:   CheckConfig{Rate: 0.05, Trust: []string{"*"}},
+		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 	}
 }
@@ -301,6 +304,9 @@ func (c Config) validate() error {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
 		}
+	}
+	if !(c.Check.Behind >= 0 && c.Check.Behind <= 86400) {
+		return fmt.Errorf("check.behind_s is %g; it may be 0 to 86400 seconds", c.Check.Behind)
 	}
 	for _, list := range []struct {
 		key string

@@ -209,3 +209,34 @@ func TestTooSmallAClassIsTrustedAndSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// A requester that does not keep up has members check. One of them lies, both as
+// a worker and as a checker: no honest result suffers, and what is delivered is
+// right.
+func TestMembersCheckAndOneOfThemLies(t *testing.T) {
+	requester := startNode(t, "requester", func(c *Config) { c.Worker.Enabled, c.Check.Behind = false, 1e-9 })
+	a, b, d := startNode(t, "a", nil), startNode(t, "b", nil), startNode(t, "d", nil)
+	liar := startNode(t, "liar", func(c *Config) { c.Worker.Saboteur = "half-samples" })
+	join(t, requester, a, b, d, liar)
+	connected(t, requester, 4)
+	out := t.TempDir()
+	id, err := requester.client.Submit(t.Context(), echoSpec(t, out, echo.Params{Count: 40, Text: "hello", SleepMS: 20, Check: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := requester.finish(t, id)
+	if s.State != job.StateFinished || s.Delivered != 40 {
+		t.Fatalf("%s, %d delivered: %s", s.State, s.Delivered, s.Reason)
+	}
+	for i := 1; i <= 40; i++ {
+		b, err := os.ReadFile(filepath.Join(out, fmt.Sprintf("echo-%06d.txt", i)))
+		if err != nil || !strings.HasPrefix(string(b), "hello") || strings.Contains(string(b), "haste") {
+			t.Errorf("%d: %q, %v", i, b, err)
+		}
+	}
+	for _, honest := range []*testNode{a, b, d} {
+		if got := requester.standing(t, honest.self); got.Rejected != 0 || got.Banned != "" || got.Lost != 0 {
+			t.Errorf("%s: %+v", honest.cfg.Name, got)
+		}
+	}
+}

@@ -23,9 +23,6 @@ const (
 	// independent is how many members a device class needs before one of them
 	// may decide about another: who claims, who checks, and who decides.
 	independent = 3
-	// behind is how much checking may wait for this machine before members are
-	// asked to help.
-	behind = 20 * time.Second
 	// audited is how many of a member's first checks are done again here; after
 	// those, one in auditEvery.
 	audited, auditEvery = 10, 10
@@ -104,7 +101,7 @@ func (b *Board) whose(j *jobState, x *ret, tasks []job.Task) by {
 	if w == nil || !w.connected || slices.ContainsFunc(tasks, func(t job.Task) bool { return b.lacking(w, t.Needs, job.AtRequester) != "" }) {
 		return byAny
 	}
-	if time.Duration(b.waitingChecks()+len(tasks))*b.checkTime > behind {
+	if time.Duration(b.waitingChecks()+len(tasks))*b.checkTime > b.o.Behind {
 		return byAny
 	}
 	return byHome
