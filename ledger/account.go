@@ -42,6 +42,7 @@ type Account struct {
 	staked [][8]byte
 	owners ban // by this machine's owner
 	caught ban // by what was found here
+	times  int // that it was caught
 	words  []heard
 	// disputed holds, for the newest judged results, whether they were disputed.
 	disputed []bool
@@ -176,9 +177,11 @@ func (a *Account) forfeit(e Entry) {
 		a.leaves[k] = s
 	}
 	a.staked = nil
-	if a.policy.Ban != nil {
-		a.caught = ban{"caught: " + e.Verdict.Reason, e.At.Add(a.policy.Ban(a.score.Confirmed))}
+	if a.policy.Ban == nil || a.caught.holds(e.At) {
+		return // what was under way when it was caught is no second time
 	}
+	a.times++
+	a.caught = ban{"caught: " + e.Verdict.Reason, e.At.Add(a.policy.Ban(a.times))}
 }
 
 // Score says how the peer stands at now.

@@ -61,7 +61,7 @@ func TestTheNewestCreditIsAStakeThatAConfirmedRejectionTakes(t *testing.T) {
 	key, _ := newPeer(t)
 	wk, w := newPeer(t)
 	b := newFarmBook(t, key, nil)
-	s, leaves := work(t, wk, w, 1, 2, 3, 4, 5, 6, 7)
+	s, leaves := work(t, wk, w, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 	for _, l := range leaves[:5] {
 		record(t, b.Book, w, s, l, job.Accepted, "sampling")
 	}
@@ -93,9 +93,25 @@ func TestTheNewestCreditIsAStakeThatAConfirmedRejectionTakes(t *testing.T) {
 		t.Errorf("%d words", len(ws))
 	}
 
+	// What it had under way is found out as well: it was caught once.
+	b.now = b.now.Add(time.Minute)
+	confirmed := job.Verdict{Ruling: job.Rejected, Method: "sampling", Reason: "half the samples", Confirmed: true}
+	if err := b.Record(w, s, leaves[7], confirmed); err != nil {
+		t.Fatal(err)
+	}
+	want.Checked, want.Rejected, want.Confirmed = 8, 3, 2
+	look("another one", want)
+
 	b.now = b.now.Add(7 * day)
 	want.Banned, want.Until = "", time.Time{}
 	look("expired", want)
+
+	if err := b.Record(w, s, leaves[8], confirmed); err != nil {
+		t.Fatal(err)
+	}
+	want.Checked, want.Rejected, want.Confirmed = 9, 4, 3
+	want.Banned, want.Until = "caught: half the samples", b.now.Add(14*day).UTC()
+	look("a second time", want)
 
 	// What it did in this farm is nothing to another.
 	b.o.Farm = func() string { return "another" }

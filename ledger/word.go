@@ -51,6 +51,7 @@ const (
 var (
 	ErrForged = errors.New("not its author's word")
 	ErrStale  = errors.New("said before")
+	ErrOfSelf = errors.New("about this machine, or by it")
 )
 
 // openWord checks everything about a word that does not depend on others.
@@ -92,7 +93,7 @@ func (b *Book) take(w heard, s job.Signed, now time.Time) error {
 	case w.At.After(now.Add(skew)) || now.Sub(w.At) > maxWordAge:
 		return fmt.Errorf("word of %s: %w", w.At.Format(time.DateOnly), ErrStale)
 	case author == b.self || w.Worker == b.self.String():
-		return fmt.Errorf("word about this machine or by it")
+		return ErrOfSelf
 	}
 	rec, err := encode(recWord, told{Author: author.String(), Said: s})
 	if err != nil {

@@ -148,7 +148,7 @@ type replica struct {
 
 func (r replica) apart(o replica) verify.Distance {
 	switch {
-	case r.file == o.file:
+	case r.file.Defined() && r.file == o.file:
 		return verify.Distance{}
 	case r.img == nil || o.img == nil:
 		return verify.Distance{Mean: 1, Far: 1}

@@ -116,6 +116,8 @@ func (w *words) Heard(from peer.ID, s job.Signed) {
 	case err == nil:
 		w.n.log.Info("a member says how another stands", "author", from, "peer", about)
 		w.n.jobs.Rescore(about)
+	case errors.Is(err, ledger.ErrOfSelf):
+		w.n.log.Warn("a member tells the others that it caught this machine, or takes it back", "author", from)
 	case !errors.Is(err, ledger.ErrStale):
 		w.n.log.Warn("a member's word is not believed", "author", from, "error", err)
 	}
