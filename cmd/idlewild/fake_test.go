@@ -234,7 +234,7 @@ func (f fakeFarm) Ban(context.Context, string, string, time.Duration) error {
 	return nil
 }
 func (f fakeFarm) Pardon(context.Context, string, string) error { return nil }
-func (f fakeFarm) View() localapi.FarmView              { return f.fakeDaemon.farm }
+func (f fakeFarm) View() localapi.FarmView                      { return f.fakeDaemon.farm }
 
 // result of one run of the command line.
 type result struct {
