@@ -203,6 +203,9 @@ const (
 	CheckNone  CheckMethod = ""      // nothing to verify: requester's own work
 	CheckCrop  CheckMethod = "crop"  // render random crops again and compare as images
 	CheckExact CheckMethod = "exact" // run again elsewhere: bytes must agree
+	// CheckReplica: run again on other machines of the same device class, and
+	// agree as well as those do among each other.
+	CheckReplica CheckMethod = "replica"
 )
 
 // Place says where a task may run.

@@ -53,6 +53,8 @@ var about = map[string]string{
 	"sandbox.cpu_s":           "Processor time of one task; 0: any.",
 	"blender.path":            "The one Blender to use, or a Python with the package bpy; empty: what is found.",
 	"blender.programs":        "More Blenders.",
+	"check.checkers":          "Members, by id, whose looks at others' results are believed when this machine cannot keep up; empty: those of the same device class.",
+	"check.behind_s":          "Seconds that a result may wait for its check here before checking is handed on.",
 	"check.rate":              "Least share of a known member's results that is checked, 0 to 1.",
 	"store.quota_bytes":       "Disk for blocks that no job holds; the oldest go first.",
 	"paths.roots":             "Folders that files of own jobs must lie in; empty: anywhere but where secrets are.",

@@ -118,6 +118,15 @@ type BlenderConfig struct {
 // CheckConfig is about verifying results.
 type CheckConfig struct {
 	Rate float64 `toml:"rate"` // least share of a known peer's results that is checked
+	// Checkers are the peers, by id, that may check for this machine when it
+	// cannot or does not keep up, whatever their devices.
+	Checkers []string `toml:"checkers"`
+	// Behind is how many seconds of checking may wait for this machine before
+	// members are asked to help.
+	Behind float64 `toml:"behind_s"`
+	// Trust are the peers, by id, whose word that they caught a cheat is enough;
+	// "*" stands for all members, of whom two have to say so.
+	Trust []string `toml:"trust"`
 }
 
 // PathsConfig is about the files that jobs of this machine may take along.
@@ -148,7 +157,7 @@ func DefaultConfig() Config {
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
-		Check:   CheckConfig{Rate: 0.05},
+		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 	}
 }
@@ -320,6 +329,19 @@ func (c Config) validate() error {
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
+		}
+	}
+	if !(c.Check.Behind >= 0 && c.Check.Behind <= 86400) {
+		return fmt.Errorf("check.behind_s is %g; it may be 0 to 86400 seconds", c.Check.Behind)
+	}
+	for _, list := range []struct {
+		key string
+		ids []string
+	}{{"check.checkers", c.Check.Checkers}, {"check.trust", c.Check.Trust}} {
+		for _, id := range list.ids {
+			if _, err := peer.Decode(id); err != nil && !(id == "*" && list.key == "check.trust") {
+				return fmt.Errorf("%s has %q, which is no peer's id; idlewild peers lists them", list.key, id)
+			}
 		}
 	}
 	for _, id := range c.Sandbox.Trusted {

@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"idlewild/job"
 	"idlewild/media"
@@ -22,6 +25,7 @@ type cropper interface {
 type judge struct {
 	croppers map[job.Kind]cropper
 	limits   verify.Thresholds
+	canaries *canaries
 }
 
 var _ dispatch.Judge = (*judge)(nil)
@@ -33,7 +37,7 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		return nil, nil
 	}
 	switch t.Check.Method {
-	case job.CheckExact:
+	case job.CheckExact, job.CheckReplica:
 		again := t
 		again.Place, again.Check = job.AtRequester, job.Check{}
 		again.Outputs = nil
@@ -41,7 +45,11 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 			o.Final = ""
 			again.Outputs = append(again.Outputs, o)
 		}
-		return []job.Task{again}, nil
+		tasks := []job.Task{again}
+		if t.Check.Method == job.CheckReplica && j.canaries.tolerance(canaryOf(t, leaf)).Replicas() > 1 {
+			tasks = append(tasks, again)
+		}
+		return tasks, nil
 	case job.CheckCrop:
 		k, ok := j.croppers[t.Kind]
 		if !ok {
@@ -71,6 +79,8 @@ func (j *judge) Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string
 	switch t.Check.Method {
 	case job.CheckExact:
 		v = judgeExact(t, leaf, evidence)
+	case job.CheckReplica:
+		v = j.judgeReplicas(t, leaf, dir, evidence)
 	case job.CheckCrop:
 		v = j.judgeCrops(t, leaf, dir, evidence)
 	default:
@@ -100,6 +110,84 @@ func judgeExact(t job.Task, leaf job.Leaf, evidence []dispatch.Evidence) job.Ver
 	return v
 }
 
+// judgeReplicas compares a claim with what other machines made of the whole task.
+func (j *judge) judgeReplicas(t job.Task, leaf job.Leaf, dir string, evidence []dispatch.Evidence) job.Verdict {
+	claim, err := readReplica(t, leaf, dir)
+	if err != nil {
+		v := claimError(err)
+		v.Method = verify.ByReplication
+		return v
+	}
+	var others []replica
+	var apart []verify.Distance
+	for _, e := range evidence {
+		if e.Leaf.Outcome != job.Succeeded {
+			continue
+		}
+		r, err := readReplica(t, e.Leaf, e.Dir)
+		if err != nil {
+			continue // of that machine nothing can be said, and nothing of the claim
+		}
+		others = append(others, r)
+		apart = append(apart, claim.apart(r))
+	}
+	name := canaryOf(t, leaf)
+	tolerance, pair := j.canaries.tolerance(name), verify.Distance{}
+	if len(others) > 1 {
+		pair = others[0].apart(others[1])
+		tolerance = j.canaries.learn(name, pair)
+	}
+	return verify.Replicated(apart, pair, tolerance)
+}
+
+// replica is the judged output of one run of a task.
+type replica struct {
+	img  *media.Image // nil where it is no image
+	file job.Ref
+}
+
+func (r replica) apart(o replica) verify.Distance {
+	switch {
+	case r.file.Defined() && r.file == o.file:
+		return verify.Distance{}
+	case r.img == nil || o.img == nil:
+		return verify.Distance{Mean: 1, Far: 1}
+	}
+	return verify.Apart(r.img, o.img)
+}
+
+func readReplica(t job.Task, leaf job.Leaf, dir string) (replica, error) {
+	for _, o := range leaf.Outputs {
+		if o.Name != t.Check.Output {
+			continue
+		}
+		r := replica{file: o.File}
+		if o.Media == job.MediaFile {
+			return r, nil
+		}
+		var err error
+		if r.img, err = decode(filepath.Join(dir, filepath.FromSlash(o.Name))); err != nil {
+			return r, err
+		}
+		root, _, err := media.TileRoot(r.img)
+		if err == nil && string(o.Pixels) != string(root[:]) {
+			err = fmt.Errorf("its pixels are not those of the receipt")
+		}
+		return r, err
+	}
+	return replica{}, fmt.Errorf("%s is missing", t.Check.Output)
+}
+
+// claimError is the verdict on a claim that cannot be read: the worker's fault
+// unless this machine's own disk is.
+func claimError(err error) job.Verdict {
+	var disk *fs.PathError
+	if errors.As(err, &disk) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EMFILE) {
+		return verify.Unverified(err)
+	}
+	return verify.Undecodable(err)
+}
+
 func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dispatch.Evidence) job.Verdict {
 	c, err := cropCheck(t)
 	if err != nil {
@@ -107,7 +195,7 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 	}
 	img, err := decode(filepath.Join(dir, filepath.FromSlash(t.Check.Output)))
 	if err != nil {
-		return verify.Undecodable(err)
+		return claimError(err)
 	}
 	// The receipt names the pixels, so that a stranger can check the verdict
 	// by tiles; a root that does not fit its own file is a lie.

@@ -54,7 +54,7 @@ type Node struct {
 	host      *p2p.Host
 	jobs      *dispatch.Dispatcher
 	worker    *worker.Worker
-	book      dispatch.Book
+	book      *ledger.Book
 	blocks    *store.Local
 	content   *content
 	door      *localapi.Door
@@ -62,6 +62,7 @@ type Node struct {
 	end       context.CancelFunc
 	owner     *owner
 	history   *history
+	words     *words
 	lines     *logRing
 	metricsAt net.Listener // nil: nowhere
 	closers   []func()     // in the order of opening
@@ -78,6 +79,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	lines := &logRing{}
 	log = lines.tee(log, level)
 	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), configAt: configTime(cfg.DataDir)}
+	n.words = &words{n: n}
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -110,9 +112,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if err != nil {
 		return nil, err
 	}
-	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), n.key, func(checked, rejected int) float64 {
-		return verify.Rate(checked, rejected, cfg.Check.Rate)
-	})
+	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Key: n.key, Self: n.self, Farm: n.farm, Policy: cfg.Check.Policy()})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
-		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes,
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Words: n.words,
 	})
 	if err != nil {
 		return nil, err
@@ -141,9 +141,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
-		Judge: &judge{croppers: n.kit.croppers, limits: verify.DefaultThresholds()},
-		Book:  book, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
-	}, dispatch.Options{})
+		Judge: &judge{croppers: n.kit.croppers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
+		Book:  told{n}, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
+	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second))})
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +175,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if err := n.listenMetrics(); err != nil {
 		return nil, err
 	}
+	n.words.open()
 	return n, nil
 }
 

@@ -146,30 +146,12 @@ func (f farmView) Join(ctx context.Context, ticket string) (localapi.FarmView, e
 }
 
 func (f farmView) Revoke(_ context.Context, id string) error {
-	p, err := peer.Decode(id)
-	if err != nil {
-		// People know members by name.
-		var named []peer.ID
-		for _, m := range f.n.host.Membership().Members() {
-			if m.Name == id {
-				named = append(named, m.Peer)
-			}
-		}
-		switch len(named) {
-		case 0:
-			return job.Refuse("", fmt.Sprintf("no member is called %q", id), "see: idlewild farm members")
-		case 1:
-			p = named[0]
-		default:
-			return job.Refuse("", fmt.Sprintf("%d members are called %q", len(named), id), "give the peer id, see: idlewild farm members")
-		}
+	if farm, ok := f.n.host.Membership().Farm(); ok && farm.Owner && (id == f.n.self.String() || id == f.n.cfg.Name) {
+		return job.Refuse("", "the owner cannot put itself out of its farm", "name another member, see: idlewild farm members")
 	}
-	if farm, ok := f.n.host.Membership().Farm(); ok && farm.Owner {
-		for _, m := range f.n.host.Membership().Members() {
-			if m.Self && m.Peer == p {
-				return job.Refuse("", "the owner cannot put itself out of its farm", "name another member, see: idlewild farm members")
-			}
-		}
+	p, err := f.named(id)
+	if err != nil {
+		return err
 	}
 	return refusal(f.n.host.Membership().Revoke(p))
 }
@@ -198,11 +180,16 @@ func (f farmView) View() localapi.FarmView {
 		workers[w.Peer] = w
 	}
 	for _, p := range f.n.host.Peers() {
-		v.Members = append(v.Members, localapi.PeerView{
+		m := localapi.PeerView{
 			Devices: f.devices(p.Peer, workers[p.Peer]),
 			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
-			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.n.book.Score(p.Peer)),
-		})
+			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen,
+		}
+		if !p.Self {
+			score := f.n.book.Score(p.Peer)
+			m.Score, m.Standing = scoreText(score), standing(score)
+		}
+		v.Members = append(v.Members, m)
 	}
 	return v
 }
@@ -231,16 +218,6 @@ func (f farmView) devices(id peer.ID, w dispatch.WorkerView) []localapi.DeviceVi
 		out = append(out, deviceView(d, doing))
 	}
 	return out
-}
-
-func scoreText(s dispatch.Score) string {
-	if s.Banned != "" {
-		return "banned: " + s.Banned
-	}
-	if s.Checked == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%d of %d checked results accepted, %d rejected", s.Accepted, s.Checked, s.Rejected)
 }
 
 // records is localapi.Records.

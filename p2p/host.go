@@ -43,6 +43,7 @@ type Config struct {
 	MDNS    bool   // find members on the local network, and be found
 	Codec   Codec  // deltas of blocks; nil: none are asked for
 	Editor  Editor // documents of edits; nil: none are given
+	Words   Words  // what is said of other members; nil: nothing
 	// MaxPeers is how many members are dialled to stay connected; 0: 256.
 	// Members that dial us come on top of it.
 	MaxPeers int

@@ -54,6 +54,8 @@ func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
 		"cancel":                                "cancel takes JOB",
 		"cancel a b":                            "cancel takes JOB",
 		"peers x":                               "peers takes no arguments",
+		"peers pardon":                          "peers pardon takes PEER",
+		"peers ban x --for 9000h":               "--for is",
 		"cancel abc":                            "not a ULID",
 		"status --watch":                        "name it",
 		"submit a.blend":                        "-o DIR",

@@ -230,7 +230,11 @@ func (f fakeFarm) Join(_ context.Context, t string) (localapi.FarmView, error) {
 	return localapi.FarmView{ID: "farm2", Name: "there"}, nil
 }
 func (f fakeFarm) Revoke(context.Context, string) error { return nil }
-func (f fakeFarm) View() localapi.FarmView              { return f.fakeDaemon.farm }
+func (f fakeFarm) Ban(context.Context, string, string, time.Duration) error {
+	return nil
+}
+func (f fakeFarm) Pardon(context.Context, string, string) error { return nil }
+func (f fakeFarm) View() localapi.FarmView                      { return f.fakeDaemon.farm }
 
 // result of one run of the command line.
 type result struct {

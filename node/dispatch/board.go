@@ -37,10 +37,13 @@ type Board struct {
 	waiting   []*seat   // want work, and may have got it since
 	restful   []*worker // may have to be told why they get none
 	connected int
-	rate      float64   // of a usual worker's link, bytes a second; 0: unknown
-	pace0     float64   // logarithm of the speed of a usual device
-	usual     float64   // what a task costs, roughly; 0: unknown
-	copied    time.Time // when idle devices were last offered copies
+	rate      float64            // of a usual worker's link, bytes a second; 0: unknown
+	pace0     float64            // logarithm of the speed of a usual device
+	usual     float64            // what a task costs, roughly; 0: unknown
+	checkTime time.Duration      // that a check takes this machine; 0: unknown
+	checked   map[peer.ID]int    // checks of members that were found true
+	liars     map[peer.ID]string // members that check no more, and why
+	copied    time.Time          // when idle devices were last offered copies
 
 	timers  timerHeap
 	timerNo uint64
@@ -131,6 +134,8 @@ func (b *Board) take(ev Event) {
 		b.delivered(e)
 	case Lost:
 		b.lost(e)
+	case Scored:
+		b.scored(e)
 	case Steered:
 		b.steered(e)
 	case Requeued:
@@ -389,8 +394,10 @@ func (b *Board) announce() {
 					}
 				}
 			}
-			if len(j.checks) > 0 && !b.selfHere() {
+			if !b.selfHere() {
 				n += len(j.checks)
+			} else {
+				n += j.handed
 			}
 		}
 		fresh := n > 0 && j.told == 0

@@ -44,6 +44,12 @@ type Options struct {
 	Fetches int
 	// Judges is how many results are judged at a time; 2.
 	Judges int
+	// Behind is how much checking may wait for this machine before members are
+	// asked to help; 20 s.
+	Behind time.Duration
+	// Checkers are the members that may check for this machine whatever their
+	// device class.
+	Checkers []peer.ID
 }
 
 func (o Options) withDefaults() Options {
@@ -61,6 +67,7 @@ func (o Options) withDefaults() Options {
 	set(&o.BeatEvery, 20*time.Second)
 	set(&o.Announce, 60*time.Second)
 	set(&o.LeaseWork, 25*time.Second)
+	set(&o.Behind, 20*time.Second)
 	num(&o.MaxLeaseTasks, 64)
 	num(&o.Credit, 2)
 	num(&o.Fetches, 16)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -47,7 +49,7 @@ func (d *Dispatcher) carryOut(e Effect) {
 	case Enter:
 		d.in(d.booking, e.ID, func(context.Context) Event {
 			err := d.deps.Book.Record(e.Worker, e.Signed, e.Leaf, e.Verdict)
-			return Booked{ID: e.ID, Fence: e.Fence, Score: d.deps.Book.Score(e.Worker), Err: err}
+			return Booked{ID: e.ID, Fence: e.Fence, Worker: e.Worker, Strike: e.Strike, Score: d.deps.Book.Score(e.Worker), Err: err}
 		})
 	case Deliver:
 		d.in(d.delivering, e.ID, func(ctx context.Context) Event { return d.deliver(ctx, e) })
@@ -206,10 +208,13 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 	if e.For != 0 {
 		dir = filepath.Join(d.evidence(e.ID, e.For), fmt.Sprintf("%016x", e.Fence))
 	}
-	if out.Err = os.RemoveAll(dir); out.Err != nil {
-		return out
+	out.Err = os.RemoveAll(dir)
+	if out.Err == nil {
+		out.Err = os.MkdirAll(dir, 0o700)
 	}
-	if out.Err = os.MkdirAll(dir, 0o700); out.Err != nil {
+	if out.Err != nil {
+		out.Local = true
+		d.log.Warn("no room for a result", "job", e.ID, "err", out.Err)
 		return out
 	}
 	out.Moved, out.Err = d.deps.Results.Fetch(ctx, Returned{Worker: e.Worker, Job: e.ID, Leaf: e.Leaf, Inline: e.Inline, Keep: e.Keep}, dir)
@@ -217,9 +222,17 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 		out.Err = recordlog.SyncDir(filepath.Dir(dir))
 	}
 	if out.Err != nil {
+		out.Local = ours(out.Err)
 		d.log.Warn("result not fetched", "job", e.ID, "peer", e.Worker, "err", out.Err)
 	}
 	return out
+}
+
+// ours reports whether an error is of this machine's own disk, and so nobody
+// else's fault.
+func ours(err error) bool {
+	var p *fs.PathError
+	return errors.As(err, &p) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
 }
 
 // here reports whether the folder of a result still exists.
@@ -241,7 +254,7 @@ func (d *Dispatcher) challenge(e Challenge) Event {
 		rate = 1
 	}
 	tasks, err := d.deps.Judge.Challenge(e.Task, e.Leaf, e.Secret, rate)
-	return Challenged{ID: e.ID, Fence: e.Fence, Tasks: tasks, Err: err}
+	return Challenged{ID: e.ID, Fence: e.Fence, Tasks: tasks, Share: rate, Err: err}
 }
 
 func (d *Dispatcher) compare(ctx context.Context, e Compare) Event {

@@ -127,6 +127,8 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 			// A check should not have to wait behind two leases.
 			credit = min(credit, 1)
 		}
+	} else if work+checks < credit && b.leaseCheck(s) {
+		return true
 	}
 	if work+checks >= credit {
 		return false
@@ -662,32 +664,53 @@ func (b *Board) queueCheck(j *jobState, t *task) {
 		return
 	}
 	j.checks = append(j.checks, t)
+	j.countHanded()
 	b.hungry = true
 }
 
-// leaseCheck gives this machine the checks of one job that wait.
+// countHanded counts the waiting checks that members may run.
+func (j *jobState) countHanded() {
+	j.handed = 0
+	for _, t := range j.checks {
+		if t.check.want != byHome {
+			j.handed++
+		}
+	}
+}
+
+// leaseCheck gives a device the checks of one job that wait, a member one at a
+// time.
 func (b *Board) leaseCheck(s *seat) bool {
-	const most = 16
+	most := 16
 	w := s.w
+	if w.peer != b.self {
+		most = 1
+	}
 	for _, j := range b.live {
-		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) {
+		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) || w.peer != b.self && (j.handed == 0 || !b.can(w, j)) {
 			continue
 		}
 		l := &lease{job: j, peer: w.peer, device: s.Name, check: true}
 		var left []*task
 		for _, t := range j.checks {
-			if len(l.grants) == most || !b.fits(w, s.Device, t.Needs, job.AtRequester) {
+			if len(l.grants) == most || !b.mayCheck(s, t) {
 				left = append(left, t)
 				continue
 			}
+			t.check.checker = w.peer
+			if t.check.want == byClass {
+				t.check.replicas = append(t.check.replicas, w.peer)
+			}
 			g := &grant{lease: l, t: t, fence: b.fence(), pos: len(l.grants)}
 			l.grants = append(l.grants, g)
+			t.check.runs = append(t.check.runs, g)
 			j.checking[g.fence] = g
 		}
 		if len(l.grants) == 0 {
 			continue
 		}
 		j.checks = left
+		j.countHanded()
 		l.id = b.leaseID()
 		j.leases[l.id] = l
 		j.leaseSeq = append(j.leaseSeq, l)

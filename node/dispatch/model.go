@@ -105,8 +105,25 @@ type ret struct {
 	checkErr string
 	tries    int
 	elapsed  time.Duration // by this machine's clock
+	seen     time.Duration // the same with the content's way; 0: unknown
 	settled  string        // what a late or useless one was told
 	pending  *job.Verdict  // found, being booked
+	struck   bool          // something it did is booked against its worker
+
+	// The looks at it, see looks.go.
+	want     by
+	draw     int
+	checker  peer.ID   // of the present look
+	spared   []peer.ID // could not run its checks
+	replicas []peer.ID // that ran one, or run it
+	runs     []*grant  // of its checks
+	looks    []Look
+	found    []job.Verdict // the rejections among them
+	audit    peer.ID       // whose check is done again now
+	kept     job.Verdict   // what came of that
+	doubtful []peer.ID     // accepted what others did not
+	cost     float64       // seconds, of all looks
+	share    float64       // of the peer's results that are checked
 }
 
 type evidence struct {
@@ -286,7 +303,8 @@ type jobState struct {
 	// Of this moment.
 	classes  []*class
 	grants   map[uint64]*grant // every one ever made, by fence
-	checks   []*task           // waiting for this machine
+	checks   []*task           // waiting for this machine, or for a member
+	handed   int               // of them, may be run by members
 	checking map[uint64]*grant // leased checks, by fence
 	left     int               // tasks without an end
 	rechecks int

@@ -103,6 +103,9 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	}
 	if x := j.rets[leaf.Fence]; x != nil {
 		if x.peer == w.peer && x.lease == r.Lease && x.t.key == leaf.Task {
+			if x.state != retEnded && x.leaf.Root() != leaf.Root() {
+				b.strike(j, x, "it signed two different accounts of one task")
+			}
 			b.settle(j, x)
 		} else {
 			no1("that fence was granted to somebody else")
@@ -145,6 +148,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		return
 	}
 	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, leaf: leaf, receipt: -1, signed: o.Signed, inline: only(inline, leaf), leafNo: no, elapsed: elapsed}
+	x.seen = elapsed
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	if !w.worked[j.id] {
@@ -286,7 +290,7 @@ func (b *Board) fetched(e Fetched) {
 		return
 	}
 	if g := j.checking[e.Fence]; g != nil {
-		b.evident(j, g, e.Err)
+		b.evident(j, g, e)
 		return
 	}
 	x := j.rets[e.Fence]
@@ -295,6 +299,7 @@ func (b *Board) fetched(e Fetched) {
 	}
 	t := x.t
 	if e.Err == nil {
+		j.stuck = ""
 		if x.receipt = b.receiptNo(j, x); x.receipt < 0 {
 			return
 		}
@@ -304,23 +309,35 @@ func (b *Board) fetched(e Fetched) {
 		return
 	}
 	w := b.byPeer[x.peer]
+	if e.Local && w != nil && w.connected {
+		// Nobody's fault but this machine's, and for a person to mend.
+		j.stuck = fmt.Sprintf("%s cannot be kept: %v", t.Label, e.Err)
+		b.after(localPatience, func() { b.fetchAgain(j, x) })
+		return
+	}
 	x.tries++
 	switch {
 	case w == nil || !w.connected || errors.Is(e.Err, errGone):
 		// It keeps the receipt and offers it again when it is back.
 		b.forget(j, x)
 	case x.tries < 3:
-		b.after(time.Duration(x.tries)*time.Second, func() {
-			if x.state == retFetching {
-				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline, Keep: len(x.t.next) > 0})
-			}
-		})
+		b.after(time.Duration(x.tries)*time.Second, func() { b.fetchAgain(j, x) })
 	default:
+		b.strike(j, x, fmt.Sprintf("it does not give what it signed for: %v", e.Err))
 		leaf := x.leaf
 		leaf.Outcome, leaf.Reason = job.Broken, fmt.Sprintf("its outputs could not be fetched: %v", e.Err)
 		b.forget(j, x)
 		b.attempt(w, j, t, x.lease, leaf)
 		b.next(j, t)
+	}
+}
+
+// localPatience is how long a fetch waits that failed for want of room here.
+const localPatience = 5 * time.Second
+
+func (b *Board) fetchAgain(j *jobState, x *ret) {
+	if x.state == retFetching && !j.state.Ended() {
+		b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline, Keep: len(x.t.next) > 0})
 	}
 }
 

@@ -115,7 +115,14 @@ func (x *table) see(e Effect) {
 		x.say("  judge %s by %d", e.Task.Label, len(e.Evidence))
 		x.todo = append(x.todo, e)
 	case Enter:
-		x.say("  book %s for %s: %s", e.Verdict.Ruling, x.names[e.Worker], e.Verdict.Reason)
+		what := string(e.Verdict.Ruling)
+		if e.Verdict.Confirmed {
+			what += ", confirmed,"
+		}
+		if e.Verdict.Strike {
+			what += ", a strike,"
+		}
+		x.say("  book %s for %s: %s", what, x.names[e.Worker], e.Verdict.Reason)
 		x.todo = append(x.todo, e)
 	case Prepare, Clean:
 		x.say("  %s", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "dispatch.")))
@@ -212,7 +219,7 @@ func (x *table) carryOut(e Effect) {
 	case Compare:
 		x.step(Judged{ID: e.ID, Fence: e.Fence, Verdict: job.Verdict{Ruling: x.ruling, Method: "exact", Reason: "compared"}})
 	case Enter:
-		x.step(Booked{ID: e.ID, Fence: e.Fence, Score: x.score})
+		x.step(Booked{ID: e.ID, Fence: e.Fence, Worker: e.Worker, Strike: e.Strike, Score: x.score})
 	case Deliver:
 		d := Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: finalFiles(e.Spec, e.Task)}
 		if x.broken != "" {
@@ -267,7 +274,7 @@ func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int
 		if !ok {
 			continue
 		}
-		leaf := job.Leaf{Task: g.Task.Key(), Fence: g.Fence, Outcome: o, Device: l.Device, Meter: job.Meter{Wall: wall, Render: wall}}
+		leaf := job.Leaf{Task: g.Task.Key(), Fence: g.Fence, Outcome: o, Device: l.Device, DeviceClass: x.class(name, l.Device), Meter: job.Meter{Wall: wall, Render: wall}}
 		if o == job.Succeeded {
 			for _, out := range g.Task.Outputs {
 				leaf.Outputs = append(leaf.Outputs, job.Output{Name: out.Name, Media: out.Media, File: refOf([]byte(name + g.Task.Label)), Bytes: 1})
@@ -282,6 +289,16 @@ func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int
 		x.t.Fatal(err)
 	}
 	return OpenedReceipt{Signed: job.Signed{Body: body, Sig: []byte(name)}, Receipt: r, Peer: x.id(name)}
+}
+
+// class is that of a worker's device.
+func (x *table) class(name, device string) string {
+	if w := x.b.byPeer[x.id(name)]; w != nil {
+		if d, ok := w.device(device); ok {
+			return d.Class
+		}
+	}
+	return ""
 }
 
 // replayed makes a board from what was written, as after a crash.

@@ -247,6 +247,16 @@ func (c *Client) Revoke(ctx context.Context, peer string) (v FarmView, err error
 	return v, c.call(ctx, "POST", "/v1/farm/revoke", revokeBody{peer}, &v)
 }
 
+// Ban gives a member no work of this machine; see Farm.
+func (c *Client) Ban(ctx context.Context, peer, reason string, d time.Duration) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm/ban", banBody{peer, reason, d.Seconds()}, &v)
+}
+
+// Pardon ends a ban; see Farm.
+func (c *Client) Pardon(ctx context.Context, peer, reason string) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm/pardon", pardonBody{peer, reason}, &v)
+}
+
 // SetPaused stops or starts taking work from others; see Machine.
 func (c *Client) SetPaused(ctx context.Context, paused bool, reason string) (v MachineView, err error) {
 	return c.Pause(ctx, PauseWish{Paused: paused, Reason: reason})

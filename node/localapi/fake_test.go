@@ -183,6 +183,18 @@ func (f fakeFarm) Revoke(_ context.Context, p string) error {
 	}
 	return nil
 }
+func (f fakeFarm) Ban(_ context.Context, p, reason string, d time.Duration) error {
+	if p != "p" || reason != "r" || d != time.Hour {
+		return fmt.Errorf("no member %s", p)
+	}
+	return nil
+}
+func (f fakeFarm) Pardon(_ context.Context, p, reason string) error {
+	if p != "p" || reason != "r" {
+		return fmt.Errorf("no member %s", p)
+	}
+	return nil
+}
 func (f fakeFarm) View() FarmView { return f.fake.farm }
 
 const testToken = "correct-horse"

@@ -174,6 +174,15 @@ type (
 	revokeBody struct {
 		Peer string `json:"peer" minLength:"1" maxLength:"128"`
 	}
+	banBody struct {
+		Peer       string  `json:"peer" minLength:"1" maxLength:"128"`
+		Reason     string  `json:"reason,omitempty" maxLength:"1024"`
+		ForSeconds float64 `json:"for_s,omitempty" minimum:"0" maximum:"31536000" doc:"0: until a pardon"`
+	}
+	pardonBody struct {
+		Peer   string `json:"peer" minLength:"1" maxLength:"128"`
+		Reason string `json:"reason,omitempty" maxLength:"1024"`
+	}
 	gcBody struct {
 		KeepBytes int64 `json:"keep_bytes" minimum:"0" doc:"Stop where at most so many bytes are left"`
 	}
@@ -367,6 +376,20 @@ func (h *Handler) routes() {
 	huma.Register(h.api, op("revoke", "POST", "/v1/farm/revoke", "Take a member's right away", 200),
 		func(ctx context.Context, r *in[revokeBody]) (*out[FarmView], error) {
 			if err := h.Farm.Revoke(ctx, r.Body.Peer); err != nil {
+				return nil, answer(err)
+			}
+			return &out[FarmView]{h.Farm.View()}, nil
+		})
+	huma.Register(h.api, op("ban", "POST", "/v1/farm/ban", "Give a member no work of this machine", 200),
+		func(ctx context.Context, r *in[banBody]) (*out[FarmView], error) {
+			if err := h.Farm.Ban(ctx, r.Body.Peer, r.Body.Reason, time.Duration(r.Body.ForSeconds*float64(time.Second))); err != nil {
+				return nil, answer(err)
+			}
+			return &out[FarmView]{h.Farm.View()}, nil
+		})
+	huma.Register(h.api, op("pardon", "POST", "/v1/farm/pardon", "End a ban of a member", 200),
+		func(ctx context.Context, r *in[pardonBody]) (*out[FarmView], error) {
+			if err := h.Farm.Pardon(ctx, r.Body.Peer, r.Body.Reason); err != nil {
 				return nil, answer(err)
 			}
 			return &out[FarmView]{h.Farm.View()}, nil
