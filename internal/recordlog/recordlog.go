@@ -72,6 +72,8 @@ type Log struct {
 	o    Options
 	Cut  int64  // bytes that were cut off at open: a torn tail, or damage
 	Torn string // what was cut and why; empty where nothing was
+	// Upgraded: what was there is of an older version.
+	Upgraded bool
 
 	mu      sync.Mutex // guards what follows, and writing
 	f       *os.File
@@ -133,6 +135,7 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 		return l, l.begin(l.seq)
 	case version < o.Version:
 		// An older program must not take new records for damage.
+		l.Upgraded = true
 		return l, l.begin(l.seq + 1)
 	}
 	l.f, err = os.OpenFile(l.path(l.seq), os.O_RDWR, 0o600)

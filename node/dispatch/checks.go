@@ -21,8 +21,8 @@ func (b *Board) check(j *jobState, x *ret) {
 			one := 1.0
 			rate = &one
 		}
-		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task, Leaf: x.leaf,
-			Secret: j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence), Rate: rate})
+		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task(), Leaf: j.leaf(x),
+			Secret: j.secretOf(x.peer, x.lease, t.key(), x.fence), Rate: rate})
 	}
 }
 
@@ -52,7 +52,7 @@ func (b *Board) challenged(e Challenged) {
 	default:
 		for _, ct := range e.Tasks {
 			ct.Place = job.AtRequester
-			t := &task{Task: ct, key: ct.Key(), index: -1, class: &class{needs: ct.Needs, place: job.AtRequester}, check: x}
+			t := newCheck(ct, x)
 			x.checks = append(x.checks, t)
 			b.queueCheck(j, t)
 		}
@@ -121,8 +121,8 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 	}
 	b.endGrant(g)
 	x := g.t.check
-	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task, leaf) == "" {
-		g.t.rets = []*ret{{t: g.t, fence: g.fence, leaf: leaf, peer: w.peer}}
+	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task(), leaf) == "" {
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer}}
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
@@ -141,8 +141,8 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 func (b *Board) checkDone(j *jobState, g *grant) {
 	delete(j.checking, g.fence)
 	if w := b.byPeer[g.lease.peer]; w != nil && w.connected {
-		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key, Ruling: job.Accepted, Reason: "a check",
-			Secret: j.secretOf(w.peer, g.lease.id, g.t.key, g.fence)})
+		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key(), Ruling: job.Accepted, Reason: "a check",
+			Secret: j.secretOf(w.peer, g.lease.id, g.t.key(), g.fence)})
 	}
 }
 
@@ -178,24 +178,24 @@ func (b *Board) evident(j *jobState, g *grant, err error) {
 	if !slices.Contains(x.checks, g.t) || len(g.t.rets) == 0 {
 		return
 	}
-	leaf := g.t.rets[0].leaf
+	leaf := g.t.rets[0].live.leaf
 	if err != nil {
 		b.retryCheck(j, g.t, err.Error(), true)
 		return
 	}
-	x.evidence = append(x.evidence, evidence{g.t.Task, leaf, g.fence})
+	x.evidence = append(x.evidence, evidence{g.t.Task(), leaf, g.fence})
 	if len(x.evidence) < len(x.checks) {
 		return
 	}
 	// In the order in which they were drawn.
 	order := map[job.TaskKey]int{}
 	for i, t := range x.checks {
-		if _, ok := order[t.key]; !ok {
-			order[t.key] = i
+		if _, ok := order[t.key()]; !ok {
+			order[t.key()] = i
 		}
 	}
 	slices.SortStableFunc(x.evidence, func(a, c evidence) int { return order[a.leaf.Task] - order[c.leaf.Task] })
-	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task, Leaf: x.leaf, Evidence: x.evidence})
+	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task(), Leaf: j.leaf(x), Evidence: x.evidence})
 }
 
 func (b *Board) judged(e Judged) {
@@ -212,7 +212,7 @@ func (b *Board) found(j *jobState, x *ret, v job.Verdict) {
 		b.conclude(j, x)
 		return
 	}
-	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: v})
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Verdict: v})
 }
 
 func (b *Board) booked(e Booked) {
@@ -224,7 +224,7 @@ func (b *Board) booked(e Booked) {
 		b.do(Note{"verdict could not be booked", []any{"job", j.id, "peer", x.peer, "err", e.Err}})
 		b.after(time.Second, func() {
 			if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending != nil {
-				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: *x.pending})
+				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Verdict: *x.pending})
 			}
 		})
 		return
@@ -249,12 +249,12 @@ func (b *Board) conclude(j *jobState, x *ret) {
 	take := v.Ruling == job.Accepted
 	if v.Ruling == job.Unsure {
 		// Once, somebody else gets a try; then it is delivered as what it is.
-		take = was || len(t.avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
+		take = was || len(t.also().avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
 	}
 	if was {
 		j.rechecks--
 	}
-	r := &judgeRecord{Task: t.index, Fence: x.fence, Take: take, Standard: isStandard(v)}
+	r := &judgeRecord{Task: int(t.index), Fence: x.fence, Take: take, Standard: isStandard(v)}
 	if r.Standard < 0 {
 		r.Verdict = &v
 	}
@@ -274,7 +274,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		}
 		for _, o := range t.rets {
 			if o.state == retHeld {
-				o.state, o.settled, o.inline = retEnded, "another peer was first", nil
+				o.state, o.settled, o.live = retEnded, "another peer was first", nil
 				b.settle(j, o)
 			}
 		}
@@ -283,7 +283,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		b.bar(j, x)
 		b.next(j, t)
 	default:
-		t.avoid = append(t.avoid, x.peer)
+		t.add().avoid = append(t.add().avoid, x.peer)
 		b.do(Discard{ID: j.id, Fence: x.fence})
 		b.next(j, t)
 	}
@@ -306,7 +306,7 @@ func (b *Board) bar(j *jobState, caught *ret) {
 			}
 			switch x.state {
 			case retHeld:
-				x.state, x.settled, x.inline = retEnded, "no more work of this peer is taken for this job", nil
+				x.state, x.settled, x.live = retEnded, "no more work of this peer is taken for this job", nil
 				b.settle(j, x)
 			case retFetching, retSafe:
 				x.force = true

@@ -38,11 +38,8 @@ func Replay(dir string, id job.ID) (records int, err error) {
 func readJournal(dir string, id job.ID) (j *jobState, found recordlog.Found, records int, err error) {
 	path := filepath.Join((&journal{dir: dir}).jobDir(id), "journal")
 	j = newJobState(id)
-	found, err = recordlog.Check(path, journalOptions, func(b []byte) error {
-		records++
-		return j.replay(b)
-	})
-	return j, found, records, err
+	found, err = recordlog.Check(path, journalOptions, j.replay)
+	return j, found, j.records, err
 }
 
 // VerifyJournal reads the journal of a job below dir, as a Dispatcher would,
@@ -59,7 +56,7 @@ func VerifyJournal(dir string, id job.ID) (Verified, error) {
 	case err != nil:
 		return v, fmt.Errorf("journal of job %s: %w", id, err)
 	}
-	v.State, v.Bytes, v.Bad, v.Tasks, v.Receipts = j.State(), found.Bytes, found.Bad, len(j.tasks), len(j.receipts)
+	v.State, v.Bytes, v.Bad, v.Tasks = j.State(), found.Bytes, found.Bad, len(j.tasks)
 	for _, t := range j.tasks {
 		if t.accepted != nil {
 			v.Accepted++
@@ -68,9 +65,14 @@ func VerifyJournal(dir string, id job.ID) (Verified, error) {
 			v.Delivered++
 		}
 	}
-	for _, o := range j.receipts {
+	for _, k := range j.receipts {
+		if k.packed == "" {
+			continue // not kept
+		}
+		v.Receipts++
+		o, err := j.receiptOf(k)
 		var r job.Receipt
-		if err := o.Signed.Open(o.Peer, job.ContextReceipt, job.MaxReceiptBytes, &r); err != nil {
+		if err != nil || o.Signed.Open(o.Peer, job.ContextReceipt, job.MaxReceiptBytes, &r) != nil {
 			v.Forged++
 		}
 	}
