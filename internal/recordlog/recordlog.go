@@ -29,7 +29,8 @@ import (
 const (
 	magic      = "IDLWLOG\x01"
 	headerSize = 28
-	frameSize  = 8 // length and checksum
+	// FrameBytes is what a record costs beside itself: length and checksum.
+	FrameBytes = 8
 
 	// flagStart: the log begins here; segments before it were rewritten into it.
 	flagStart = 1
@@ -244,14 +245,14 @@ func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint3
 	crc = binary.LittleEndian.Uint32(b[headerSize-4:])
 	good = headerSize
 	for rest := b[headerSize:]; len(rest) > 0; {
-		if len(rest) < frameSize {
+		if len(rest) < FrameBytes {
 			return good, crc, version, "torn frame", nil
 		}
 		n := binary.LittleEndian.Uint32(rest)
-		if int64(n) > int64(l.o.MaxRecord) || int64(n) > int64(len(rest)-frameSize) {
+		if int64(n) > int64(l.o.MaxRecord) || int64(n) > int64(len(rest)-FrameBytes) {
 			return good, crc, version, "torn frame", nil
 		}
-		rec := rest[frameSize : frameSize+int(n)]
+		rec := rest[FrameBytes : FrameBytes+int(n)]
 		sum := frameSum(crc, rest[:4], rec)
 		if binary.LittleEndian.Uint32(rest[4:]) != sum {
 			return good, crc, version, "checksum does not match", nil
@@ -259,7 +260,7 @@ func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint3
 		if err := replay(rec); err != nil {
 			return 0, 0, 0, "", fmt.Errorf("record at %d: %w", good, err)
 		}
-		crc, good, rest = sum, good+frameSize+int64(n), rest[frameSize+int(n):]
+		crc, good, rest = sum, good+FrameBytes+int64(n), rest[FrameBytes+int(n):]
 	}
 	return good, crc, version, "", nil
 }
@@ -290,7 +291,7 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 	tail := b[good:]
 	l.Cut += int64(len(tail))
 	// More than one torn write can leave is kept for a person to look at.
-	if len(segs) > 1 || (len(tail) > frameSize && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-frameSize)) {
+	if len(segs) > 1 || (len(tail) > FrameBytes && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-FrameBytes)) {
 		if err := os.WriteFile(l.path(segs[0])+".damaged", tail, 0o600); err != nil {
 			return err
 		}
@@ -328,7 +329,7 @@ func (l *Log) frames(b []byte, crc uint32, recs [][]byte) ([]byte, uint32, error
 		if len(r) > l.o.MaxRecord {
 			return nil, 0, fmt.Errorf("recordlog: record of %d bytes where at most %d are allowed", len(r), l.o.MaxRecord)
 		}
-		n += frameSize + len(r)
+		n += FrameBytes + len(r)
 	}
 	b = slices.Grow(b, n)
 	for _, r := range recs {

@@ -157,6 +157,20 @@ func (n *journal) count(jobs []*jobState) error {
 // write puts records on disk in their order. Where it returns nil, those that
 // are not lazy survive a power cut; else left are those that are not written.
 func (n *journal) write(ws []Write) (left []Write, err error) {
+	if left, err = n.append(ws); err != nil {
+		return left, err
+	}
+	for len(n.dirty) > 0 {
+		if err := n.logs[n.dirty[0]].Sync(); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		n.dirty = n.dirty[1:]
+	}
+	return nil, nil
+}
+
+// append writes records without waiting for the disk.
+func (n *journal) append(ws []Write) (left []Write, err error) {
 	for len(ws) > 0 {
 		// Runs of one job are one write.
 		id, w, must, over, run := ws[0].ID, rewriter{}, false, false, 0
@@ -165,8 +179,9 @@ func (n *journal) write(ws []Write) (left []Write, err error) {
 				return ws, fmt.Errorf("journal: %w: %w", recordlog.ErrInDoubt, w.err)
 			}
 			must = must || !lazy(ws[run].Record)
-			_, cleaned := ws[run].Record.(*cleanRecord)
-			over = over || cleaned
+			if s, ok := ws[run].Record.(*stateRecord); ok {
+				over = s.State.Ended()
+			}
 			run++
 		}
 		l := n.logs[id]
@@ -194,12 +209,6 @@ func (n *journal) write(ws []Write) (left []Write, err error) {
 		if err := n.shorten(id, l, over); err != nil {
 			return ws, fmt.Errorf("journal: %w", err)
 		}
-	}
-	for len(n.dirty) > 0 {
-		if err := n.logs[n.dirty[0]].Sync(); err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
-		}
-		n.dirty = n.dirty[1:]
 	}
 	return nil, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 
 	"idlewild/internal/recordlog"
@@ -24,8 +25,46 @@ type Verified struct {
 	Bad       string    `json:"bad,omitempty"` // what is damaged, and where
 }
 
-// JournalOptions name the format of journals.
-func JournalOptions() recordlog.Options { return journalOptions }
+// Recorder keeps a journal of what a board wants written, as a Dispatcher does
+// but for waiting for the disk. It is for benchmarks.
+type Recorder struct {
+	n       *journal
+	Written int64 // bytes appended, rewriting aside
+}
+
+// NewRecorder opens the journal in dir.
+func NewRecorder(dir string) (*Recorder, error) {
+	n, _, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	return &Recorder{n: n}, err
+}
+
+// Record writes the records among the effects of one step.
+func (r *Recorder) Record(out []Effect) error {
+	var ws []Write
+	w := rewriter{}
+	for _, e := range out {
+		if x, ok := e.(Write); ok {
+			ws = append(ws, x)
+			w.add(x.Record)
+		}
+	}
+	for _, f := range w.frames {
+		r.Written += int64(len(f)) + recordlog.FrameBytes
+	}
+	_, err := r.n.append(ws)
+	return err
+}
+
+// Bytes is the length of a job's journal now.
+func (r *Recorder) Bytes(id job.ID) int64 {
+	if l := r.n.logs[id]; l != nil {
+		return l.Bytes()
+	}
+	return 0
+}
+
+// Close puts everything on disk.
+func (r *Recorder) Close() error { return r.n.close() }
 
 // Replay reads a job's journal as a start does, and says how many records it
 // has.
