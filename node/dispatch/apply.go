@@ -272,12 +272,15 @@ func (j *jobState) applyGrant(r *grantRecord) error {
 		return fmt.Errorf("lease of %d tasks", len(r.Tasks))
 	}
 	l := &lease{id: unpackLease(r.Lease), no: len(j.leaseIDs), job: j, peer: p, device: r.Device}
+	all := make([]grant, len(r.Tasks))
+	l.grants = make([]*grant, 0, len(r.Tasks))
 	for n, i := range r.Tasks {
 		t, err := j.taskAt(i)
 		if err != nil {
 			return err
 		}
-		g := &grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: n}
+		g := &all[n]
+		*g = grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: n}
 		l.grants = append(l.grants, g)
 		j.grants[g.fence] = g
 		t.granted++
@@ -300,20 +303,16 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 	k := &j.receipts[r.Receipt]
 	x := j.arriving(t)
 	if x == nil || x.receipt != int32(r.Receipt) || int(x.leafNo) != r.Leaf { // replay
-		rec, _, err := j.read(*k, false)
+		lease, leaf, err := j.skim(*k, r.Leaf)
 		if err != nil {
-			return fmt.Errorf("receipt: %w", err)
+			return fmt.Errorf("leaf %d of receipt %d: %w", r.Leaf, r.Receipt, err)
 		}
-		if r.Leaf < 0 || r.Leaf >= len(rec.Leaves) {
-			return fmt.Errorf("leaf %d of receipt %d", r.Leaf, r.Receipt)
-		}
-		leaf := rec.Leaves[r.Leaf]
 		if x = j.rets[leaf.Fence]; x == nil {
 			p, err := j.peerAt(int(k.peer))
 			if err != nil {
 				return err
 			}
-			x = &ret{t: t, fence: leaf.Fence, lease: rec.Lease, peer: p}
+			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p}
 			j.rets[leaf.Fence] = x
 			t.rets = append(t.rets, x)
 		}

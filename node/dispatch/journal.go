@@ -116,13 +116,13 @@ func (n *journal) open(id job.ID) (*jobState, error) {
 
 // replay makes the next records of a journal true.
 func (j *jobState) replay(b []byte) error {
-	return decodeFrame(b, func(r record) error {
+	return j.decoder.frame(b, func(r record) error {
 		if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
 			return fmt.Errorf("the journal does not begin with the job")
 		}
 		j.records++
 		return j.apply(r)
-	})
+	}, j.decoder.record)
 }
 
 // drop closes a log until it is written again.

@@ -214,6 +214,35 @@ func (j *jobState) read(k kept, whole bool) (r job.Receipt, s job.Signed, err er
 	return r, s, u.done()
 }
 
+// skim reads one leaf of a receipt, without key and outputs: a start reads very
+// many of them.
+func (j *jobState) skim(k kept, no int) (job.LeaseID, job.Leaf, error) {
+	if k.packed == "" || k.packed[0] != keptPacked {
+		r, _, err := j.read(k, false)
+		if err == nil && (no < 0 || no >= len(r.Leaves)) {
+			err = errShort
+		}
+		if err != nil {
+			return "", job.Leaf{}, err
+		}
+		return r.Lease, r.Leaves[no], nil
+	}
+	u := unpacker{s: k.packed[1:]}
+	j.text(&u)
+	lease, epoch, n := u.index(), u.uint(), u.count()
+	if u.err == nil && (lease >= len(j.leaseIDs) || no < 0 || no >= n) {
+		u.fail(errShort)
+	}
+	var leaf job.Leaf
+	for i := 0; i <= no && u.err == nil; i++ {
+		leaf = j.readLeaf(&u, epoch, false)
+	}
+	if u.err != nil {
+		return "", leaf, u.err
+	}
+	return unpackLease([]byte(j.leaseIDs[lease])), leaf, nil
+}
+
 // text reads a name that is kept once for all, or one that is not.
 func (j *jobState) text(u *unpacker) string {
 	no := u.uint()

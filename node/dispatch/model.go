@@ -331,6 +331,7 @@ type jobState struct {
 	served    int64
 
 	tasks    []*task
+	decoder  decoder
 	records  int               // read from the journal
 	unplaned []job.Task        // of format 1, read before their planRecord
 	drawing  drawing           // blocks read before their planRecord

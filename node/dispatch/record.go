@@ -271,7 +271,47 @@ func decodeRecord(b []byte) (r record, err error) {
 }
 
 // decodeFrame hands out the records of a frame.
-func decodeFrame(b []byte, f func(record) error) error {
+func decodeFrame(b []byte, f func(record) error) error { return new(decoder).frame(b, f, newRecord) }
+
+// decoder reads a journal; its records are valid until the next one is read.
+type decoder struct {
+	receipt receiptRecord
+	back    returnRecord
+	judge   judgeRecord
+	deliver deliverRecord
+	grant   grantRecord
+	piece   pieceRecord
+	task    taskRecord
+}
+
+func (d *decoder) record(sort byte) (record, error) {
+	switch sort {
+	case recReceipt:
+		d.receipt = receiptRecord{}
+		return &d.receipt, nil
+	case recReturn:
+		d.back = returnRecord{}
+		return &d.back, nil
+	case recJudge:
+		d.judge = judgeRecord{}
+		return &d.judge, nil
+	case recDeliver:
+		d.deliver = deliverRecord{}
+		return &d.deliver, nil
+	case recGrant:
+		d.grant = grantRecord{}
+		return &d.grant, nil
+	case recPiece:
+		d.piece = pieceRecord{}
+		return &d.piece, nil
+	case recTask:
+		d.task = taskRecord{}
+		return &d.task, nil
+	}
+	return newRecord(sort)
+}
+
+func (d *decoder) frame(b []byte, f func(record) error, newRecord func(byte) (record, error)) error {
 	if len(b) == 0 {
 		return fmt.Errorf("empty record")
 	}
