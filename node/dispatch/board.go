@@ -41,6 +41,7 @@ type Board struct {
 	pace0     float64   // logarithm of the speed of a usual device
 	usual     float64   // what a task costs, roughly; 0: unknown
 	copied    time.Time // when idle devices were last offered copies
+	hurried   time.Time // when a copy for a preview was last looked for
 
 	timers  timerHeap
 	timerNo uint64
@@ -465,6 +466,7 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		delete(b.leases, id)
 	}
 	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
+	clear(j.receipts) // their indexes stay taken
 	j.checks, j.checking = nil, map[uint64]*grant{}
 	j.rechecks = 0
 	for _, t := range j.tasks {

@@ -36,6 +36,12 @@ const (
 // feedAll offers what is open to everybody who asked: a first lease to each
 // device before anybody gets a second.
 func (b *Board) feedAll() {
+	open := b.openTasks()
+	if open == 0 && b.now.Sub(b.copied) < b.pauses() {
+		b.lookLater()
+		b.tellAll()
+		return
+	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(s *seat) bool {
 		s.listed = s.want > 0 && b.ready(s)
 		return !s.listed
@@ -46,7 +52,6 @@ func (b *Board) feedAll() {
 			idle++
 		}
 	}
-	open := b.openTasks()
 	// Where there is less than there are hands, the fastest comes first.
 	for range min(open, 8) {
 		if open >= idle {
@@ -600,6 +605,7 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	if n := len(j.leaseSeq); n >= 64 && n&(n-1) == 0 {
 		j.compact()
 	}
+	b.sweep(j)
 	b.write(j, r)
 	l := j.leases[id]
 	for _, g := range l.grants {
@@ -641,6 +647,25 @@ func (b *Board) hand(s *seat, l *lease) {
 	w.order.Leases = append(w.order.Leases, o)
 	b.urge(w)
 	b.expect()
+}
+
+// sweep forgets leases that are closed and of whose tasks nothing is open, once
+// there may be many.
+func (b *Board) sweep(j *jobState) {
+	const least = 256
+	if len(j.leases) < max(least, j.sweepAt) {
+		return
+	}
+	for id, l := range j.leases {
+		if l.check && l.closed || l.closed && !slices.ContainsFunc(l.grants, func(g *grant) bool { return !g.t.phase.final() }) {
+			for _, g := range l.grants {
+				delete(j.grants, g.fence)
+			}
+			delete(j.leases, id)
+			delete(b.leases, id)
+		}
+	}
+	j.sweepAt = 2 * len(j.leases)
 }
 
 // compact forgets leases that are over, in the order of leases.

@@ -333,6 +333,19 @@ func (j *jobState) signed(x *ret) job.Signed {
 	return job.Signed{}
 }
 
+// drop lets go of a receipt that nobody asks for any more.
+func (j *jobState) drop(x *ret) {
+	if x.receipt < 0 {
+		return
+	}
+	if k := &j.receipts[x.receipt]; k.uses > 0 {
+		if k.uses--; k.uses == 0 {
+			k.packed = ""
+		}
+	}
+	x.receipt = -1
+}
+
 // receiptOf is a kept receipt for those who check its signature.
 func (j *jobState) receiptOf(k kept) (OpenedReceipt, error) {
 	s, r, err := j.unpack(k)

@@ -371,6 +371,7 @@ type jobState struct {
 	toldAt   time.Time
 	stuck    string // what keeps results from being delivered
 	touched  []*task
+	sweepAt  int // leases at which those that are over are forgotten
 }
 
 type account struct {
