@@ -52,6 +52,7 @@ type Options struct {
 	Version      uint16 // of the records; an older log may be read, a newer one not
 	MaxRecord    int    // bytes of one record; 16 MiB
 	SegmentBytes int64  // a new segment is begun after this many bytes; 8 MiB
+	disk         disk
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -63,6 +64,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 8 << 20
+	}
+	if o.disk == nil {
+		o.disk = system{}
 	}
 	return o, nil
 }
@@ -77,7 +81,7 @@ type Log struct {
 	Upgraded bool
 
 	mu      sync.Mutex // guards what follows, and writing
-	f       *os.File
+	f       file
 	seq     uint64 // of the segment in f
 	size    int64
 	crc     uint32 // of the newest frame
@@ -97,7 +101,7 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := o.disk.MkdirAll(dir); err != nil {
 		return nil, err
 	}
 	l := &Log{dir: dir, o: o}
@@ -139,13 +143,13 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 		l.Upgraded = true
 		return l, l.begin(l.seq + 1)
 	}
-	l.f, err = os.OpenFile(l.path(l.seq), os.O_RDWR, 0o600)
+	l.f, err = o.disk.Open(l.path(l.seq), os.O_RDWR)
 	return l, err
 }
 
 // segments lists the segments of the log, and those before its start.
 func (l *Log) segments() (old, segs []uint64, err error) {
-	if segs, err = segments(l.dir); err != nil {
+	if segs, err = segments(l.o.disk, l.dir); err != nil {
 		return nil, nil, err
 	}
 	for i := len(segs) - 1; i > 0; i-- {
@@ -162,14 +166,14 @@ func (l *Log) segments() (old, segs []uint64, err error) {
 
 // header reads the first bytes of a segment, fewer where there are fewer.
 func (l *Log) header(seq uint64) ([]byte, error) {
-	f, err := os.Open(l.path(seq))
+	f, err := l.o.disk.Open(l.path(seq), os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	h := make([]byte, headerSize)
-	n, err := io.ReadFull(f, h)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	n, err := f.ReadAt(h, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return h[:n], nil
@@ -195,34 +199,40 @@ func (l *Log) parse(seq uint64, b []byte) (version, flags uint16, why string, er
 
 // remove deletes segments, the oldest first, and files of a rewriting.
 func (l *Log) remove(segs []uint64) error {
-	left, err := filepath.Glob(filepath.Join(l.dir, "*.new"))
+	names, err := l.o.disk.List(l.dir)
 	if err != nil {
 		return err
+	}
+	var left []string
+	for _, name := range names {
+		if strings.HasSuffix(name, ".new") {
+			left = append(left, filepath.Join(l.dir, name))
+		}
 	}
 	for _, seq := range segs {
 		left = append(left, l.path(seq))
 	}
 	for _, path := range left {
-		if err := os.Remove(path); err != nil {
+		if err := l.o.disk.Remove(path); err != nil {
 			return err
 		}
 	}
 	if len(left) > 0 {
-		return SyncDir(l.dir)
+		return l.o.disk.SyncDir(l.dir)
 	}
 	return nil
 }
 
 func (l *Log) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprintf("%08d.log", seq)) }
 
-func segments(dir string) ([]uint64, error) {
-	entries, err := os.ReadDir(dir)
+func segments(d disk, dir string) ([]uint64, error) {
+	names, err := d.List(dir)
 	if err != nil {
 		return nil, err
 	}
 	var out []uint64
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".log")
+	for _, name := range names {
+		name, ok := strings.CutSuffix(name, ".log")
 		if n, err := strconv.ParseUint(name, 10, 64); ok && err == nil && n > 0 {
 			out = append(out, n)
 		}
@@ -234,7 +244,7 @@ func segments(dir string) ([]uint64, error) {
 // read replays one segment. good is the offset behind the last valid frame, 0
 // where not even the header is; why says what follows it, "" for nothing.
 func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint32, version uint16, why string, err error) {
-	b, err := os.ReadFile(l.path(seq))
+	b, err := l.o.disk.Read(l.path(seq))
 	if err != nil {
 		return 0, 0, 0, "", err
 	}
@@ -277,14 +287,14 @@ func frameSum(prev uint32, length, rec []byte) uint32 {
 func (l *Log) repair(segs []uint64, good int64, why string) error {
 	l.Torn = fmt.Sprintf("%s at byte %d of segment %d", why, good, segs[0])
 	for _, seq := range segs[1:] {
-		if fi, err := os.Stat(l.path(seq)); err == nil {
-			l.Cut += fi.Size()
+		if b, err := l.o.disk.Read(l.path(seq)); err == nil {
+			l.Cut += int64(len(b))
 		}
-		if err := os.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
+		if err := l.o.disk.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
 			return err
 		}
 	}
-	b, err := os.ReadFile(l.path(segs[0]))
+	b, err := l.o.disk.Read(l.path(segs[0]))
 	if err != nil {
 		return err
 	}
@@ -292,11 +302,16 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 	l.Cut += int64(len(tail))
 	// More than one torn write can leave is kept for a person to look at.
 	if len(segs) > 1 || (len(tail) > FrameBytes && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-FrameBytes)) {
-		if err := os.WriteFile(l.path(segs[0])+".damaged", tail, 0o600); err != nil {
+		f, err := l.o.disk.Open(l.path(segs[0])+".damaged", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(tail, 0)
+		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
-	f, err := os.OpenFile(l.path(segs[0]), os.O_RDWR, 0o600)
+	f, err := l.o.disk.Open(l.path(segs[0]), os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -307,7 +322,7 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return SyncDir(l.dir)
+	return l.o.disk.SyncDir(l.dir)
 }
 
 // head is the header of a segment and its checksum.
@@ -359,11 +374,11 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 		return err
 	}
 	tmp := filepath.Join(l.dir, fmt.Sprintf("%08d.new", seq))
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := l.o.disk.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("recordlog: %w", err)
 	}
-	if _, err = f.Write(b); err == nil {
+	if _, err = f.WriteAt(b, 0); err == nil {
 		err = f.Sync()
 	}
 	if runtime.GOOS == "windows" && err == nil {
@@ -372,17 +387,17 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 		f = nil
 	}
 	if err == nil {
-		err = os.Rename(tmp, l.path(seq))
+		err = l.o.disk.Rename(tmp, l.path(seq))
 	}
 	if err != nil {
 		if f != nil {
 			f.Close()
 		}
-		os.Remove(tmp)
+		l.o.disk.Remove(tmp)
 		return fmt.Errorf("recordlog: %w", err)
 	}
-	if err = SyncDir(l.dir); err == nil && f == nil {
-		f, err = os.OpenFile(l.path(seq), os.O_RDWR, 0o600)
+	if err = l.o.disk.SyncDir(l.dir); err == nil && f == nil {
+		f, err = l.o.disk.Open(l.path(seq), os.O_RDWR)
 	}
 	if err != nil {
 		l.dead = fmt.Errorf("%w: %w", ErrInDoubt, err)
@@ -391,7 +406,7 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 	l.f.Close()
 	l.f, l.seq, l.size, l.crc, l.total = f, seq, int64(len(b)), crc, int64(len(b))
 	l.written += uint64(len(recs))
-	if segs, err := segments(l.dir); err == nil {
+	if segs, err := segments(l.o.disk, l.dir); err == nil {
 		// What cannot be removed now is at the next opening.
 		l.remove(slices.DeleteFunc(segs, func(s uint64) bool { return s >= seq }))
 	}
@@ -401,19 +416,19 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 // begin makes f a new segment; its header reaches the disk before it returns.
 func (l *Log) begin(seq uint64) error {
 	h, crc := l.head(seq, 0)
-	f, err := os.OpenFile(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := l.o.disk.Open(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(h); err == nil {
+	if _, err = f.WriteAt(h, 0); err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = SyncDir(l.dir)
+		err = l.o.disk.SyncDir(l.dir)
 	}
 	if err != nil {
 		f.Close()
-		os.Remove(l.path(seq))
+		l.o.disk.Remove(l.path(seq))
 		return err
 	}
 	if l.f != nil {
