@@ -41,7 +41,6 @@ type Board struct {
 	pace0     float64   // logarithm of the speed of a usual device
 	usual     float64   // what a task costs, roughly; 0: unknown
 	copied    time.Time // when idle devices were last offered copies
-	hurried   time.Time // when a copy for a preview was last looked for
 
 	timers  timerHeap
 	timerNo uint64

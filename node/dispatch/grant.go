@@ -36,12 +36,6 @@ const (
 // feedAll offers what is open to everybody who asked: a first lease to each
 // device before anybody gets a second.
 func (b *Board) feedAll() {
-	open := b.openTasks()
-	if open == 0 && b.now.Sub(b.copied) < b.pauses() {
-		b.lookLater()
-		b.tellAll()
-		return
-	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(s *seat) bool {
 		s.listed = s.want > 0 && b.ready(s)
 		return !s.listed
@@ -52,6 +46,7 @@ func (b *Board) feedAll() {
 			idle++
 		}
 	}
+	open := b.openTasks()
 	// Where there is less than there are hands, the fastest comes first.
 	for range min(open, 8) {
 		if open >= idle {

@@ -50,7 +50,7 @@ func (b *Board) copyAll() {
 	if len(idle) == 0 {
 		return
 	}
-	if len(idle) > some && b.now.Sub(b.copied) < lookAgain || b.now.Sub(b.copied) < b.pauses() {
+	if len(idle) > some && b.now.Sub(b.copied) < lookAgain {
 		b.lookLater()
 		return
 	}
@@ -59,17 +59,6 @@ func (b *Board) copyAll() {
 	for _, s := range idle {
 		b.duplicate(s)
 	}
-}
-
-// pauses is how long nobody looks for copies after somebody did: to look costs
-// a look at all that is leased, and with thousands of workers there is always
-// one that could have one.
-func (b *Board) pauses() time.Duration {
-	const few = 200 // workers
-	if b.connected <= few {
-		return 0
-	}
-	return min(lookAgain, time.Duration(b.connected)*200*time.Microsecond)
 }
 
 // lookLater has idle devices looked at again after a while.
@@ -95,21 +84,17 @@ func (b *Board) hurry(s *seat) bool {
 	if j == nil || !slices.ContainsFunc(j.classes, (*class).hurried) {
 		return false
 	}
-	if b.now.Sub(b.hurried) < b.pauses()/8 {
-		return false
-	}
-	b.hurried = b.now
 	return b.copy(s, []*jobState{j}, worthHurry, b.holds(s), true)
 }
 
 // duplicate leases to an idle device a task that runs elsewhere, if the copy
 // would be done clearly earlier.
 func (b *Board) duplicate(s *seat) bool {
-	if pause := b.pauses(); len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain || pause > 0 && b.copied != b.now && b.now.Sub(b.copied) < pause {
+	if len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain {
 		b.lookLater()
 		return false
 	}
-	s.looked, b.copied = b.now, b.now
+	s.looked = b.now
 	return b.copy(s, b.live, worthCopying, 0, false)
 }
 
