@@ -151,6 +151,8 @@ type ret struct {
 	checks   []*task
 	evidence []evidence
 
+	elapsed time.Duration // by this machine's clock; 0: not known
+
 	// What its leaf says, for those who ask later.
 	wall, render, load time.Duration
 	device             string
@@ -162,7 +164,6 @@ type arrival struct {
 	leaf    job.Leaf
 	receipt OpenedReceipt // that it came in
 	inline  []job.Block
-	elapsed time.Duration // by this machine's clock
 	tries   int
 }
 

@@ -149,8 +149,8 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		b.attempt(w, j, t, r.Lease, leaf)
 		return
 	}
-	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no),
-		live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf), elapsed: elapsed}}
+	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed,
+		live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf)}}
 	if g != nil {
 		x.lease = g.lease.id // of which there is one copy
 	}
@@ -166,7 +166,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 			}
 			b.rate *= math.Pow(w.rate/b.rate, 1./16)
 		}
-		x.live.elapsed = 0
+		x.elapsed = 0
 		w.worked[j.id] = true
 	}
 	switch {

@@ -260,8 +260,8 @@ func (b *Board) learn(j *jobState, x *ret) {
 	took := max(x.wall-x.load, x.render).Seconds()
 	w := b.worker(x.peer)
 	// A peer cannot look fast by its own clock for long.
-	if x.live != nil && x.live.elapsed > 0 {
-		took = max(took, x.live.elapsed.Seconds()/2)
+	if x.elapsed > 0 {
+		took = max(took, x.elapsed.Seconds()/2)
 	}
 	took = max(took, 1e-5)
 	s := w.seat(x.device)
