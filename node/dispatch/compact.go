@@ -221,8 +221,11 @@ func (w *rewriter) add(r record) {
 // rewrite makes a job's journal as short as it can be.
 func (n *journal) rewrite(id job.ID, l *recordlog.Log) error {
 	j, found, _, err := readJournal(n.dir, id)
-	if err != nil || found.Bad != "" {
-		return fmt.Errorf("read again: %w, %s", err, found.Bad)
+	if err == nil && found.Bad != "" {
+		err = errors.New(found.Bad)
+	}
+	if err != nil {
+		return fmt.Errorf("read again: %w", err)
 	}
 	frames, err := j.rewritten()
 	if err != nil {

@@ -28,14 +28,8 @@ const maxTexts = 1 << 12
 // outcomes are named by index in records, which therefore never changes.
 var outcomes = []job.Outcome{job.Succeeded, job.Failed, job.Broken, job.Cancelled}
 
-// names are what a packer says by number: the board gives new numbers, a
-// reader knows those that were given.
-type names interface {
-	text(s string) (no int, ok bool)
-	lease(id job.LeaseID) int
-}
-
-// naming gives numbers, and writes those that are new.
+// naming gives the numbers by which packed receipts say names, and writes those
+// that are new.
 type naming struct {
 	b *Board
 	j *jobState
@@ -67,7 +61,7 @@ func (n naming) lease(id job.LeaseID) int {
 }
 
 // pack keeps a receipt. What cannot be made again bit for bit is kept as it is.
-func (j *jobState) pack(n names, o OpenedReceipt) string {
+func (j *jobState) pack(n naming, o OpenedReceipt) string {
 	if p, ok := j.packed(n, o); ok {
 		if s, _, err := j.unpack(kept{peer: int32(j.peerNo[o.Peer]), packed: p}); err == nil && bytes.Equal(s.Body, o.Signed.Body) && bytes.Equal(s.Sig, o.Signed.Sig) {
 			return p
@@ -80,7 +74,7 @@ func (j *jobState) pack(n names, o OpenedReceipt) string {
 	return string(p.b)
 }
 
-func (j *jobState) packed(n names, o OpenedReceipt) (string, bool) {
+func (j *jobState) packed(n naming, o OpenedReceipt) (string, bool) {
 	r := o.Receipt
 	if r.Version != 1 || r.Job != j.id || r.Worker != o.Peer.String() {
 		return "", false

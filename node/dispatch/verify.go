@@ -20,7 +20,7 @@ type Verified struct {
 	Tasks     int       `json:"tasks"`
 	Accepted  int       `json:"accepted"` // tasks that have a result
 	Delivered int       `json:"delivered"`
-	Receipts  int       `json:"receipts"`
+	Receipts  int       `json:"receipts"`      // that are still here: of a result that is done with the ledger has it
 	Forged    int       `json:"forged"`        // receipts whose signature is not their worker's
 	Bad       string    `json:"bad,omitempty"` // what is damaged, and where
 }
