@@ -28,6 +28,7 @@ bench: setup build
 	$(GO) run ./bench overhead && $(GO) run ./bench efficiency
 
 chaos: setup build
+	IDLEWILD_CRASHES=20000 $(GO) test -count=1 -run PowerCuts -v ./internal/recordlog
 	$(GO) run ./bench chaos
 
 fuzz:

@@ -176,7 +176,7 @@ func (b *Board) place(j *jobState, t *task) {
 		t.phase = is
 		c := t.class
 		count := func(d int) {
-			c.costs.count(t.index, d, t.early())
+			c.costs.count(int(t.index), d, t.early())
 		}
 		switch was {
 		case open:
@@ -215,9 +215,9 @@ func (b *Board) place(j *jobState, t *task) {
 			b.deliver(j, t)
 		}
 		if is == failed {
-			for _, n := range t.next {
+			for _, n := range t.next() {
 				if !n.isFailed && n.accepted == nil {
-					why := t.failure
+					why := t.also().failure
 					if n.Label != t.Label {
 						why = fmt.Sprintf("needs %s, which failed: %s", t.Label, why)
 					}
@@ -238,7 +238,7 @@ func (b *Board) place(j *jobState, t *task) {
 }
 
 func (b *Board) fail(j *jobState, t *task, reason string) {
-	b.write(j, &failRecord{Task: t.index, Reason: reason})
+	b.write(j, &failRecord{Task: int(t.index), Reason: reason})
 	b.emit(j, job.Event{Type: job.EventFailed, Task: t.Label, Text: reason})
 }
 
@@ -440,7 +440,7 @@ func (b *Board) finish(j *jobState) {
 		total++
 		if t.isFailed {
 			if n++; n == 1 {
-				first = t.Label + ": " + t.failure
+				first = t.Label + ": " + t.also().failure
 			}
 		}
 	}
@@ -448,7 +448,7 @@ func (b *Board) finish(j *jobState) {
 		for _, t := range j.tasks {
 			if t.isFailed {
 				if n++; n == 1 {
-					first = t.Label + ": " + t.failure
+					first = t.Label + ": " + t.also().failure
 				}
 			}
 		}
@@ -472,12 +472,14 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		delete(b.leases, id)
 	}
 	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
+	clear(j.receipts) // their indexes stay taken
 	j.checks, j.checking = nil, map[uint64]*grant{}
 	j.rechecks = 0
 	for _, t := range j.tasks {
 		t.grants, t.active = nil, nil
 		for _, x := range t.rets {
-			x.inline, x.checks, x.evidence, x.pending = nil, nil, nil, nil
+			x.checks, x.evidence, x.pending = nil, nil, nil
+			x.forgetInline()
 			if x.state < retJudged {
 				x.state, x.settled = retEnded, "the job is "+string(s)
 				b.settle(j, x)
@@ -494,5 +496,5 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 
 // counts reports whether t is one of the tasks that people are shown.
 func (j *jobState) counts(t *task) bool {
-	return t.final() || len(t.next) == 0
+	return t.final() || len(t.next()) == 0
 }

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -314,4 +315,21 @@ func BenchmarkStep(b *testing.B) {
 		x.answer(true)
 	}
 	b.ReportMetric(float64(x.written)/float64(next), "journal-B/task")
+}
+
+// TestAPeerIsNotAsFastAsItSays: its own clock counts for twice this machine's at
+// most, also once its result is judged.
+func TestAPeerIsNotAsFastAsItSays(t *testing.T) {
+	x := newTable(t)
+	for _, line := range []string{
+		"open a", "submit J frames=3", "report a want=1",
+		// The first result is not held against it: it fetched the content then.
+		"pass 50s", "report a want=1 done=L1:0 wall=5s", "answer",
+		"pass 50s", "report a want=1 done=L2:0 wall=5s", "answer",
+	} {
+		x.play(strings.Fields(line))
+	}
+	if p := x.b.byPeer[x.id("a")].seat("cpu").pace(); p > .5 {
+		t.Errorf("pace %.2f after a task of 50 s that it said took 5 s, like the one before", p)
+	}
 }

@@ -40,7 +40,7 @@ func (b *Board) mayCheck(s *seat, t *task) bool {
 		w.score.Banned != "" || w.score.Rejected > 0 || b.liars[w.peer] != "" || !b.fits(w, s.Device, t.Needs, job.Anywhere) {
 		return false
 	}
-	same := s.Class != "" && s.Class == x.leaf.DeviceClass
+	same := s.Class != "" && s.Class == x.deviceClass
 	if slices.ContainsFunc(x.looks, func(l Look) bool { return l.By == w.peer }) {
 		return false
 	}
@@ -53,7 +53,7 @@ func (b *Board) mayCheck(s *seat, t *task) bool {
 	if slices.Contains(b.o.Checkers, w.peer) {
 		return true
 	}
-	return same && b.classMembers(x.leaf.DeviceClass) >= independent
+	return same && b.classMembers(x.deviceClass) >= independent
 }
 
 // classMembers counts the connected members with a device of that class.
@@ -70,13 +70,13 @@ func (b *Board) classMembers(class string) int {
 // third reports whether somebody could look at x who is neither its worker nor
 // looked already.
 func (b *Board) third(j *jobState, x *ret) bool {
-	if b.classMembers(x.leaf.DeviceClass) < independent {
+	if b.classMembers(x.deviceClass) < independent {
 		return false
 	}
 	was := x.want
 	x.want = byThird
 	defer func() { x.want = was }()
-	return b.candidates(&task{Task: job.Task{Needs: x.t.Needs}, check: x}) > 0
+	return b.candidates(newCheck(job.Task{Needs: x.t.Needs}, x)) > 0
 }
 
 // candidates counts the members, this machine aside, that could run t.
@@ -135,7 +135,7 @@ func (b *Board) audits(j *jobState, x *ret) bool {
 		return false
 	}
 	n := b.checked[x.checker]
-	return n < audited || j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence)[31]%auditEvery == 0
+	return n < audited || j.secretOf(x.peer, x.lease, x.t.key(), x.fence)[31]%auditEvery == 0
 }
 
 func (b *Board) trustChecker(p peer.ID) {
@@ -211,6 +211,6 @@ func (b *Board) strike(j *jobState, x *ret, reason string) {
 		return
 	}
 	x.struck = true
-	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Strike: true,
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Strike: true,
 		Verdict: job.Verdict{Ruling: job.Unsure, Method: job.MethodTrusted, Strike: true, Reason: reason}})
 }

@@ -22,8 +22,8 @@ func (b *Board) check(j *jobState, x *ret) {
 			one := 1.0
 			rate = &one
 		}
-		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task, Leaf: x.leaf,
-			Secret: j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence), Rate: rate})
+		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task(), Leaf: j.leaf(x),
+			Secret: j.secretOf(x.peer, x.lease, t.key(), x.fence), Rate: rate})
 	}
 }
 
@@ -61,7 +61,7 @@ func (b *Board) challenged(e Challenged) {
 		}
 		for _, ct := range e.Tasks {
 			ct.Place = job.AtRequester
-			t := &task{Task: ct, key: ct.Key(), index: -1, class: &class{needs: ct.Needs, place: job.AtRequester}, check: x}
+			t := newCheck(ct, x)
 			x.checks = append(x.checks, t)
 		}
 		if why := b.nobodyChecks(j, x, x.checks); why != "" && x.want != byHome && x.want != byAny {
@@ -134,8 +134,8 @@ func (b *Board) nobodyChecks(j *jobState, x *ret, checks []*task) string {
 		switch {
 		case at(t):
 		case x.want == byThird || x.want == byClass:
-			if left++; b.candidates(t) < left || b.classMembers(x.leaf.DeviceClass) < independent {
-				why = fmt.Sprintf("its device class %q has too few independent members here that could check it", x.leaf.DeviceClass)
+			if left++; b.candidates(t) < left || b.classMembers(x.deviceClass) < independent {
+				why = fmt.Sprintf("its device class %q has too few independent members here that could check it", x.deviceClass)
 			}
 		case x.want == byAny && b.candidates(t) > 0:
 		default:
@@ -182,11 +182,11 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 	}
 	b.endGrant(g)
 	x := g.t.check
-	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task, leaf) == "" {
+	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task(), leaf) == "" {
 		if w.peer == b.self {
 			b.timeCheck(leaf.Meter.Wall)
 		}
-		g.t.rets = []*ret{{t: g.t, fence: g.fence, leaf: leaf, peer: w.peer}}
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer}}
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
@@ -208,8 +208,8 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 func (b *Board) checkDone(j *jobState, g *grant) {
 	delete(j.checking, g.fence)
 	if w := b.byPeer[g.lease.peer]; w != nil && w.connected {
-		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key, Ruling: job.Accepted, Reason: "a check",
-			Secret: j.secretOf(w.peer, g.lease.id, g.t.key, g.fence)})
+		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key(), Ruling: job.Accepted, Reason: "a check",
+			Secret: j.secretOf(w.peer, g.lease.id, g.t.key(), g.fence)})
 	}
 }
 
@@ -247,7 +247,7 @@ func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 		j.stuck = fmt.Sprintf("the check of %s cannot be kept: %v", x.t.Label, e.Err)
 		b.after(localPatience, func() {
 			if j.checking[g.fence] == g && slices.Contains(x.checks, g.t) && !j.state.Ended() {
-				b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: g.lease.peer, Leaf: g.t.rets[0].leaf})
+				b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: g.lease.peer, Leaf: g.t.rets[0].live.leaf})
 			}
 		})
 		return
@@ -256,7 +256,7 @@ func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 	if !slices.Contains(x.checks, g.t) || len(g.t.rets) == 0 {
 		return
 	}
-	leaf := g.t.rets[0].leaf
+	leaf := g.t.rets[0].live.leaf
 	if e.Err != nil {
 		if g.lease.peer != b.self {
 			x.spare(g.lease.peer)
@@ -265,19 +265,19 @@ func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 		return
 	}
 	j.stuck = ""
-	x.evidence = append(x.evidence, evidence{g.t.Task, leaf, g.fence})
+	x.evidence = append(x.evidence, evidence{g.t.Task(), leaf, g.fence})
 	if len(x.evidence) < len(x.checks) {
 		return
 	}
 	// In the order in which they were drawn.
 	order := map[job.TaskKey]int{}
 	for i, t := range x.checks {
-		if _, ok := order[t.key]; !ok {
-			order[t.key] = i
+		if _, ok := order[t.key()]; !ok {
+			order[t.key()] = i
 		}
 	}
 	slices.SortStableFunc(x.evidence, func(a, c evidence) int { return order[a.leaf.Task] - order[c.leaf.Task] })
-	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task, Leaf: x.leaf, Evidence: x.evidence})
+	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task(), Leaf: j.leaf(x), Evidence: x.evidence})
 }
 
 func (b *Board) judged(e Judged) {
@@ -294,7 +294,7 @@ func (b *Board) found(j *jobState, x *ret, v job.Verdict) {
 		b.conclude(j, x)
 		return
 	}
-	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: v})
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Verdict: v})
 }
 
 func (b *Board) booked(e Booked) {
@@ -309,7 +309,7 @@ func (b *Board) booked(e Booked) {
 		b.do(Note{"verdict could not be booked", []any{"job", j.id, "peer", x.peer, "err", e.Err}})
 		b.after(time.Second, func() {
 			if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending != nil {
-				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: *x.pending})
+				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Verdict: *x.pending})
 			}
 		})
 		return
@@ -328,15 +328,15 @@ func (b *Board) conclude(j *jobState, x *ret) {
 	take := v.Ruling == job.Accepted
 	if v.Ruling == job.Unsure {
 		// Once, somebody else gets a try; then it is delivered as what it is.
-		take = was || len(t.avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
+		take = was || len(t.also().avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
 		if v.Strike {
-			take = len(t.avoid) >= mostDisputed || !b.others(x.peer, j, t)
+			take = len(t.also().avoid) >= mostDisputed || !b.others(x.peer, j, t)
 		}
 	}
 	if was {
 		j.rechecks--
 	}
-	r := &judgeRecord{Task: t.index, Fence: x.fence, Take: take, Standard: isStandard(v)}
+	r := &judgeRecord{Task: int(t.index), Fence: x.fence, Take: take, Standard: isStandard(v)}
 	if r.Standard < 0 {
 		r.Verdict = &v
 	}
@@ -356,7 +356,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		}
 		for _, o := range t.rets {
 			if o.state == retHeld {
-				o.state, o.settled, o.inline = retEnded, "another peer was first", nil
+				o.state, o.settled, o.live = retEnded, "another peer was first", nil
 				b.settle(j, o)
 			}
 		}
@@ -365,7 +365,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		b.bar(j, x)
 		b.next(j, t)
 	default:
-		t.avoid = append(t.avoid, x.peer)
+		t.add().avoid = append(t.add().avoid, x.peer)
 		b.do(Discard{ID: j.id, Fence: x.fence})
 		b.next(j, t)
 	}
@@ -390,7 +390,7 @@ func (b *Board) bar(j *jobState, caught *ret) {
 			}
 			switch x.state {
 			case retHeld:
-				x.state, x.settled, x.inline = retEnded, "no more work of this peer is taken for this job", nil
+				x.state, x.settled, x.live = retEnded, "no more work of this peer is taken for this job", nil
 				b.settle(j, x)
 			case retFetching, retSafe:
 				x.force = true

@@ -146,7 +146,7 @@ func (d *Dispatcher) clean(id job.ID) {
 		if j := d.board.byID[id]; j != nil {
 			for _, t := range j.tasks {
 				if t.isFailed {
-					keep[filepath.Base(d.logPath(id, t.index))] = true
+					keep[filepath.Base(d.logPath(id, int(t.index)))] = true
 				}
 			}
 		}
@@ -301,5 +301,5 @@ func (d *Dispatcher) saveLog(ctx context.Context, e SaveLog) {
 	d.log.Warn("log not kept", "job", e.ID)
 }
 
-// Encode is the record as it stands in the journal.
+// Encode is the record as it stands in a frame of the journal.
 func (w Write) Encode() ([]byte, error) { return encodeRecord(w.Record) }

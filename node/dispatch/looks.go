@@ -193,12 +193,12 @@ func (b *Board) verdict(j *jobState, x *ret, v job.Verdict) {
 func (b *Board) lookAgain(j *jobState, x *ret, draw int) {
 	x.draw, x.checker = draw, ""
 	one := 1.0
-	b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: x.t.Task, Leaf: x.leaf, Secret: j.drawSecret(x), Rate: &one})
+	b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: x.t.Task(), Leaf: j.leaf(x), Secret: j.drawSecret(x), Rate: &one})
 }
 
 // drawSecret is what the places of the present look are drawn from.
 func (j *jobState) drawSecret(x *ret) []byte {
-	s := j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence)
+	s := j.secretOf(x.peer, x.lease, x.t.key(), x.fence)
 	if x.draw <= 1 {
 		return s
 	}

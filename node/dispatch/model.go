@@ -32,39 +32,86 @@ func (p phase) String() string {
 
 // task is a planned task, or a check of a result (see check).
 type task struct {
-	job.Task
-	key   job.TaskKey
-	index int // among the job's tasks
-	class *class
-	prior []*task // the tasks of After
-	next  []*task // tasks that have this one in After
-
-	// Durable.
-	rets     []*ret
-	accepted *ret
-	placed   bool // delivered
-	files    []string
-	failure  string
-	isFailed bool
-	skip     bool
-	ended    []attempt // without a result
-	granted  int       // how often
-	floor    uint64    // results of fences up to this one are void
+	*sheet
+	Label string
+	Rank  int
+	own   string // what is its own of parameters and final names, packed
+	sum   [keySize]byte
+	keyed bool // sum is its key
 
 	// Of this moment.
+	begun   bool // somebody is at its frame
 	phase   phase
-	missing int // predecessors without an accepted result
-	grants  []*grant
-	active  *ret // the result being fetched or judged
-	avoid   []peer.ID
-	in      *taskHeap // the queue that it counts in; others may still hold it
-	begun   bool      // somebody is at its frame
-	check   *ret      // not nil: this task is evidence for that result
-	tries   int       // of delivering, or of running a check
+	tries   uint16 // of delivering, or of running a check
+	missing int32  // predecessors without an accepted result
+
+	// Durable.
+	placed   bool // delivered
+	isFailed bool
+	skip     bool
+	index    int32 // among the job's tasks
+	granted  int32 // how often
+	rets     []*ret
+	accepted *ret
+	more     *more // nil: nothing of that
+
+	kin    *kin // nil: it neither needs others nor is needed
+	grants []*grant
+	active *ret      // the result being fetched or judged
+	in     *taskHeap // the queue that it counts in; others may still hold it
+	check  *ret      // not nil: this task is evidence for that result
+}
+
+// kin of a task: those of After, and those that have it there.
+type kin struct{ prior, next []*task }
+
+// more is what most tasks have not.
+type more struct {
+	files   []string // where they are not the final names
+	failure string
+	ended   []attempt // without a result
+	floor   uint64    // results of fences up to this one are void
+	avoid   []peer.ID // of this moment
+}
+
+var nothing more
+
+// also returns what few tasks have, for reading.
+func (t *task) also() *more {
+	if t.more == nil {
+		return &nothing
+	}
+	return t.more
+}
+
+// add returns the same for writing.
+func (t *task) add() *more {
+	if t.more == nil {
+		t.more = &more{}
+	}
+	return t.more
+}
+
+// prior are the tasks of After.
+func (t *task) prior() []*task {
+	if t.kin == nil {
+		return nil
+	}
+	return t.kin.prior
+}
+
+// next are the tasks that have t in After.
+func (t *task) next() []*task {
+	if t.kin == nil {
+		return nil
+	}
+	return t.kin.next
 }
 
 // final reports whether a task ends in a delivered file.
-func (t *task) final() bool {
+func (t *task) final() bool { return t.sheet.final }
+
+func isFinal(t job.Task) bool {
 	for _, o := range t.Outputs {
 		if o.Final != "" {
 			return true
@@ -78,6 +125,8 @@ type attempt struct {
 	peer    peer.ID
 	outcome job.Outcome
 	reason  string
+	fence   uint64
+	lease   job.LeaseID
 }
 
 // ret is a leaf that a worker returned.
@@ -86,28 +135,23 @@ type ret struct {
 	fence   uint64
 	lease   job.LeaseID
 	peer    peer.ID
-	leaf    job.Leaf
-	receipt int // index among the job's receipts, -1 before it is recorded
-	signed  job.Signed
-	inline  []job.Block
-	leafNo  int
-
+	live    *arrival // until it is judged
+	receipt int32    // index among the job's receipts, -1 before it is recorded
+	leafNo  uint16
 	state   retState
-	moved   int64
-	verdict *job.Verdict
 	taken   bool // verdict made it the task's result
 	// recheck: it was accepted unseen from a peer that was caught since.
 	recheck  bool
 	force    bool // check it whatever the rate says
 	suspect  bool // it was looked at again, or is being
+	moved    int64
+	verdict  *job.Verdict
+	settled  string       // what a late or useless one was told
+	pending  *job.Verdict // found, being booked
 	checks   []*task
 	evidence []evidence
 	checkErr string
-	tries    int
-	elapsed  time.Duration // by this machine's clock
 	seen     time.Duration // the same with the content's way; 0: unknown
-	settled  string        // what a late or useless one was told
-	pending  *job.Verdict  // found, being booked
 	struck   bool          // something it did is booked against its worker
 
 	// The looks at it, see looks.go.
@@ -124,6 +168,29 @@ type ret struct {
 	doubtful []peer.ID     // accepted what others did not
 	cost     float64       // seconds, of all looks
 	share    float64       // of the peer's results that are checked
+
+	elapsed time.Duration // by this machine's clock; 0: not known
+
+	// What its leaf says, for those who ask later.
+	wall, render, load time.Duration
+	device             string
+	deviceClass        string
+	log                job.Ref
+}
+
+// arrival is what is kept of a result until it is judged.
+type arrival struct {
+	leaf    job.Leaf
+	receipt OpenedReceipt // that it came in
+	inline  []job.Block
+	tries   int
+}
+
+// forgetInline lets go of blocks that came with the receipt.
+func (x *ret) forgetInline() {
+	if x.live != nil {
+		x.live.inline = nil
+	}
 }
 
 type evidence struct {
@@ -284,11 +351,18 @@ type jobState struct {
 	served    int64
 
 	tasks    []*task
-	unplaned []job.Task // read before their planRecord
-	byKey    map[job.TaskKey]*task
+	decoder  decoder
+	records  int               // read from the journal
+	unplaned []job.Task        // of format 1, read before their planRecord
+	drawing  drawing           // blocks read before their planRecord
+	zips     [][]byte          // the blocks
+	byKey    map[[8]byte]int32 // by the first bytes of keys; nil until it is asked for
+	texts    []string
+	textNo   map[string]int
+	leaseIDs []string // as bytes
 	peers    []peer.ID
 	peerNo   map[peer.ID]int
-	receipts []OpenedReceipt // recorded ones
+	receipts []kept // recorded ones
 	rets     map[uint64]*ret
 	barred   map[peer.ID]string
 	rejected []*ret
@@ -302,7 +376,7 @@ type jobState struct {
 
 	// Of this moment.
 	classes  []*class
-	grants   map[uint64]*grant // every one ever made, by fence
+	grants   map[uint64]*grant // of tasks without an end, by fence
 	checks   []*task           // waiting for this machine, or for a member
 	handed   int               // of them, may be run by members
 	checking map[uint64]*grant // leased checks, by fence
@@ -318,6 +392,7 @@ type jobState struct {
 	toldAt   time.Time
 	stuck    string // what keeps results from being delivered
 	touched  []*task
+	sweepAt  int // leases at which those that are over are forgotten
 }
 
 type account struct {
@@ -340,7 +415,7 @@ type OpenedReceipt struct {
 func newJobState(id job.ID) *jobState {
 	return &jobState{
 		id: id, state: job.StateAccepted,
-		byKey: map[job.TaskKey]*task{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
+		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
 		barred: map[peer.ID]string{}, accounts: map[account]*joined{},
 		leases: map[job.LeaseID]*lease{}, grants: map[uint64]*grant{}, checking: map[uint64]*grant{},
 	}
@@ -390,6 +465,7 @@ func (t *task) where() phase {
 // lease is the board's side of a job.Lease.
 type lease struct {
 	id       job.LeaseID
+	no       int // in the journal's order; -1: it is not there
 	job      *jobState
 	peer     peer.ID
 	device   string

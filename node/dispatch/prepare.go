@@ -149,7 +149,7 @@ func unneeded(tasks []job.Task, there func(job.Task) bool) []int {
 		}
 	}
 	for i, t := range tasks {
-		final := (&task{Task: t}).final()
+		final := isFinal(t)
 		if (final && !there(t)) || (!final && last[i]) {
 			mark(i)
 		}

@@ -185,7 +185,7 @@ func (x *table) sent(e Send) {
 
 func (x *table) label(id job.ID, k job.TaskKey) string {
 	if j := x.b.byID[id]; j != nil {
-		if t := j.byKey[k]; t != nil {
+		if t := j.find(k); t != nil {
 			return t.Label
 		}
 	}
@@ -331,7 +331,7 @@ func durable(b *Board) string {
 			if t.accepted != nil {
 				fmt.Fprintf(&s, " accepted %x of %s as %v", t.accepted.fence, t.accepted.peer, *t.accepted.verdict)
 			}
-			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d", t.placed, t.files, t.isFailed, t.failure, t.skip, t.floor, t.ended, t.missing)
+			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing)
 			for _, x := range t.rets {
 				if x.state == retSafe || x.state == retJudged {
 					fmt.Fprintf(&s, " ret %x %d", x.fence, x.state)

@@ -58,13 +58,13 @@ func (b *Board) planned(e Planned) {
 	if j == nil || j.state != job.StateAccepted {
 		return
 	}
-	for from := 0; from < len(e.Tasks); from += tasksPerRecord {
-		zip, err := zipTasks(e.Tasks[from:min(from+tasksPerRecord, len(e.Tasks))])
-		if err != nil {
-			b.end(j, job.StateFailed, fmt.Sprintf("the plan cannot be stored: %v", err), nil)
-			return
-		}
-		b.write(j, &tasksRecord{From: from, Zip: zip})
+	zips, err := folded(e.Tasks)
+	if err != nil {
+		b.end(j, job.StateFailed, fmt.Sprintf("the plan cannot be stored: %v", err), nil)
+		return
+	}
+	for i, zip := range zips {
+		b.write(j, &blockRecord{From: i * tasksPerRecord, Zip: zip})
 	}
 	s := e.Snapshot
 	b.write(j, &planRecord{
@@ -120,7 +120,7 @@ func (b *Board) restore(j *jobState) {
 			for _, o := range g.t.grants {
 				newest = newest && o.fence < g.fence
 			}
-			if j.rets[g.fence] != nil || g.fence <= g.t.floor || g.t.where() > leased || !newest || j.barred[l.peer] != "" {
+			if j.rets[g.fence] != nil || g.fence <= g.t.also().floor || g.t.where() > leased || !newest || j.barred[l.peer] != "" {
 				g.over = true
 				continue
 			}
@@ -241,7 +241,7 @@ func (b *Board) requeued(e Requeued) {
 	// A frame that is made of parts is made of new ones. What has files of its
 	// own stays, unless it was let go of at the end.
 	for i := 0; i < len(ts); i++ {
-		for _, p := range ts[i].prior {
+		for _, p := range ts[i].prior() {
 			if ended || !p.final() {
 				more(p)
 			}
@@ -263,12 +263,12 @@ func (b *Board) redo(j *jobState, ts []*task) {
 		}
 		in[t] = true
 		list = append(list, t)
-		for _, p := range t.prior {
+		for _, p := range t.prior() {
 			if p.accepted == nil && (p.skip || p.isFailed) {
 				add(p)
 			}
 		}
-		for _, n := range t.next {
+		for _, n := range t.next() {
 			if !n.skip {
 				add(n)
 			}
@@ -279,7 +279,7 @@ func (b *Board) redo(j *jobState, ts []*task) {
 	}
 	r := &resetRecord{}
 	for _, t := range list {
-		r.Tasks = append(r.Tasks, t.index)
+		r.Tasks = append(r.Tasks, int(t.index))
 		for _, g := range slices.Clone(t.grants) {
 			b.stop(g.lease, "the task is begun anew")
 		}

@@ -64,9 +64,9 @@ func (d *Dispatcher) Log(ctx context.Context, id job.ID, label string) ([]byte, 
 			if label != "" && t.Label != label {
 				continue
 			}
-			e := entry{index: t.index, label: t.Label}
+			e := entry{index: int(t.index), label: t.Label}
 			if x := t.accepted; x != nil {
-				e.worker, e.leaf, e.ran = x.peer, x.leaf, true
+				e.worker, e.leaf, e.ran = x.peer, j.leaf(x), true
 			}
 			list = append(list, e)
 		}
