@@ -56,7 +56,7 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		if samples == (job.Range{}) {
 			samples.To = c.Samples
 		}
-		return k.Challenge(t, crops, verify.Ranges(samples))
+		return k.Challenge(t, crops, verify.Ranges(samples, secret, root))
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
 }

@@ -38,6 +38,7 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 		return Unverified(fmt.Errorf("no crops"))
 	}
 	var all measure
+	var others passes
 	var worstZ, worstSZ float64
 	for _, crop := range crops {
 		v, err := newView(c, claim, crop)
@@ -45,6 +46,9 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 			return job.Verdict{Ruling: job.Rejected, Method: method, Reason: fmt.Sprintf("the result has %v", bad)}
 		}
 		if err != nil {
+			return Unverified(err)
+		}
+		if err := others.add(c, claim, crop); err != nil {
 			return Unverified(err)
 		}
 		var one measure
@@ -60,9 +64,13 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 		worstSZ = math.Max(worstSZ, all.sz())
 	}
 	e := evidence{measure: &all, z50: worstZ, sz: worstSZ, z50all: all.z50()}
-	e.slope, e.t = all.beta()
+	e.slope, e.t = all.beta(th)
 	v := e.judge(c, th)
 	v.Method = method
 	v.Numbers = e.numbers(len(crops))
+	v = others.verdict(v, claim, c, th)
+	if l, ok := lookAtDenoised(c, claim, th); ok {
+		v = l.Verdict(v, "noisy picture", th)
+	}
 	return v
 }

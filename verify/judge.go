@@ -45,7 +45,7 @@ func (e evidence) numbers(crops int) map[string]float64 {
 		"crops": float64(crops), "pixels": float64(e.pixels), "informative": float64(e.informative),
 		"out": e.share(e.out), "z50": e.z50,
 	}
-	if e.slopes > 0 {
+	if e.slopes() {
 		n["beta"], n["beta_t"] = e.slope, e.t
 	}
 	if e.squares.n > 0 {
@@ -138,7 +138,7 @@ func (e evidence) judgeNoise(th Thresholds) job.Verdict {
 func (e evidence) judgeAdaptive(th Thresholds) job.Verdict {
 	worst := max(e.sz, e.z50)
 	sq, eq := e.squares, e.equals
-	if e.slopes > 0 && e.slope > th.BetaAdaptive && e.t > th.BetaT {
+	if e.slopes() && e.slope > th.BetaAdaptive && e.t > th.BetaT {
 		return ruling(job.Rejected, "sampling stopped too early: the difference follows a render with a looser threshold (slope %.2f, t %.0f)", e.slope, e.t)
 	}
 	if worst <= th.SZ && !sq.several(sq.above(th.Square), th.Squares) {

@@ -5,6 +5,35 @@ import (
 	"slices"
 )
 
+// maxSlopes is how many directions a view can have: one per range of samples.
+const maxSlopes = 3
+
+// line is the sums of a regression through the origin.
+type line struct {
+	xx, xy, xyxy float64
+	n            int // points with a direction worth the name
+}
+
+func (l *line) add(x32, y32 float32) {
+	if !finite(x32) {
+		return
+	}
+	x, y := float64(clamp3(x32)), float64(clamp3(y32))
+	l.xx += x * x
+	l.xy += x * y
+	l.xyxy += x * x * y * y
+	if math.Abs(x) > 0.05 {
+		l.n++
+	}
+}
+
+func (l line) fit() (slope, t float64) {
+	if l.n < 15 || l.xx == 0 {
+		return 0, 0
+	}
+	return l.xy / l.xx, l.xy / math.Sqrt(l.xyxy+1e-12)
+}
+
 // measure is what a crop, or several together, show.
 type measure struct {
 	pixels      int // judged, where the crop itself is a number
@@ -23,8 +52,7 @@ type measure struct {
 	timed            int // pixels in those sums
 	otherCount       int // of them, the two disagree
 
-	xx, xy, xyxy float64 // sums for beta
-	slopes       int     // pixels in them with a direction worth the name
+	lines [maxSlopes]line // one per direction in which missing samples move a picture
 
 	squares squares // of all informative pixels
 	equals  squares // of those whose counts agree
@@ -78,14 +106,8 @@ func (m *measure) add(v *view, th Thresholds) {
 					m.zeq = append(m.zeq, z)
 				}
 			}
-			if v.slope != nil && finite(v.slope[i]) {
-				x, y := float64(clamp3(v.slope[i])), float64(clamp3(d))
-				m.xx += x * x
-				m.xy += x * y
-				m.xyxy += x * x * y * y
-				if math.Abs(x) > 0.05 {
-					m.slopes++
-				}
+			for k, slope := range v.slopes {
+				m.lines[k].add(slope[i], d)
 			}
 		}
 	}
@@ -226,13 +248,20 @@ func age(count, least, most float32) int {
 
 func (m *measure) z50() float64 { return middle(m.z) }
 
-// beta is the slope and its t; 0, 0 where there is too little to fit.
-func (m *measure) beta() (slope, t float64) {
-	if m.slopes < 15 || m.xx == 0 {
-		return 0, 0
+// beta is the steepest slope of those that are significant, and its t; 0, 0
+// where there is too little to fit.
+func (m *measure) beta(th Thresholds) (slope, t float64) {
+	for _, l := range m.lines {
+		s, st := l.fit()
+		if s > slope && (st > th.BetaHintT || t <= th.BetaHintT) {
+			slope, t = s, st
+		}
 	}
-	return m.xy / m.xx, m.xy / math.Sqrt(m.xyxy+1e-12)
+	return slope, t
 }
+
+// slopes is whether there was a direction to fit.
+func (m *measure) slopes() bool { return m.lines[0].n > 0 }
 
 // sz is the worst median of the classes that have enough pixels.
 func (m *measure) sz() float64 {

@@ -65,13 +65,21 @@ type Thresholds struct {
 	OtherCount   float64 // adaptive: the share of pixels that a different count can excuse
 	BetaAdaptive float64 // adaptive: slope towards a render with a looser threshold
 
-	Out         float64 // share of pixels that may be off where nothing should be: without noise, denoised, or no numbers
-	OutNoise    float64 // above this share, with a third of Z50, is not accepted (not adaptive)
-	Flat        float64 // relative difference up to which a pixel without noise is not off
-	FlatShare   float64 // above this share of pixels without noise is not accepted: strands before a flat ground are off by more than Out
-	FlatSure    float64 // above this share of pixels without noise is rejected
-	Informative int     // fewer pixels than this are no sample for most rules
-	Few         int     // fewer informative pixels than this say nothing at all
+	Out       float64 // share of pixels that may be off where nothing should be: without noise, denoised, or no numbers
+	OutNoise  float64 // above this share, with a third of Z50, is not accepted (not adaptive)
+	Flat      float64 // relative difference up to which a pixel without noise is not off
+	FlatShare float64 // above this share of pixels without noise is not accepted: strands before a flat ground are off by more than Out
+	FlatSure  float64 // above this share of pixels without noise is rejected
+
+	Pass     float64 // share of pixels of another pass that may be outside of what the crops' renders show
+	PassSure float64 // above this is rejected
+
+	LookShift   float64 // relative difference of a block's mean that a look calls odd
+	LookSpread  float64 // how many times the frame's own spread it must also be
+	LookCluster int     // so many odd blocks must touch
+
+	Informative int // fewer pixels than this are no sample for most rules
+	Few         int // fewer informative pixels than this say nothing at all
 }
 
 // DefaultThresholds are those of the measurements.
@@ -80,6 +88,8 @@ func DefaultThresholds() Thresholds {
 		Z50: 0.12, Z50Sure: 0.45, Beta: 0.15, BetaT: 2, BetaHint: 0.03, BetaHintT: 4,
 		Square: 0.3, SquareSure: 0.5, Squares: 0.05, SquareAlone: 2,
 		SZ: 0.12, Zeq: 0.12, CountRatio: 0.96, OtherCount: 0.25, BetaAdaptive: 0.35,
-		Out: 0.02, OutNoise: 0.3, Flat: 1e-2, FlatShare: 0.1, FlatSure: 0.25, Informative: 200, Few: 60,
+		Out: 0.02, OutNoise: 0.3, Flat: 1e-2, FlatShare: 0.1, FlatSure: 0.25,
+		Pass: 0.2, PassSure: 0.5, LookShift: 0.1, LookSpread: 6, LookCluster: 3,
+		Informative: 200, Few: 60,
 	}
 }
