@@ -39,7 +39,7 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 	}
 	var all measure
 	var others passes
-	var worstZ, worstSZ float64
+	var worstZ, worstSZ, worstTouched float64
 	for _, crop := range crops {
 		v, err := newView(c, claim, crop)
 		if bad := (claimError{}); errors.As(err, &bad) {
@@ -57,13 +57,14 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 		if one.informative >= th.Informative {
 			worstZ = math.Max(worstZ, one.z50())
 			worstSZ = math.Max(worstSZ, one.sz())
+			worstTouched = math.Max(worstTouched, one.touchedShare())
 		}
 	}
 	if all.informative >= th.Informative {
 		worstZ = math.Max(worstZ, all.z50())
 		worstSZ = math.Max(worstSZ, all.sz())
 	}
-	e := evidence{measure: &all, z50: worstZ, sz: worstSZ, z50all: all.z50()}
+	e := evidence{measure: &all, z50: worstZ, sz: worstSZ, z50all: all.z50(), touchedCrop: worstTouched}
 	e.slope, e.t = all.beta(th)
 	v := e.judge(c, th)
 	v.Method = method

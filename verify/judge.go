@@ -38,6 +38,8 @@ type evidence struct {
 	z50, sz  float64 // worst of the crops and of all together
 	z50all   float64 // of all together, however few
 	slope, t float64
+
+	touchedCrop float64 // the worst crop's share
 }
 
 func (e evidence) numbers(crops int) map[string]float64 {
@@ -47,6 +49,9 @@ func (e evidence) numbers(crops int) map[string]float64 {
 	}
 	if e.slopes() {
 		n["beta"], n["beta_t"] = e.slope, e.t
+	}
+	if e.informative > 0 {
+		n["touched"], n["touched_crop"] = e.touchedShare(), e.touchedCrop
 	}
 	if e.squares.n > 0 {
 		n["squares"], n["shifted"] = float64(e.squares.n), float64(e.squares.shifted)
@@ -104,6 +109,9 @@ func (e evidence) judge(c job.CropCheck, th Thresholds) job.Verdict {
 	}
 	if v.Ruling == job.Accepted && e.flat >= th.Informative/4 && flatOut > th.FlatShare {
 		return ruling(job.Unsure, "%.1f %% of the pixels without noise differ from the crops", 100*flatOut)
+	}
+	if touched := e.touchedShare(); v.Ruling == job.Accepted && (touched > th.Touched || e.touchedCrop > th.TouchedCrop) {
+		return ruling(job.Unsure, "%.1f %% of the noisy pixels are not those of the crops, %.1f %% of one crop's, more than honest machines disagree about in this job", 100*touched, 100*e.touchedCrop)
 	}
 	return v
 }

@@ -42,6 +42,7 @@ type measure struct {
 	flat        int // noise-free pixels
 	flatOut     int // of them, differ by more than Thresholds.Flat
 	informative int // noisy pixels
+	touched     int // of them, differ by more than a few tenths of their noise
 
 	z     []float32 // |difference| in sigmas, of the informative pixels
 	zeq   []float32 // of those whose counts agree
@@ -100,6 +101,9 @@ func (m *measure) add(v *view, th Thresholds) {
 			d := v.difference(i)
 			z := abs(d)
 			m.z = append(m.z, z)
+			if z > touch {
+				m.touched++
+			}
 			if v.count != nil {
 				m.byAge[age(v.count[i], least, most)] = append(m.byAge[age(v.count[i], least, most)], z)
 				if v.sameCount(i) {
@@ -112,6 +116,10 @@ func (m *measure) add(v *view, th Thresholds) {
 		}
 	}
 }
+
+// touch is the difference, in units of noise, from which on a pixel counts as
+// another one: not rounding, not 16-bit floats.
+const touch = 0.3
 
 // squares of blockSide pixels are looked at each by itself.
 const blockSide = 8
@@ -272,6 +280,14 @@ func (m *measure) sz() float64 {
 		}
 	}
 	return worst
+}
+
+// touchedShare is how many of the informative pixels are other pixels.
+func (m *measure) touchedShare() float64 {
+	if m.informative == 0 {
+		return 0
+	}
+	return float64(m.touched) / float64(m.informative)
 }
 
 func (m *measure) share(n int) float64 {

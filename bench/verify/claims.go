@@ -17,9 +17,8 @@ import (
 // claim is a frame that somebody delivers.
 type claim struct {
 	name  string
-	goal  string // the row of the table that it counts for; empty: listed, nothing promised
+	goal  string // the row of the table that it counts for; empty: listed, nothing promised
 	image *media.Image
-	saves bool // it saves work that its maker is paid for
 }
 
 // Rows of the table.
@@ -32,7 +31,7 @@ const (
 
 const (
 	combined = "ViewLayer.Combined."
-	direct   = "ViewLayer.DiffDir."
+	normal   = "ViewLayer.Normal."
 	counts   = "ViewLayer." + verify.SampleCount + ".X"
 )
 
@@ -142,19 +141,20 @@ func (s *studioScene) claims() []claim {
 	add("honest 16-bit", goalHonest, s.half(honest))
 
 	if s.adaptive {
-		for _, x := range []string{"95", "90", "75", "50", "25"} {
-			goal := goalWhole
-			if x == "95" {
+		for _, percent := range []int{95, 90, 75, 50, 25} {
+			goal, x := goalWhole, fmt.Sprint(percent)
+			m := s.get("most-" + x)
+			if percent > 90 || spent(m, maxSamples*percent/100) > 0.96*spent(honest, maxSamples) {
 				goal = ""
 			}
-			add(x+" % of the maximum", goal, s.get("most-"+x))
+			add(x+" % of the maximum", goal, m)
 		}
 		for _, x := range []string{"1.2", "1.5", "2", "4"} {
 			goal := goalWhole
-			if x == "1.2" {
-				goal = ""
-			}
 			m := s.get("threshold-" + x)
+			if x == "1.2" || spent(m, maxSamples) > 0.96*spent(honest, maxSamples) {
+				goal = "" // it saves too little to be told, and to be worth it
+			}
 			add("threshold x"+x, goal, m)
 			add("threshold x"+x+", forged counts", goal, forgeCounts(m, honest))
 		}
@@ -189,6 +189,38 @@ func (s *studioScene) claims() []claim {
 		add(name, goal, m)
 	}
 	return out
+}
+
+// spent is how many samples went into a frame of at most so many a pixel.
+// Cycles stores counts over the largest that the render reached.
+func spent(m *media.Image, most int) float64 {
+	if m == nil {
+		return 0
+	}
+	c, _ := m.Channel(counts)
+	var sum float64
+	levels := map[float32]bool{}
+	for _, v := range c.Data {
+		sum += float64(v)
+		levels[v] = true
+	}
+	fits := func(unit float64) bool {
+		for v := range levels {
+			n := float64(v) * unit
+			if r := math.Round(n/16) * 16; math.Abs(n-r) > 0.1 && math.Abs(n-unit) > 0.1 {
+				return false
+			}
+		}
+		return true
+	}
+	if len(levels) > 1 {
+		for unit := 32; unit < most; unit += 16 {
+			if fits(float64(unit)) {
+				return sum * float64(unit)
+			}
+		}
+	}
+	return sum * float64(most)
 }
 
 // forgeCounts gives a claim another's sample counts.
@@ -336,11 +368,11 @@ func throughJPEG(m *media.Image) *media.Image {
 	}, media.Float)
 }
 
-// onePass blackens the direct diffuse light, and leaves the picture.
+// onePass blackens the normals, and leaves the picture.
 func onePass(m *media.Image) *media.Image {
 	out := clone(m)
 	for _, c := range out.Channels {
-		if strings.HasPrefix(c.Name, direct) {
+		if strings.HasPrefix(c.Name, normal) {
 			clear(c.Data)
 		}
 	}

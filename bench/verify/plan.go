@@ -28,14 +28,14 @@ type scene struct {
 	width, height int
 }
 
-// Sampling of the scenes. Adaptive ones stop between minSamples and maxSamples
-// in steps of 16; Cycles' own 0.01 and 4096 would stop as variously, at a
+// Sampling of the scenes. Adaptive ones stop after 16, 32 or maxSamples
+// samples; Cycles' own 0.01 and 4096 would stop as variously, at a
 // hundred times the cost.
 const (
 	fixedSamples  = 20
 	maxSamples    = 48
-	minSamples    = 16
-	threshold     = 0.15
+	minSamples    = 8
+	threshold     = 0.05
 	checkerRanges = 10 // files in which the checker's samples come: any of their sums is a sample range
 )
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -125,6 +126,12 @@ func (s studio) image(sc scene, name string) (*media.Image, error) {
 	m, err := media.DecodeFile(sc.file(s.dir, name), media.Limits{})
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
+	}
+	if err == nil {
+		m.Channels = slices.DeleteFunc(m.Channels, func(c media.Channel) bool {
+			// Direct light is stored over its surface's colour: such means do not add up.
+			return strings.HasPrefix(c.Name, "ViewLayer.DiffDir.")
+		})
 	}
 	return m, err
 }

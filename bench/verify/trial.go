@@ -81,11 +81,26 @@ func snapped(ranges []job.Range, step int) []job.Range {
 	return ranges
 }
 
+// look is the file in which the checker sees the whole frame.
+func (s scene) look() string {
+	if s.adaptive {
+		return "checker-look"
+	}
+	return rangeName("checker", 0, fixedSamples/checkerRanges)
+}
+
 // judge compares every claim with every draw.
 func (s *studioScene) judge(draws, honestDraws int, th verify.Thresholds) ([]trial, error) {
 	claims := s.claims()
 	if s.err != nil {
 		return nil, s.err
+	}
+	looks := make([]verify.Look, len(claims))
+	for i, c := range claims {
+		var err error
+		if looks[i], err = verify.LookAt(s.check(), verify.Claim{Image: c.image}, s.get(s.look()), th); err != nil {
+			return nil, fmt.Errorf("%s, %s: %w", s.name, c.name, err)
+		}
 	}
 	var out []trial
 	for n := range max(draws, honestDraws) {
@@ -93,7 +108,7 @@ func (s *studioScene) judge(draws, honestDraws int, th verify.Thresholds) ([]tri
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range claims {
+		for i, c := range claims {
 			if c.goal == goalHonest && n >= honestDraws || c.goal != goalHonest && n >= draws {
 				continue
 			}
@@ -101,6 +116,8 @@ func (s *studioScene) judge(draws, honestDraws int, th verify.Thresholds) ([]tri
 			if len(v.Numbers) == 0 && v.Ruling == job.Unsure {
 				return nil, fmt.Errorf("%s, %s: %s", s.name, c.name, v.Reason)
 			}
+			v = looks[i].Verdict(v, "look", th)
+			v.Numbers["look_largest"] = float64(looks[i].Largest)
 			out = append(out, trial{Scene: s.name, Claim: c.name, Goal: c.goal, Ruling: v.Ruling, Reason: v.Reason, Numbers: v.Numbers})
 		}
 	}
