@@ -121,6 +121,14 @@ func overlaps(r job.Rect, others []job.Rect) bool {
 	return false
 }
 
+// Pick draws one of n things that are not looked at every time; -1 where n is 0.
+func Pick(secret []byte, root [32]byte, n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return newStream("idlewild pick 1", secret, root).intn(n)
+}
+
 // Ranges cuts a range of samples as the comparer wants it: into three, at places
 // that are drawn from the secret and the root, so that no worker knows which
 // samples are looked at together. Together they are the whole render, at no more
@@ -138,8 +146,14 @@ func Ranges(whole job.Range, secret []byte, root [32]byte) []job.Range {
 	return []job.Range{{From: whole.From, To: a}, {From: a, To: b}, {From: b, To: whole.To}}
 }
 
-// LookSamples is how many of n samples a look at the whole frame takes.
-func LookSamples(n int) int { return max(1, n/32) }
+// LookSamples is how many of n samples a look at the whole frame takes: a small
+// part, at most four, and none where the least would be more than a sixteenth.
+func LookSamples(n int) int {
+	if n < 16 {
+		return 0
+	}
+	return clampInt(n/32, 1, 4)
+}
 
 // Crops draws, as Draw does, within a claimed part of a frame (the zero Part: all
 // of it), without the ring of pixels that come out otherwise there than in the

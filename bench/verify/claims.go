@@ -119,9 +119,6 @@ func (s *studioScene) claims() []claim {
 	if s.adaptive {
 		honest = s.get("older")
 		half = s.get("most-50")
-		if half == nil { // of training scenes
-			half = s.get("most-90")
-		}
 		quarter = half
 	} else {
 		honest = s.older(func(int, int) bool { return true })
@@ -171,7 +168,7 @@ func (s *studioScene) claims() []claim {
 	}
 	add("wrong seed", goalWhole, s.get("seed"))
 	add("previous frame", goalWhole, s.get("previous"))
-	add("upscaled from half the resolution", goalWhole, forgeCounts(twice(s.get("small"), honest), honest))
+	add("upscaled from half the resolution", goalWhole, forgeCounts(twice(halved(honest), honest), honest))
 	add("object removed", goalEdit, forgeCounts(s.get("removed"), honest))
 	for name, m := range s.tampered(honest, half, quarter) {
 		goal := goalWhole
@@ -267,6 +264,20 @@ func edit(m *media.Image, f func(x, y int, rgb [3]float32) [3]float32, as media.
 	for k := range out.Channels {
 		if strings.HasPrefix(out.Channels[k].Name, combined) {
 			out.Channels[k].Sample = as
+		}
+	}
+	return out
+}
+
+// halved is a picture at half the resolution, each pixel the mean of four: what
+// a render of that size with four times the samples would show.
+func halved(m *media.Image) *media.Image {
+	out := media.New(m.Width/2, m.Height/2)
+	for _, c := range m.Channels {
+		d := out.Add(c.Name, c.Sample)
+		for i := range d {
+			at := i/out.Width*2*m.Width + i%out.Width*2
+			d[i] = (c.Data[at] + c.Data[at+1] + c.Data[at+m.Width] + c.Data[at+m.Width+1]) / 4
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"idlewild/verify"
 )
@@ -56,15 +57,20 @@ func scenes(quick bool) []scene {
 		}
 		out = append(out, test, scene{name: f + "-a", adaptive: !test.adaptive, width: 320, height: 180})
 	}
-	slices.SortStableFunc(out, func(a, b scene) int { return boolInt(a.test) - boolInt(b.test) })
-	return out
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
+	// Half of the training scenes, the test scenes, the rest of the training
+	// scenes: what is left out when a run ends early is what matters least.
+	rank := func(s scene) int {
+		i := slices.Index(families, strings.TrimSuffix(strings.TrimSuffix(s.name, "-a"), "-b"))
+		switch {
+		case s.test:
+			return 1
+		case i < len(families)/2:
+			return 0
+		}
+		return 2
 	}
-	return 0
+	slices.SortStableFunc(out, func(a, b scene) int { return rank(a) - rank(b) })
+	return out
 }
 
 func (s scene) samples() int {
@@ -168,32 +174,32 @@ func (s scene) renders(dir string, m machine, extra bool) []render {
 		}
 		add("bvh2", func(r *render) { r.BVH = "bvh2" })
 	case extra:
-		if s.test && s.adaptive {
+		if !s.test {
+			break
+		}
+		if s.adaptive {
+			add("seed", func(r *render) { r.Seed = 1 })
+		}
+		add("removed", func(r *render) { r.Removed = true })
+		if s.adaptive {
+			add("fixed", func(r *render) { r.Adaptive = false; r.Samples = maxSamples * 5 / 8 })
 			looser("2", 2)
+			most(75)
 			looser("4", 4)
 			looser("1.2", 1.2)
-			most(75)
 			most(25)
 			most(95)
 		}
 	default:
+		add("previous", func(r *render) { r.Frame = 1 })
 		if s.adaptive {
 			add("older", nil)
 			looser("1.5", 1.5)
 			most(90)
+			most(50)
 		} else {
 			ranges("older", claimRanges)
-		}
-		add("seed", func(r *render) { r.Seed = 1 })
-		add("previous", func(r *render) { r.Frame = 1 })
-		if !s.test {
-			break
-		}
-		add("small", func(r *render) { r.Percent = 50 })
-		add("removed", func(r *render) { r.Removed = true })
-		if s.adaptive {
-			most(50)
-			add("fixed", func(r *render) { r.Adaptive = false; r.Samples = maxSamples * 5 / 8 })
+			add("seed", func(r *render) { r.Seed = 1 })
 		}
 	}
 	return out

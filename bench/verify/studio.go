@@ -27,7 +27,10 @@ type studio struct {
 	log io.Writer
 }
 
-// run renders what every machine has to, two machines at a time, scene by scene.
+// lanes is how many Blenders run side by side.
+const lanes = 4
+
+// run renders what every machine has to, scene by scene.
 func (s studio) run(ctx context.Context, list []scene) error {
 	if _, err := exec.LookPath("blender"); err != nil {
 		return fmt.Errorf("blender is missing: make setup: %w", err)
@@ -50,21 +53,26 @@ func (s studio) run(ctx context.Context, list []scene) error {
 		return err
 	}
 	for _, extra := range []bool{false, true} {
+		var wait sync.WaitGroup
+		var mu sync.Mutex
+		var errs []error
+		lane := make(chan struct{}, lanes)
 		for _, sc := range list {
-			var wait sync.WaitGroup
-			errs := make([]error, len(machines))
-			lane := make(chan struct{}, 2)
-			for i, m := range machines {
+			for _, m := range machines {
+				lane <- struct{}{}
 				wait.Go(func() {
-					lane <- struct{}{}
 					defer func() { <-lane }()
-					errs[i] = s.blender(ctx, file, m, sc.name+"-"+m.name, sc.renders(s.dir, m, extra))
+					if err := s.blender(ctx, file, m, sc.name+"-"+m.name, sc.renders(s.dir, m, extra)); err != nil {
+						mu.Lock()
+						errs = append(errs, err)
+						mu.Unlock()
+					}
 				})
 			}
-			wait.Wait()
-			if err := errors.Join(errs...); err != nil {
-				return err
-			}
+		}
+		wait.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
