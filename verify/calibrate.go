@@ -1,6 +1,9 @@
 package verify
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Canaries is how many comparisons of honest renders Calibrate wants before it
 // believes them.
@@ -16,9 +19,13 @@ const Canaries = 3
 // A limit that became tighter only sends a result to a third peer. What rejects
 // is never tightened, because a job's canaries are few.
 func Calibrate(th Thresholds, canaries []map[string]float64) Thresholds {
+	canaries = slices.DeleteFunc(slices.Clone(canaries), func(c map[string]float64) bool {
+		return !(c["informative"] >= float64(th.Few))
+	})
 	if len(canaries) < Canaries {
 		return th
 	}
+	th.Calibrated = true
 	worst := map[string]float64{}
 	for _, c := range canaries {
 		for k, v := range c {
@@ -34,8 +41,9 @@ func Calibrate(th Thresholds, canaries []map[string]float64) Thresholds {
 	th.SZ = limit("sz", 0.05, th.Z50Sure)
 	th.Zeq = math.Max(th.Zeq, limit("zeq", 0, th.Z50Sure))
 	th.Square = limit("z50_square", 0.15, th.SquareSure)
-	th.Touched = limit("touched", 0.015, 1)
-	th.TouchedCrop = limit("touched_crop", 0.05, 1)
+	th.Touched = limit("touched", 0.03, 1)
+	th.TouchedCrop = limit("touched", 0.08, 1)
+	th.SquareAny = limit("z50_square", 0.3, th.SquareAlone)
 	th.Pass = limit("pass_odd", 0.05, th.PassSure)
 	th.SquareSure = math.Max(th.SquareSure, limit("z50_square", 0, th.SquareAlone))
 	th.Beta = math.Max(th.Beta, limit("beta", 0, 0.3))

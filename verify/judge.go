@@ -110,8 +110,27 @@ func (e evidence) judge(c job.CropCheck, th Thresholds) job.Verdict {
 	if v.Ruling == job.Accepted && e.flat >= th.Informative/4 && flatOut > th.FlatShare {
 		return ruling(job.Unsure, "%.1f %% of the pixels without noise differ from the crops", 100*flatOut)
 	}
-	if touched := e.touchedShare(); v.Ruling == job.Accepted && (touched > th.Touched || e.touchedCrop > th.TouchedCrop) {
-		return ruling(job.Unsure, "%.1f %% of the noisy pixels are not those of the crops, %.1f %% of one crop's, more than honest machines disagree about in this job", 100*touched, 100*e.touchedCrop)
+	if v.Ruling == job.Accepted && th.Calibrated {
+		return e.judgeCalibrated(c, th, v)
+	}
+	return v
+}
+
+// judgeCalibrated looks at an accepted claim with what honest machines keep to
+// in this very job.
+func (e evidence) judgeCalibrated(c job.CropCheck, th Thresholds, v job.Verdict) job.Verdict {
+	touched, square := e.touchedShare(), 0.0
+	if len(e.squares.z) > 0 {
+		square = float64(slices.Max(e.squares.z))
+	}
+	const more = "more than honest machines do in this job"
+	switch {
+	case touched > th.Touched || e.touchedCrop > th.TouchedCrop:
+		return ruling(job.Unsure, "%.1f %% of the noisy pixels are not those of the crops, %.1f %% of one crop's, %s", 100*touched, 100*e.touchedCrop, more)
+	case c.Adaptive && e.sz > th.SZ:
+		return ruling(job.Unsure, "pixels that stopped alike differ by %.2f of the noise, %s", e.sz, more)
+	case square > th.SquareAny:
+		return ruling(job.Unsure, "a square of the crops differs by %.2f of the noise, %s", square, more)
 	}
 	return v
 }

@@ -71,12 +71,13 @@ type Thresholds struct {
 	FlatShare float64 // above this share of pixels without noise is not accepted: strands before a flat ground are off by more than Out
 	FlatSure  float64 // above this share of pixels without noise is rejected
 
-	// Touched is the share of noisy pixels that may be other pixels than the
-	// crops', and TouchedCrop that of a single crop; 1: not asked. Only
-	// Calibrate sets them: it is next to nothing on most scenes and most of
-	// the hair on a hairy one.
-	Touched     float64
-	TouchedCrop float64
+	// Calibrated says that the limits are those of a job's canaries. The three
+	// that follow are asked for only then: what they measure is next to
+	// nothing on most scenes, and most of the hair on a hairy one.
+	Calibrated  bool
+	Touched     float64 // share of noisy pixels that may be other pixels than the crops'
+	TouchedCrop float64 // and of those of one crop
+	SquareAny   float64 // z50 that no square may exceed
 
 	Pass     float64 // share of pixels of another pass that may be outside of what the crops' renders show
 	PassSure float64 // above this is rejected
@@ -96,7 +97,7 @@ func DefaultThresholds() Thresholds {
 		Square: 0.3, SquareSure: 0.5, Squares: 0.05, SquareAlone: 2,
 		SZ: 0.12, Zeq: 0.12, CountRatio: 0.96, OtherCount: 0.25, BetaAdaptive: 0.35,
 		Out: 0.02, OutNoise: 0.3, Flat: 1e-2, FlatShare: 0.1, FlatSure: 0.25,
-		Touched: 1, TouchedCrop: 1, Pass: 0.2, PassSure: 0.5, LookShift: 0.1, LookSpread: 6, LookCluster: 2,
+		Pass: 0.2, PassSure: 0.5, LookShift: 0.1, LookSpread: 6, LookCluster: 2,
 		Informative: 200, Few: 60,
 	}
 }

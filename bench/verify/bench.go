@@ -2,24 +2,50 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
+
+	"idlewild/media"
+	"idlewild/verify"
 )
 
 // Options of a run.
 type Options struct {
-	Dir    string // where renders are kept
-	Quick  bool   // four small scenes instead of twelve
-	Render bool   // only render
-	Log    io.Writer
+	Dir      string // where renders are kept
+	Quick    bool   // four small scenes instead of twelve
+	Render   bool   // only render
+	Training bool   // judge the training scenes instead of the test scenes
+	Draws    int    // checks of each cheat
+	Honest   int    // checks of each honest frame
+	Log      io.Writer
+	Out      io.Writer // the table
 }
 
-// Run renders what is missing and prints the table.
-func Run(ctx context.Context, o Options) error {
+// Run renders what is missing, judges, prints the table and returns the figures.
+func Run(ctx context.Context, o Options) ([]Figure, error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	st := studio{dir: dir, log: o.Log}
-	return st.run(ctx, scenes(o.Quick))
+	list := scenes(o.Quick)
+	if err := st.run(ctx, list); err != nil || o.Render {
+		return nil, err
+	}
+	var t table
+	for _, sc := range list {
+		if sc.test == o.Training {
+			continue
+		}
+		s := &studioScene{scene: sc, studio: st, files: map[string]*media.Image{}}
+		trials, err := s.judge(ctx, o.Draws, o.Honest, verify.DefaultThresholds())
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(o.Log, "judged %s: %d checks\n", sc.name, len(trials))
+		t.add(sc, trials)
+	}
+	t.print(o.Out)
+	return t.figures(), nil
 }

@@ -29,7 +29,7 @@ func TestProbe(t *testing.T) {
 			continue
 		}
 		s := &studioScene{scene: sc, studio: studio{dir: dir}, files: map[string]*media.Image{}}
-		tr, err := s.judge(draws, draws, verify.DefaultThresholds())
+		tr, err := s.judge(t.Context(), draws, draws, verify.DefaultThresholds())
 		if err != nil {
 			fmt.Println(sc.name, "skipped:", err)
 			continue

@@ -28,7 +28,7 @@ type studio struct {
 }
 
 // lanes is how many Blenders run side by side.
-const lanes = 4
+const lanes = 6
 
 // run renders what every machine has to, scene by scene.
 func (s studio) run(ctx context.Context, list []scene) error {

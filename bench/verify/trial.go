@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -89,11 +90,43 @@ func (s scene) look() string {
 	return rangeName("checker", 0, fixedSamples/checkerRanges)
 }
 
+// calibrate does what a checker does in a job's first checks: renders crops of
+// its own as other hardware might, and learns from them.
+func (s *studioScene) calibrate(th verify.Thresholds) (verify.Thresholds, error) {
+	var canaries []map[string]float64
+	m := s.get("bvh2")
+	if m == nil {
+		return th, fmt.Errorf("%s: no canary was rendered", s.name)
+	}
+	for n := range canaryDraws {
+		crops, err := s.crops(firstCanary + n)
+		if err != nil {
+			return th, err
+		}
+		for i := range min(len(crops), canaryCrops) {
+			canaries = append(canaries, verify.Compare(s.check(), verify.Claim{Image: m}, crops[i:i+1], th).Numbers)
+		}
+	}
+	return verify.Calibrate(th, canaries), nil
+}
+
+const (
+	canaryDraws, canaryCrops = 3, 3
+	firstCanary              = 1 << 40 // draws apart from those that are judged
+)
+
 // judge compares every claim with every draw.
-func (s *studioScene) judge(draws, honestDraws int, th verify.Thresholds) ([]trial, error) {
+func (s *studioScene) judge(ctx context.Context, draws, honestDraws int, th verify.Thresholds) ([]trial, error) {
 	claims := s.claims()
 	if s.err != nil {
 		return nil, s.err
+	}
+	if len(claims) == 0 {
+		return nil, fmt.Errorf("%s: not all that it needs was rendered", s.name)
+	}
+	th, err := s.calibrate(th)
+	if err != nil {
+		return nil, err
 	}
 	looks := make([]verify.Look, len(claims))
 	for i, c := range claims {
@@ -104,6 +137,9 @@ func (s *studioScene) judge(draws, honestDraws int, th verify.Thresholds) ([]tri
 	}
 	var out []trial
 	for n := range max(draws, honestDraws) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		crops, err := s.crops(n)
 		if err != nil {
 			return nil, err
