@@ -17,6 +17,8 @@ func verifyBench(ctx context.Context, args []string) ([]Figure, error) {
 	o := cheats.Options{Log: os.Stderr, Out: os.Stderr}
 	fs.StringVar(&o.Dir, "dir", "out/verify", "where renders are kept from run to run")
 	fs.BoolVar(&o.Quick, "quick", false, "four scenes of 320x180 instead of twelve of 640x360")
+	fs.BoolVar(&o.Small, "small", false, "render test scenes that are not there yet at 320x180")
+	fs.BoolVar(&o.Have, "have", false, "render nothing, judge the scenes of which all is there")
 	fs.BoolVar(&o.Render, "render", false, "only render")
 	fs.BoolVar(&o.Training, "training", false, "judge the training scenes")
 	fs.IntVar(&o.Draws, "draws", 200, "checks of each cheat")

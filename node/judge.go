@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -143,6 +145,9 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 		return verify.Unverified(err)
 	}
 	img, err := decode(filepath.Join(dir, filepath.FromSlash(t.Check.Output)))
+	if disk := (*fs.PathError)(nil); errors.As(err, &disk) {
+		return verify.Unverified(err) // this machine's trouble, not the worker's
+	}
 	if err != nil {
 		return verify.Undecodable(err)
 	}

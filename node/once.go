@@ -187,7 +187,14 @@ func writeHeatmap(path string, task job.Task, img *media.Image, evidence []dispa
 			return errors.Join(errors.New("no heat map: the evidence is incomplete"), err)
 		}
 	}
-	m, err := verify.Heatmap(c, verify.Claim{Image: img, Part: task.Part}, seen.of(c.Layer).crops)
+	claim, first := verify.Claim{Image: img, Part: task.Part}, seen.of(c.Layer)
+	var odd []job.Rect
+	if first.look != nil {
+		if look, err := verify.LookAt(c, claim, first.look, verify.DefaultThresholds()); err == nil {
+			odd = look.Odd
+		}
+	}
+	m, err := verify.Heatmap(c, claim, first.crops, odd)
 	if err != nil {
 		return fmt.Errorf("heat map: %w", err)
 	}

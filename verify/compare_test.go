@@ -387,7 +387,7 @@ func TestCountsFindTheirUnit(t *testing.T) {
 func TestHeatmap(t *testing.T) {
 	truth := fake{seed: 1, noise: 0.8}
 	crops := answer(t, fakeCheck(), job.Part{}, truth.render)
-	img, err := Heatmap(fakeCheck(), Claim{Image: truth.render(0, 16)}, crops)
+	img, err := Heatmap(fakeCheck(), Claim{Image: truth.render(0, 16)}, crops, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

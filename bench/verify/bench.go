@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"idlewild/media"
 	"idlewild/verify"
@@ -15,6 +16,8 @@ type Options struct {
 	Dir      string // where renders are kept
 	Quick    bool   // four small scenes instead of twelve
 	Render   bool   // only render
+	Small    bool   // test scenes that are not rendered yet at 320x180
+	Have     bool   // render nothing, and judge the scenes of which all is there
 	Training bool   // judge the training scenes instead of the test scenes
 	Draws    int    // checks of each cheat
 	Honest   int    // checks of each honest frame
@@ -30,7 +33,14 @@ func Run(ctx context.Context, o Options) ([]Figure, error) {
 	}
 	st := studio{dir: dir, log: o.Log}
 	list := scenes(o.Quick)
-	if err := st.run(ctx, list); err != nil || o.Render {
+	for i, sc := range list {
+		if (o.Small || o.Have) && sc.test && !st.complete(sc) {
+			list[i].width, list[i].height = 320, 180
+		}
+	}
+	if o.Have {
+		list = slices.DeleteFunc(list, func(sc scene) bool { return !st.complete(sc) })
+	} else if err := st.run(ctx, list); err != nil || o.Render {
 		return nil, err
 	}
 	var t table
@@ -43,7 +53,7 @@ func Run(ctx context.Context, o Options) ([]Figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(o.Log, "judged %s: %d checks\n", sc.name, len(trials))
+		fmt.Fprintf(o.Log, "judged %s, %dx%d: %d checks\n", sc.name, sc.width, sc.height, len(trials))
 		t.add(sc, trials)
 	}
 	t.print(o.Out)

@@ -49,6 +49,7 @@ func (s studio) run(ctx context.Context, list []scene) error {
 		r.Width, r.Height, r.Samples = 32, 18, 1
 		build = append(build, r)
 	}
+	// Scenes are built whatever size they are rendered at.
 	if err := s.blender(ctx, file, mine, "build", build); err != nil {
 		return err
 	}
@@ -76,6 +77,18 @@ func (s studio) run(ctx context.Context, list []scene) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// complete says that all that a table needs of a scene was rendered.
+func (s studio) complete(sc scene) bool {
+	for _, m := range machines {
+		for _, r := range sc.renders(s.dir, m, false) {
+			if _, err := os.Stat(r.Out); err != nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (s studio) blender(ctx context.Context, file string, m machine, name string, jobs []render) error {
