@@ -39,6 +39,7 @@ func Calibrate(th Thresholds, canaries []map[string]float64) Thresholds {
 	}
 	th.Z50 = limit("z50", 0.05, th.Z50Sure)
 	th.SZ = limit("sz", 0.05, th.Z50Sure)
+	th.SZAny = limit("sz", 0.05, 2*th.Z50Sure) // classes are small: they stray further than all pixels together
 	th.Zeq = math.Max(th.Zeq, limit("zeq", 0, th.Z50Sure))
 	th.Square = limit("z50_square", 0.15, th.SquareSure)
 	th.Touched = limit("touched", 0.03, 1)

@@ -127,7 +127,7 @@ func (e evidence) judgeCalibrated(c job.CropCheck, th Thresholds, v job.Verdict)
 	switch {
 	case touched > th.Touched || e.touchedCrop > th.TouchedCrop:
 		return ruling(job.Unsure, "%.1f %% of the noisy pixels are not those of the crops, %.1f %% of one crop's, %s", 100*touched, 100*e.touchedCrop, more)
-	case c.Adaptive && e.sz > th.SZ:
+	case c.Adaptive && e.sz > th.SZAny:
 		return ruling(job.Unsure, "pixels that stopped alike differ by %.2f of the noise, %s", e.sz, more)
 	case square > th.SquareAny:
 		return ruling(job.Unsure, "a square of the crops differs by %.2f of the noise, %s", square, more)

@@ -71,13 +71,14 @@ type Thresholds struct {
 	FlatShare float64 // above this share of pixels without noise is not accepted: strands before a flat ground are off by more than Out
 	FlatSure  float64 // above this share of pixels without noise is rejected
 
-	// Calibrated says that the limits are those of a job's canaries. The three
+	// Calibrated says that the limits are those of a job's canaries. Those
 	// that follow are asked for only then: what they measure is next to
 	// nothing on most scenes, and most of the hair on a hairy one.
 	Calibrated  bool
 	Touched     float64 // share of noisy pixels that may be other pixels than the crops'
 	TouchedCrop float64 // and of those of one crop
 	SquareAny   float64 // z50 that no square may exceed
+	SZAny       float64 // adaptive: sz that may not be exceeded, whatever counts excuse
 
 	Pass     float64 // share of pixels of another pass that may be outside of what the crops' renders show
 	PassSure float64 // above this is rejected
