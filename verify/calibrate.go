@@ -46,6 +46,7 @@ func Calibrate(th Thresholds, canaries []map[string]float64) Thresholds {
 	th.TouchedCrop = limit("touched", 0.08, 1)
 	th.SquareAny = limit("z50_square", 0.3, th.SquareAlone)
 	th.Pass = limit("pass_odd", 0.05, th.PassSure)
+	th.PassSure = math.Max(th.PassSure, limit("pass_odd", 0, 0.95))
 	th.SquareSure = math.Max(th.SquareSure, limit("z50_square", 0, th.SquareAlone))
 	th.Beta = math.Max(th.Beta, limit("beta", 0, 0.3))
 	th.BetaHint = math.Max(th.BetaHint, limit("beta", 0, 0.1))

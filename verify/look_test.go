@@ -121,7 +121,10 @@ func TestOtherPassesAreCompared(t *testing.T) {
 	crops := answer(t, fakeCheck(), job.Part{}, func(from, to int) *media.Image { return depth(truth.render(from, to), 0) })
 	th := DefaultThresholds()
 	want(t, Compare(fakeCheck(), Claim{Image: depth(truth.render(0, fakeN), 0)}, crops, th), job.Accepted)
-	want(t, Compare(fakeCheck(), Claim{Image: depth(truth.render(0, fakeN), 9)}, crops, th), job.Rejected)
+	want(t, Compare(fakeCheck(), Claim{Image: depth(truth.render(0, fakeN), 9)}, crops, th), job.Unsure)
+	calibrated := th
+	calibrated.Calibrated, calibrated.Touched, calibrated.TouchedCrop, calibrated.SquareAny = true, 1, 1, 9
+	want(t, Compare(fakeCheck(), Claim{Image: depth(truth.render(0, fakeN), 9)}, crops, calibrated), job.Rejected)
 	// A picture alone is judged as one; a file of passes must have them all.
 	want(t, Compare(fakeCheck(), Claim{Image: truth.render(0, fakeN)}, crops, th), job.Accepted)
 	other := truth.render(0, fakeN)

@@ -28,6 +28,13 @@ package verify
 //	       themselves. Who lies about them in both directions can hide what a
 //	       slightly looser threshold saves.
 //
+//	touched    share of informative pixels that differ by more than 0.3 σ, and
+//	touched_crop that of the worst crop. Next to nothing between honest machines
+//	but on hair, so that only Calibrate gives them limits.
+//	pass_odd   the largest share, over the other passes, of pixels that lie
+//	       outside of what the crops' renders show there.
+//	look_…_odd_blocks  see Look.
+//
 // The defaults of z50, beta, sz, zeq and count_ratio were fitted elsewhere on
 // 160x90 renders of eight Cycles scenes; those of squares on the four scenes of
 // this package's tests, with and without adaptive sampling, honest variation

@@ -30,7 +30,7 @@ type scene struct {
 }
 
 // Sampling of the scenes. Adaptive ones stop after 16, 32 or maxSamples
-// samples; Cycles' own 0.01 and 4096 would stop as variously, at a
+// samples. Cycles' own 0.01 and 4096 would stop as variously, at a
 // hundred times the cost.
 const (
 	fixedSamples  = 20
