@@ -183,7 +183,7 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 		d := c
 		d.Layer = layer
 		if other := verify.Compare(d, claim, seen[layer].crops, limits); other.Ruling != job.Accepted {
-			other.Reason = fmt.Sprintf("view layer %q: %s", layer, other.Reason)
+			other.Reason = fmt.Sprintf("view layer %.100q: %s", layer, other.Reason)
 			v = other
 		}
 	}
