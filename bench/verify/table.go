@@ -123,6 +123,10 @@ func (t *table) pick(is func(rulings) bool) []rulings {
 
 const simulated = 2000 // nodes a scene
 
+// pairs is how many independent nodes the draws of a claim stand for, two frames
+// each: simulated ones draw from the same few.
+func pairs(r rulings) int { return len(r.of) / 2 }
+
 // rate is the cell of some rulings, each of a scene of its own or of several
 // claims of the same: scenes are what is drawn.
 func rate(list []rulings, of func(rulings) float64, trials func(rulings) int) cell {
@@ -186,8 +190,8 @@ func (t *table) print(w io.Writer) {
 			percent := func(r job.Ruling) string { return fmt.Sprintf("%.2f %%", 100*float64(count[r])/float64(checks)) }
 			frames, two, many, lower := 25, "", "", ""
 			if list[0].goal != goalHonest {
-				a := rate(list, func(r rulings) float64 { return r.within(2, simulated, caught, 0) }, func(rulings) int { return simulated })
-				b := rate(list, func(r rulings) float64 { return r.within(frames, simulated, caught, 0) }, func(rulings) int { return simulated })
+				a := rate(list, func(r rulings) float64 { return r.within(2, simulated, caught, 0) }, pairs)
+				b := rate(list, func(r rulings) float64 { return r.within(frames, simulated, caught, 0) }, pairs)
 				two, many = fmt.Sprintf("%.2f %%", 100*a.rate), fmt.Sprintf("%.2f %%", 100*b.rate)
 				lower = fmt.Sprintf("%.1f %%", 100*a.lower)
 				if g := list[0].goal; g == goalTiles || g == goalEdit {
@@ -233,7 +237,7 @@ func (t *table) figures() []Figure {
 			if len(list) == 0 {
 				return
 			}
-			c := rate(list, func(r rulings) float64 { return r.within(frames, simulated, caught, 0) }, func(r rulings) int { return simulated })
+			c := rate(list, func(r rulings) float64 { return r.within(frames, simulated, caught, 0) }, pairs)
 			out = append(out,
 				Figure{Name: fmt.Sprintf("%s: %s, within %d frames", mode, name, frames), Value: 100 * c.rate, Unit: "%", Goal: want},
 				Figure{Name: fmt.Sprintf("%s: %s, lower 95 %% bound", mode, name), Value: 100 * c.lower, Unit: "%", Goal: want},
@@ -246,7 +250,7 @@ func (t *table) figures() []Figure {
 			return r.adaptive == adaptive && (r.claim == "50 % samples" || r.claim == "50 % of the maximum")
 		})
 		if len(thirds) > 0 {
-			c := rate(thirds, func(r rulings) float64 { return r.within(25, simulated, caught, 3) }, func(rulings) int { return simulated })
+			c := rate(thirds, func(r rulings) float64 { return r.within(25, simulated, caught, 3) }, pairs)
 			out = append(out, Figure{Name: mode + ": right at 1 of 3 frames, within 25", Value: 100 * c.rate, Unit: "%", Goal: 99.9})
 		}
 		honest := of(goalHonest)
