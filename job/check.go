@@ -18,7 +18,13 @@ type CropCheck struct {
 	// Denoised says that the judged pixels went through a denoiser: noise
 	// statistics do not apply to them.
 	Denoised bool `json:"denoised,omitempty" cbor:"denoised,omitempty"`
+	// Others are the other layers that have Pass and were sampled alike: a
+	// checker draws one of them now and then.
+	Others []string `json:"others,omitempty" cbor:"others,omitempty"`
 }
+
+// MaxCheckLayers is how many other layers a CropCheck names at most.
+const MaxCheckLayers = 64
 
 // Validate checks the bounds of a CropCheck that came from elsewhere.
 func (c CropCheck) Validate() error {
@@ -26,12 +32,19 @@ func (c CropCheck) Validate() error {
 	switch {
 	case len(c.Layer) > MaxNameBytes || len(c.Pass) > MaxNameBytes:
 		return fmt.Errorf("crop check: layer or pass name too long")
+	case len(c.Others) > MaxCheckLayers:
+		return fmt.Errorf("crop check: %d layers", len(c.Others))
 	case c.Pass == "":
 		return fmt.Errorf("crop check: no pass named")
 	case c.Width <= 0 || c.Height <= 0 || c.Width > maxSide || c.Height > maxSide:
 		return fmt.Errorf("crop check: frame of %dx%d", c.Width, c.Height)
 	case c.Samples <= 0 || c.Samples > maxSamples:
 		return fmt.Errorf("crop check: %d samples", c.Samples)
+	}
+	for _, l := range c.Others {
+		if l == "" || len(l) > MaxNameBytes {
+			return fmt.Errorf("crop check: layer name of %d bytes", len(l))
+		}
 	}
 	return nil
 }

@@ -19,13 +19,15 @@ import (
 // cropper is a kind whose results can be checked by rendering crops again.
 type cropper interface {
 	Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error)
+	Look(t job.Task, few job.Range, canaries []job.Rect) (job.Task, error)
 }
 
 // judge is dispatch.Judge: it draws challenges and compares what came of them.
 type judge struct {
 	croppers map[job.Kind]cropper
 	limits   verify.Thresholds
-	canaries *canaries
+	canaries *canaries   // of replication
+	measured jobCanaries // of crops
 }
 
 var _ dispatch.Judge = (*judge)(nil)
@@ -64,9 +66,44 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		if samples == (job.Range{}) {
 			samples.To = c.Samples
 		}
-		return k.Challenge(t, crops, verify.Ranges(samples))
+		ranges := verify.Ranges(samples, secret, root)
+		tasks, err := k.Challenge(t, crops, ranges)
+		if err != nil {
+			return nil, err
+		}
+		if i := verify.Pick(secret, root, len(c.Others)); i >= 0 {
+			other, err := ofLayer(t, c, c.Others[i])
+			if err != nil {
+				return nil, err
+			}
+			// Elsewhere than the first layer's, and a quarter of it.
+			crops := verify.Crops(c, t.Part, append([]byte(c.Others[i]), secret...), root, otherLayer)
+			more, err := k.Challenge(other, crops, ranges)
+			if err != nil {
+				return nil, err
+			}
+			tasks = append(tasks, more...)
+		}
+		few := verify.LookSamples(samples.To - samples.From)
+		if few == 0 {
+			return tasks, nil
+		}
+		wanted := min(len(crops), j.measured.wanted(canaryKey(t)))
+		look, err := k.Look(t, job.Range{From: samples.From, To: samples.From + few}, crops[:wanted])
+		return append(tasks, look), err
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
+}
+
+// otherLayer is how much of another layer than the first is rendered again.
+var otherLayer = verify.DrawOptions{Share: 0.0025, Pixels: 600, Crops: 2}
+
+// ofLayer is t, judged by another of its layers.
+func ofLayer(t job.Task, c job.CropCheck, layer string) (job.Task, error) {
+	c.Layer, c.Others = layer, nil
+	b, err := job.Encode(c)
+	t.Check.Params = b
+	return t, err
 }
 
 // Judge implements dispatch.Judge.
@@ -194,6 +231,9 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 		return verify.Unverified(err)
 	}
 	img, err := decode(filepath.Join(dir, filepath.FromSlash(t.Check.Output)))
+	if disk := (*fs.PathError)(nil); errors.As(err, &disk) {
+		return verify.Unverified(err) // this machine's trouble, not the worker's
+	}
 	if err != nil {
 		return claimError(err)
 	}
@@ -208,32 +248,69 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 			return verify.Undecodable(fmt.Errorf("its pixels are not those of the receipt"))
 		}
 	}
-	var crops []verify.Crop
+	seen := seen{}
 	for _, e := range evidence {
 		if e.Leaf.Outcome != job.Succeeded {
 			return verify.Unverified(fmt.Errorf("rendering the crops ended %s: %s", e.Leaf.Outcome, e.Leaf.Reason))
 		}
-		some, err := readCrops(c, e.Task, t.Check, e.Dir)
-		if err != nil {
+		if err := seen.read(c, e.Task, t.Check, e.Dir); err != nil {
 			return verify.Unverified(err)
 		}
-		crops = append(crops, some...)
 	}
-	return verify.Compare(c, verify.Claim{Image: img, Part: t.Part}, crops, j.limits)
+	claim := verify.Claim{Image: img, Part: t.Part}
+	first := seen.of(c.Layer)
+	j.measured.add(canaryKey(t), first.compareCanaries(c, t.Part, j.limits))
+	limits := verify.Calibrate(j.limits, j.measured.of(canaryKey(t)))
+	v := verify.Compare(c, claim, first.crops, limits)
+	for _, layer := range c.Others {
+		if seen[layer] == nil || v.Ruling != job.Accepted {
+			continue
+		}
+		d := c
+		d.Layer = layer
+		if other := verify.Compare(d, claim, seen[layer].crops, limits); other.Ruling != job.Accepted {
+			other.Reason = fmt.Sprintf("view layer %.100q: %s", layer, other.Reason)
+			v = other
+		}
+	}
+	if first.look == nil || v.Ruling == job.Rejected {
+		return v
+	}
+	look, err := verify.LookAt(c, claim, first.look, limits)
+	if err != nil {
+		return verify.Unverified(err)
+	}
+	return look.Verdict(v, "look at the frame", limits)
 }
 
-// readCrops decodes what a challenge task left into what the comparer wants.
-func readCrops(c job.CropCheck, challenge job.Task, check job.Check, dir string) ([]verify.Crop, error) {
+// seen is what challenge tasks left of each view layer.
+type seen map[string]*layerSeen
+
+// layerSeen is that of one layer, as the comparer wants it.
+type layerSeen struct {
+	crops    []verify.Crop
+	at       map[job.Rect]int
+	look     *media.Image
+	canaries []verify.Crop // Image: the rectangle as other hardware might render it
+}
+
+func (s seen) of(layer string) *layerSeen {
+	if s[layer] == nil {
+		s[layer] = &layerSeen{at: map[job.Rect]int{}}
+	}
+	return s[layer]
+}
+
+// read adds what a challenge task left.
+func (s seen) read(c job.CropCheck, challenge job.Task, check job.Check, dir string) error {
 	files, err := blender.ReadEvidence(challenge, check)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var crops []verify.Crop
-	at := map[job.Rect]int{}
 	for _, f := range files {
 		img, err := decode(filepath.Join(dir, filepath.FromSlash(f.File)))
 		if err != nil {
-			return nil, fmt.Errorf("crop %s: %w", f.File, err)
+			return fmt.Errorf("crop %s: %w", f.File, err)
 		}
 		// Crops are never denoised, so their picture is what a denoised claim
 		// keeps under another name.
@@ -244,25 +321,55 @@ func readCrops(c job.CropCheck, challenge job.Task, check job.Check, dir string)
 		}
 		if f.Covers != f.Rect {
 			if img, err = img.Crop(f.Rect.X0-f.Covers.X0, f.Rect.Y0-f.Covers.Y0, f.Rect.X1-f.Covers.X0, f.Rect.Y1-f.Covers.Y0); err != nil {
-				return nil, fmt.Errorf("crop %s: %w", f.File, err)
+				return fmt.Errorf("crop %s: %w", f.File, err)
 			}
 		}
-		i, ok := at[f.Rect]
+		s.of(f.Layer).put(f, img)
+	}
+	return nil
+}
+
+func (s *layerSeen) put(f blender.Evidence, img *media.Image) {
+	switch {
+	case f.Look:
+		s.look = img
+		return
+	case f.Other:
+		s.canaries = append(s.canaries, verify.Crop{Rect: f.Rect, Image: img})
+		return
+	}
+	i, ok := s.at[f.Rect]
+	if !ok {
+		i = len(s.crops)
+		s.at[f.Rect] = i
+		s.crops = append(s.crops, verify.Crop{Rect: f.Rect})
+	}
+	switch {
+	case f.SeedDelta != 0:
+		s.crops[i].OtherSeed = img
+	case f.Counts:
+		s.crops[i].Image = img
+	default:
+		s.crops[i].Ranges = append(s.crops[i].Ranges, verify.SampleRange{From: f.Samples.From, To: f.Samples.To, Image: img})
+	}
+}
+
+// compareCanaries measures what honest machines may differ by: each canary as a
+// claim of its own rectangle, beside the crop of the same place.
+func (s *layerSeen) compareCanaries(c job.CropCheck, claimed job.Part, th verify.Thresholds) []map[string]float64 {
+	var out []map[string]float64
+	for _, canary := range s.canaries {
+		i, ok := s.at[canary.Rect]
 		if !ok {
-			i = len(crops)
-			at[f.Rect] = i
-			crops = append(crops, verify.Crop{Rect: f.Rect})
+			continue
 		}
-		switch {
-		case f.SeedDelta != 0:
-			crops[i].OtherSeed = img
-		case f.Counts:
-			crops[i].Image = img
-		default:
-			crops[i].Ranges = append(crops[i].Ranges, verify.SampleRange{From: f.Samples.From, To: f.Samples.To, Image: img})
+		part := job.Part{Tile: canary.Rect, Samples: claimed.Samples}
+		v := verify.Compare(c, verify.Claim{Image: canary.Image, Part: part}, s.crops[i:i+1], th)
+		if v.Numbers["informative"] > 0 {
+			out = append(out, v.Numbers)
 		}
 	}
-	return crops, nil
+	return out
 }
 
 func cropCheck(t job.Task) (job.CropCheck, error) {

@@ -106,6 +106,8 @@ type Crop struct {
 	// Asked is the rectangle that is compared.
 	Asked job.Rect `json:"asked"`
 	Runs  []Run    `json:"runs"`
+	// Look says that this is no crop but all of it, with few samples.
+	Look bool `json:"look,omitempty"`
 }
 
 // Run is one way of rendering a crop.
@@ -114,6 +116,9 @@ type Run struct {
 	To        int  `json:"to,omitempty"`
 	SeedDelta int  `json:"seed_delta,omitempty"` // added to the file's seed
 	Count     bool `json:"count,omitempty"`      // with a pass that counts samples
+	// Other renders as other hardware might: with another ray tracing
+	// structure and older instructions. On the CPU only.
+	Other bool `json:"other,omitempty"`
 }
 
 // The operations of Params.Op.

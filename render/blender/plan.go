@@ -237,6 +237,12 @@ func (f Facts) check(spec SpecParams, parts bool) (job.Check, error) {
 	if f.denoises(spec) && !parts { // parts are denoised together
 		c.Pass = passNoisy
 	}
+	for _, l := range f.ViewLayers[1:] {
+		noisy := slices.Contains(f.DenoiseLayers, l)
+		if !f.LayerSamples && len(c.Others) < job.MaxCheckLayers && (c.Pass != passNoisy || noisy) {
+			c.Others = append(c.Others, l)
+		}
+	}
 	if err := c.Validate(); err != nil {
 		return job.Check{}, fmt.Errorf("plan: %w", err)
 	}

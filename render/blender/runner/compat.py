@@ -280,6 +280,20 @@ def sample_range(overlay: Any, cycles: Any, first: int, end: int, total: int) ->
         overlay.set(cycles, "samples", end)
 
 
+def other_hardware(overlay: Any) -> None:
+    """Another ray tracing structure and older instructions, for the CPU: what
+    honest machines may differ by. Cycles heeds these settings only with both
+    preferences on."""
+    preferences = bpy.context.preferences
+    overlay.set(preferences.view, "show_developer_ui", True)
+    overlay.set(preferences.experimental, "use_cycles_debug", True)
+    cycles = overlay.scene.cycles
+    overlay.set(cycles, "debug_bvh_layout", "BVH2")
+    for name in ("debug_use_cpu_avx", "debug_use_cpu_avx2"):
+        if hasattr(cycles, name):
+            overlay.set(cycles, name, False)
+
+
 def curves(owner: Any) -> Iterator[Any]:
     """Animation curves of a datablock: of its action, and its drivers."""
     data = getattr(owner, "animation_data", None)
