@@ -94,14 +94,15 @@ class Tree:
         return os.path.commonpath([os.path.dirname(p) for p in self._near])
 
     def main_name(self) -> str:
-        return self._name(self.main)
+        return self._name(self.main, self.root())
 
-    def _name(self, path: str) -> str:
-        return os.path.relpath(path, self.root()).replace(os.sep, "/")
+    def _name(self, path: str, root: str) -> str:
+        return os.path.relpath(path, root).replace(os.sep, "/")
 
     def files(self) -> list[tuple[str, str]]:
         """(path, tree name) of every file, by name."""
-        found = {(path, self._name(path)) for path in self._near}
+        root = self.root()
+        found = {(path, self._name(path, root)) for path in self._near}
         found |= set(self._far.items())
         return sorted(found, key=lambda f: (f[1], f[0]))
 
