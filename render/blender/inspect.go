@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,7 @@ type survey struct {
 	Main     string          `json:"main"`
 	Facts    json.RawMessage `json:"facts"`
 	Files    []surveyFile    `json:"files"`
+	Folders  []string        `json:"folders"` // whose names decided something, there or not
 	Problems []job.Problem   `json:"problems"`
 }
 
@@ -103,18 +105,32 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 	if note != nil && note.Severity == job.SeverityError {
 		return job.Inspection{Problems: []job.Problem{*note}}, nil
 	}
-	var load loadLog
-	found, log, err := k.survey(ctx, p.program, s, &load)
-	if err != nil {
-		return job.Inspection{}, err
+	began, before := time.Now(), stampOf(s.Input)
+	key, keyed := k.lookKey(ctx, p, s)
+	found, load, known := k.looks.recall(key, s.Input)
+	if !known {
+		load = new(loadLog)
+		var log []byte
+		if found, log, err = k.survey(ctx, p.program, s, load); err != nil {
+			return job.Inspection{}, err
+		}
+		if !found.Opened {
+			return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
+		}
 	}
-	if !found.Opened {
-		return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
+	in, err := k.inspection(s, note, found, load)
+	if !known && keyed && err == nil && len(in.Refused()) == 0 && before.same(stampOf(s.Input)) {
+		k.looks.remember(key, s.Input, began, found, load)
 	}
+	return in, err
+}
+
+// inspection is what was found, in the words of the farm.
+func (k *Kind) inspection(s job.Spec, note *job.Problem, found survey, load *loadLog) (job.Inspection, error) {
+	in := job.Inspection{Problems: slices.Clone(found.Problems)}
 	if note != nil {
-		found.Problems = append([]job.Problem{*note}, found.Problems...)
+		in.Problems = slices.Insert(in.Problems, 0, *note)
 	}
-	in := job.Inspection{Problems: found.Problems}
 	for _, f := range found.Files {
 		in.Deps = append(in.Deps, job.Dep{Path: f.Path, Name: f.Name})
 	}
@@ -137,10 +153,8 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 			in.Deps[i].Name = ""
 		}
 	}
-	if in.Facts, err = json.Marshal(facts); err != nil {
-		return job.Inspection{}, err
-	}
-	return in, nil
+	in.Facts, err = json.Marshal(facts)
+	return in, err
 }
 
 // refuseEarly finds what needs no Blender to see.
@@ -236,6 +250,9 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 	}
 	for i := range found.Files {
 		found.Files[i].Path = real(found.Files[i].Path)
+	}
+	for i, f := range found.Folders {
+		found.Folders[i] = real(f)
 	}
 	for i := range found.Problems {
 		p := &found.Problems[i]

@@ -166,7 +166,7 @@ def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:
             elif mod.type == "NODES":
                 for owner, name in caches.folders(mod):
                     raw = folder(getattr(owner, name))
-                    if os.path.isdir(bpy.path.abspath(paths.native(raw), library=obj.library)):
+                    if paths.look(bpy.path.abspath(paths.native(raw), library=obj.library)):
                         yield what, raw, obj.library, paths.below  # hazards says what is not baked
 
 
@@ -195,7 +195,7 @@ def cache_folders() -> Iterator[str]:
     for path in files:
         folder, base = os.path.split(os.path.abspath(path))
         cache = os.path.join(folder, "blendcache_" + os.path.splitext(base)[0])
-        if os.path.isdir(cache):
+        if paths.look(cache):
             yield cache
 
 
