@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
@@ -54,9 +53,11 @@ class Daemon:
         self.env = environment(self.folder, self.data)
         self.log = open(os.path.join(self.folder, "log"), "w+b")
         self.process = subprocess.Popen([PROGRAM, "up", "--no-mdns", "--data-dir", self.data, *flags], stdout=self.log, stderr=self.log, env=self.env)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300  # it tries every engine of a Blender that it does not know
         while not os.path.exists(os.path.join(self.data, "api.json")):
             if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
+                self.process.wait()
                 self.log.seek(0)
                 raise AssertionError("the daemon did not come up:\n" + self.log.read().decode())
             time.sleep(0.02)
@@ -151,7 +152,8 @@ class Blenders(unittest.TestCase):
         reading, writing = os.pipe()
         screen = subprocess.Popen([xvfb, "-displayfd", str(writing), "-screen", "0", "600x1800x24", "-nolisten", "tcp"], pass_fds=[writing],
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.addCleanup(lambda: (screen.terminate(), screen.wait(30)))
+        self.addCleanup(screen.wait, 30)
+        self.addCleanup(screen.terminate)
         os.close(writing)
         with os.fdopen(reading) as f:
             number = f.readline().strip()  # once it can be used
@@ -195,4 +197,4 @@ class Blenders(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    sys.exit(unittest.main())
+    unittest.main()

@@ -160,6 +160,7 @@ class Jobs(unittest.TestCase):
         self.assertEqual([j.id for j in many.shown("", 1)], ["C"])
         told[0] = dict(told[0], state="cancelled")
         (before, now), = many.update(told)
+        assert before is not None
         self.assertEqual((before.state, now.state), ("planned", "cancelled"))
         self.assertIn("This file is being rendered into that folder already", many.clash("/out/", "/f.blend"))
         self.assertEqual(many.clash("/elsewhere", "/f.blend"), "")

@@ -24,7 +24,7 @@ import bpy  # noqa: E402
 import idlewild_addon  # noqa: E402
 from idlewild_addon.shell import panel, state  # noqa: E402
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 FOLDER, PICTURES = sys.argv[sys.argv.index("--") + 1:][:2]
 spent: dict[str, list[float]] = {"draw": [], "tick": []}
 
