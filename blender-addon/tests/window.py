@@ -24,7 +24,7 @@ import bpy  # noqa: E402
 
 import framebuffer  # noqa: E402
 import idlewild_addon  # noqa: E402
-from idlewild_addon.shell import panel, results, state  # noqa: E402
+from idlewild_addon.shell import collect, panel, results, state  # noqa: E402
 
 PATIENCE = 300.0
 FOLDER, PICTURES, SCREEN = sys.argv[sys.argv.index("--") + 1:][:3]
@@ -62,6 +62,7 @@ def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 for c in panel.CLASSES:
     c.draw = timed_draw(c.draw)  # type: ignore[method-assign]
 state.tick = timed_tick(state.tick)
+collect.keep_dirty = timed("mark", collect.keep_dirty)
 results.in_window = timed("window", results.in_window)
 
 
@@ -163,6 +164,7 @@ def steps() -> Generator[Callable[[], bool], None, None]:
     # The copy must not make Blender believe that the artist's file is saved.
     yield lambda: not s.watch_dirty
     yield lambda: bool(bpy.data.is_dirty)
+    assert bpy.context.preferences.edit.use_global_undo
     bpy.data.materials["Clay"].node_tree.nodes.remove(node)
     bpy.data.images.remove(lost)
     pressed(bpy.ops.idlewild.check)

@@ -86,15 +86,21 @@ def stamp() -> tuple[str, int]:
 def keep_dirty() -> float | None:
     """Blender takes a file of which a copy was saved for saved, a moment later:
     it would let the artist quit without a question. Pushing an undo step is the
-    one way to have it marked again."""
+    one way to have it marked again. With global undo off no step comes of it,
+    which of a large file would take seconds."""
     s = state.get()
     if s.unsaved != stamp() or s.watch_dirty <= 0:
         return None
     s.watch_dirty -= 1
     if not bpy.data.is_dirty:
-        manager = bpy.context.window_manager
-        with bpy.context.temp_override(window=manager.windows[0]):
-            bpy.ops.ed.undo_push(message="Submit to the Farm")
+        preferences = bpy.context.preferences
+        before = preferences.edit.use_global_undo, preferences.is_dirty
+        preferences.edit.use_global_undo = False
+        try:
+            with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+                bpy.ops.ed.undo_push(message="Submit to the Farm")
+        finally:
+            preferences.edit.use_global_undo, preferences.is_dirty = before
         s.watch_dirty = 0
         return None
     return 0.05
