@@ -284,6 +284,15 @@ def troubles(folder: str) -> None:
     refused(bpy.ops.idlewild.load_result, "has no finished frame yet", job=id_, how="image")
     os.rename(library + ".away", library)
 
+    # Several views; a # in the name of a folder is that folder's.
+    s = scene(path)
+    s.render.use_multiview = True
+    refused(bpy.ops.idlewild.submit, "switch off Output > Stereoscopy")
+    s.render.use_multiview = False
+    s.render.filepath = "//take #2/x"
+    submitted(frames="2", wait=True)
+    equal(os.listdir(os.path.join(folder, "take #2")), ["x0002.png"])
+
     # No permission to write the output; a file that may not be written.
     scene(path)
     refused(bpy.ops.idlewild.submit, "choose a folder that you may write to", output="/proc/nowhere")
@@ -321,6 +330,12 @@ def newer_blender(folder: str) -> None:
     id_ = submitted()
     wait(lambda: job(id_).ended, "the refusal")
     has("it was saved by Blender %d.%d" % bpy.app.version[:2], *state().get().notes)
+    if bpy.app.version >= (5, 0, 0):
+        s.render.filepath = "//{blend_name}_r/a_##"
+        has(os.path.join("neu_r", "a_##"), collected(s))
+        s.render.filepath = "//{nonsense}/"
+        refused(bpy.ops.idlewild.submit, "The output path cannot be read")
+        s.render.filepath = "//render/shot_"
     # Results are loaded by this version's own means.
     from idlewild_addon.core import jobs
     from idlewild_addon.shell import compat, results
@@ -336,6 +351,13 @@ def newer_blender(folder: str) -> None:
     strip = results.show(files, one, "strip")
     equal((strip.frame_final_start, [e.filename for e in strip.elements]), (1, ["f_0001.png", "f_0002.png", "f_0003.png"]))
     equal(len(list(compat.strips(s))), 1)
+
+
+def collected(s: Any) -> str:
+    """The output of the wish."""
+    from idlewild_addon.shell import collect
+    w = collect.wish(s)
+    return os.path.join(w.output, w.name)
 
 
 @case

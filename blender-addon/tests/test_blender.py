@@ -152,7 +152,7 @@ class Blenders(unittest.TestCase):
         reading, writing = os.pipe()
         buffer = tempfile.mkdtemp(prefix="iw")
         self.addCleanup(shutil.rmtree, buffer, True)
-        screen = subprocess.Popen([xvfb, "-displayfd", str(writing), "-screen", "0", "600x1800x24", "-nolisten", "tcp", "-fbdir", buffer],
+        screen = subprocess.Popen([xvfb, "-displayfd", str(writing), "-screen", "0", "600x1800x24", "-nolisten", "tcp", "-nocursor", "-fbdir", buffer],
                                   pass_fds=[writing], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(screen.wait, 30)
         self.addCleanup(screen.terminate)

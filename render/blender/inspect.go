@@ -66,6 +66,20 @@ type Facts struct {
 	Uncheckable []string `json:"uncheckable"`
 }
 
+// Weigh returns samples of a frame, and says of what size and quality it is.
+// Where the engine does not count samples, it is pixels.
+func (k *Kind) Weigh(facts []byte) (float64, string) {
+	var f Facts
+	if json.Unmarshal(facts, &f) != nil || f.Width < 1 || f.Height < 1 {
+		return 0, ""
+	}
+	pixels, text := float64(f.Width)*float64(f.Height), fmt.Sprintf("%dx%d", f.Width, f.Height)
+	if f.Engine != cycles || f.Samples < 1 {
+		return pixels, text
+	}
+	return pixels * float64(f.Samples), fmt.Sprintf("%s with %d samples", text, f.Samples)
+}
+
 // survey is what runner/survey.py writes.
 type survey struct {
 	Opened   bool            `json:"opened"`

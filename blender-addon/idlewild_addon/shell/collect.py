@@ -23,10 +23,10 @@ def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = Non
     file = bpy.data.filepath
     if not file:
         raise Trouble("The file was never saved: save it once with File > Save, then submit")
+    if render.use_multiview:
+        raise Trouble("The scene renders several views, which the farm does not: switch off Output > Stereoscopy, and submit each camera by itself")
     target = frames.Output(compat.output_path(scene), file)
     folder = said.get("output") or bpy.path.abspath(s.output)
-    if target.problem and not folder:
-        raise Trouble(target.problem)
     w = Wish(
         file=os.path.abspath(file), output=os.path.abspath(folder or target.folder), name=target.name, scene=scene.name,
         camera=said.get("camera") or s.camera, view_layer=said.get("view_layer") or s.view_layer,
