@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 
+	"idlewild/diffupload/blendfile"
 	"idlewild/render/blender"
 	"idlewild/render/blender/install"
 )
@@ -107,4 +109,18 @@ func RemoveBlender(cfg Config, path string) error {
 		return err
 	}
 	return shelf(cfg).Remove(install.Resolve(path))
+}
+
+// outline is blender.Options.Outline.
+func outline(ctx context.Context, path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return sum, err
+	}
+	return blendfile.Outline(ctx, f, st.Size())
 }

@@ -32,6 +32,17 @@ func (d *Dispatcher) List() []job.Status {
 	return out
 }
 
+// Facts are what a look at a job's files found; nil where there is no such job
+// or it was not looked at yet.
+func (d *Dispatcher) Facts(id job.ID) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j := d.board.byID[id]; j != nil {
+		return j.facts
+	}
+	return nil
+}
+
 // Status implements localapi.Views.
 func (d *Dispatcher) Status(id job.ID) (job.Status, error) {
 	served := d.deps.Content.Served(id)

@@ -22,6 +22,7 @@ import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
 import ocio  # noqa: E402
+import paths  # noqa: E402
 import sequences  # noqa: E402
 import settings  # noqa: E402
 import vram  # noqa: E402
@@ -46,6 +47,7 @@ def main() -> None:
             facts=facts,
             main=tree.main_name(),
             files=[{"path": path, "name": name, "what": owners.get(path, "")} for path, name in tree.files()],
+            folders=sorted(paths.looked),
             problems=problems.found,
         )
     with open(out + ".part", "w", encoding="utf-8") as f:
