@@ -203,6 +203,7 @@ const (
 	CheckNone  CheckMethod = ""      // nothing to verify: requester's own work
 	CheckCrop  CheckMethod = "crop"  // render random crops again and compare as images
 	CheckExact CheckMethod = "exact" // run again elsewhere: bytes must agree
+	CheckRerun CheckMethod = "rerun" // run some items or crops again and compare as numbers
 )
 
 // Place says where a task may run.

@@ -22,6 +22,7 @@ import (
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
+	"idlewild/render/ai"
 	"idlewild/render/assemble"
 	"idlewild/render/echo"
 	"idlewild/verify"
@@ -37,6 +38,7 @@ func RunnerMain() {
 	guardMain()
 	echo.RunnerMain()
 	assemble.RunnerMain()
+	ai.RunnerMain()
 }
 
 // Node is a daemon: requester and worker in one.
@@ -132,7 +134,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
-		Judge: &judge{croppers: n.kit.croppers, limits: verify.DefaultThresholds()},
+		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds()},
 		Book:  book, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
 	}, dispatch.Options{})
 	if err != nil {
