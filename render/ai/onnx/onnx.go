@@ -169,7 +169,7 @@ func sniff(r io.ReaderAt, size int64) error {
 		return format("it is a safetensors file, which holds weights and no graph; export the model to ONNX")
 	case strings.HasPrefix(h, "ORTM") || (len(h) > 8 && h[4:8] == "ORTM"):
 		return format("it is in onnxruntime's own format; keep the .onnx file it was made from")
-	case strings.HasPrefix(h, "version https://git-lfs"):
+	case h == "version https://":
 		return format("it is a pointer of Git LFS; fetch the file itself")
 	}
 	return nil
