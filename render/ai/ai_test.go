@@ -625,10 +625,6 @@ func TestAlphaAndPicturesAsItems(t *testing.T) {
 		t.Errorf("alpha is lost: %v", m.Channels)
 	}
 	// A model that makes vectors of pictures: the mean of each channel.
-	var g onnxtest.Graph
-	g.Input("image", onnxtest.Float, "n", 3, 16, 16)
-	g.Output("mean", onnxtest.Float, "n", 3, 1, 1)
-	g.Node("GlobalAveragePool", []string{"image"}, []string{"mean"})
 	var flat onnxtest.Graph
 	flat.Input("image", onnxtest.Float, "n", 3, 16, 16)
 	flat.Output("mean", onnxtest.Float, "n", 3)

@@ -191,8 +191,8 @@ func noise(rng *rand.Rand, n, fan int) []float32 {
 
 // Dense is a network of random weights from "x" of in numbers to "y" of out
 // numbers, with layers of hidden numbers between; the same seed is the same
-// network.
-func Dense(seed uint64, in, hidden, layers, out int) []byte {
+// network. change, if there is one, may alter the weights of each layer.
+func Dense(seed uint64, in, hidden, layers, out int, change ...func(weights []float32)) []byte {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var g Graph
 	g.Input("x", Float, "n", in)
@@ -203,7 +203,11 @@ func Dense(seed uint64, in, hidden, layers, out int) []byte {
 		if i == layers {
 			to = out
 		}
-		g.Weight(name+"w", noise(rng, size*to, size), int64(size), int64(to))
+		weights := noise(rng, size*to, size)
+		for _, f := range change {
+			f(weights)
+		}
+		g.Weight(name+"w", weights, int64(size), int64(to))
 		g.Weight(name+"b", noise(rng, to, 10), int64(to))
 		g.Node("MatMul", []string{at, name + "w"}, []string{name + "m"})
 		next := name + "s"
