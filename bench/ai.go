@@ -439,7 +439,7 @@ func (b *aiBench) memory(ctx context.Context) ([]Figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(os.Stderr, "%s: %.1f s\n", p.name, wall.Seconds())
+		fmt.Fprintf(os.Stderr, "%s: %.1f s, %.2f GiB\n", p.name, wall.Seconds(), float64(peak)/(1<<30))
 		figures = append(figures, atMost(p.name+", one machine: memory at the most", float64(peak)/(1<<30), "GiB", 2))
 	}
 	return figures, nil
