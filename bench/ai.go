@@ -24,14 +24,14 @@ import (
 )
 
 func init() {
-	benchmarks["ai"] = benchmark{"AI jobs: cheats caught and false alarms, tiles, memory of an 8k picture, efficiency", benchAI}
+	benchmarks[string(aiKind)] = benchmark{"AI jobs: cheats caught and false alarms, tiles, memory of an 8k picture, efficiency", benchAI}
 }
 
 // benchAI measures with models that the project writes itself, whose weights
 // are random; -model names an upscaler that was trained. Verification is
 // measured in this process, the rest in real daemons.
 func benchAI(ctx context.Context, args []string) ([]Figure, error) {
-	fs := flag.NewFlagSet("ai", flag.ContinueOnError)
+	fs := flag.NewFlagSet(string(aiKind), flag.ContinueOnError)
 	items := fs.Int("items", 10000, "items for false alarms")
 	images := fs.Int("images", 200, "pictures that two workers upscale")
 	model := fs.String("model", "", "an ONNX model that makes pictures twice as large")
@@ -184,7 +184,7 @@ func (b *aiBench) elsewhere(ctx context.Context, cpu string) ([][]float64, error
 		return nil, err
 	}
 	file := filepath.Join(dir, "made.json")
-	c := exec.CommandContext(ctx, qemu, "-cpu", cpu, exe, "ai", "-embed", file, "-items", fmt.Sprint(b.items), "-library", b.library)
+	c := exec.CommandContext(ctx, qemu, "-cpu", cpu, exe, string(aiKind), "-embed", file, "-items", fmt.Sprint(b.items), "-library", b.library)
 	if out, err := c.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("qemu-x86_64 -cpu %s: %w: %s", cpu, err, out)
 	}

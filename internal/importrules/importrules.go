@@ -45,7 +45,7 @@ var table = map[string][]string{
 	"render/confine":  {},
 	"render/blender":  {"job", "media", "render", "render/assemble"},
 	"render/ai":       {"job", "media", "render", "render/ai/onnx", "render/assemble", "render/gorunner"},
-	"render/ai/onnx":  {},
+	"render/ai/onnx":  {"render/ai/onnxtest"}, // its tests
 	"render/echo":     {"job", "media", "render", "render/gorunner"},
 	"render/gorunner": {"job", "render"},
 	"render/assemble": {"job", "media", "render", "render/gorunner"},

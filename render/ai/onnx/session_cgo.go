@@ -75,10 +75,13 @@ var gpuProviders = []provider{
 			return err
 		}
 		defer c.Destroy()
+		// Shortened products would make results of GPUs another model's.
+		options := map[string]string{"use_tf32": "0"}
 		if device != "" {
-			if err := c.Update(map[string]string{"device_id": device}); err != nil {
-				return err
-			}
+			options["device_id"] = device
+		}
+		if err := c.Update(options); err != nil {
+			return err
 		}
 		return o.AppendExecutionProviderCUDA(c)
 	}},
