@@ -75,6 +75,8 @@ var table = map[string][]string{
 	"internal/farmtest":    {everything},
 	"internal/importrules": {},
 	"internal/recordlog":   {},
+	"internal/service":     {"packaging"},
+	"packaging":            {},
 }
 
 // library says where packages below a third-party path may be imported.
@@ -97,6 +99,8 @@ var libraries = []library{
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/prometheus", in: []string{"node"}},
+	{prefix: "github.com/chromedp", in: []string{"node"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
 }
 
