@@ -72,7 +72,7 @@ func TestBatchOnAFarm(t *testing.T) {
 		t.Fatalf("%s: %s, %d rechecked, %d rejected, %v", s.State, s.Reason, s.Rechecked, s.Rejected, err)
 	}
 	n := 0
-	err = records(filepath.Join(out, ai.ResultsFile))(func(r media.Record) error {
+	err = recordsOf(filepath.Join(out, ai.ResultsFile))(func(r media.Record) error {
 		if n++; r.Item != n || r.ID != fmt.Sprintf("i%d", n-1) || len(r.Outputs["y"].Data) != 3 {
 			t.Errorf("%d: %+v", n, r)
 		}

@@ -39,14 +39,14 @@ func judgeRerun(t job.Task, leaf job.Leaf, dir string, evidence []dispatch.Evide
 	limits := verify.ToleranceFor(c, leaf.DeviceClass, e.Leaf.DeviceClass)
 	if c.Items > 0 {
 		var again []media.Record
-		err := records(filepath.Join(e.Dir, files[0].File))(func(r media.Record) error {
+		err := recordsOf(filepath.Join(e.Dir, files[0].File))(func(r media.Record) error {
 			again = append(again, r)
 			return nil
 		})
 		if err != nil {
 			return verify.Unverified(err)
 		}
-		return verify.CompareRecords(verify.Count(c, items, records(claim)), again, limits)
+		return verify.CompareRecords(verify.Count(c, items, recordsOf(claim)), again, limits)
 	}
 	img, err := decode(claim)
 	if err != nil {
@@ -63,8 +63,8 @@ func judgeRerun(t job.Task, leaf job.Leaf, dir string, evidence []dispatch.Evide
 	return verify.ComparePicture(c, t.Part.Tile, img, crops, stepOf(img), limits)
 }
 
-// records reads a file of them.
-func records(file string) func(func(media.Record) error) error {
+// recordsOf reads a file of them.
+func recordsOf(file string) func(func(media.Record) error) error {
 	return func(each func(media.Record) error) error {
 		f, err := os.Open(file)
 		if err != nil {
