@@ -206,6 +206,7 @@ const (
 	// CheckReplica: run again on other machines of the same device class, and
 	// agree as well as those do among each other.
 	CheckReplica CheckMethod = "replica"
+	CheckRerun   CheckMethod = "rerun" // run some items or crops again and compare as numbers
 )
 
 // Place says where a task may run.

@@ -53,6 +53,8 @@ var about = map[string]string{
 	"sandbox.cpu_s":           "Processor time of one task; 0: any.",
 	"blender.path":            "The one Blender to use, or a Python with the package bpy; empty: what is found.",
 	"blender.programs":        "More Blenders.",
+	"onnx.library":            "onnxruntime's library, or the folder where it is; empty: the one that was added, or one that is found.",
+	"onnx.models":             "any, or listed: only models that were added with `idlewild model add` run here for others.",
 	"check.checkers":          "Peers, by id, that may check for this machine when it cannot keep up, whatever their devices.",
 	"check.behind_s":          "Seconds of checking that may wait for this machine before members are asked to help.",
 	"check.trust":             "Peers, by id, whose word that they caught a cheat is enough; \"*\": all members, of whom two have to say so.",

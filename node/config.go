@@ -34,6 +34,7 @@ type Config struct {
 	Limits  LimitsConfig  `toml:"limits"`
 	Sandbox SandboxConfig `toml:"sandbox"`
 	Blender BlenderConfig `toml:"blender"`
+	ONNX    ONNXConfig    `toml:"onnx"`
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
@@ -115,6 +116,16 @@ type BlenderConfig struct {
 	Programs []string `toml:"programs"` // more of them, beside those that were added
 }
 
+// ONNXConfig is about AI models.
+type ONNXConfig struct {
+	// Library is onnxruntime's, or the folder where it is. Empty: the one that
+	// was added, or one of the system or of a Python environment.
+	Library string `toml:"library"`
+	// Models are "any", or "listed": only those that were added with
+	// `idlewild model add` run here for others.
+	Models string `toml:"models"`
+}
+
 // CheckConfig is about verifying results.
 type CheckConfig struct {
 	Rate float64 `toml:"rate"` // least share of a known peer's results that is checked
@@ -157,6 +168,7 @@ func DefaultConfig() Config {
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
+		ONNX:    ONNXConfig{Models: modelsAny},
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 	}
@@ -302,6 +314,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("sandbox.mode is %q; it may be auto, required or off", c.Sandbox.Mode)
 	case c.Sandbox.Threads < 0 || c.Sandbox.DiskBytes < 0 || c.Sandbox.CPUSeconds < 0 || c.Sandbox.CPUSeconds > 1<<30:
 		return errors.New("a limit in sandbox is negative or absurd; 0 means the default")
+	case c.ONNX.Models != modelsAny && c.ONNX.Models != modelsListed:
+		return fmt.Errorf("onnx.models is %q; it may be %s or %s", c.ONNX.Models, modelsAny, modelsListed)
 	case !(c.Check.Rate >= 0 && c.Check.Rate <= 1):
 		return fmt.Errorf("check.rate is %v; it must lie between 0 and 1", c.Check.Rate)
 	case c.Worker.Threads < 0 || c.Worker.Threads > 1024 || c.Worker.HomeThreads < 0 || c.Worker.HomeThreads > 1024:

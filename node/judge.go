@@ -22,9 +22,16 @@ type cropper interface {
 	Look(t job.Task, few job.Range, canaries []job.Rect) (job.Task, error)
 }
 
+// sampler is a kind of which some items, or crops of its pictures, can be run
+// again.
+type sampler interface {
+	Sample(t job.Task, items func(n, k int) []int, crops func(width, height int) []job.Rect) ([]job.Task, error)
+}
+
 // judge is dispatch.Judge: it draws challenges and compares what came of them.
 type judge struct {
 	croppers map[job.Kind]cropper
+	samplers map[job.Kind]sampler
 	limits   verify.Thresholds
 	canaries *canaries   // of replication
 	measured jobCanaries // of crops
@@ -91,6 +98,17 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		wanted := min(len(crops), j.measured.wanted(canaryKey(t)))
 		look, err := k.Look(t, job.Range{From: samples.From, To: samples.From + few}, crops[:wanted])
 		return append(tasks, look), err
+	case job.CheckRerun:
+		k, ok := j.samplers[t.Kind]
+		if !ok {
+			return nil, fmt.Errorf("nothing of kind %s can be run again here", t.Kind)
+		}
+		items := func(n, k int) []int { return verify.Items(n, k, secret, root) }
+		crops := func(width, height int) []job.Rect {
+			c := job.CropCheck{Width: width, Height: height}
+			return verify.Crops(c, t.Part, secret, root, verify.DrawOptions{})
+		}
+		return k.Sample(t, items, crops)
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
 }
@@ -120,6 +138,8 @@ func (j *judge) Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string
 		v = j.judgeReplicas(t, leaf, dir, evidence)
 	case job.CheckCrop:
 		v = j.judgeCrops(t, leaf, dir, evidence)
+	case job.CheckRerun:
+		v = judgeRerun(t, leaf, dir, evidence)
 	default:
 		v = job.Verdict{Ruling: job.Unsure, Method: "none", Reason: fmt.Sprintf("check method %q is not known here", t.Check.Method)}
 	}

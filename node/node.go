@@ -24,6 +24,7 @@ import (
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
+	"idlewild/render/ai"
 	"idlewild/render/assemble"
 	"idlewild/render/echo"
 	"idlewild/verify"
@@ -39,6 +40,7 @@ func RunnerMain() {
 	guardMain()
 	echo.RunnerMain()
 	assemble.RunnerMain()
+	ai.RunnerMain()
 }
 
 // Node is a daemon: requester and worker in one.
@@ -141,7 +143,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
-		Judge: &judge{croppers: n.kit.croppers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
+		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
 		Book:  told{n}, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
 	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second))})
 	if err != nil {

@@ -86,6 +86,8 @@ func newApp(p *program) *cli.App {
 			peersCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
+			modelCommand(p),
+			runtimeCommand(p),
 			inspectCommand(p),
 			checkCommand(p),
 			snapshotCommand(p),

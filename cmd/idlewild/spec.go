@@ -12,6 +12,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/node"
+	"idlewild/render/ai"
 	"idlewild/render/blender/install"
 )
 
@@ -28,6 +29,8 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: blenderFlag, DefaultText: "the one that saved the file", Usage: "render with the Blender `VERSION|PATH`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
 		&cli.StringFlag{Name: "params", Usage: "parameters of the kind itself, as `JSON`"},
+		&cli.StringFlag{Name: "model", Usage: "AI jobs: the `MODEL`, an ONNX file or one that was added"},
+		&cli.IntFlag{Name: "upscale", DefaultText: "as the model does", Usage: "AI jobs: make the pictures of a folder `N` times as large"},
 	}
 }
 
@@ -50,6 +53,24 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
 		Engine: k.String("engine"), Samples: k.Int("samples"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
+	}
+	o.Model, o.Upscale = k.String("model"), k.Int("upscale")
+	if k.IsSet("upscale") && o.Upscale < 2 {
+		return o, usagef("--upscale is %d; it must be at least 2", o.Upscale)
+	}
+	if ai.IsPath(o.Model) {
+		abs, err := absolute(o.Model)
+		if err != nil {
+			return o, err
+		}
+		o.Model = abs
+	}
+	if o.Kind != "" {
+		cfg, _, err := k.config()
+		if err != nil {
+			return o, err
+		}
+		o.Config = cfg
 	}
 	if o.Blender = k.String(blenderFlag); strings.ContainsAny(o.Blender, `/\\`) {
 		abs, err := absolute(o.Blender)

@@ -44,12 +44,14 @@ var table = map[string][]string{
 	"render":          {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":  {},
 	"render/blender":  {"job", "media", "render", "render/assemble"},
-	"render/ai":       {"job", "media", "render"},
+	"render/ai":       {"job", "media", "render", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai/onnx":  {"render/ai/onnxtest"}, // its tests
 	"render/echo":     {"job", "media", "render", "render/gorunner"},
 	"render/gorunner": {"job", "render"},
 	"render/assemble": {"job", "media", "render", "render/gorunner"},
 	"render/gpu":      {},
 
+	"render/ai/onnxtest":     {},
 	"render/blender/install": {},
 
 	"p2p":      {"job", "p2p/wire", "internal/digest"},
@@ -95,6 +97,7 @@ var libraries = []library{
 	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
 	{prefix: "github.com/prometheus", in: []string{"node"}},
 	{prefix: "github.com/chromedp", in: []string{"node"}},
