@@ -197,9 +197,14 @@ func (f farmView) View() localapi.FarmView {
 		workers[w.Peer] = w
 	}
 	for _, p := range f.n.host.Peers() {
+		via := ""
+		if p.Via != "" {
+			via = p.Via.String()
+		}
 		v.Members = append(v.Members, localapi.PeerView{
 			Devices: f.devices(p.Peer, workers[p.Peer]),
-			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
+			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: string(p.Path),
+			Transport: p.Transport, Via: via, PunchMillis: float64(p.PunchTook) / float64(time.Millisecond), PunchFail: p.PunchFail,
 			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.n.book.Score(p.Peer)),
 		})
 	}

@@ -106,7 +106,7 @@ func (h *Host) askAdmission(ctx context.Context, p peer.ID, ticket string) (*wir
 	defer s.Close()
 	stop := watch(s, exchangeTime)
 	defer stop()
-	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.host.Addrs())}
+	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.addrs())}
 	if _, err := wire.Write(s, req, wire.MaxAdmitRequest); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}

@@ -375,7 +375,7 @@ func (m *Membership) InviteAs(valid time.Duration, role Role) (string, error) {
 	if valid <= 0 || valid > MaxInvite {
 		return "", fmt.Errorf("invite: valid for %v: more than nothing and at most %v is possible", valid, MaxInvite)
 	}
-	addrs := m.host.host.Addrs()
+	addrs := m.host.addrs()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.root == "" {

@@ -51,7 +51,7 @@ func TestJoinByTicket(t *testing.T) {
 		t.Errorf("names %q", got)
 	}
 	for _, p := range farm[0].Peers() {
-		if !p.Self && p.Path != "direct tcp" { // QUIC is there too, and slower here
+		if !p.Self && p.Transport != "tcp" { // QUIC is there too, and slower here
 			t.Errorf("path %q of %s", p.Path, p.Addr)
 		}
 	}
@@ -535,7 +535,7 @@ func TestQUICWhereThereIsNoTCP(t *testing.T) {
 	}
 	joinFarm(t, owner, h)
 	for _, p := range h.Peers() {
-		if !p.Self && p.Path != "direct quic" {
+		if !p.Self && p.Transport != "quic" {
 			t.Errorf("path %q", p.Path)
 		}
 	}

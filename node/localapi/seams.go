@@ -152,14 +152,20 @@ type FarmView struct {
 
 // PeerView is one member.
 type PeerView struct {
-	Peer      string    `json:"peer"`
-	Name      string    `json:"name"`
-	Self      bool      `json:"self,omitempty"`
-	Connected bool      `json:"connected"`
-	Path      string    `json:"path,omitempty"` // "direct", "relayed", with transport
-	RTTMillis float64   `json:"rtt_ms,omitempty"`
-	LastSeen  time.Time `json:"last_seen,omitzero"`
-	Score     string    `json:"score,omitempty"`
+	Peer      string `json:"peer"`
+	Name      string `json:"name"`
+	Self      bool   `json:"self,omitempty"`
+	Connected bool   `json:"connected"`
+	Path      string `json:"path,omitempty"`      // "this machine", "LAN", "direct", "punched", "relayed"
+	Transport string `json:"transport,omitempty"` // "tcp", "quic"
+	Via       string `json:"via,omitempty"`       // the member that relays
+	// PunchMillis passed from the relayed connection to the direct one; 0:
+	// there was none. PunchFail says why the last attempt failed.
+	PunchMillis float64   `json:"punch_ms,omitempty"`
+	PunchFail   string    `json:"punch_failed,omitempty"`
+	RTTMillis   float64   `json:"rtt_ms,omitempty"`
+	LastSeen    time.Time `json:"last_seen,omitzero"`
+	Score       string    `json:"score,omitempty"`
 	// Devices, as far as this machine was told of them: of itself, and of
 	// members that work for it.
 	Devices []DeviceView `json:"devices,omitempty"`
