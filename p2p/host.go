@@ -20,7 +20,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -77,8 +76,9 @@ type Host struct {
 	offers  *offers
 	pubsub  *pubsub.PubSub
 	paths   *paths
-	// reserver runs where Config.Traverse is set
+	// where Config.Traverse is set
 	reserver *reserver
+	puncher  *puncher
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
 	stats    counters
@@ -151,8 +151,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("p2p: connection manager: %w", err)
 	}
-	seen := newPaths()
-	lh, err := libp2p.New(append(traversal(cfg, seen),
+	lh, err := libp2p.New(append(traversal(cfg),
 		libp2p.Identity(cfg.Key),
 		libp2p.NoListenAddrs, // below, one by one
 		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(5*time.Second)),
@@ -175,7 +174,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		lh.Close()
 		return nil, err
 	}
-	h, err := wrap(ctx, lh, cfg, members, g, seen)
+	h, err := wrap(lh, cfg, members, g)
 	if err != nil {
 		return nil, err
 	}
@@ -187,12 +186,13 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		}
 		h.goRun(h.observe)
 		h.goRun(h.reserver.run)
+		h.goRun(h.puncher.run)
 	}
 	return h, nil
 }
 
 // traversal are the options that decide about routers and relays.
-func traversal(cfg Config, seen *paths) []libp2p.Option {
+func traversal(cfg Config) []libp2p.Option {
 	var out []libp2p.Option
 	if cfg.PortMap && !onlyLoopback(cfg.Listen) {
 		out = append(out, libp2p.NATPortMap())
@@ -200,7 +200,7 @@ func traversal(cfg Config, seen *paths) []libp2p.Option {
 	if !cfg.Traverse {
 		return append(out, libp2p.DisableRelay())
 	}
-	return append(out, libp2p.EnableRelay(), libp2p.EnableHolePunching(holepunch.WithTracer(seen), holepunch.DirectDialTimeout(dialTime)))
+	return append(out, libp2p.EnableRelay())
 }
 
 // onlyLoopback reports whether nobody outside could come in anyway.
@@ -223,7 +223,7 @@ func Wrap(ctx context.Context, lh host.Host, cfg Config) (*Host, error) {
 		return nil, err
 	}
 	cfg.Traverse, cfg.PortMap = false, false
-	return wrap(ctx, lh, cfg, members, g, newPaths())
+	return wrap(lh, cfg, members, g)
 }
 
 func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
@@ -251,14 +251,15 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 	return members, newGate(members, cfg.Log), nil
 }
 
-func wrap(_ context.Context, lh host.Host, cfg Config, members *Membership, g *gate, seen *paths) (*Host, error) {
+func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
 	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g,
-		paths: seen, engaged: map[peer.ID]int{}}
+		paths: newPaths(), engaged: map[peer.ID]int{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
 	h.offers = newOffers(h)
 	h.keeper = newKeeper(h)
 	h.reserver = newReserver(h)
+	h.puncher = &puncher{h: h}
 	members.host = h
 	ps, err := pubsub.NewGossipSub(h.ctx, h.guarded,
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return members.Known(p) }),

@@ -22,7 +22,13 @@ const settleTime = 2 * time.Second
 type paths struct {
 	mu       sync.Mutex
 	peers    map[peer.ID]*pathState
-	observed map[peer.ID]map[string]ma.Multiaddr // by whom, by transport
+	observed map[peer.ID]map[string]observation // by whom, by transport
+}
+
+// observation is how a member sees one of our connections.
+type observation struct {
+	addr ma.Multiaddr
+	port bool // the connection has a port on which we listen
 }
 
 type pathState struct {
@@ -33,7 +39,7 @@ type pathState struct {
 }
 
 func newPaths() *paths {
-	return &paths{peers: map[peer.ID]*pathState{}, observed: map[peer.ID]map[string]ma.Multiaddr{}}
+	return &paths{peers: map[peer.ID]*pathState{}, observed: map[peer.ID]map[string]observation{}}
 }
 
 func (p *paths) stateLocked(id peer.ID) *pathState {
@@ -118,14 +124,15 @@ func (h *Host) observe(ctx context.Context) {
 			}
 			v := e.(event.EvtPeerIdentificationCompleted)
 			if v.ObservedAddr != nil && !relayed(v.Conn) {
-				h.paths.see(v.Peer, v.ObservedAddr)
+				h.paths.see(v.Peer, v.ObservedAddr, h.listens(v.Conn.LocalMultiaddr()))
+				h.puncher.ready()
 			}
 			h.reserver.wake() // it may be a relay
 		}
 	}
 }
 
-func (p *paths) see(by peer.ID, a ma.Multiaddr) {
+func (p *paths) see(by peer.ID, a ma.Multiaddr, port bool) {
 	kind := "tcp"
 	if _, err := a.ValueForProtocol(ma.P_UDP); err == nil {
 		kind = "udp"
@@ -133,9 +140,40 @@ func (p *paths) see(by peer.ID, a ma.Multiaddr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.observed[by] == nil {
-		p.observed[by] = map[string]ma.Multiaddr{}
+		p.observed[by] = map[string]observation{}
 	}
-	p.observed[by][kind] = a
+	p.observed[by][kind] = observation{a, port}
+}
+
+// listens reports whether a has a port on which this node listens.
+func (h *Host) listens(a ma.Multiaddr) bool {
+	for _, code := range []int{ma.P_TCP, ma.P_UDP} {
+		port, err := a.ValueForProtocol(code)
+		if err != nil {
+			continue
+		}
+		for _, l := range h.host.Network().ListenAddresses() {
+			if p, err := l.ValueForProtocol(code); err == nil && p == port {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// seen are the public addresses at which members see ports where we listen.
+func (p *paths) seen() []ma.Multiaddr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []ma.Multiaddr
+	for _, by := range p.observed {
+		for _, o := range by {
+			if o.port && manet.IsPublicAddr(o.addr) {
+				out = append(out, o.addr)
+			}
+		}
+	}
+	return out
 }
 
 // NAT is what stands between this machine and the members that it knows.
@@ -158,13 +196,14 @@ func (p *paths) natKind(own []ma.Multiaddr) (NAT, []ma.Multiaddr) {
 	observers := 0
 	for _, by := range p.observed {
 		counted := false
-		for kind, a := range by {
+		for kind, o := range by {
+			a := o.addr
 			if !manet.IsPublicAddr(a) {
 				continue
 			}
 			seen[a.String()] = a
 			counted = true
-			if kind == "udp" {
+			if kind == "udp" && o.port {
 				quic[a.String()] = true
 			}
 		}
