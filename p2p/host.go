@@ -286,6 +286,7 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 	lh.SetStreamHandler(ProtocolAdmit, h.answerAdmit)
 	lh.SetStreamHandler(ProtocolHello, h.answerHello)
 	h.servePing()
+	h.serveProbe()
 	h.goRun(h.keeper.run)
 	h.farmReady()
 	return h, nil

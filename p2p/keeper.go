@@ -49,6 +49,7 @@ type dialState struct {
 	dialling bool
 	met      time.Time // last hello
 	silent   int       // pings in a row without an answer
+	trouble  string    // why the last dial failed; empty after one that did not
 }
 
 var _ network.Notifiee = (*keeper)(nil)
@@ -114,6 +115,16 @@ func (k *keeper) unanswered(p peer.ID) int {
 	s := k.stateLocked(p)
 	s.silent++
 	return s.silent
+}
+
+// trouble says why p is not reached, or "".
+func (k *keeper) trouble(p peer.ID) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s, ok := k.dials[p]; ok {
+		return s.trouble
+	}
+	return ""
 }
 
 func (k *keeper) answered(p peer.ID) {
@@ -335,12 +346,14 @@ func (k *keeper) dialled(p peer.ID, err error, recent bool) {
 	k.mu.Lock()
 	s := k.stateLocked(p)
 	s.dialling = false
+	s.trouble = ""
 	if err == nil {
 		// Connected, which is not yet met: if it proves to be a stranger the
 		// quarantine ends it, and the next try should not follow at once.
 		s.next = time.Now().Add(retryFirst)
 	} else {
 		s.failures++
+		s.trouble = cause(err).Error()
 		s.next = time.Now().Add(backoff(s.failures, recent))
 		if _, ok := k.candidates[p]; ok && s.failures >= maxFailures {
 			delete(k.candidates, p)

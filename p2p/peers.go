@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"idlewild/p2p/wire"
 )
 
 const (
@@ -31,8 +33,12 @@ type Peer struct {
 	Via       peer.ID       // the relay
 	PunchTook time.Duration // from the relayed connection to the direct one; 0: there was none
 	PunchFail string        // why the last hole punch failed
-	Addr      string        // the other end of the connection
-	RTT       time.Duration // smoothed; 0: not measured yet
+	Trouble   string        // why it is not connected
+	Agent     string        // program and version of a connected one, by its word
+	// Capability that the member told of; 0: not heard yet.
+	Capability uint32
+	Addr       string        // the other end of the connection
+	RTT        time.Duration // smoothed; 0: not measured yet
 }
 
 // Peers lists every member, this node included, with its connection.
@@ -46,6 +52,14 @@ func (h *Host) Peers() []Peer {
 			v.Path, v.Transport, v.Via = path(c, s.punched), transport(c), via(c)
 			v.PunchTook, v.PunchFail = s.took, s.failed
 			v.RTT = h.host.Peerstore().LatencyEWMA(m.Peer)
+			if a, err := h.host.Peerstore().Get(m.Peer, "AgentVersion"); err == nil {
+				v.Agent, _ = a.(string)
+			}
+			h.mu.Lock()
+			v.Capability = h.abilities[m.Peer]
+			h.mu.Unlock()
+		} else if !m.Self {
+			v.Trouble = h.keeper.trouble(m.Peer)
 		}
 		out = append(out, v)
 	}
@@ -163,3 +177,27 @@ func (h *Host) pingAll(all bool) {
 		})
 	}
 }
+
+// Reach is how this node stands towards the network outside.
+type Reach struct {
+	Listen   []ma.Multiaddr // where it listens
+	Seen     []ma.Multiaddr // public addresses at which members see it
+	NAT      NAT
+	Traverse bool      // it may use relays and punch holes
+	Relays   []peer.ID // with which it has a reservation
+	Serves   bool      // it relays for others
+	Relayed  int64     // bytes so far
+}
+
+// Reach says how this node can be reached.
+func (h *Host) Reach() Reach {
+	r := Reach{
+		Listen: h.host.Network().ListenAddresses(), Traverse: h.cfg.Traverse, Relays: h.reserver.holding(),
+		Serves: h.cfg.Traverse && h.cfg.RelayBytes > 0, Relayed: h.stats.relayed.Load(),
+	}
+	r.NAT, r.Seen = h.paths.natKind(h.host.Addrs())
+	return r
+}
+
+// Capability is what this node tells others that it can.
+const Capability = wire.Capability

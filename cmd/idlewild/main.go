@@ -80,6 +80,7 @@ func newApp(p *program) *cli.App {
 			jobCommand(p),
 			farmCommand(p),
 			peersCommand(p),
+			doctorCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			inspectCommand(p),

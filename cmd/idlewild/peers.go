@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
 	"idlewild/node/localapi"
@@ -16,16 +14,16 @@ func peersCommand(p *program) *cli.Command {
 		return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
 			return c.Peers(k.Context.Context)
 		}, func(v localapi.FarmView) {
+			names := map[string]string{}
+			for _, m := range v.Members {
+				names[m.Peer] = m.Name
+			}
 			rows := [][]string{{"PEER", "NAME", "", "PATH", "RTT", "STANDING"}}
 			for _, m := range v.Members {
 				if m.Self {
 					continue
 				}
-				rtt := ""
-				if m.RTTMillis > 0 {
-					rtt = fmt.Sprintf("%.1f ms", m.RTTMillis)
-				}
-				rows = append(rows, []string{m.Peer, m.Name, lastSeen(m), m.Path, rtt, m.Score})
+				rows = append(rows, []string{m.Peer, m.Name, lastSeen(m), pathText(m.Path, m.Transport, names[m.Via]), rttText(m.RTTMillis), m.Score})
 			}
 			if len(rows) == 1 {
 				if v.ID == "" {

@@ -257,6 +257,12 @@ func (c *Client) Pause(ctx context.Context, w PauseWish) (v MachineView, err err
 	return v, c.call(ctx, "POST", "/v1/machine/pause", w, &v)
 }
 
+// Doctor says what is wrong between the machine and its farm; with speed it
+// takes some seconds for each member.
+func (c *Client) Doctor(ctx context.Context, speed bool) (v DoctorView, err error) {
+	return v, c.call(ctx, "GET", fmt.Sprintf("/v1/doctor?speed=%v", speed), nil, &v)
+}
+
 // Why says which signal decides what each device may do for others.
 func (c *Client) Why(ctx context.Context) (v WhyView, err error) {
 	return v, c.call(ctx, "GET", "/v1/machine/why", nil, &v)

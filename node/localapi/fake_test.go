@@ -156,6 +156,10 @@ func (f *fake) SetPaused(_ context.Context, w PauseWish) error {
 	return nil
 }
 
+func (f *fake) Doctor(_ context.Context, speed bool) DoctorView {
+	return DoctorView{Network: NetworkView{NAT: "none", Listen: []string{}}, Findings: []Finding{}, Peers: []DoctorPeer{{Name: fmt.Sprint(speed)}}, Offers: []OfferOutcome{}}
+}
+
 func (f *fake) Why() WhyView {
 	return WhyView{Mode: "auto", Devices: []WhyDevice{{Name: "cpu", Level: "stop", Signal: "input", Reason: "ada uses it"}}, Signals: map[string]any{}}
 }
@@ -196,7 +200,7 @@ func door(t *testing.T, f *fake) (dir string, ep Endpoint, stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Store: fakeStore{}, Previews: fakePreviews{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
+	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Store: fakeStore{}, Previews: fakePreviews{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
 	d, err := Listen(dir, "", nil)
 	if err != nil {
 		t.Fatal(err)

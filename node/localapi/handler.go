@@ -35,6 +35,7 @@ type Deps struct {
 	Views    Views
 	Machine  Machine
 	Farm     Farm
+	Doctor   Doctor
 	Store    Store
 	Previews Previews
 	AddOn    AddOn
@@ -218,6 +219,13 @@ func (h *Handler) routes() {
 	huma.Register(h.api, op("why", "GET", "/v1/machine/why", "Which signal decides what each device may do for others", 200),
 		func(context.Context, *struct{}) (*out[WhyView], error) {
 			return &out[WhyView]{h.Machine.Why()}, nil
+		})
+
+	huma.Register(h.api, op("doctor", "GET", "/v1/doctor", "What is wrong between this machine and its farm", 200),
+		func(ctx context.Context, r *struct {
+			Speed bool `query:"speed" doc:"Measure how fast bytes pass, for some seconds per member"`
+		}) (*out[DoctorView], error) {
+			return &out[DoctorView]{h.Doctor.Doctor(ctx, r.Speed)}, nil
 		})
 
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
