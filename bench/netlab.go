@@ -35,6 +35,7 @@ var netlabScenarios = []netlabScenario{
 	{"cut", netlabCut},
 	{"change", netlabChange},
 	{"bootstrap", netlabBootstrap},
+	{"reach", netlabReach},
 }
 
 // netlabRun runs all scenarios, or those that are asked for.

@@ -421,3 +421,46 @@ func netlabBootstrap(ctx context.Context, b *netlabBed) ([]Figure, error) {
 	}
 	return out, nil
 }
+
+// netlabReach has machines find out whether they can be dialled from outside.
+func netlabReach(ctx context.Context, b *netlabBed) ([]Figure, error) {
+	owner, err := b.up(ctx, "owner", b.internet, netlab.LinkOptions{}, true)
+	if err != nil {
+		return nil, err
+	}
+	open, err := b.up(ctx, "open", b.lab.Site(netlab.Cone), homeLink, true)
+	if err != nil {
+		return nil, err
+	}
+	shut, err := b.up(ctx, "shut", b.lab.Site(netlab.PortRestricted), homeLink, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.found(ctx, owner, open, shut); err != nil {
+		return nil, err
+	}
+	right := 0
+	for _, c := range []struct {
+		d    *daemon
+		open bool
+	}{{owner, true}, {open, true}, {shut, false}} {
+		err := poll(ctx, 5*time.Minute, c.d.name+" knows whether it can be reached", func() error {
+			v, err := c.d.client.Doctor(ctx, false)
+			if err != nil {
+				return err
+			}
+			if n := v.Network; len(n.Open)+len(n.Shut) == 0 {
+				return fmt.Errorf("seen at %v, nobody has dialled yet", n.Seen)
+			} else if (len(n.Open) > 0) == c.open && (len(n.Shut) > 0) != c.open {
+				right++
+			} else {
+				fmt.Fprintf(os.Stderr, "netlab: %s: open %v, shut %v\n", c.d.name, n.Open, n.Shut)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return []Figure{atLeast("machines that know whether they can be dialled from outside, of 3", float64(right), "", 3)}, nil
+}

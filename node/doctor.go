@@ -33,7 +33,8 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 	v := localapi.DoctorView{
 		Version: Version, Capability: p2p.Capability,
 		Network: localapi.NetworkView{
-			Profile: n.cfg.Network.Profile, NAT: string(reach.NAT), Listen: texts(reach.Listen), Seen: texts(reach.Seen), Traverse: reach.Traverse,
+			Profile: n.cfg.Network.Profile, NAT: string(reach.NAT), Listen: texts(reach.Listen), Seen: texts(reach.Seen),
+			Open: texts(reach.Open), Shut: texts(reach.Shut), Traverse: reach.Traverse,
 			IsRelay: reach.Serves, RelayedBytes: reach.Relayed, UpLimit: n.cfg.Limits.UpBytes, DownLimit: n.cfg.Limits.DownBytes,
 		},
 		Findings: []localapi.Finding{}, Peers: []localapi.DoctorPeer{}, Offers: []localapi.OfferOutcome{},

@@ -79,6 +79,7 @@ type Host struct {
 	// where Config.Traverse is set
 	reserver *reserver
 	puncher  *puncher
+	reach    *reachability
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
 	stats    counters
@@ -180,7 +181,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	}
 	h.goRun(h.watchMachine)
 	if cfg.Traverse {
-		if err := h.startRelay(); err != nil {
+		if err := errors.Join(h.startRelay(), h.startChecks()); err != nil {
 			h.Close()
 			return nil, err
 		}
@@ -260,6 +261,7 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 	h.keeper = newKeeper(h)
 	h.reserver = newReserver(h)
 	h.puncher = &puncher{h: h}
+	h.reach = &reachability{h: h}
 	members.host = h
 	ps, err := pubsub.NewGossipSub(h.ctx, h.guarded,
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return members.Known(p) }),

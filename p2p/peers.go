@@ -183,10 +183,12 @@ type Reach struct {
 	Listen   []ma.Multiaddr // where it listens
 	Seen     []ma.Multiaddr // public addresses at which members see it
 	NAT      NAT
-	Traverse bool      // it may use relays and punch holes
-	Relays   []peer.ID // with which it has a reservation
-	Serves   bool      // it relays for others
-	Relayed  int64     // bytes so far
+	Open     []ma.Multiaddr // a member dialled it there, from a port that it did not know
+	Shut     []ma.Multiaddr // a member could not
+	Traverse bool           // it may use relays and punch holes
+	Relays   []peer.ID      // with which it has a reservation
+	Serves   bool           // it relays for others
+	Relayed  int64          // bytes so far
 }
 
 // Reach says how this node can be reached.
@@ -195,6 +197,7 @@ func (h *Host) Reach() Reach {
 		Listen: h.host.Network().ListenAddresses(), Traverse: h.cfg.Traverse, Relays: h.reserver.holding(),
 		Serves: h.cfg.Traverse && h.cfg.RelayBytes > 0, Relayed: h.stats.relayed.Load(),
 	}
+	r.Open, r.Shut = h.reach.known()
 	r.NAT, r.Seen = h.paths.natKind(h.host.Addrs())
 	return r
 }

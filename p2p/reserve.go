@@ -71,7 +71,10 @@ func (r *reserver) look(ctx context.Context) (news bool) {
 			delete(r.held, p) // it ends with the connection
 		}
 	}
-	have := 0
+	have, wanted := 0, wantedRelays
+	if open, _ := r.h.reach.known(); len(open) > 0 {
+		wanted = 0 // nobody needs a relay to come here
+	}
 	var ask []peer.ID
 	for _, p := range relays {
 		switch until, ok := r.held[p]; {
@@ -85,7 +88,7 @@ func (r *reserver) look(ctx context.Context) (news bool) {
 	}
 	r.mu.Unlock()
 	for _, p := range ask {
-		if have >= wantedRelays || ctx.Err() != nil {
+		if have >= wanted || ctx.Err() != nil {
 			break
 		}
 		asking, cancel := context.WithTimeout(network.WithNoDial(ctx, "relay"), exchangeTime)

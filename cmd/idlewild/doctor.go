@@ -41,6 +41,12 @@ func sayDoctor(k *call, v localapi.DoctorView) {
 	if len(v.Network.Seen) > 0 {
 		k.say("  members see it at %s", clean(strings.Join(v.Network.Seen, ", ")))
 	}
+	if len(v.Network.Open) > 0 {
+		k.say("  reached from outside at %s", clean(strings.Join(v.Network.Open, ", ")))
+	}
+	if len(v.Network.Shut) > 0 {
+		k.say("  not reached from outside at %s", clean(strings.Join(v.Network.Shut, ", ")))
+	}
 	if len(v.Network.Relays) > 0 {
 		k.say("  reached through %s", clean(strings.Join(v.Network.Relays, ", ")))
 	}

@@ -37,6 +37,8 @@ type NetworkView struct {
 	NAT          string   `json:"nat" enum:"none,cone,symmetric,unknown"`
 	Listen       []string `json:"listen"`                 // multiaddresses
 	Seen         []string `json:"seen,omitempty"`         // public ones at which members see this machine
+	Open         []string `json:"open,omitempty"`         // those at which a member dialled it from outside
+	Shut         []string `json:"shut,omitempty"`         // those at which a member could not
 	Traverse     bool     `json:"traverse"`               // relays may be used, holes punched
 	Relays       []string `json:"relays,omitempty"`       // members through which this machine is reached
 	IsRelay      bool     `json:"is_relay"`               // for others
