@@ -240,8 +240,8 @@ func netlabCut(ctx context.Context, b *netlabBed) ([]Figure, error) {
 	if _, err := b.whole(ctx, 60*time.Second, all...); err != nil {
 		return nil, err
 	}
-	// Work for twice the cut, by both workers.
-	count := int(b.cut.Milliseconds()/200)*3 + 600
+	// The other worker has enough to do during the cut, and both afterwards.
+	count := int(b.cut.Milliseconds()/200) + 600
 	id, err := b.submit(ctx, artist, "cut", count, 200, 0)
 	if err != nil {
 		return nil, err
