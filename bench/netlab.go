@@ -65,6 +65,9 @@ func netlabRun(ctx context.Context, args []string) ([]Figure, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
+		for _, f := range figures { // a later scenario may fail
+			fmt.Fprintf(os.Stderr, "netlab: %s: %s %s\n", strings.TrimSpace(f.Name), number(f.Value), f.Unit)
+		}
 		all = append(all, figures...)
 	}
 	return all, nil

@@ -129,9 +129,16 @@ func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, err
 	return f.View(), nil
 }
 
-func (f farmView) Invite(_ context.Context, valid time.Duration) (string, error) {
+func (f farmView) Invite(_ context.Context, valid, stay time.Duration) (string, error) {
 	if valid > p2p.MaxInvite {
 		return "", job.Refuse("", fmt.Sprintf("a ticket can be valid for %d days at most", int(p2p.MaxInvite/(24*time.Hour))), "ask for less")
+	}
+	if stay > 0 {
+		if stay < time.Second {
+			return "", job.Refuse("", "a guest stays for a second at least", "ask for more")
+		}
+		ticket, err := f.n.host.Membership().InviteGuest(valid, stay)
+		return ticket, refusal(err)
 	}
 	ticket, err := f.n.host.Membership().Invite(valid)
 	return ticket, refusal(err)
@@ -203,7 +210,8 @@ func (f farmView) View() localapi.FarmView {
 		}
 		v.Members = append(v.Members, localapi.PeerView{
 			Devices: f.devices(p.Peer, workers[p.Peer]),
-			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: string(p.Path),
+			Role:    string(p.Role), Expires: guestUntil(p.Member),
+			Peer: p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: string(p.Path),
 			Transport: p.Transport, Via: via, PunchMillis: float64(p.PunchTook) / float64(time.Millisecond), PunchFail: p.PunchFail,
 			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.n.book.Score(p.Peer)),
 		})
@@ -235,6 +243,14 @@ func (f farmView) devices(id peer.ID, w dispatch.WorkerView) []localapi.DeviceVi
 		out = append(out, deviceView(d, doing))
 	}
 	return out
+}
+
+// guestUntil is when a guest's membership ends; zero for others.
+func guestUntil(m p2p.Member) time.Time {
+	if m.Role != p2p.RoleGuest {
+		return time.Time{}
+	}
+	return m.Expires
 }
 
 func scoreText(s dispatch.Score) string {

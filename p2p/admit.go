@@ -204,7 +204,7 @@ func (m *Membership) admit(joiner peer.ID, req *wire.AdmitRequest) *wire.AdmitAn
 	if !used {
 		cert, err := job.Sign(m.rootKey, job.ContextMember, Certificate{
 			Version: 1, Farm: t.Farm, Peer: joiner.String(), Name: m.freeNameLocked(req.GetName(), joiner), Role: t.Role,
-			Issued: now, Expires: now.Add(certificateLife),
+			Issued: now, Expires: now.Add(t.stay()),
 		})
 		if err != nil {
 			return refuse(wire.Refusal_FAILED, "the owner's node cannot sign")

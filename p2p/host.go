@@ -371,8 +371,15 @@ func (h *Host) Addrs() []ma.Multiaddr {
 
 // addrs leaves room for relays where there are many addresses.
 func (h *Host) addrs() []ma.Multiaddr {
-	own, via := h.host.Addrs(), h.reserver.addrs()
+	own, via := h.direct(), h.reserver.addrs()
 	return append(own[:min(len(own), wire.MaxAddrs-len(via))], via...)
+}
+
+// direct are the addresses without a relay, first those of a router's outside
+// at which somebody came in.
+func (h *Host) direct() []ma.Multiaddr {
+	open, _ := h.reach.known()
+	return ma.Unique(append(open, h.host.Addrs()...))
 }
 
 // Membership decides who is in the farm.

@@ -76,6 +76,7 @@ func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
 		"farm invite --valid 0s":                      "--valid",
 		"farm invite --valid 721h":                    "1s to 720h",
 		"farm invite --valid long":                    "invalid value",
+		"farm invite --guest 1ms":                     "--guest",
 		"config show --config " + bad:                 `line 2: no setting is called "worker.threds"`,
 		"up --config " + bad:                          `line 2: no setting is called "worker.threds"`,
 		"up --threads -1":                             "worker.threads",
@@ -361,6 +362,9 @@ func TestFarmAndPeers(t *testing.T) {
 	}
 	if d := doc[localapi.Ticket](t, f.idlewild("farm", "invite", "--json")); d.Ticket != "ticket-24h0m0s" {
 		t.Errorf("%+v", d)
+	}
+	if r := f.idlewild("farm", "invite", "--guest", "48h"); r.out != "guest-48h0m0s\n" {
+		t.Errorf("%+v", r)
 	}
 	if r := f.idlewild("farm", "join", "good"); r.out != "joined farm there (farm2)\n" {
 		t.Errorf("%+v", r)

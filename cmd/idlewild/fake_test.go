@@ -236,7 +236,10 @@ func (f fakeFarm) Create(_ context.Context, name string) (localapi.FarmView, err
 	f.fakeDaemon.farm = f.farm
 	return f.farm, nil
 }
-func (f fakeFarm) Invite(_ context.Context, d time.Duration) (string, error) {
+func (f fakeFarm) Invite(_ context.Context, d, stay time.Duration) (string, error) {
+	if stay > 0 {
+		return "guest-" + stay.String(), nil
+	}
 	return "ticket-" + d.String(), nil
 }
 func (f fakeFarm) Join(_ context.Context, t string) (localapi.FarmView, error) {

@@ -232,8 +232,14 @@ func (c *Client) CreateFarm(ctx context.Context, name string) (v FarmView, err e
 
 // Invite makes a ticket; see Farm.
 func (c *Client) Invite(ctx context.Context, valid time.Duration) (string, error) {
+	return c.InviteGuest(ctx, valid, 0)
+}
+
+// InviteGuest makes a ticket for a machine that is a member for so long; see
+// Farm.
+func (c *Client) InviteGuest(ctx context.Context, valid, stay time.Duration) (string, error) {
 	var v Ticket
-	err := c.call(ctx, "POST", "/v1/farm/invite", inviteBody{valid.Seconds()}, &v)
+	err := c.call(ctx, "POST", "/v1/farm/invite", inviteBody{valid.Seconds(), stay.Seconds()}, &v)
 	return v.Ticket, err
 }
 

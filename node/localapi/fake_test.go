@@ -172,7 +172,7 @@ func (f fakeFarm) Create(_ context.Context, name string) (FarmView, error) {
 	f.fake.farm = f.farm
 	return f.farm, nil
 }
-func (f fakeFarm) Invite(_ context.Context, d time.Duration) (string, error) {
+func (f fakeFarm) Invite(_ context.Context, d, _ time.Duration) (string, error) {
 	return "ticket for " + d.String(), nil
 }
 func (f fakeFarm) Join(_ context.Context, t string) (FarmView, error) {
