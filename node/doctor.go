@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
@@ -33,8 +32,8 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 	v := localapi.DoctorView{
 		Version: Version, Capability: p2p.Capability,
 		Network: localapi.NetworkView{
-			Profile: n.cfg.Network.Profile, NAT: string(reach.NAT), Listen: texts(reach.Listen), Seen: texts(reach.Seen),
-			Open: texts(reach.Open), Shut: texts(reach.Shut), Traverse: reach.Traverse,
+			Profile: n.cfg.Network.Profile, NAT: string(reach.NAT), Listen: reach.Listen, Seen: reach.Seen,
+			Open: reach.Open, Shut: reach.Shut, Traverse: reach.Traverse,
 			IsRelay: reach.Serves, RelayedBytes: reach.Relayed, UpLimit: n.cfg.Limits.UpBytes, DownLimit: n.cfg.Limits.DownBytes,
 		},
 		Findings: []localapi.Finding{}, Peers: []localapi.DoctorPeer{}, Offers: []localapi.OfferOutcome{},
@@ -55,7 +54,7 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 		})
 	}
 	farm, in := n.host.Membership().Farm()
-	v.Findings = findings(v, farm, in, n.cfg)
+	v.Findings = findings(v, farm, in, n.cfg, reach.Port)
 	return v
 }
 
@@ -110,15 +109,6 @@ func (d doctor) peers(ctx context.Context, peers []p2p.Peer, names map[peer.ID]s
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func texts(addrs []multiaddr.Multiaddr) []string {
-	out := []string{}
-	for _, a := range addrs {
-		out = append(out, a.String())
-	}
-	slices.Sort(out)
-	return out
-}
-
 // remedies are what helps an offer that brought no work.
 var remedies = map[worker.Fate]string{
 	worker.FateOff:         "set worker.enabled = true, or start without --no-work",
@@ -132,8 +122,8 @@ var remedies = map[worker.Fate]string{
 
 var severities = []string{"error", "warning", "note"}
 
-// findings are what is not as it should be, worst first.
-func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config) []localapi.Finding {
+// findings are what is not as it should be, worst first. port is that of QUIC.
+func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config, port string) []localapi.Finding {
 	out := []localapi.Finding{}
 	add := func(severity, what, remedy string) {
 		out = append(out, localapi.Finding{Severity: severity, What: what, Remedy: remedy})
@@ -186,7 +176,7 @@ func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config) []local
 		if v.Network.NAT == string(p2p.NATSymmetric) {
 			what += ": this machine's router has another port for each destination, so no hole can be punched"
 		}
-		add("warning", what, forward(v.Network, cfg))
+		add("warning", what, forward(port, cfg))
 	}
 	for _, p := range v.Peers {
 		name := cmp.Or(p.Name, p.Peer)
@@ -225,24 +215,10 @@ func outwards(n localapi.NetworkView) string {
 }
 
 // forward is what makes a machine reachable without a relay.
-func forward(n localapi.NetworkView, cfg Config) string {
-	how := "let the router pass on UDP port " + port(n.Listen) + " to this machine, or switch its UPnP on"
+func forward(port string, cfg Config) string {
+	how := "let the router pass on UDP port " + port + " to this machine, or switch its UPnP on"
 	if !cfg.Network.PortMap {
 		how += " and set network.port_map = true"
 	}
 	return how + "; one side of each pair is enough"
-}
-
-// port is that of QUIC.
-func port(listen []string) string {
-	for _, s := range listen {
-		a, err := multiaddr.NewMultiaddr(s)
-		if err != nil {
-			continue
-		}
-		if p, err := a.ValueForProtocol(multiaddr.P_UDP); err == nil {
-			return p
-		}
-	}
-	return "4001"
 }

@@ -14,7 +14,7 @@ func TestFindings(t *testing.T) {
 	view := func(change func(*localapi.DoctorView)) localapi.DoctorView {
 		v := localapi.DoctorView{
 			Version: Version, Capability: p2p.Capability, Peers: []localapi.DoctorPeer{up},
-			Network: localapi.NetworkView{NAT: "cone", Traverse: true, Listen: []string{"/ip4/0.0.0.0/tcp/5", "/ip4/0.0.0.0/udp/4711/quic-v1"}},
+			Network: localapi.NetworkView{NAT: "cone", Traverse: true},
 		}
 		change(&v)
 		return v
@@ -51,7 +51,7 @@ func TestFindings(t *testing.T) {
 			if c.cfg != nil {
 				c.cfg(&cfg)
 			}
-			got := findings(c.view, c.farm, !c.out, cfg)
+			got := findings(c.view, c.farm, !c.out, cfg, "4711")
 			if len(got) != len(c.want) {
 				t.Fatalf("%+v, want %q", got, c.want)
 			}

@@ -11,8 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
-
-	"idlewild/p2p/wire"
 )
 
 const (
@@ -177,30 +175,3 @@ func (h *Host) pingAll(all bool) {
 		})
 	}
 }
-
-// Reach is how this node stands towards the network outside.
-type Reach struct {
-	Listen   []ma.Multiaddr // where it listens
-	Seen     []ma.Multiaddr // public addresses at which members see it
-	NAT      NAT
-	Open     []ma.Multiaddr // a member dialled it there, from a port that it did not know
-	Shut     []ma.Multiaddr // a member could not
-	Traverse bool           // it may use relays and punch holes
-	Relays   []peer.ID      // with which it has a reservation
-	Serves   bool           // it relays for others
-	Relayed  int64          // bytes so far
-}
-
-// Reach says how this node can be reached.
-func (h *Host) Reach() Reach {
-	r := Reach{
-		Listen: h.host.Network().ListenAddresses(), Traverse: h.cfg.Traverse, Relays: h.reserver.holding(),
-		Serves: h.cfg.Traverse && h.cfg.RelayBytes > 0, Relayed: h.stats.relayed.Load(),
-	}
-	r.Open, r.Shut = h.reach.known()
-	r.NAT, r.Seen = h.paths.natKind(h.host.Addrs())
-	return r
-}
-
-// Capability is what this node tells others that it can.
-const Capability = wire.Capability

@@ -11,12 +11,15 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"idlewild/p2p/wire"
 )
 
 const (
@@ -149,3 +152,48 @@ func (r *reachability) forget() {
 	defer r.mu.Unlock()
 	clear(r.reached)
 }
+
+// Reach is how this node stands towards the network outside. Addresses are
+// multiaddrs.
+type Reach struct {
+	Listen   []string // where it listens
+	Port     string   // of QUIC; empty: it does not listen there
+	Seen     []string // public addresses at which members see it
+	Open     []string // those of which a member dialled it, from a port that it did not know
+	Shut     []string // those of which a member could not
+	NAT      NAT
+	Traverse bool      // it may use relays and punch holes
+	Relays   []peer.ID // with which it has a reservation
+	Serves   bool      // it relays for others
+	Relayed  int64     // bytes so far
+}
+
+// Reach says how this node can be reached.
+func (h *Host) Reach() Reach {
+	listen := h.host.Network().ListenAddresses()
+	open, shut := h.reach.known()
+	nat, seen := h.paths.natKind(h.host.Addrs())
+	r := Reach{
+		Listen: texts(listen), Seen: texts(seen), Open: texts(open), Shut: texts(shut), NAT: nat, Traverse: h.cfg.Traverse,
+		Relays: h.reserver.holding(), Serves: h.cfg.Traverse && h.cfg.RelayBytes > 0, Relayed: h.stats.relayed.Load(),
+	}
+	for _, a := range listen {
+		if port, err := a.ValueForProtocol(ma.P_UDP); err == nil {
+			r.Port = port
+			break
+		}
+	}
+	return r
+}
+
+func texts(addrs []ma.Multiaddr) []string {
+	out := []string{}
+	for _, a := range addrs {
+		out = append(out, a.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Capability is what this node tells others that it can.
+const Capability = wire.Capability
