@@ -378,8 +378,13 @@ func (h *Host) addrs() []ma.Multiaddr {
 // direct are the addresses without a relay, first those of a router's outside
 // at which somebody came in.
 func (h *Host) direct() []ma.Multiaddr {
-	open, _ := h.reach.known()
-	return ma.Unique(append(open, h.host.Addrs()...))
+	out, _ := h.reach.known()
+	for _, a := range h.host.Addrs() {
+		if !ma.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Membership decides who is in the farm.

@@ -21,7 +21,7 @@ const (
 	reserveAgain = 5 * time.Minute  // after a refusal
 )
 
-// reserver keeps reservations with members that relay, so that members who
+// reserver keeps reservations with members outside that relay, so that members who
 // cannot reach this node come through them. Which member relays is in what it
 // tells with identify; that it can be reached is shown by our connection.
 type reserver struct {
@@ -64,7 +64,7 @@ func (r *reserver) run(ctx context.Context) {
 // look renews what ends soon and looks for more; true: there is a new one.
 func (r *reserver) look(ctx context.Context) (news bool) {
 	now := time.Now()
-	relays := r.h.relays()
+	relays := r.h.relays(relayOutside)
 	r.mu.Lock()
 	for p := range r.held {
 		if !slices.Contains(relays, p) {
@@ -151,9 +151,16 @@ func (r *reserver) addrs() []ma.Multiaddr {
 	return out
 }
 
-// relays are the connected members that relay, those that more members are
-// likely to reach first: we dialled them at a public address.
-func (h *Host) relays() []peer.ID {
+// What is known of a relay, by our connection with it.
+const (
+	relayAnywhere = 1 + iota // there is one: it may be a neighbour
+	relayOutside             // it is beyond our network
+	relayReached             // we dialled it at a public address, so others can
+)
+
+// relays are the connected members that relay and of which that much is known,
+// those of which most is first.
+func (h *Host) relays(least int) []peer.ID {
 	rank := map[peer.ID]int{}
 	var out []peer.ID
 	for _, p := range h.host.Network().Peers() {
@@ -168,14 +175,14 @@ func (h *Host) relays() []peer.ID {
 			switch {
 			case relayed(c), manet.IsIPLoopback(c.RemoteMultiaddr()):
 			case c.Stat().Direction == network.DirOutbound && manet.IsPublicAddr(c.RemoteMultiaddr()) && !h.paths.punched(p):
-				best = 3
+				best = relayReached
 			case manet.IsPublicAddr(c.RemoteMultiaddr()):
-				best = max(best, 2)
+				best = max(best, relayOutside)
 			default:
-				best = max(best, 1)
+				best = max(best, relayAnywhere)
 			}
 		}
-		if best > 0 {
+		if best >= least {
 			rank[p] = best
 			out = append(out, p)
 		}
@@ -196,7 +203,7 @@ func (h *Host) through(p peer.ID) []ma.Multiaddr {
 		return nil
 	}
 	var out []ma.Multiaddr
-	for _, r := range h.relays() {
+	for _, r := range h.relays(relayAnywhere) {
 		if r == p || len(out) == maxThrough {
 			continue
 		}

@@ -14,7 +14,7 @@ import (
 const (
 	lookEvery = 2 * time.Second  // at the clock and at the interfaces
 	sleptFor  = 10 * time.Second // between two looks: the machine slept, or this process did
-	probeTime = 3 * time.Second  // for an answer after that
+	probeTime = 5 * time.Second  // for an answer after that
 )
 
 // watchMachine notices that the machine slept, or that it has other addresses:
@@ -68,7 +68,7 @@ func (h *Host) afresh(mine map[string]bool, moved bool) {
 			for _, c := range h.host.Network().ConnsToPeer(p) {
 				ip, err := manet.ToIP(c.LocalMultiaddr())
 				if err == nil && !ip.IsUnspecified() && !mine[ip.String()] {
-					go c.Close()
+					h.goRun(func(context.Context) { _ = c.Close() })
 				}
 			}
 		}
@@ -93,11 +93,17 @@ func (h *Host) afresh(mine map[string]bool, moved bool) {
 	}
 }
 
-// tellAddrs greets every connected member: its hello says where this node is
-// to be reached now.
+// maxTold bounds how many members are greeted because of an address: they tell
+// others, and a dial tries relays anyway.
+const maxTold = 16
+
+// tellAddrs greets some connected members: the hello says where this node is to
+// be reached now.
 func (h *Host) tellAddrs() {
-	for _, p := range h.host.Network().Peers() {
-		if h.members.Known(p) {
+	told := 0
+	for _, p := range h.host.Network().Peers() { // in no order
+		if h.members.Known(p) && told < maxTold {
+			told++
 			h.goRun(func(ctx context.Context) {
 				if err := h.hello(ctx, p); err != nil {
 					h.log.Debug("addresses not passed on", "peer", p, "err", err)
