@@ -24,7 +24,7 @@ const ProtocolProbe = "/idlewild/probe/1.0.0"
 // Bounds of a probe.
 const (
 	maxProbeBytes = 8 << 20
-	probeSpeedFor = 1500 * time.Millisecond // in each direction, then it is cut short
+	probeSpeedFor = 1500 * time.Millisecond // that the last and longest question of a direction should take
 	probeLimit    = 10 * time.Second        // for the answering side
 	clockProbes   = 4
 )
@@ -85,7 +85,7 @@ func (h *Host) serveProbe() {
 }
 
 // Measure probes a connected member: its clock, and where speed is set how
-// fast bytes pass, which takes up to three seconds and 16 MiB.
+// fast bytes pass, which takes some five seconds.
 func (h *Host) Measure(ctx context.Context, p peer.ID, speed bool) (Speed, error) {
 	var out Speed
 	out.RTT = time.Hour
@@ -157,7 +157,7 @@ func (h *Host) askSpeed(ctx context.Context, p peer.ID, what byte) (bytesPerSeco
 		}
 		bytesPerSecond = float64(n) / took.Seconds()
 		next := uint64(bytesPerSecond * probeSpeedFor.Seconds())
-		if took > probeSpeedFor/4 || n >= maxProbeBytes || next <= n {
+		if took > probeSpeedFor/2 || n >= maxProbeBytes || next <= n {
 			return bytesPerSecond, nil
 		}
 		n = min(next, 16*n, maxProbeBytes)

@@ -20,6 +20,7 @@ type link struct {
 
 	cut   atomic.Bool
 	bytes atomic.Int64
+	lost  atomic.Int64 // packets, by chance
 
 	mu     sync.Mutex
 	free   time.Time // when the last packet will have left
@@ -49,7 +50,11 @@ func newLink(bits float64, delay time.Duration, loss float64, deliver func([]byt
 
 // send takes ownership of b.
 func (l *link) send(b []byte) {
-	if l.cut.Load() || l.loss > 0 && rand.Float64() < l.loss {
+	if l.cut.Load() {
+		return
+	}
+	if l.loss > 0 && rand.Float64() < l.loss {
+		l.lost.Add(1)
 		return
 	}
 	l.mu.Lock()

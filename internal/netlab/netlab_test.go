@@ -109,6 +109,7 @@ func TestLab(t *testing.T) {
 	internet, home := l.Site(None), l.Site(PortRestricted)
 	server := host(internet, "server", LinkOptions{})
 	other := host(internet, "other", LinkOptions{UpBits: 8e6, DownBits: 8e6, Delay: 20 * time.Millisecond})
+	lossy := host(internet, "lossy", LinkOptions{Loss: .02})
 	laptop, desk := host(home, "laptop", LinkOptions{}), host(home, "desk", LinkOptions{})
 	echo(t, server)
 	echo(t, desk)
@@ -132,6 +133,13 @@ func TestLab(t *testing.T) {
 	}
 	if other.Sent() < 1<<20 || other.Received() < 1<<20 {
 		t.Errorf("counted %d bytes sent, %d received", other.Sent(), other.Received())
+	}
+	// One packet in fifty is lost, either way: TCP sends it again.
+	if got := ask(t, lossy, at); !strings.HasPrefix(got, fmt.Sprint(1<<20)) {
+		t.Errorf("over a lossy cable: %s", got)
+	}
+	if lossy.up.lost.Load() == 0 || lossy.down.lost.Load() == 0 {
+		t.Errorf("%d and %d packets were lost", lossy.up.lost.Load(), lossy.down.lost.Load())
 	}
 	laptop.Cut()
 	if got := ask(t, laptop, at); !strings.Contains(got, "no answer") {
