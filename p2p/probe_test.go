@@ -11,6 +11,7 @@ import (
 )
 
 func TestMeasure(t *testing.T) {
+	t.Parallel() // a stranger waits for its answer
 	farm := newFarm(t, 2)
 	m, err := farm[0].Measure(t.Context(), farm[1].ID(), true)
 	if err != nil {

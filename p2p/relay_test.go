@@ -69,6 +69,7 @@ func relayFarm(t *testing.T, bytes int64) (relay, a, b *Host, way ma.Multiaddr) 
 }
 
 func TestRelayCarriesMembers(t *testing.T) {
+	t.Parallel()
 	relay, a, b, way := relayFarm(t, 1<<30)
 	if err := a.host.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: []ma.Multiaddr{way}}); err != nil {
 		t.Fatal(err)
@@ -127,6 +128,7 @@ func TestRelayEndsWithItsBudget(t *testing.T) {
 }
 
 func TestRelayIsForMembers(t *testing.T) {
+	t.Parallel() // a stranger waits for its answer
 	relay, _, b, way := relayFarm(t, 1<<30)
 	stranger := newHost(t, "stranger", func(c *Config) { c.Traverse = true })
 	if err := stranger.host.Connect(t.Context(), peer.AddrInfo{ID: relay.ID(), Addrs: relay.host.Addrs()}); err != nil {
