@@ -148,7 +148,14 @@ func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config, port st
 		}
 	}
 	if len(v.Peers) > 0 && connected == 0 {
-		add("error", "no member is connected", outwards(v.Network))
+		what := "no member is connected"
+		for _, p := range v.Peers {
+			if p.Trouble != "" {
+				what += fmt.Sprintf(" (%s: %s)", cmp.Or(p.Name, p.Peer), p.Trouble)
+				break
+			}
+		}
+		add("error", what, "is idlewild running on another machine of the farm, and this one on a network? If so, "+outwards(v.Network))
 	}
 	unreached := 0
 	for _, p := range v.Peers {

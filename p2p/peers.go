@@ -86,7 +86,7 @@ type Path string
 
 // Paths, best first.
 const (
-	PathHost    Path = "this machine"
+	PathHost    Path = "same machine"
 	PathLAN     Path = "LAN"     // at a private address
 	PathDirect  Path = "direct"  // at a public address
 	PathPunched Path = "punched" // through a hole in one router or two

@@ -18,6 +18,7 @@ import (
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"idlewild/p2p/wire"
 )
@@ -170,7 +171,10 @@ type Reach struct {
 
 // Reach says how this node can be reached.
 func (h *Host) Reach() Reach {
-	listen := h.host.Network().ListenAddresses()
+	listen := slices.DeleteFunc(h.host.Network().ListenAddresses(), func(a ma.Multiaddr) bool {
+		_, err := manet.ToIP(a) // that of relayed connections has none
+		return err != nil
+	})
 	open, shut := h.reach.known()
 	nat, seen := h.paths.natKind(h.host.Addrs())
 	r := Reach{

@@ -54,14 +54,14 @@ type DoctorPeer struct {
 	Connected   bool      `json:"connected"`
 	LastSeen    time.Time `json:"last_seen,omitzero"`
 	Trouble     string    `json:"trouble,omitempty"` // why it is not connected
-	Path        string    `json:"path,omitempty"`    // "this machine", "LAN", "direct", "punched", "relayed"
+	Path        string    `json:"path,omitempty"`    // "same machine", "LAN", "direct", "punched", "relayed"
 	Transport   string    `json:"transport,omitempty"`
 	Address     string    `json:"address,omitempty"` // the other end
 	Via         string    `json:"via,omitempty"`     // name of the member that relays
 	PunchMillis float64   `json:"punch_ms,omitempty"`
 	PunchFail   string    `json:"punch_failed,omitempty"`
 	RTTMillis   float64   `json:"rtt_ms,omitempty"`
-	ClockMillis float64   `json:"clock_offset_ms" doc:"How far its clock is ahead of this one; right to half of rtt_ms"`
+	ClockMillis float64   `json:"clock_offset_ms,omitempty" doc:"How far its clock is ahead of this one; right to half of rtt_ms"`
 	UpBytes     float64   `json:"up_bytes_per_s,omitempty" doc:"Measured now, to the member"`
 	DownBytes   float64   `json:"down_bytes_per_s,omitempty"`
 	Unmeasured  string    `json:"unmeasured,omitempty"` // why something was not

@@ -159,7 +159,7 @@ type PeerView struct {
 	Expires   time.Time `json:"expires,omitzero"` // when a guest is no member any more
 	Self      bool      `json:"self,omitempty"`
 	Connected bool      `json:"connected"`
-	Path      string    `json:"path,omitempty"`      // "this machine", "LAN", "direct", "punched", "relayed"
+	Path      string    `json:"path,omitempty"`      // "same machine", "LAN", "direct", "punched", "relayed"
 	Transport string    `json:"transport,omitempty"` // "tcp", "quic"
 	Via       string    `json:"via,omitempty"`       // the member that relays
 	// PunchMillis passed from the relayed connection to the direct one; 0:
