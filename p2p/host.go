@@ -43,7 +43,7 @@ type Config struct {
 	MDNS    bool   // find members on the local network, and be found
 	Codec   Codec  // deltas of blocks; nil: none are asked for
 	Editor  Editor // documents of edits; nil: none are given
-	// MaxPeers is how many members are dialled to stay connected; 0: 256.
+	// MaxPeers is how many members are dialled to stay connected; 0: 256, less: none.
 	// Members that dial us come on top of it.
 	MaxPeers int
 	// UpBytes and DownBytes bound the bytes of blocks that pass in a second; 0:

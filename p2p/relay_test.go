@@ -47,7 +47,7 @@ func relayFarm(t *testing.T, bytes int64) (relay, a, b *Host, way ma.Multiaddr) 
 		t.Fatal(err)
 	}
 	for _, h := range []**Host{&a, &b} {
-		*h = newHost(t, "member", func(c *Config) { c.Traverse, c.MaxPeers = true, 1 }) // it dials nobody but the relay
+		*h = newHost(t, "member", func(c *Config) { c.Traverse, c.MaxPeers = true, -1 }) // it dials nobody by itself
 		joinFarm(t, relay, *h)
 	}
 	if _, err := client.Reserve(t.Context(), b.guarded, peer.AddrInfo{ID: relay.ID()}); err != nil {
