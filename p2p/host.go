@@ -204,17 +204,6 @@ func traversal(cfg Config) []libp2p.Option {
 	return append(out, libp2p.EnableRelay())
 }
 
-// onlyLoopback reports whether nobody outside could come in anyway.
-func onlyLoopback(listen []string) bool {
-	for _, s := range listen {
-		a, err := ma.NewMultiaddr(s)
-		if err != nil || !manet.IsIPLoopback(a) {
-			return false
-		}
-	}
-	return len(listen) > 0
-}
-
 // Wrap makes a Host out of a libp2p host that exists already, as tests with
 // networks in memory do. It owns lh from then on. The limits on strangers that
 // need a connection gater are missing there.

@@ -201,3 +201,14 @@ func texts(addrs []ma.Multiaddr) []string {
 
 // Capability is what this node tells others that it can.
 const Capability = wire.Capability
+
+// onlyLoopback reports whether nobody outside could come in anyway.
+func onlyLoopback(listen []string) bool {
+	for _, s := range listen {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil || !manet.IsIPLoopback(a) {
+			return false
+		}
+	}
+	return len(listen) > 0
+}
