@@ -51,8 +51,19 @@ type LogConfig struct {
 
 // NetworkConfig is about the swarm.
 type NetworkConfig struct {
-	Listen []string `toml:"listen"` // libp2p multiaddresses; empty: TCP and QUIC on every address
-	MDNS   bool     `toml:"mdns"`   // find members on the local network
+	// Profile is "home", or "studio": nothing leaves the network that this
+	// machine is in. In a studio traverse and port_map are off, unless they are
+	// set, and the port is studioPort, unless another is set.
+	Profile   string   `toml:"profile"`
+	Listen    []string `toml:"listen"`    // libp2p multiaddresses; empty: TCP and QUIC on port and interface
+	Port      int      `toml:"port"`      // of TCP and UDP; 0: any, the same as last time where it is free
+	Interface string   `toml:"interface"` // name of the one network interface to use; empty: all
+	MDNS      bool     `toml:"mdns"`      // find members on the local network
+	Traverse  bool     `toml:"traverse"`  // reach members across routers: relays, hole punching
+	PortMap   bool     `toml:"port_map"`  // ask the router to pass our port on
+	// RelayBytes is what this machine carries in a day for members that cannot
+	// reach each other; 0: nothing.
+	RelayBytes int64 `toml:"relay_bytes_per_day"`
 }
 
 // APIConfig is about the local API.
@@ -161,7 +172,7 @@ func DefaultConfig() Config {
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
-			MDNS: true,
+			Profile: "home", MDNS: true, Traverse: true, PortMap: true, RelayBytes: defaultRelayBytes,
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
@@ -250,6 +261,7 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 			from[key] = "flag"
 		}
 	}
+	c.Network.inStudio(from)
 	if err := c.validate(); err != nil {
 		return c, nil, err
 	}
@@ -362,6 +374,9 @@ func (c Config) validate() error {
 		if _, err := peer.Decode(id); err != nil {
 			return fmt.Errorf("sandbox.trusted has %q, which is no peer's id; idlewild peers lists them", id)
 		}
+	}
+	if err := c.Network.validate(); err != nil {
+		return err
 	}
 	if err := c.validateIdle(); err != nil {
 		return err

@@ -126,7 +126,7 @@ func TestDashboard(t *testing.T) {
 		t.Error("a job's name became part of the page")
 	}
 	run("look at the swarm", chromedp.Evaluate(`location.hash = "swarm"`, nil))
-	shows("tower <b>", "direct", "Take out")
+	shows("tower <b>", "same machine", "Take out")
 	run("invite", chromedp.Click(`//button[text()="Invite a machine"]`))
 	shows("idlewild farm join ")
 	run("look at the history", chromedp.Evaluate(`location.hash = "history"`, nil))

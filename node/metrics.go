@@ -135,7 +135,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		switch {
 		case p.Self:
 		case p.Connected:
-			paths[p.Path]++
+			paths[string(p.Path)]++
 		default:
 			paths["away"]++
 		}

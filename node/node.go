@@ -128,8 +128,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		log.Warn("what every file of a program here has in it will be fetched", "error", err)
 	}
 
+	listen, err := cfg.Network.listen()
+	if err != nil {
+		return nil, err
+	}
 	n.host, err = p2p.New(ctx, p2p.Config{
-		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
+		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: listen,
+		Traverse: cfg.Network.Traverse, PortMap: cfg.Network.PortMap, RelayBytes: cfg.Network.RelayBytes,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
 		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Words: n.words,
 	})
@@ -205,7 +210,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
 		Metrics:  metrics,

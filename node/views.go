@@ -130,9 +130,16 @@ func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, err
 	return f.View(), nil
 }
 
-func (f farmView) Invite(_ context.Context, valid time.Duration) (string, error) {
+func (f farmView) Invite(_ context.Context, valid, stay time.Duration) (string, error) {
 	if valid > p2p.MaxInvite {
 		return "", job.Refuse("", fmt.Sprintf("a ticket can be valid for %d days at most", int(p2p.MaxInvite/(24*time.Hour))), "ask for less")
+	}
+	if stay > 0 {
+		if stay < time.Second {
+			return "", job.Refuse("", "a guest stays for a second at least", "ask for more")
+		}
+		ticket, err := f.n.host.Membership().InviteGuest(valid, stay)
+		return ticket, refusal(err)
 	}
 	ticket, err := f.n.host.Membership().Invite(valid)
 	return ticket, refusal(err)
@@ -180,9 +187,15 @@ func (f farmView) View() localapi.FarmView {
 		workers[w.Peer] = w
 	}
 	for _, p := range f.n.host.Peers() {
+		via := ""
+		if p.Via != "" {
+			via = p.Via.String()
+		}
 		m := localapi.PeerView{
 			Devices: f.devices(p.Peer, workers[p.Peer]),
-			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
+			Role:    string(p.Role), Expires: guestUntil(p.Member),
+			Peer: p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: string(p.Path),
+			Transport: p.Transport, Via: via, PunchMillis: float64(p.PunchTook) / float64(time.Millisecond), PunchFail: p.PunchFail,
 			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen,
 		}
 		if !p.Self {
@@ -218,6 +231,14 @@ func (f farmView) devices(id peer.ID, w dispatch.WorkerView) []localapi.DeviceVi
 		out = append(out, deviceView(d, doing))
 	}
 	return out
+}
+
+// guestUntil is when a guest's membership ends; zero for others.
+func guestUntil(m p2p.Member) time.Time {
+	if m.Role != p2p.RoleGuest {
+		return time.Time{}
+	}
+	return m.Expires
 }
 
 // records is localapi.Records.

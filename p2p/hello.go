@@ -129,7 +129,7 @@ func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
 
 // details is what goes to a proven member.
 func (h *Host) details() *wire.Details {
-	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.host.Addrs()), ContentKey: h.members.contentKey()}
+	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.addrs()), ContentKey: h.members.contentKey()}
 	if h.cfg.Words != nil {
 		said := h.cfg.Words.Words()
 		for _, s := range said[:min(len(said), wire.MaxHelloWords)] {
@@ -184,8 +184,9 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
 	h.members.saveFresh()
-	h.host.ConnManager().Protect(p, "member")
+	h.host.ConnManager().TagPeer(p, "member", 50) // one with a job is protected, see engage
 	h.keeper.met(p)
+	h.reserver.wake()
 	offers := d.GetOffers()
 	for _, o := range offers[:min(len(offers), wire.MaxHelloOffers)] {
 		v, err := o.Value()
@@ -224,7 +225,7 @@ func reachable(addrs []ma.Multiaddr, near bool) []ma.Multiaddr {
 // order puts the address by which we reached p first.
 func (h *Host) order(p peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
 	for _, c := range h.host.Network().ConnsToPeer(p) {
-		if c.Stat().Direction != network.DirOutbound || c.Stat().Limited {
+		if c.Stat().Direction != network.DirOutbound || relayed(c) {
 			continue
 		}
 		first := c.RemoteMultiaddr()

@@ -84,6 +84,7 @@ func newApp(p *program) *cli.App {
 			jobCommand(p),
 			farmCommand(p),
 			peersCommand(p),
+			doctorCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),

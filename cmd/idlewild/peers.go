@@ -35,18 +35,18 @@ func peersCommand(p *program) *cli.Command {
 }
 
 func tellPeers(k *call, v localapi.FarmView) {
+	names := map[string]string{}
+	for _, m := range v.Members {
+		names[m.Peer] = m.Name
+	}
 	rows := [][]string{{"PEER", "NAME", "", "PATH", "RTT", "CHECKED", "CREDIT", "STAKE", "STANDING"}}
 	for _, m := range v.Members {
 		if m.Self {
 			continue
 		}
-		rtt := ""
-		if m.RTTMillis > 0 {
-			rtt = fmt.Sprintf("%.1f ms", m.RTTMillis)
-		}
 		s := m.Standing
 		rows = append(rows, []string{
-			m.Peer, m.Name, lastSeen(m), m.Path, rtt, fmt.Sprintf("%.0f %%", 100*s.Rate), creditText(s.Credit), creditText(s.Stake), m.Score,
+			m.Peer, m.Name, lastSeen(m), pathText(m.Path, m.Transport, names[m.Via]), rttText(m.RTTMillis), fmt.Sprintf("%.0f %%", 100*s.Rate), creditText(s.Credit), creditText(s.Stake), m.Score,
 		})
 	}
 	if len(rows) == 1 {

@@ -74,6 +74,7 @@ var table = map[string][]string{
 	"internal/digest":      {},
 	"internal/farmtest":    {everything},
 	"internal/importrules": {},
+	"internal/netlab":      {},
 	"internal/recordlog":   {},
 	"internal/service":     {"packaging"},
 	"packaging":            {},

@@ -35,6 +35,7 @@ type Deps struct {
 	Views    Views
 	Machine  Machine
 	Farm     Farm
+	Doctor   Doctor
 	Store    Store
 	Previews Previews
 	Records  Records
@@ -167,6 +168,7 @@ type (
 	}
 	inviteBody struct {
 		ValidSeconds float64 `json:"valid_s" exclusiveMinimum:"0" maximum:"31536000" doc:"How long the ticket can be used; more than 30 days are refused"`
+		GuestSeconds float64 `json:"guest_s,omitempty" minimum:"0" maximum:"315360000" doc:"For how long the machine is a member once it came; 0: until it is put out"`
 	}
 	joinBody struct {
 		Ticket string `json:"ticket" minLength:"1" maxLength:"16384"`
@@ -235,6 +237,13 @@ func (h *Handler) routes() {
 	huma.Register(h.api, op("why", "GET", "/v1/machine/why", "Which signal decides what each device may do for others", 200),
 		func(context.Context, *struct{}) (*out[WhyView], error) {
 			return &out[WhyView]{h.Machine.Why()}, nil
+		})
+
+	huma.Register(h.api, op("doctor", "GET", "/v1/doctor", "What is wrong between this machine and its farm", 200),
+		func(ctx context.Context, r *struct {
+			Speed bool `query:"speed" doc:"Measure how fast bytes pass, for some seconds per member"`
+		}) (*out[DoctorView], error) {
+			return &out[DoctorView]{h.Doctor.Doctor(ctx, r.Speed)}, nil
 		})
 
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
@@ -365,7 +374,7 @@ func (h *Handler) routes() {
 		})
 	huma.Register(h.api, op("invite", "POST", "/v1/farm/invite", "Make a ticket that lets one machine in, once", 201),
 		func(ctx context.Context, r *in[inviteBody]) (*out[Ticket], error) {
-			t, err := h.Farm.Invite(ctx, time.Duration(r.Body.ValidSeconds*float64(time.Second)))
+			t, err := h.Farm.Invite(ctx, time.Duration(r.Body.ValidSeconds*float64(time.Second)), time.Duration(r.Body.GuestSeconds*float64(time.Second)))
 			return &out[Ticket]{Ticket{t}}, answer(err)
 		})
 	huma.Register(h.api, op("join", "POST", "/v1/farm/join", "Join the farm that a ticket is for", 200),

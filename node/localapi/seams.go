@@ -134,8 +134,9 @@ type DeviceView struct {
 // Farm is who is in the farm.
 type Farm interface {
 	Create(ctx context.Context, name string) (FarmView, error)
-	// Invite returns a ticket: one use, valid for the given time.
-	Invite(ctx context.Context, valid time.Duration) (string, error)
+	// Invite returns a ticket: one use, valid for the given time. Who uses it
+	// is a member for stay; 0: until it is put out.
+	Invite(ctx context.Context, valid, stay time.Duration) (string, error)
 	Join(ctx context.Context, ticket string) (FarmView, error)
 	// Revoke takes a member's right away; its connections close.
 	Revoke(ctx context.Context, peer string) error
@@ -177,13 +178,21 @@ type Standing struct {
 type PeerView struct {
 	Peer      string    `json:"peer"`
 	Name      string    `json:"name"`
+	Role      string    `json:"role,omitempty"`   // "owner", "member", "guest"
+	Expires   time.Time `json:"expires,omitzero"` // when a guest is no member any more
 	Self      bool      `json:"self,omitempty"`
 	Connected bool      `json:"connected"`
-	Path      string    `json:"path,omitempty"` // "direct", "relayed", with transport
-	RTTMillis float64   `json:"rtt_ms,omitempty"`
-	LastSeen  time.Time `json:"last_seen,omitzero"`
-	Score     string    `json:"score,omitempty"` // Standing in words
-	Standing  Standing  `json:"standing,omitzero"`
+	Path      string    `json:"path,omitempty"`      // "same machine", "LAN", "direct", "punched", "relayed"
+	Transport string    `json:"transport,omitempty"` // "tcp", "quic"
+	Via       string    `json:"via,omitempty"`       // the member that relays
+	// PunchMillis passed from the relayed connection to the direct one; 0:
+	// there was none. PunchFail says why the last attempt failed.
+	PunchMillis float64   `json:"punch_ms,omitempty"`
+	PunchFail   string    `json:"punch_failed,omitempty"`
+	RTTMillis   float64   `json:"rtt_ms,omitempty"`
+	LastSeen    time.Time `json:"last_seen,omitzero"`
+	Score       string    `json:"score,omitempty"` // Standing in words
+	Standing    Standing  `json:"standing,omitzero"`
 	// Devices, as far as this machine was told of them: of itself, and of
 	// members that work for it.
 	Devices []DeviceView `json:"devices,omitempty"`

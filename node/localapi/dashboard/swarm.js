@@ -9,6 +9,8 @@ export async function swarm(refresh) {
   const [f, doing] = await Promise.all([get("/v1/peers"), withTitles()]);
   if (!f.id) return outside(refresh);
   const others = f.members.filter((m) => !m.self);
+  const names = Object.fromEntries(f.members.map((m) => [m.peer, m.name]));
+  const way = (m) => [m.path, m.transport, m.via ? "via " + (names[m.via] || "…" + m.via.slice(-6)) : null].filter(Boolean).join(" ");
   const revoke = async (m) => {
     if (await ask("Take " + m.name + " out of the farm? Its connections close at once.", "Take it out")) {
       post("/v1/farm/revoke", { peer: m.peer }).then(() => refresh(), refresh);
@@ -20,12 +22,12 @@ export async function swarm(refresh) {
     ticket ? h("section", { class: "card" }, h("p", {}, "For one machine, once, within a day. There, type:"),
       h("p", {}, h("code", {}, "idlewild farm join " + ticket)),
       h("button", { onclick: () => { ticket = ""; refresh(); } }, "Done")) : null,
-    others.length ? h("section", { class: "card" }, map(f.members)) : h("p", {}, "Nobody else is in this farm yet."),
+    others.length ? h("section", { class: "card" }, map(f.members, way)) : h("p", {}, "Nobody else is in this farm yet."),
     h("section", { class: "card scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Member", "Path", "Round trip", "Devices", "Results", f.owner ? "Membership" : null].filter((x) => x !== null).map((t) => h("th", { scope: "col" }, t)))),
       h("tbody", {}, f.members.map((m) => h("tr", { "data-key": m.peer },
         h("td", {}, m.name || "…" + m.peer.slice(-6), m.self ? h("span", { class: "soft" }, " (this machine)") : null),
-        h("td", { class: m.self || m.connected ? "" : "soft" }, m.self ? "" : m.connected ? m.path : m.last_seen ? "away, seen " + ago(m.last_seen) : "away"),
+        h("td", { class: m.self || m.connected ? "" : "soft" }, m.self ? "" : m.connected ? way(m) : m.last_seen ? "away, seen " + ago(m.last_seen) : "away"),
         h("td", {}, m.connected && m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : ""),
         h("td", {}, (m.devices ?? []).map((d) => h("div", {}, (d.model || d.name) + ": ", h("span", { class: /^(idle|resting)/.test(d.doing) ? "soft" : "busy" }, doing(d.doing))))),
         h("td", { class: /^banned/.test(m.score ?? "") ? "bad" : "" }, m.score ?? ""),
@@ -51,7 +53,7 @@ function outside(refresh) {
 }
 
 // map draws members around this machine; how near is how fast they answer.
-function map(members) {
+function map(members, way) {
   const me = members.find((m) => m.self);
   const others = members.filter((m) => !m.self).slice(0, 40);
   const W = 720, H = others.length > 2 ? 360 : 170, cx = W / 2, cy = H / 2 - 8;
@@ -67,6 +69,6 @@ function map(members) {
     place.map(({ m, x, y, up }) => h("g", { "data-key": m.peer },
       h("circle", { cx: x, cy: y, r: 11, class: kind(m) }),
       h("text", { x, y: up ? y - 33 : y + 27, "text-anchor": "middle" }, m.name || "…" + m.peer.slice(-6)),
-      h("text", { x, y: up ? y - 19 : y + 41, "text-anchor": "middle", class: "soft" }, m.connected ? [m.path, m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : null].filter(Boolean).join(", ") : "away"))),
+      h("text", { x, y: up ? y - 19 : y + 41, "text-anchor": "middle", class: "soft" }, m.connected ? [way(m), m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : null].filter(Boolean).join(", ") : "away"))),
     h("circle", { cx, cy, r: 15 }), h("text", { x: cx, y: cy + 33, "text-anchor": "middle" }, me?.name ?? "this machine"));
 }
