@@ -263,8 +263,9 @@ func TestACheatIsCaughtAndItsWorkDoneAgain(t *testing.T) {
 				t.Errorf("the cheat is not told why it gets no work: %+v", w)
 			}
 		}
-		// It has two pieces of eight when the first look finds something.
-		if n := work(f, "cheat"); n > 20 {
+		// It works on until a second look agrees with the first: three pieces of
+		// eight, and two tasks. Unhindered it would do half of all, and more.
+		if n := work(f, "cheat"); n > 28 {
 			t.Errorf("the cheat did %d tasks", n)
 		}
 	})
