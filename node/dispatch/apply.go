@@ -93,6 +93,9 @@ func (j *jobState) apply(r record) error {
 			break
 		}
 		j.paused = false
+		if j.state.Ended() && !r.State.Ended() {
+			j.letGo()
+		}
 		j.state = r.State
 		j.reason = r.Reason
 		j.problems = append(j.problems, r.Problems...)
@@ -110,6 +113,19 @@ func (j *jobState) apply(r record) error {
 				return err
 			}
 			j.reset(t)
+		}
+	case *givenRecord:
+		t, err := j.taskAt(r.Task)
+		if err != nil {
+			return err
+		}
+		if t.ready() || len(r.Outputs) == 0 {
+			return fmt.Errorf("files of task %d taken again", r.Task)
+		}
+		t.given = r.Outputs
+		for _, n := range t.next {
+			n.missing--
+			j.touch(n)
 		}
 	case *failRecord:
 		t, err := j.taskAt(r.Task)
@@ -287,9 +303,13 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 
 // reset makes t, and whatever was made from it, run again.
 func (j *jobState) reset(t *task) {
+	ready := t.ready()
 	if t.accepted != nil {
 		t.accepted.taken = false
 		t.accepted = nil
+	}
+	t.given, t.away = nil, false
+	if ready {
 		for _, n := range t.next {
 			n.missing++
 			j.reset(n)
@@ -307,6 +327,20 @@ func (j *jobState) reset(t *task) {
 	t.active, t.avoid, t.floor = nil, nil, j.maxFence
 	t.placed, t.files, t.skip, t.isFailed, t.failure, t.ended = false, nil, false, false, "", nil
 	j.touch(t)
+}
+
+// letGo: a job that ended begins again, and the blocks of its results were
+// released.
+func (j *jobState) letGo() {
+	for _, t := range j.tasks {
+		if t.ready() {
+			for _, n := range t.next {
+				n.missing++
+				j.touch(n)
+			}
+		}
+		t.given, t.away = nil, t.accepted != nil
+	}
 }
 
 func finalFiles(s job.Spec, t job.Task) []string {

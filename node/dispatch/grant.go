@@ -630,8 +630,8 @@ func (b *Board) hand(s *seat, l *lease) {
 		}
 		for i := range g.t.After {
 			p := job.Prior{Task: g.t.After[i]}
-			if t := find(prior, g.t.After[i]); t != nil && t.accepted != nil {
-				p.Outputs = t.accepted.leaf.Outputs
+			if t := find(prior, g.t.After[i]); t != nil && t.ready() {
+				p.Outputs = t.outputs()
 			}
 			gr.Prior = append(gr.Prior, p)
 		}

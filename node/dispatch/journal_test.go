@@ -310,7 +310,7 @@ func TestPlanRefusals(t *testing.T) {
 func FuzzDecodeRecord(f *testing.F) {
 	for _, r := range []record{
 		&peerRecord{ID: "12D3KooWMPVbXF8RRNTLfcUpCuGi4PtK8gKMuXwMYHrxBmRYr7P7"}, &grantRecord{Lease: make([]byte, 16), Tasks: []int{0, 1}},
-		&returnRecord{}, &judgeRecord{Standard: 1}, &attemptRecord{Outcome: job.Failed}, &resetRecord{Tasks: []int{0}}, &failRecord{}, &deliverRecord{},
+		&returnRecord{}, &judgeRecord{Standard: 1}, &attemptRecord{Outcome: job.Failed}, &resetRecord{Tasks: []int{0}}, &failRecord{}, &deliverRecord{}, &givenRecord{Outputs: []job.Output{{Name: "out"}}},
 		&stateRecord{State: job.StatePaused}, &accountRecord{}, &cleanRecord{}, &receiptRecord{}, &planRecord{},
 	} {
 		b, err := encodeRecord(r)

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -49,7 +50,11 @@ type task struct {
 	skip     bool
 	ended    []attempt // without a result
 	granted  int       // how often
-	floor    uint64    // results of fences up to this one are void
+	// given are its outputs as they were taken from the output folder again: it
+	// did not run, or what it left was let go of at an end of the job.
+	given []job.Output
+	away  bool   // its outputs were let go of
+	floor uint64 // results of fences up to this one are void
 
 	// Of this moment.
 	phase   phase
@@ -61,6 +66,23 @@ type task struct {
 	begun   bool      // somebody is at its frame
 	check   *ret      // not nil: this task is evidence for that result
 	tries   int       // of delivering, or of running a check
+	adopts  bool      // its files are being stored again
+}
+
+// ready reports whether those after t can have its outputs.
+func (t *task) ready() bool { return t.given != nil || t.accepted != nil && !t.away }
+
+// outputs are what those after t read.
+func (t *task) outputs() []job.Output {
+	if t.given != nil || t.accepted == nil {
+		return t.given
+	}
+	return t.accepted.leaf.Outputs
+}
+
+// adoptable reports whether delivered files are all that t leaves.
+func adoptable(t job.Task) bool {
+	return len(t.Outputs) > 0 && !slices.ContainsFunc(t.Outputs, func(o job.OutputRule) bool { return o.Final == "" })
 }
 
 // final reports whether a task ends in a delivered file.

@@ -29,6 +29,7 @@ const (
 	recFail    byte = 13
 	recAccount byte = 14
 	recClean   byte = 15
+	recGiven   byte = 16
 )
 
 // maxRecordBytes bounds one record: a batch of planned tasks is the largest.
@@ -132,6 +133,12 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Tasks []int
 	}
+	// givenRecord: a task's delivered files are stored again for those after it.
+	givenRecord struct {
+		_       struct{} `cbor:",toarray"`
+		Task    int
+		Outputs []job.Output
+	}
 	failRecord struct {
 		_      struct{} `cbor:",toarray"`
 		Task   int
@@ -163,6 +170,7 @@ func (*judgeRecord) sort() byte   { return recJudge }
 func (*deliverRecord) sort() byte { return recDeliver }
 func (*stateRecord) sort() byte   { return recState }
 func (*resetRecord) sort() byte   { return recReset }
+func (*givenRecord) sort() byte   { return recGiven }
 func (*failRecord) sort() byte    { return recFail }
 func (*accountRecord) sort() byte { return recAccount }
 func (*cleanRecord) sort() byte   { return recClean }
@@ -218,6 +226,8 @@ func decodeRecord(b []byte) (record, error) {
 		r = new(failRecord)
 	case recAccount:
 		r = new(accountRecord)
+	case recGiven:
+		r = new(givenRecord)
 	case recClean:
 		r = new(cleanRecord)
 	default:

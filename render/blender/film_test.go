@@ -124,7 +124,7 @@ func filmAsLocally(t *testing.T, opts Options, start []string) {
 		}
 	})
 	t.Run("another codec", func(t *testing.T) {
-		have, _ := run(SpecParams{Video: "av1", Frames: "3-5", Width: 192, Height: 108})
+		have, _ := run(SpecParams{Video: "av1", Frames: "3-5", Width: 640, Height: 360})
 		if s := streams(t, have); !strings.Contains(s, "codec_name=av1") || !strings.Contains(s, "nb_frames=3") || !strings.Contains(s, "codec_name=aac") {
 			t.Error(s)
 		}
