@@ -33,6 +33,8 @@ type SpecOptions struct {
 	Recheck     *float64
 	OnlyMissing bool
 	Parts       string
+	Finish      string // where files are made of what was rendered
+	Video       string // what film the frames end in
 	Exact       bool
 	Params      json.RawMessage // the kind's own, as JSON; other settings are put over them
 }
@@ -53,7 +55,7 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 	if kind != blender.Name && kind != echo.Name {
 		return job.Spec{}, job.Refuse("", fmt.Sprintf("there is no kind %q", kind), fmt.Sprintf("the kinds are %s and %s", blender.Name, echo.Name))
 	}
-	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact}}
+	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish}}
 	var err error
 	if file != "" {
 		if s.Input, err = filepath.Abs(file); err != nil {
@@ -102,6 +104,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Denoise, o.Denoise)
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
+		over(&p.Video, o.Video)
 	}
 	var b []byte
 	if err == nil {

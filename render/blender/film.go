@@ -113,8 +113,9 @@ func (f Facts) film(spec SpecParams, frames []int, finished []job.Task) ([]job.T
 				Outputs: []job.OutputRule{{Name: assemble.ReelFile, Media: job.MediaFile}},
 				After:   keys(some),
 				Label:   fmt.Sprintf("reel %d", from/size+1),
-				Needs:   job.Needs{Require: map[string]string{string(assemble.Name): assemble.VersionReels}},
-				Place:   job.AtRequester,
+				Needs:   f.afterwards(map[string]string{string(assemble.Name): assemble.VersionReels}),
+				Check:   f.again(assemble.ReelFile),
+				Place:   f.at,
 				Rank:    rank,
 			}
 			after = append(after, reel)
@@ -129,8 +130,8 @@ func (f Facts) film(spec SpecParams, frames []int, finished []job.Task) ([]job.T
 		Outputs: []job.OutputRule{{Name: "film" + f.Film.Extension, Media: job.MediaFile, Final: filmName(spec.Name, frames) + f.Film.Extension}},
 		After:   keys(after),
 		Label:   "film",
-		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build}},
-		Place:   job.AtRequester,
+		Needs:   f.afterwards(map[string]string{FactVersion: f.Version, FactBuild: f.Build}),
+		Place:   f.at,
 		Rank:    rank + 1,
 	}), nil
 }

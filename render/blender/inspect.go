@@ -64,6 +64,9 @@ type Facts struct {
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`
+
+	// at is where files are made of what was rendered; see place.
+	at job.Place
 }
 
 // survey is what runner/survey.py writes.

@@ -34,6 +34,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		return nil, err
 	}
 	base := f.params(spec)
+	if f.at, err = job.ParseFinish(s.Policy.Finish); err != nil {
+		return nil, err
+	}
 	pieces, err := f.pieces(s.Policy.Parts, spec, len(frames))
 	if err != nil {
 		return nil, err
@@ -133,10 +136,30 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		Outputs: append(outputs, rules...),
 		After:   []job.TaskKey{last.Key()},
 		Label:   label,
-		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build}},
-		Place:   job.AtRequester,
+		Needs:   f.afterwards(map[string]string{FactVersion: f.Version, FactBuild: f.Build}),
+		Place:   f.at,
 		Rank:    render.Rank,
 	}
+}
+
+// afterwards is what a machine needs for a task that makes something of what
+// was rendered. It is never work for a GPU; only the requester's own slot says
+// nothing of its sort.
+func (f Facts) afterwards(require map[string]string) job.Needs {
+	n := job.Needs{Require: require}
+	if f.at != job.AtRequester {
+		n.Device = "cpu"
+	}
+	return n
+}
+
+// again is how a task is checked whose result depends on nothing but its
+// predecessors, bit for bit: not at all at the requester.
+func (f Facts) again(output string) job.Check {
+	if f.at == job.AtRequester {
+		return job.Check{}
+	}
+	return job.Check{Method: job.CheckExact, Output: output}
 }
 
 // extension of delivered files. Blender has none where the artist switched
