@@ -50,7 +50,7 @@ var table = map[string][]string{
 	"render/assemble": {"job", "media", "render", "render/gorunner"},
 	"render/gpu":      {},
 
-	"render/blender/install": {},
+	"render/blender/install": {"internal/recordlog"},
 
 	"p2p":      {"job", "p2p/wire", "internal/digest"},
 	"p2p/wire": {"job"},
@@ -92,6 +92,7 @@ var libraries = []library{
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
 	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
+	{prefix: "github.com/therootcompany/xz", in: []string{"render/blender/install"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
