@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test race lint fuzz neon bench chaos clean
+.PHONY: all build setup demo test race lint fuzz neon bench chaos package clean
 all: build
 
 build:
@@ -33,9 +33,13 @@ chaos: setup build
 fuzz:
 	./scripts/fuzz
 
+# A .deb, a tarball and a zip for Windows, in dist/.
+package:
+	./scripts/package
+
 # The kernel for arm64, under emulation.
 neon:
 	./scripts/neon
 
 clean:
-	rm -rf bin build out
+	rm -rf bin build dist out

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -28,6 +29,7 @@ type Config struct {
 	Log     LogConfig     `toml:"log"`
 	Network NetworkConfig `toml:"network"`
 	API     APIConfig     `toml:"api"`
+	Metrics MetricsConfig `toml:"metrics"`
 	Worker  WorkerConfig  `toml:"worker"`
 	Idle    IdleConfig    `toml:"idle"`
 	Limits  LimitsConfig  `toml:"limits"`
@@ -36,6 +38,9 @@ type Config struct {
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
+
+	from map[string]string // where each value that is no default came from
+	file string            // that was read, or would have been
 }
 
 // LogConfig is about the daemon's own log.
@@ -55,6 +60,13 @@ type APIConfig struct {
 	Address string `toml:"address"` // loopback only; port 0 is any
 }
 
+// MetricsConfig is about what Prometheus is told.
+type MetricsConfig struct {
+	// Address, host:port, answers /metrics without a token, to whoever reaches
+	// it. Empty: only the local API does, with its token.
+	Address string `toml:"address"`
+}
+
 // WorkerConfig is about the work that this machine does for others.
 type WorkerConfig struct {
 	Enabled     bool     `toml:"enabled"`
@@ -63,6 +75,8 @@ type WorkerConfig struct {
 	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
 	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
 	TreeBytes   int64    `toml:"tree_bytes"`   // of job files unpacked: of one job at most, and of all that are kept; 0: 20 GiB
+	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
+	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
 }
 
@@ -168,7 +182,8 @@ const configFile = "config.toml"
 type Origin struct {
 	Key   string `json:"key"` // dotted, as in the file: "worker.threads"
 	Value any    `json:"value"`
-	From  string `json:"from"` // "default", "file PATH", "environment NAME" or "flag"
+	From  string `json:"from"`  // "default", "file PATH", "environment NAME" or "flag"
+	About string `json:"about"` // what it is for
 }
 
 // LoadConfig reads the settings. file may be empty: then config.toml in the
@@ -224,16 +239,22 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 	if err := c.validate(); err != nil {
 		return c, nil, err
 	}
+	c.from, c.file = from, file
+	return c, c.Origins(), nil
+}
+
+// Origins are all settings, in the order of their keys.
+func (c Config) Origins() []Origin {
 	var origins []Origin
-	for key, v := range fields {
-		o := Origin{Key: key, Value: v.Interface(), From: "default"}
-		if f, ok := from[key]; ok {
+	for key, v := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
+		if f, ok := c.from[key]; ok {
 			o.From = f
 		}
 		origins = append(origins, o)
 	}
 	sort.Slice(origins, func(i, j int) bool { return origins[i].Key < origins[j].Key })
-	return c, origins, nil
+	return origins
 }
 
 func decodeFile(b []byte, file string, c *Config, from map[string]string) error {
@@ -288,6 +309,11 @@ func (c Config) validate() error {
 	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
 		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
 	}
+	if a := c.Metrics.Address; a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("metrics.address is %q; it needs the form HOST:PORT", a)
+		}
+	}
 	for _, root := range c.Paths.Roots {
 		if !filepath.IsAbs(root) {
 			return fmt.Errorf("paths.roots has %q, which is not an absolute path", root)
@@ -334,6 +360,9 @@ func envName(key string) string {
 func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 	out := map[string]reflect.Value{}
 	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
 		key := prefix + v.Type().Field(i).Tag.Get("toml")
 		if f := v.Field(i); f.Kind() == reflect.Struct {
 			for k, x := range leaves(f, key+".") {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -240,4 +241,19 @@ func scoreText(s dispatch.Score) string {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d checked results accepted, %d rejected", s.Accepted, s.Checked, s.Rejected)
+}
+
+// records is localapi.Records.
+type records struct{ n *Node }
+
+func (r records) History(days int) localapi.HistoryView { return r.n.history.view(days) }
+
+func (r records) Lines() []string { return r.n.lines.all() }
+
+func (r records) Settings() localapi.SettingsView {
+	v := localapi.SettingsView{File: cmp.Or(r.n.cfg.file, filepath.Join(r.n.cfg.DataDir, configFile)), Settings: []localapi.Setting{}}
+	for _, o := range r.n.cfg.Origins() {
+		v.Settings = append(v.Settings, localapi.Setting(o))
+	}
+	return v
 }

@@ -55,6 +55,7 @@ func newApp(p *program) *cli.App {
 		ErrWriter:                 p.err,
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           false,
+		EnableBashCompletion:      true,
 		ExitErrHandler:            func(*cli.Context, error) {}, // run decides
 		OnUsageError:              usageError,
 		Action: func(c *cli.Context) error {
@@ -67,6 +68,7 @@ func newApp(p *program) *cli.App {
 		},
 		Commands: []*cli.Command{
 			upCommand(p),
+			setupCommand(p),
 			renderCommand(p),
 			submitCommand(p),
 			statusCommand(p),
@@ -74,6 +76,8 @@ func newApp(p *program) *cli.App {
 			pauseCommand(p),
 			resumeCommand(p),
 			whyCommand(p),
+			dashboardCommand(p),
+			papersCommand(p),
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),

@@ -73,6 +73,8 @@ var table = map[string][]string{
 	"internal/farmtest":    {everything},
 	"internal/importrules": {},
 	"internal/recordlog":   {},
+	"internal/service":     {"packaging"},
+	"packaging":            {},
 }
 
 // library says where packages below a third-party path may be imported.
@@ -95,6 +97,8 @@ var libraries = []library{
 	{prefix: "github.com/therootcompany/xz", in: []string{"render/blender/install"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/prometheus", in: []string{"node"}},
+	{prefix: "github.com/chromedp", in: []string{"node"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
 }
 

@@ -37,6 +37,8 @@ type Deps struct {
 	Farm     Farm
 	Store    Store
 	Previews Previews
+	Records  Records
+	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
 	Version  string       // of the program
 	Token    string       // empty: a fresh one is drawn
@@ -46,8 +48,9 @@ type Deps struct {
 // Handler answers /v1.
 type Handler struct {
 	Deps
-	api   huma.API
-	guard guard
+	api    huma.API
+	guard  guard
+	logins logins
 }
 
 // New returns the handler for everything in d.
@@ -60,7 +63,7 @@ func New(d Deps) *Handler {
 	}
 	d.Log = d.Log.With("part", "localapi")
 	mux := http.NewServeMux()
-	h := &Handler{Deps: d}
+	h := &Handler{Deps: d, logins: logins{now: time.Now, codes: map[string]time.Time{}}}
 	h.guard = guard{token: sha256.Sum256([]byte(d.Token)), version: d.Version, public: h.public, next: mux}
 
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
@@ -95,6 +98,9 @@ func New(d Deps) *Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(b) // the caller may be gone
 	})
+	if d.Metrics != nil {
+		mux.Handle("GET /metrics", d.Metrics)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, newError(http.StatusNotFound, fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)))
 	})
@@ -111,18 +117,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // strictJSON refuses fields that the target does not have, whatever the schema
 // says, and anything behind the document.
 var strictJSON = huma.Format{
-	Marshal: huma.DefaultJSONFormat.Marshal,
-	Unmarshal: func(b []byte, v any) error {
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		if err := d.Decode(v); err != nil {
-			return err
-		}
-		if _, err := d.Token(); err != io.EOF {
-			return fmt.Errorf("more than one JSON document")
-		}
-		return nil
-	},
+	Marshal:   huma.DefaultJSONFormat.Marshal,
+	Unmarshal: func(b []byte, v any) error { return strictDecode(bytes.NewReader(b), v) },
+}
+
+func strictDecode(r io.Reader, v any) error {
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("more than one JSON document")
+	}
+	return nil
 }
 
 // Bodies of requests and answers. The types of package job go as they are.
@@ -259,7 +267,16 @@ func (h *Handler) routes() {
 			return &out[JobList]{JobList{l}}, nil
 		})
 	huma.Register(h.api, op("job", "GET", "/v1/jobs/{id}", "One job, with its frames and workers", 200),
-		func(_ context.Context, r *JobPath) (*out[job.Status], error) { return h.status(r.ID) })
+		func(_ context.Context, r *struct {
+			JobPath
+			Frames bool `query:"frames" default:"true" doc:"With its frames, of which there may be many"`
+		}) (*out[job.Status], error) {
+			s, err := h.status(r.ID)
+			if err == nil && !r.Frames {
+				s.Body.Frames = nil
+			}
+			return s, err
+		})
 	huma.Register(h.api, op("steer", "POST", "/v1/jobs/{id}/{action}", "Cancel, pause or resume a job", 200),
 		func(ctx context.Context, r *struct {
 			JobPath
@@ -304,6 +321,7 @@ func (h *Handler) routes() {
 			return &text{"text/plain; charset=utf-8", b}, nil
 		})
 	h.previewRoutes(op)
+	h.dashboardRoutes(op)
 	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
 
 	huma.Register(h.api, op("store", "GET", "/v1/store", "What is in this machine's store", 200),
