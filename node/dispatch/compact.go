@@ -24,11 +24,10 @@ func (j *jobState) over(x *ret) bool {
 	if j.state.Ended() || !x.taken || x.t.away {
 		return true
 	}
-	if x.t.source() || !x.t.where().final() || slices.ContainsFunc(x.t.next(), func(n *task) bool { return !n.where().final() }) {
+	if x.t.wanted() || !x.t.where().final() || slices.ContainsFunc(x.t.next(), func(n *task) bool { return !n.where().final() }) {
 		return false
 	}
-	s := isStandard(*x.verdict)
-	return x.verdict.Method != "trusted" || s == verdictSelf || s == verdictNoCheck
+	return !x.doubtable()
 }
 
 // rewritten gives the frames of a journal that says what j's did.

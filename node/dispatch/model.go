@@ -131,9 +131,18 @@ func (t *task) forgotten() bool {
 	return t.ready() && t.also().given == nil && t.accepted.live == nil && t.accepted.receipt < 0
 }
 
-// source reports whether others are made of t's delivered files: they may be
-// asked for again while the job runs, when t is long done.
-func (t *task) source() bool { return t.final() && len(t.next()) > 0 }
+// wanted reports whether t's outputs may be asked for again while the job runs,
+// when t is long done: what is made of its delivered files is made once more, or
+// what was made of it is checked late.
+func (t *task) wanted() bool {
+	return len(t.next()) > 0 && (t.final() || slices.ContainsFunc(t.next(), func(n *task) bool { return n.accepted != nil && n.accepted.doubtable() }))
+}
+
+// doubtable reports whether suspicion can fall on a judged result later.
+func (x *ret) doubtable() bool {
+	s := isStandard(*x.verdict)
+	return x.verdict.Method == "trusted" && s != verdictSelf && s != verdictNoCheck
+}
 
 // adoptable reports whether delivered files are all that t leaves.
 func adoptable(t job.Task) bool {
