@@ -30,7 +30,11 @@ func made(proto byte, src, dst string, payload int) packet {
 		body[head+i] = byte(rand.N(256))
 	}
 	binary.BigEndian.PutUint16(b[10:], checksum(b[:20], 0))
-	binary.BigEndian.PutUint16(body[sumAt(proto):], checksum(body, pseudo(b)))
+	sum := checksum(body, pseudo(b))
+	if proto == protoUDP && sum == 0 {
+		sum = 0xffff // 0 says that there is none
+	}
+	binary.BigEndian.PutUint16(body[sumAt(proto):], sum)
 	return packet(b)
 }
 

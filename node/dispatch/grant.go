@@ -685,10 +685,21 @@ func (b *Board) queueCheck(j *jobState, t *task) {
 	if t.check.state != retSafe && !t.check.recheck {
 		return
 	}
-	j.checks = append(j.checks, t)
+	// Somebody is under suspicion until the next look: it goes before first looks.
+	at := len(j.checks)
+	if again(t) {
+		at = slices.IndexFunc(j.checks, func(o *task) bool { return !again(o) })
+		if at < 0 {
+			at = len(j.checks)
+		}
+	}
+	j.checks = slices.Insert(j.checks, at, t)
 	j.countHanded()
 	b.hungry = true
 }
+
+// again reports whether a check is one more look at a result.
+func again(t *task) bool { return len(t.check.looks) > 0 }
 
 // countHanded counts the waiting checks that members may run.
 func (j *jobState) countHanded() {

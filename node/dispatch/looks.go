@@ -185,6 +185,7 @@ func (b *Board) verdict(j *jobState, x *ret, v job.Verdict) {
 		}
 	}
 	x.looks, x.found, x.doubtful, x.cost, x.kept = nil, nil, nil, 0, job.Verdict{}
+	b.hungry = true // its worker may get work again
 	b.found(j, x, v)
 }
 
@@ -192,8 +193,18 @@ func (b *Board) verdict(j *jobState, x *ret, v job.Verdict) {
 // time, where the first is the one that the worker can repeat.
 func (b *Board) lookAgain(j *jobState, x *ret, draw int) {
 	x.draw, x.checker = draw, ""
+	if len(x.found) > 0 && !slices.Contains(j.doubted, x) {
+		j.doubted = append(j.doubted, x)
+	}
 	one := 1.0
 	b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: x.t.Task(), Leaf: j.leaf(x), Secret: j.drawSecret(x), Rate: &one})
+}
+
+// doubts reports whether a result of p was found wrong and is being looked at
+// again: until that is settled p gets no more work on this job.
+func (j *jobState) doubts(p peer.ID) bool {
+	j.doubted = slices.DeleteFunc(j.doubted, func(x *ret) bool { return len(x.found) == 0 || x.state != retSafe && !x.recheck })
+	return slices.ContainsFunc(j.doubted, func(x *ret) bool { return x.peer == p })
 }
 
 // drawSecret is what the places of the present look are drawn from.

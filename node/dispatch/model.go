@@ -419,6 +419,7 @@ type jobState struct {
 	classes  []*class
 	grants   map[uint64]*grant // of tasks without an end, by fence
 	checks   []*task           // waiting for this machine, or for a member
+	doubted  []*ret            // see doubts
 	handed   int               // of them, may be run by members
 	checking map[uint64]*grant // leased checks, by fence
 	left     int               // tasks without an end

@@ -263,7 +263,8 @@ func (w *worker) rested(j *jobState, now time.Time) bool {
 
 // can reports whether w may work on j at all now.
 func (b *Board) can(w *worker, j *jobState) bool {
-	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "")
+	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "") &&
+		(len(j.doubted) == 0 || !j.doubts(w.peer))
 }
 
 // mark puts w among those that are told why they rest.
