@@ -328,11 +328,7 @@ func (x *table) replayed(epoch uint64) *Board {
 	for _, old := range x.b.jobs {
 		j := newJobState(old.id)
 		for _, rec := range x.records[old.id] {
-			r, err := decodeRecord(rec)
-			if err == nil {
-				err = j.apply(r)
-			}
-			if err != nil {
+			if err := j.replay(rec); err != nil {
 				x.t.Fatalf("replay: %v", err)
 			}
 		}
