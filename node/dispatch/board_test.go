@@ -51,8 +51,14 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 			labels = append(labels, fmt.Sprint(i+1))
 		}
 		if p.Film {
-			there = rapid.SliceOf(rapid.SampledFrom(labels)).Draw(rt, "there")
 			labels = append(labels, "film")
+			if there = labels; rapid.Bool().Draw(rt, "some are not there") {
+				there = rapid.SliceOf(rapid.SampledFrom(labels)).Draw(rt, "there")
+			}
+			p.Reels = rapid.IntRange(0, 3).Draw(rt, "reels")
+		}
+		if parts > 0 {
+			p.Member = rapid.Bool().Draw(rt, "finished by members")
 		}
 		if check {
 			p.Check = job.CheckExact
@@ -218,6 +224,7 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 		}
 		for range rapid.IntRange(0, 3).Draw(rt, "requeued after the end") {
 			again = true
+			films := x.deliver["film"]
 			if rapid.Bool().Draw(rt, "restarted") {
 				restart()
 			}
@@ -232,6 +239,8 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 			}
 			if s, _ := x.b.Status(x.now, id, 0, true); !harsh && s.State != job.StateFinished {
 				rt.Fatalf("%+v", s)
+			} else if p.Film && s.State == job.StateFinished && x.deliver["film"] != films+1 {
+				rt.Fatalf("the film was made %d times before, and %d times after something was made again", films, x.deliver["film"])
 			}
 		}
 		if again {

@@ -56,6 +56,8 @@ type fakeParams struct {
 	Bad     string `json:"bad,omitempty"`     // inspection finds this wrong
 	Crash   string `json:"crash,omitempty"`   // inspection itself fails
 	Film    bool   `json:"film,omitempty"`    // one more task, made of all frames
+	Reels   int    `json:"reels,omitempty"`   // so many frames are first put together for the film
+	Member  bool   `json:"member,omitempty"`  // parts are joined anywhere, and that is checked
 	NoFinal bool   `json:"nofinal,omitempty"` // nothing is delivered
 }
 
@@ -99,7 +101,9 @@ func fakeTasks(p fakeParams, input job.Ref) []job.Task {
 			continue
 		}
 		join := t
-		join.Place, join.Check = job.AtRequester, job.Check{}
+		if join.Place = job.AtMember; !p.Member {
+			join.Place, join.Check = job.AtRequester, job.Check{}
+		}
 		join.Params = []byte("join " + label)
 		for i := range p.Parts {
 			part := t
@@ -114,11 +118,24 @@ func fakeTasks(p fakeParams, input job.Ref) []job.Task {
 	if p.Film {
 		film := job.Task{Kind: "fake", Params: []byte("film"), Label: "film", Rank: p.Frames, Place: job.AtRequester,
 			Outputs: []job.OutputRule{{Name: "out", Media: job.MediaFile, Final: "film.txt"}}}
+		var reels []job.Task
 		for _, t := range out {
-			if isFinal(t) {
+			switch n := len(reels); {
+			case !isFinal(t):
+			case p.Reels == 0:
 				film.After = append(film.After, t.Key())
+			case n == 0 || len(reels[n-1].After) == p.Reels:
+				label := fmt.Sprint("reel ", n+1)
+				reels = append(reels, job.Task{Kind: "fake", Params: []byte(label), Label: label, Rank: t.Rank, Place: job.AtRequester,
+					Outputs: []job.OutputRule{{Name: "out", Media: job.MediaFile}}, After: []job.TaskKey{t.Key()}})
+			default:
+				reels[n-1].After = append(reels[n-1].After, t.Key())
 			}
 		}
+		for _, r := range reels {
+			film.After = append(film.After, r.Key())
+		}
+		out = append(out, reels...)
 		out = append(out, film)
 	}
 	return out

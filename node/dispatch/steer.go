@@ -272,9 +272,7 @@ func (b *Board) redo(j *jobState, ts []*task) {
 			}
 		}
 		for _, n := range t.next() {
-			if !n.skip || n.final() {
-				add(n)
-			}
+			add(n)
 		}
 	}
 	for _, t := range ts {
