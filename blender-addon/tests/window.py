@@ -183,7 +183,7 @@ def steps() -> Generator[Callable[[], bool], None, None]:
     picture("addon-light")
     pressed(bpy.ops.idlewild.submit, only_frame=True)
     yield lambda: len(s.mine) == 2
-    yield lambda: bool(s.jobs.all) and all(j.ended for j in s.jobs.all)
+    yield lambda: len(s.jobs.all) == 2 and all(j.ended for j in s.jobs.all)
     assert [j.state for j in s.jobs.all] == ["finished", "finished"], s.jobs.all
     # A still opens by itself.
     yield lambda: any(a.type == "IMAGE_EDITOR" and a.spaces.active.image is not None and a.spaces.active.image.name == "shot_0001.png"
