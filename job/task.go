@@ -215,4 +215,5 @@ type Place string
 const (
 	Anywhere    Place = ""
 	AtRequester Place = "requester" // on the machine that owns the job
+	AtMember    Place = "member"    // on a machine of the requester's farm, its own among them
 )

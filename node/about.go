@@ -59,6 +59,8 @@ var about = map[string]string{
 	"sandbox.cpu_s":               "Processor time of one task; 0: any.",
 	"blender.path":                "The one Blender to use, or a Python with the package bpy; empty: what is found.",
 	"blender.programs":            "More Blenders.",
+	"blender.mirror":              "Where `idlewild blender add VERSION` downloads from: laid out as download.blender.org/release, and known by hash.",
+	"blender.releases":            "More Blenders that may be downloaded, each \"4.5.5 linux-x64 SHA256\".",
 	"onnx.library":                "onnxruntime's library, or the folder where it is; empty: the one that was added, or one that is found.",
 	"onnx.models":                 "any, or listed: only models that were added with `idlewild model add` run here for others.",
 	"check.checkers":              "Peers, by id, that may check for this machine when it cannot keep up, whatever their devices.",

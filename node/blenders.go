@@ -101,6 +101,28 @@ func AddBlender(ctx context.Context, cfg Config, path string) (blender.Program, 
 	return found[0], shelf(cfg).Add(install.Entry{Path: path})
 }
 
+// InstallBlender downloads a release, unpacks it in the data folder and registers
+// it. A version of two numbers is the newest known one.
+func InstallBlender(ctx context.Context, cfg Config, version string, progress install.Progress) (blender.Program, error) {
+	var more []install.Release
+	for _, s := range cfg.Blender.Releases {
+		r, err := install.ParseRelease(s)
+		if err != nil {
+			return blender.Program{}, err
+		}
+		more = append(more, r)
+	}
+	r, err := install.Choose(version, install.System(), more)
+	if err != nil {
+		return blender.Program{}, err
+	}
+	path, err := install.Fetch(ctx, r, cfg.Blender.Mirror, filepath.Join(cfg.DataDir, "blenders"), progress)
+	if err != nil {
+		return blender.Program{}, err
+	}
+	return AddBlender(ctx, cfg, path)
+}
+
 // RemoveBlender takes a program off the list that AddBlender adds to. Its files
 // stay.
 func RemoveBlender(cfg Config, path string) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"idlewild/render"
+	"idlewild/render/blender/install"
 )
 
 // Config is everything a person can set. Flags go before environment, before
@@ -125,6 +126,11 @@ type BlenderConfig struct {
 	// places.
 	Path     string   `toml:"path"`
 	Programs []string `toml:"programs"` // more of them, beside those that were added
+	// Mirror is laid out as download.blender.org/release; what comes from it is
+	// known by its hash. Releases are more that may be installed, each
+	// "4.5.5 linux-x64 SHA256".
+	Mirror   string   `toml:"mirror"`
+	Releases []string `toml:"releases"`
 }
 
 // ONNXConfig is about AI models.
@@ -179,6 +185,7 @@ func DefaultConfig() Config {
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
+		Blender: BlenderConfig{Mirror: install.DefaultMirror},
 		ONNX:    ONNXConfig{Models: modelsAny},
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
@@ -350,6 +357,11 @@ func (c Config) validate() error {
 	for _, p := range c.Blender.Programs {
 		if !filepath.IsAbs(p) {
 			return fmt.Errorf("blender.programs has %q, which is not an absolute path", p)
+		}
+	}
+	for _, r := range c.Blender.Releases {
+		if _, err := install.ParseRelease(r); err != nil {
+			return fmt.Errorf("blender.releases: %w", err)
 		}
 	}
 	for _, e := range c.Worker.Env {

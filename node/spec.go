@@ -35,6 +35,8 @@ type SpecOptions struct {
 	Recheck     *float64
 	OnlyMissing bool
 	Parts       string
+	Finish      string // where files are made of what was rendered
+	Video       string // what film the frames end in
 	Exact       bool
 	Params      json.RawMessage // the kind's own, as JSON; other settings are put over them
 	Model       string          // of an AI job: path, or name of one that was added
@@ -61,7 +63,7 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 	if kind != ai.Name && (o.Model != "" || o.Upscale != 0) {
 		return job.Spec{}, job.Refuse("", "--model and --upscale are for AI jobs", fmt.Sprintf("say --kind %s", ai.Name))
 	}
-	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact}}
+	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish}}
 	var err error
 	if file != "" {
 		if s.Input, err = filepath.Abs(file); err != nil {
@@ -113,6 +115,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Denoise, o.Denoise)
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
+		over(&p.Video, o.Video)
 	}
 	var b []byte
 	if err == nil {

@@ -127,6 +127,9 @@ func (j *jobState) apply(r record) error {
 			break
 		}
 		j.paused = false
+		if j.state.Ended() && !r.State.Ended() {
+			j.letGo()
+		}
 		j.state = r.State
 		j.reason = r.Reason
 		j.problems = append(j.problems, r.Problems...)
@@ -144,6 +147,30 @@ func (j *jobState) apply(r record) error {
 				return err
 			}
 			j.reset(t)
+		}
+	case *givenRecord:
+		t, err := j.taskAt(r.Task)
+		if err != nil {
+			return err
+		}
+		if t.ready() || len(r.Outputs) == 0 {
+			return fmt.Errorf("files of task %d taken again", r.Task)
+		}
+		t.add().given = r.Outputs
+		for _, n := range t.next() {
+			n.missing--
+			j.touch(n)
+		}
+	case *awayRecord:
+		for _, i := range r.Tasks {
+			t, err := j.taskAt(i)
+			if err != nil {
+				return err
+			}
+			if t.accepted == nil {
+				return fmt.Errorf("result of task %d is away, and there is none", i)
+			}
+			j.loseOutputs(t)
 		}
 	case *failRecord:
 		t, err := j.taskAt(r.Task)
@@ -399,9 +426,15 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 
 // reset makes t, and whatever was made from it, run again.
 func (j *jobState) reset(t *task) {
+	ready := t.ready()
 	if t.accepted != nil {
 		t.accepted.taken = false
 		t.accepted = nil
+	}
+	if t.away = false; t.more != nil {
+		t.more.given = nil
+	}
+	if ready {
 		for _, n := range t.next() {
 			n.missing++
 			j.reset(n)
@@ -419,6 +452,27 @@ func (j *jobState) reset(t *task) {
 	t.active, t.more = nil, &more{floor: j.maxFence}
 	t.placed, t.skip, t.isFailed = false, false, false
 	j.touch(t)
+}
+
+// letGo: a job that ended begins again, and the blocks of its results were
+// released.
+func (j *jobState) letGo() {
+	for _, t := range j.tasks {
+		j.loseOutputs(t)
+	}
+}
+
+// loseOutputs has those after t wait for its outputs again.
+func (j *jobState) loseOutputs(t *task) {
+	if t.ready() {
+		for _, n := range t.next() {
+			n.missing++
+			j.touch(n)
+		}
+	}
+	if t.adopts, t.away = false, t.accepted != nil; t.more != nil {
+		t.more.given = nil
+	}
 }
 
 func finalFiles(s job.Spec, t job.Task) []string {

@@ -130,6 +130,8 @@ func (b *Board) take(ev Event) {
 		b.judged(e)
 	case Booked:
 		b.booked(e)
+	case Adopted:
+		b.adopted(e)
 	case Delivered:
 		b.delivered(e)
 	case Lost:

@@ -21,14 +21,13 @@ func (j *jobState) over(x *ret) bool {
 	if x.state != retJudged || x.recheck || x.pending != nil {
 		return false
 	}
-	if j.state.Ended() || !x.taken {
+	if j.state.Ended() || !x.taken || x.t.away {
 		return true
 	}
-	if !x.t.where().final() || slices.ContainsFunc(x.t.next(), func(n *task) bool { return !n.where().final() }) {
+	if x.t.wanted() || !x.t.where().final() || slices.ContainsFunc(x.t.next(), func(n *task) bool { return !n.where().final() }) {
 		return false
 	}
-	s := isStandard(*x.verdict)
-	return x.verdict.Method != "trusted" || s == verdictSelf || s == verdictNoCheck
+	return !x.doubtable()
 }
 
 // rewritten gives the frames of a journal that says what j's did.
@@ -70,12 +69,30 @@ func (j *jobState) rewritten() ([][]byte, error) {
 			w.add(&failRecord{Task: i, Reason: m.failure})
 		}
 	}
+	away := &awayRecord{}
+	for i, t := range j.tasks {
+		if t.away {
+			away.Tasks = append(away.Tasks, i)
+		}
+	}
+	if len(away.Tasks) > 0 {
+		w.add(away)
+	}
+	for i, t := range j.tasks {
+		if given := t.also().given; given != nil {
+			w.add(&givenRecord{Task: i, Outputs: given})
+		}
+	}
 	for _, a := range j.accOrder {
 		if x := j.accounts[a]; x.total > 0 {
 			w.add(&accountRecord{Peer: j.peerNo[a.peer], Device: a.device, Millis: x.total.Milliseconds()})
 		}
 	}
 	w.add(&totalRecord{Results: j.results, MaxFence: j.maxFence, Messages: j.messages})
+	if j.served > 0 && !j.cleaned { // it was begun again after an end
+		w.add(&cleanRecord{Served: j.served})
+		w.add(&stateRecord{State: job.StatePlanned})
+	}
 	if j.state.Ended() {
 		s := &stateRecord{State: j.state, Reason: j.reason, At: micros(j.at), Messages: j.messages}
 		if len(j.tasks) == 0 {

@@ -178,6 +178,60 @@ func TestAJournalIsRewrittenAtItsEnd(t *testing.T) {
 	}
 }
 
+// TestFramesOfAReelStayKnown: what was put together is put together again after
+// one frame was made again, and the journal was rewritten in between.
+func TestFramesOfAReelStayKnown(t *testing.T) {
+	x := newTable(t)
+	x.submit("J", fakeParams{Frames: 4, Film: true, Reels: 2}, job.Policy{})
+	play := func(lines string) {
+		for line := range strings.Lines(lines) {
+			x.play(strings.Fields(line))
+		}
+	}
+	play("open self home\nopen a\nreport a want=2\nreport a want=2 done=L1:0\nanswer\nreport a want=1 done=L2:0\nanswer\nreport self want=2 device=home\n")
+	reel := ""
+	for l, h := range x.holder {
+		if h == "self" {
+			reel = l
+		}
+	}
+	if reel == "" {
+		t.Fatal("no reel is made yet:\n", x.log.String())
+	}
+	play("report self want=2 device=home done=" + reel + ":0\nanswer\n")
+	id := x.jobs["J"]
+	for _, k := range x.b.byID[id].tasks {
+		if k.Label == "reel 1" && k.phase != done {
+			t.Fatalf("%s is %s", k.Label, k.phase)
+		}
+	}
+	frames, err := replayedFrom(t, id, x.records[id]).rewritten()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.records[id] = frames
+	x.log.Reset()
+	play("restart\nopen self home\nopen a\nrequeue J 1\n")
+	for range 20 {
+		for l, h := range x.holder {
+			delete(x.holder, l)
+			play("report " + h + " want=2 done=" + l + ":0" + map[bool]string{true: " device=home"}[h == "self"] + "\nanswer\n")
+		}
+		play("report self want=2 device=home\nreport a want=2\nanswer\npass 1s\n")
+	}
+	ran := map[string]int{}
+	for line := range strings.Lines(x.log.String()) {
+		if _, labels, ok := strings.Cut(line, " on cpu: "); ok {
+			for _, l := range strings.Fields(labels) {
+				ran[l]++
+			}
+		}
+	}
+	if s := x.b.byID[id].State(); s != job.StateFinished || ran["1"] != 1 || ran["2"] != 0 {
+		t.Errorf("the job is %s, frames were made %v:\n%s", s, ran, x.log.String())
+	}
+}
+
 // TestReceiptsComeBackBitForBit packs receipts of all forms.
 func TestReceiptsComeBackBitForBit(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

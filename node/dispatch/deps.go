@@ -18,7 +18,7 @@ type Deps struct {
 	Kinds   map[job.Kind]Kind // the planners, by the name of their kind
 	Content Content
 	Market  Market
-	// Results may also be a LogFetcher.
+	// Results may also be a LogFetcher and an Adopter.
 	Results Results
 	Judge   Judge
 	Book    Book
@@ -74,6 +74,13 @@ func (o Options) withDefaults() Options {
 	num(&o.Judges, 2)
 	o.MaxLeaseTasks = min(o.MaxLeaseTasks, job.MaxTasksPerLease)
 	return o
+}
+
+// Adopter is what Results may also be: it takes delivered files for outputs.
+type Adopter interface {
+	// Adopt stores files, one for each output of t, where workers get them. They
+	// are the job's until its content is released.
+	Adopt(ctx context.Context, id job.ID, t job.Task, files []string) ([]job.Output, error)
 }
 
 // LogFetcher is what Results may also be: it brings the log that a leaf names.

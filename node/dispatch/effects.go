@@ -53,6 +53,8 @@ func (d *Dispatcher) carryOut(e Effect) {
 		})
 	case Deliver:
 		d.in(d.delivering, e.ID, func(ctx context.Context) Event { return d.deliver(ctx, e) })
+	case Adopt:
+		d.in(d.fetching, e.ID, func(ctx context.Context) Event { return d.adopt(ctx, e) })
 	case Discard:
 		d.in(d.saving, e.ID, func(context.Context) Event {
 			for _, dir := range []string{d.staging(e.ID, e.Fence), d.evidence(e.ID, e.Fence)} {
@@ -278,6 +280,21 @@ func (d *Dispatcher) deliver(ctx context.Context, e Deliver) Event {
 	}
 	files, err := d.deps.Sink.Deliver(ctx, e.Spec, e.Task, d.staging(e.ID, e.Fence))
 	return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: files, Err: err}
+}
+
+// adopt stores delivered files again.
+func (d *Dispatcher) adopt(ctx context.Context, e Adopt) Event {
+	out := Adopted{ID: e.ID, Task: e.Index}
+	a, ok := d.deps.Results.(Adopter)
+	switch {
+	case !ok:
+		out.Err = errors.New("delivered files cannot be stored again")
+	case !d.deps.Sink.Delivered(e.Spec, e.Task):
+		out.Err = errors.New("its delivered files are gone")
+	default:
+		out.Outputs, out.Err = a.Adopt(ctx, e.ID, e.Task, finalFiles(e.Spec, e.Task))
+	}
+	return out
 }
 
 // saveLog keeps the newest account of a task that did not succeed.

@@ -103,6 +103,14 @@ type (
 		Files []string
 		Err   error
 	}
+	// Adopted: delivered files of a task are stored again for those after it,
+	// or cannot be.
+	Adopted struct {
+		ID      job.ID
+		Task    int
+		Outputs []job.Output
+		Err     error
+	}
 	// Lost: the folder of a result is gone; it counts as never returned.
 	Lost struct {
 		ID    job.ID
@@ -142,6 +150,7 @@ func (Judged) event()     {}
 func (Booked) event()     {}
 func (Scored) event()     {}
 func (Delivered) event()  {}
+func (Adopted) event()    {}
 func (Lost) event()       {}
 func (Steered) event()    {}
 func (Requeued) event()   {}
@@ -222,6 +231,13 @@ type (
 		Spec  job.Spec
 		Task  job.Task
 	}
+	// Adopt stores the delivered files of a task again; answered by Adopted.
+	Adopt struct {
+		ID    job.ID
+		Index int
+		Spec  job.Spec
+		Task  job.Task
+	}
 	// Discard removes the folders of a result.
 	Discard struct {
 		ID    job.ID
@@ -261,6 +277,7 @@ func (Challenge) effect() {}
 func (Compare) effect()   {}
 func (Enter) effect()     {}
 func (Deliver) effect()   {}
+func (Adopt) effect()     {}
 func (Discard) effect()   {}
 func (SaveLog) effect()   {}
 func (Clean) effect()     {}

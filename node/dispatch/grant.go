@@ -319,10 +319,11 @@ func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
 
 // fits reports whether device d of w can run tasks with these needs there. The
 // requester's own work goes to its home slot where there is one, and nothing
-// else does.
+// else does. Whoever has a stream to us was admitted as a member of the farm, so
+// AtMember keeps nobody away here.
 func (b *Board) fits(w *worker, d job.Device, n job.Needs, p job.Place) bool {
 	home := d.Name == job.HomeDevice
-	if p == job.Anywhere && home || p != job.Anywhere && (w.peer != b.self || !home && w.home()) {
+	if own := p == job.AtRequester; !own && home || own && (w.peer != b.self || !home && w.home()) {
 		return false
 	}
 	return w.machine.Has(n, d)
@@ -634,8 +635,8 @@ func (b *Board) hand(s *seat, l *lease) {
 		}
 		for _, k := range task.After {
 			p := job.Prior{Task: k}
-			if t := find(prior, k); t != nil && t.accepted != nil {
-				p.Outputs = j.leaf(t.accepted).Outputs
+			if t := find(prior, k); t != nil && t.ready() {
+				p.Outputs = j.outputs(t)
 			}
 			gr.Prior = append(gr.Prior, p)
 		}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -41,6 +42,7 @@ type task struct {
 
 	// Of this moment.
 	begun   bool // somebody is at its frame
+	adopts  bool // its files are being stored again
 	phase   phase
 	tries   uint16 // of delivering, or of running a check
 	missing int32  // predecessors without an accepted result
@@ -49,6 +51,7 @@ type task struct {
 	placed   bool // delivered
 	isFailed bool
 	skip     bool
+	away     bool  // what its result left was let go of, at an end of the job
 	index    int32 // among the job's tasks
 	granted  int32 // how often
 	rets     []*ret
@@ -71,7 +74,10 @@ type more struct {
 	failure string
 	ended   []attempt // without a result
 	floor   uint64    // results of fences up to this one are void
-	avoid   []peer.ID // of this moment
+	// given are its outputs as they were taken from the output folder again: it
+	// did not run, or what it left is away.
+	given []job.Output
+	avoid []peer.ID // of this moment
 }
 
 var nothing more
@@ -106,6 +112,41 @@ func (t *task) next() []*task {
 		return nil
 	}
 	return t.kin.next
+}
+
+// ready reports whether those after t can have its outputs.
+func (t *task) ready() bool { return t.also().given != nil || t.accepted != nil && !t.away }
+
+// outputs are what those after t read.
+func (j *jobState) outputs(t *task) []job.Output {
+	if given := t.also().given; given != nil || t.accepted == nil {
+		return given
+	}
+	return j.leaf(t.accepted).Outputs
+}
+
+// forgotten reports whether t's outputs are not known any more: everything was
+// made of them that was wanted then.
+func (t *task) forgotten() bool {
+	return t.ready() && t.also().given == nil && t.accepted.live == nil && t.accepted.receipt < 0
+}
+
+// wanted reports whether t's outputs may be asked for again while the job runs,
+// when t is long done: what is made of its delivered files is made once more, or
+// what was made of it is checked late.
+func (t *task) wanted() bool {
+	return len(t.next()) > 0 && (t.final() || slices.ContainsFunc(t.next(), func(n *task) bool { return n.accepted != nil && n.accepted.doubtable() }))
+}
+
+// doubtable reports whether suspicion can fall on a judged result later.
+func (x *ret) doubtable() bool {
+	s := isStandard(*x.verdict)
+	return x.verdict.Method == "trusted" && s != verdictSelf && s != verdictNoCheck
+}
+
+// adoptable reports whether delivered files are all that t leaves.
+func adoptable(t job.Task) bool {
+	return len(t.Outputs) > 0 && !slices.ContainsFunc(t.Outputs, func(o job.OutputRule) bool { return o.Final == "" })
 }
 
 // final reports whether a task ends in a delivered file.

@@ -40,6 +40,8 @@ const (
 	recTask  byte = 20
 	recTotal byte = 21
 	recGap   byte = 22
+	recGiven byte = 23
+	recAway  byte = 24
 
 	packedRecord byte = 0x20
 )
@@ -147,6 +149,12 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Tasks []int
 	}
+	// givenRecord: a task's delivered files are stored again for those after it.
+	givenRecord struct {
+		_       struct{} `cbor:",toarray"`
+		Task    int
+		Outputs []job.Output
+	}
 	failRecord struct {
 		_      struct{} `cbor:",toarray"`
 		Task   int
@@ -202,6 +210,9 @@ type (
 	}
 	// gapRecord: so many receipts are not kept.
 	gapRecord struct{ N int }
+	// awayRecord, in a journal that was rewritten: what the results of these tasks
+	// left was let go of, at an end of the job.
+	awayRecord struct{ Tasks []int }
 )
 
 func (*jobRecord) sort() byte     { return recJob }
@@ -216,6 +227,7 @@ func (*judgeRecord) sort() byte   { return recJudge }
 func (*deliverRecord) sort() byte { return recDeliver }
 func (*stateRecord) sort() byte   { return recState }
 func (*resetRecord) sort() byte   { return recReset }
+func (*givenRecord) sort() byte   { return recGiven }
 func (*failRecord) sort() byte    { return recFail }
 func (*accountRecord) sort() byte { return recAccount }
 func (*cleanRecord) sort() byte   { return recClean }
@@ -226,6 +238,7 @@ func (*pieceRecord) sort() byte   { return recPiece }
 func (*taskRecord) sort() byte    { return recTask }
 func (*totalRecord) sort() byte   { return recTotal }
 func (*gapRecord) sort() byte     { return recGap }
+func (*awayRecord) sort() byte    { return recAway }
 
 // lazy reports whether nothing need wait for r to be on disk.
 func lazy(r record) bool {
@@ -320,7 +333,7 @@ func (d *decoder) frame(b []byte, f func(record) error, newRecord func(byte) (re
 		if err != nil {
 			return err
 		}
-		if _, ok := r.(packable); ok && b[0] >= recBlock {
+		if b[0] >= recBlock {
 			return fmt.Errorf("record of unknown sort %d", b[0])
 		}
 		if err := job.Decode(b[1:], maxRecordBytes, r); err != nil {
@@ -399,6 +412,10 @@ func newRecord(sort byte) (record, error) {
 		return new(totalRecord), nil
 	case recGap:
 		return new(gapRecord), nil
+	case recGiven:
+		return new(givenRecord), nil
+	case recAway:
+		return new(awayRecord), nil
 	}
 	return nil, fmt.Errorf("record of unknown sort %d", sort)
 }

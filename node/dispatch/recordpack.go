@@ -22,6 +22,9 @@ func (r *leaseRecord) get(u *unpacker) { r.Lease = u.bytes() }
 func (r *gapRecord) put(p *packer)   { p.uint(uint64(r.N)) }
 func (r *gapRecord) get(u *unpacker) { r.N = u.index() }
 
+func (r *awayRecord) put(p *packer)   { p.list(r.Tasks) }
+func (r *awayRecord) get(u *unpacker) { r.Tasks = u.list() }
+
 func (r *blockRecord) put(p *packer) {
 	p.uint(uint64(r.From))
 	p.bytes(r.Zip)

@@ -433,7 +433,9 @@ func (b *Board) tidy(j *jobState, t *task) {
 	}
 	if x.verdict.Method != "trusted" || x.peer == b.self || t.Check.Method == job.CheckNone {
 		b.do(Discard{ID: j.id, Fence: x.fence})
-		j.drop(x)
+		if !t.wanted() {
+			j.drop(x)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type table struct {
 	taken   map[string]int
 	written int
 	silent  bool
+	gone    map[string]bool // labels of tasks whose delivered files are not there any more
 }
 
 // tester is what testing.T and rapid.T have in common.
@@ -124,6 +125,9 @@ func (x *table) see(e Effect) {
 		}
 		x.say("  book %s for %s: %s", what, x.names[e.Worker], e.Verdict.Reason)
 		x.todo = append(x.todo, e)
+	case Adopt:
+		x.say("  take the files of %s again", e.Task.Label)
+		x.todo = append(x.todo, e)
 	case Prepare, Clean:
 		x.say("  %s", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "dispatch.")))
 		x.todo = append(x.todo, e)
@@ -154,6 +158,11 @@ func (x *table) sent(e Send) {
 		x.short[l.ID], x.leases[s], x.holder[s] = s, &l, name
 		var labels []string
 		for _, g := range l.Tasks {
+			for _, p := range g.Prior {
+				if len(p.Outputs) == 0 {
+					x.t.Errorf("%s is handed out without outputs of %s", g.Task.Label, x.label(l.Job, p.Task))
+				}
+			}
 			labels = append(labels, g.Task.Label)
 			if len(g.SecretHash) != 32 {
 				x.t.Error("grant without a commitment")
@@ -226,12 +235,22 @@ func (x *table) carryOut(e Effect) {
 			d.Err, d.Files = fmt.Errorf("%s", x.broken), nil
 		}
 		x.step(d)
+	case Adopt:
+		a := Adopted{ID: e.ID, Task: e.Index}
+		if x.gone[e.Task.Label] {
+			a.Err = fmt.Errorf("its delivered files are gone")
+		} else {
+			for _, o := range e.Task.Outputs {
+				a.Outputs = append(a.Outputs, job.Output{Name: o.Name, Media: o.Media, File: refOf([]byte("taken again " + e.Task.Label)), Bytes: 2})
+			}
+		}
+		x.step(a)
 	case Clean:
 		x.step(Cleaned{ID: e.ID, Served: 42})
 	}
 }
 
-func (x *table) submit(name string, p fakeParams, pol job.Policy) {
+func (x *table) submit(name string, p fakeParams, pol job.Policy, there ...string) {
 	var raw [16]byte
 	raw[0] = byte(len(x.jobs) + 1)
 	s := spec(p)
@@ -240,7 +259,8 @@ func (x *table) submit(name string, p fakeParams, pol job.Policy) {
 	x.jobs[name], x.names2[job.ID(id)] = job.ID(id), name
 	x.step(Submitted{ID: job.ID(id), Spec: s, Secret: []byte("secret of " + name)})
 	x.drop("prepare")
-	x.step(Planned{ID: job.ID(id), Tasks: fakeTasks(p, job.Ref{})})
+	tasks := fakeTasks(p, job.Ref{})
+	x.step(Planned{ID: job.ID(id), Tasks: tasks, Skipped: unneeded(tasks, func(t job.Task) bool { return slices.Contains(there, t.Label) })})
 }
 
 // drop forgets effects of a sort that the script plays itself.
@@ -308,11 +328,7 @@ func (x *table) replayed(epoch uint64) *Board {
 	for _, old := range x.b.jobs {
 		j := newJobState(old.id)
 		for _, rec := range x.records[old.id] {
-			r, err := decodeRecord(rec)
-			if err == nil {
-				err = j.apply(r)
-			}
-			if err != nil {
+			if err := j.replay(rec); err != nil {
 				x.t.Fatalf("replay: %v", err)
 			}
 		}
@@ -331,7 +347,7 @@ func durable(b *Board) string {
 			if t.accepted != nil {
 				fmt.Fprintf(&s, " accepted %x of %s as %v", t.accepted.fence, t.accepted.peer, *t.accepted.verdict)
 			}
-			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing)
+			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d away %v given %v", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing, t.away, t.also().given)
 			for _, x := range t.rets {
 				if x.state == retSafe || x.state == retJudged {
 					fmt.Fprintf(&s, " ret %x %d", x.fence, x.state)

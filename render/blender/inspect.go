@@ -51,19 +51,23 @@ type Facts struct {
 	Untiled   []string `json:"untiled"`
 	Unsampled []string `json:"unsampled"`
 
-	Format     string   `json:"format"`
-	Extension  string   `json:"extension"`
-	Depth      string   `json:"depth"`
-	Codec      string   `json:"codec"`
-	Multilayer bool     `json:"multilayer"`
-	Compositor bool     `json:"compositor"`
-	OCIO       string   `json:"ocio"`      // colour configuration, in the input tree or Blender's built in; empty: Blender's default
-	Files      []string `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
-	Denoisers  []string `json:"denoisers"` // of the Blender that looked
-	Engines    []string `json:"engines"`
+	Format     string    `json:"format"`
+	Extension  string    `json:"extension"`
+	Depth      string    `json:"depth"`
+	Codec      string    `json:"codec"`
+	Multilayer bool      `json:"multilayer"`
+	Compositor bool      `json:"compositor"`
+	OCIO       string    `json:"ocio"`      // colour configuration, in the input tree or Blender's built in; empty: Blender's default
+	Film       FilmFacts `json:"film"`      // what all frames end in
+	Files      []string  `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
+	Denoisers  []string  `json:"denoisers"` // of the Blender that looked
+	Engines    []string  `json:"engines"`
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`
+
+	// at is where files are made of what was rendered; see place.
+	at job.Place
 }
 
 // Weigh returns samples of a frame, and says of what size and quality it is.
@@ -161,6 +165,7 @@ func (k *Kind) inspection(s job.Spec, note *job.Problem, found survey, load *loa
 		return job.Inspection{}, err
 	}
 	in.Problems = append(in.Problems, load.problems(facts.Scene, spec.Engine != "", k.ocio(s) == "")...)
+	in.Problems = append(in.Problems, facts.filmProblems(spec.Frames)...)
 	for i, d := range in.Deps {
 		if job.SafeName(d.Name) != nil {
 			in.Problems = append(in.Problems, problem(d.Path, "its name cannot travel to every system", "rename it without backslash or colon"))

@@ -18,13 +18,13 @@ from problems import Problems
 Finder = Callable[[str], list[str]]
 
 
-def collect(main: str, problems: Problems, frames: set[int]) -> tuple[paths.Tree, dict[str, str]]:
+def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tuple[paths.Tree, dict[str, str]]:
     """Every file that exists goes into the tree; what is missing is named.
     Also returned is what each file belongs to, for sentences about it. Of
     image sequences only what the frames show is taken, where that is sure."""
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
-    for what, raw, owner, find in wanted(frames):
+    for what, raw, owner, find in wanted(frames, heard):
         if find is alone and raw.endswith(("/", "\\")):
             continue  # a folder: no file was chosen, and saving made the empty path a relative one
         path = bpy.path.abspath(paths.native(raw), library=owner)
@@ -66,7 +66,7 @@ def essential(raw: str) -> str:
     return os.path.join(top, *rest.split("/")) if top and ".." not in rest else ""
 
 
-def wanted(frames: set[int]) -> Iterator[tuple[str, str, Any, Finder]]:
+def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finder]]:
     """(what for people, path as written, library that writes it, finder)."""
     for lib in libraries():
         if packed(lib) or getattr(lib, "is_archive", False):
@@ -87,6 +87,9 @@ def wanted(frames: set[int]) -> Iterator[tuple[str, str, Any, Finder]]:
     for font in bpy.data.fonts:
         if used(font) and font.filepath and not font.filepath.startswith("<") and not packed(font):
             yield "Font '%s'" % font.name, font.filepath, font.library, alone
+    for sound in bpy.data.sounds if heard else ():
+        if used(sound) and sound.filepath and not packed(sound):
+            yield "Sound '%s'" % sound.name, sound.filepath, sound.library, alone
     for volume in bpy.data.volumes:
         if used(volume) and volume.filepath and not packed(volume):
             find = paths.sequence if volume.is_sequence else alone

@@ -21,6 +21,7 @@ import bpy  # noqa: E402
 import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
+import movie  # noqa: E402
 import ocio  # noqa: E402
 import paths  # noqa: E402
 import sequences  # noqa: E402
@@ -36,7 +37,7 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted))
+        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted))
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
@@ -68,6 +69,12 @@ def asked(wanted: dict) -> set:
     if not wanted.get("frames"):
         frames = set(range(scene.frame_start, scene.frame_end + 1)[: sequences.MAX_FRAMES])
     return {g for f in frames for g in (f - 1, f, f + 1)}
+
+
+def heard(wanted: dict) -> bool:
+    """Whether the sounds of the file are wanted: only a film has some."""
+    scene = bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+    return movie.sounds(scene, wanted.get("video", ""))
 
 
 def flush() -> None:
