@@ -68,5 +68,11 @@ var about = map[string]string{
 	"check.trust":                 "Peers, by id, whose word that they caught a cheat is enough; \"*\": all members, of whom two have to say so.",
 	"check.rate":                  "Least share of a known member's results that is checked, 0 to 1.",
 	"store.quota_bytes":           "Disk for blocks that no job holds; the oldest go first.",
+	"hooks.program":               "A program that is run once for each event of your jobs, with a JSON document on its standard input; see docs/hooks.md. Empty: none.",
+	"hooks.url":                   "A web address that the same document is posted to; https, or http in your own network. Empty: none.",
+	"hooks.secret":                "Signs what is posted, as Standard Webhooks says; at least 16 bytes, whsec_ and base64 or any text. Never shown.",
+	"hooks.events":                "Events that are told, such as frame.delivered; job.* are all of a kind.",
+	"hooks.timeout_s":             "Seconds that the program or the web address may take for one event, 1 to 600.",
+	"hooks.tries":                 "How often an event is told until it arrives, 1 to 20; the pauses between double from a second to a minute.",
 	"paths.roots":                 "Folders that files of own jobs must lie in; empty: anywhere but where secrets are.",
 }

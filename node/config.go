@@ -39,6 +39,7 @@ type Config struct {
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
+	Hooks   HooksConfig   `toml:"hooks"`
 
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
@@ -189,6 +190,7 @@ func DefaultConfig() Config {
 		ONNX:    ONNXConfig{Models: modelsAny},
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
+		Hooks:   defaultHooks(),
 	}
 }
 
@@ -276,6 +278,12 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 	return c, c.Origins(), nil
 }
 
+// secretSettings are never shown.
+var secretSettings = map[string]bool{"hooks.secret": true}
+
+// hiddenValue stands for the value of a secret setting.
+const hiddenValue = "(hidden)"
+
 // Origins are all settings, in the order of their keys.
 func (c Config) Origins() []Origin {
 	var origins []Origin
@@ -283,6 +291,9 @@ func (c Config) Origins() []Origin {
 		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
 		if f, ok := c.from[key]; ok {
 			o.From = f
+		}
+		if secretSettings[key] && !v.IsZero() {
+			o.Value = hiddenValue
 		}
 		origins = append(origins, o)
 	}
@@ -391,6 +402,9 @@ func (c Config) validate() error {
 		return err
 	}
 	if err := c.validateIdle(); err != nil {
+		return err
+	}
+	if err := c.Hooks.validate(); err != nil {
 		return err
 	}
 	switch c.Log.Level {

@@ -21,6 +21,7 @@ import (
 	"idlewild/job"
 	"idlewild/ledger"
 	"idlewild/node/dispatch"
+	"idlewild/node/hooks"
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
@@ -66,6 +67,7 @@ type Node struct {
 	history   *history
 	words     *words
 	lines     *logRing
+	hooks     *hooks.Hooks // nil: nobody is told
 	metricsAt net.Listener // nil: nowhere
 	closers   []func()     // in the order of opening
 }
@@ -163,6 +165,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}
 	n.history = loadHistory(cfg.DataDir, n.self.String(), func() *float64 { return n.owner.energy.today() }, log)
 	n.onClose(n.history.write)
+	if n.hooks, err = n.newHooks(); err != nil {
+		return nil, err
+	}
 	n.worker = worker.New(worker.Deps{
 		Self: n.self, Key: n.key,
 		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
@@ -170,7 +175,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
 			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
-		Exec:    remembered{n.kit.exec, n.history},
+		Exec:    hooked{remembered{n.kit.exec, n.history}, n},
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,
 	}, worker.Options{
@@ -240,6 +245,8 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
+	run(&door, all, "hooks", n.hooks.Run)
+	run(&door, all, "events for hooks", n.tellHooks)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")

@@ -65,6 +65,7 @@ var table = map[string][]string{
 	"node/idle":       {},
 	"node/idle/sense": {"node/idle", "render/gpu"},
 	"node/localapi":   {"job"},
+	"node/hooks":      {},
 	"node":            {everything},
 
 	"blender-addon": {},
