@@ -85,6 +85,7 @@ func newApp(p *program) *cli.App {
 			farmCommand(p),
 			peersCommand(p),
 			doctorCommand(p),
+			supportCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),

@@ -66,6 +66,7 @@ var table = map[string][]string{
 	"node/idle/sense": {"node/idle", "render/gpu"},
 	"node/localapi":   {"job"},
 	"node/hooks":      {},
+	"node/support":    {"job", "node/localapi"},
 	"node":            {everything},
 
 	"blender-addon": {},
