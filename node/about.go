@@ -74,5 +74,9 @@ var about = map[string]string{
 	"hooks.events":                "Events that are told, such as frame.delivered; job.* are all of a kind.",
 	"hooks.timeout_s":             "Seconds that the program or the web address may take for one event, 1 to 600.",
 	"hooks.tries":                 "How often an event is told until it arrives, 1 to 20; the pauses between double from a second to a minute.",
+	"update.mode":                 "off; notify: say when a newer version is there; install: have it take over once running work has ended.",
+	"update.url":                  "Where the signed list of versions is: an https address. Empty: updates come from nowhere.",
+	"update.key":                  "The minisign public key that the list is signed with.",
+	"update.every_h":              "Hours between two looks, 1 to 8760.",
 	"paths.roots":                 "Folders that files of own jobs must lie in; empty: anywhere but where secrets are.",
 }

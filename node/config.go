@@ -40,9 +40,12 @@ type Config struct {
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
 	Hooks   HooksConfig   `toml:"hooks"`
+	Update  UpdateConfig  `toml:"update"`
 
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
+
+	onTrial bool // a new program shows that it answers, and does nothing else
 }
 
 // LogConfig is about the daemon's own log.
@@ -191,6 +194,7 @@ func DefaultConfig() Config {
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 		Hooks:   defaultHooks(),
+		Update:  defaultUpdate(),
 	}
 }
 
@@ -275,6 +279,9 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 		return c, nil, err
 	}
 	c.from, c.file = from, file
+	if c.onTrial = os.Getenv(Probation) != ""; c.onTrial {
+		c.Worker.Enabled = false
+	}
 	return c, c.Origins(), nil
 }
 
@@ -405,6 +412,9 @@ func (c Config) validate() error {
 		return err
 	}
 	if err := c.Hooks.validate(); err != nil {
+		return err
+	}
+	if err := c.Update.validate(); err != nil {
 		return err
 	}
 	switch c.Log.Level {

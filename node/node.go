@@ -52,7 +52,7 @@ type Node struct {
 	key       crypto.PrivKey
 	self      peer.ID
 	started   time.Time
-	configAt  time.Time // when the settings were written
+	live      *live // the settings that may change
 	kit       *kit
 	host      *p2p.Host
 	jobs      *dispatch.Dispatcher
@@ -68,6 +68,9 @@ type Node struct {
 	words     *words
 	lines     *logRing
 	hooks     *hooks.Hooks // nil: nobody is told
+	updater   *updater
+	again     context.Context // ends when Run is to end with ErrRestart
+	restart   context.CancelCauseFunc
 	metricsAt net.Listener // nil: nowhere
 	closers   []func()     // in the order of opening
 }
@@ -82,8 +85,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // the settings were checked
 	lines := &logRing{}
 	log = lines.tee(log, level)
-	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), configAt: configTime(cfg.DataDir)}
+	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), live: newLive(cfg)}
 	n.words = &words{n: n}
+	n.again, n.restart = context.WithCancelCause(context.Background())
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -184,6 +188,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
+	if n.updater, err = n.newUpdater(); err != nil {
+		return nil, err
+	}
 	if err := n.listenMetrics(); err != nil {
 		return nil, err
 	}
@@ -226,6 +233,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	all, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	defer context.AfterFunc(n.again, func() { fail(context.Cause(n.again)) })()
 	var door, work, jobs sync.WaitGroup
 	run := func(wg *sync.WaitGroup, ctx context.Context, what string, f func(context.Context) error) {
 		wg.Go(func() {
@@ -247,6 +255,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&door, all, "hooks", n.hooks.Run)
 	run(&door, all, "events for hooks", n.tellHooks)
+	run(&door, all, "updates", n.updater.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")
@@ -269,7 +278,9 @@ func (n *Node) accept(requester peer.ID) error {
 			return s == requester.String() || err == nil && p == requester
 		})
 	}
-	switch only, never := n.cfg.Worker.OnlyFrom, n.cfg.Worker.NeverFrom; {
+	n.reread()
+	cfg := n.settings()
+	switch only, never := cfg.Worker.OnlyFrom, cfg.Worker.NeverFrom; {
 	case in(never):
 		return errors.New("this machine's owner does not want this member's jobs (worker.never_from)")
 	case len(only) > 0 && !in(only):

@@ -86,6 +86,7 @@ func newApp(p *program) *cli.App {
 			peersCommand(p),
 			doctorCommand(p),
 			supportCommand(p),
+			updateCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),

@@ -40,7 +40,7 @@ func makeSupport(k *call) (err error) {
 	}
 	in := support.Input{Version: node.Version, DataDir: cfg.DataDir, Secrets: []string{cfg.Hooks.Secret}, Now: time.Now()}
 	for _, o := range origins {
-		in.Settings = append(in.Settings, localapi.Setting(o))
+		in.Settings = append(in.Settings, localapi.Setting{Key: o.Key, Value: o.Value, From: o.From, About: o.About})
 	}
 	c, err := localapi.Dial(cfg.DataDir)
 	if err == nil {

@@ -67,6 +67,7 @@ var table = map[string][]string{
 	"node/localapi":   {"job"},
 	"node/hooks":      {},
 	"node/support":    {"job", "node/localapi"},
+	"node/update":     {},
 	"node":            {everything},
 
 	"blender-addon": {},
@@ -103,6 +104,7 @@ var libraries = []library{
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "aead.dev/minisign", in: []string{"node/update", "cmd"}}, // cmd: its tests
 	{prefix: "github.com/prometheus", in: []string{"node"}},
 	{prefix: "github.com/chromedp", in: []string{"node"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
