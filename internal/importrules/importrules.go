@@ -105,6 +105,7 @@ var libraries = []library{
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
 	{prefix: "aead.dev/minisign", in: []string{"node/update", "cmd"}}, // cmd: its tests
+	{prefix: "go.yaml.in/yaml", in: []string{"packaging"}},
 	{prefix: "github.com/prometheus", in: []string{"node"}},
 	{prefix: "github.com/chromedp", in: []string{"node"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},

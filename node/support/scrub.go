@@ -44,7 +44,7 @@ func (s *scrub) know(kind, text string) {
 // plain are parts of paths that say nothing of anybody.
 var plain = map[string]bool{
 	"home": true, "users": true, "tmp": true, "var": true, "mnt": true, "media": true, "opt": true, "usr": true, "root": true, "data": true,
-	"share": true, "local": true, "idlewild": true, "blender": true, "render": true, "out": true, "output": true, "documents": true, "desktop": true,
+	"share": true, "local": true, "idlewild": true, "render": true, "out": true, "output": true, "documents": true, "desktop": true,
 	"log": true, "run": true, "bin": true, "lib": true,
 }
 
