@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/pelletier/go-toml/v2"
 
+	"idlewild/node/localapi"
 	"idlewild/render"
 	"idlewild/render/blender/install"
 )
@@ -178,7 +178,7 @@ const defaultTreeBytes = 20 << 30
 func DefaultConfig() Config {
 	name, _ := os.Hostname()
 	return Config{
-		DataDir: defaultDataDir(),
+		DataDir: localapi.DefaultDataDir(),
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
@@ -196,21 +196,6 @@ func DefaultConfig() Config {
 		Hooks:   defaultHooks(),
 		Update:  defaultUpdate(),
 	}
-}
-
-func defaultDataDir() string {
-	if runtime.GOOS == "linux" {
-		if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
-			return filepath.Join(d, "idlewild")
-		}
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, ".local", "share", "idlewild")
-		}
-	}
-	if d, err := os.UserConfigDir(); err == nil {
-		return filepath.Join(d, "idlewild")
-	}
-	return filepath.Join(os.TempDir(), "idlewild")
 }
 
 // configFile holds the settings, in the data folder.

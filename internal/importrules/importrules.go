@@ -103,7 +103,8 @@ var libraries = []library{
 	{prefix: "github.com/therootcompany/xz", in: []string{"render/blender/install"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
-	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense", "cmd/idlewild-tray"}},
+	{prefix: "fyne.io/systray", in: []string{"cmd/idlewild-tray"}},
 	{prefix: "aead.dev/minisign", in: []string{"node/update", "cmd"}}, // cmd: its tests
 	{prefix: "go.yaml.in/yaml", in: []string{"packaging"}},
 	{prefix: "github.com/prometheus", in: []string{"node"}},
