@@ -162,6 +162,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}
 	n.onClose(n.jobs.Close)
 	n.host.ServeSync(n.jobs)
+	n.host.ServeFarmJobs(farmJobs{n})
 
 	earlier, err := loadEarlier(filepath.Join(cfg.DataDir, earlierFile))
 	if err != nil {
@@ -225,6 +226,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
+		FarmJobs: farmJobs{n},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	})
