@@ -164,7 +164,9 @@ func same(a, b reflect.Value) bool {
 func (n *Node) settings() Config {
 	n.live.mu.Lock()
 	defer n.live.mu.Unlock()
-	return n.live.cfg
+	c := n.live.cfg
+	c.from = maps.Clone(c.from)
+	return c
 }
 
 // configChanged says that settings were edited and do not count yet, or "".

@@ -11,7 +11,7 @@ import (
 	"idlewild/job"
 )
 
-// everything that a daemon and its commands make in a data folder. What is not
+// ours is everything that a daemon and its commands make in a data folder. What is not
 // named here is somebody else's and stays.
 var ours = []string{
 	"blenders", "copies", "dispatch", "farm", "ledger", "models", "runners", "runtimes", "scratch", "store", "worker",
