@@ -21,3 +21,4 @@ with protocol.Events.open(os.environ.get("IDLEWILD_EVENTS", "/dev/stderr")) as e
 if not sys.stdin.readline():
     sys.stdout.flush()
     os._exit(0)  # it was not needed
+print("idlewild: this Blender was started before it had a file", flush=True)
