@@ -40,6 +40,7 @@ type addonRun struct {
 	Runs       []addonTimes `json:"runs"`
 	Tick       float64      `json:"tick_s"`
 	Idle       float64      `json:"idle"`
+	Open       float64      `json:"open_s"` // Blender's own opening of the file
 	SizeBytes  int64        `json:"size_bytes"`
 	Datablocks int          `json:"datablocks"`
 }
@@ -102,13 +103,14 @@ func addonBench(ctx context.Context, args []string) ([]Figure, error) {
 		return figures, nil
 	}
 	slow := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Given, b.Given) }) // the first one stores the project
-	began := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Began, b.Began) }).Began
+	began := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Began, b.Began) })
 	return append(figures,
 		Figure{Name: "first submission: click to first frame given out", Value: r.Runs[0].Given, Unit: "s", Holds: true},
 		Figure{Name: "after a small edit, worst of three: click to job taken", Value: slow.Taken, Unit: "s", Holds: true},
 		Figure{Name: "  to looked at", Value: slow.Looked, Unit: "s", Holds: true},
 		Figure{Name: "  to stored", Value: slow.Stored, Unit: "s", Holds: true},
 		Figure{Name: "  to first frame given out", Value: slow.Given, Unit: "s", Goal: "<= 3", Holds: slow.Given <= 3},
-		Figure{Name: "  to first frame begun by the renderer, worst", Value: began, Unit: "s", Goal: "<= 3", Holds: began <= 3},
+		Figure{Name: "  to first frame begun by the renderer, worst", Value: began.Began, Unit: "s", Goal: "<= 3", Holds: began.Began <= 3,
+			Peers: []Peer{{"Blender alone saves and opens the file, no farm", began.Plain + r.Open}}},
 	), nil
 }

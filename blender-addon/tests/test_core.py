@@ -60,6 +60,12 @@ class Contract(unittest.TestCase):
         self.assertEqual(example("frames.json")["frames"][0]["files"], ["/home/ada/film/render/shot_0007.png"])
         self.assertRegex(example("submitted.json")["job"], r"\A[0-9A-Z]{26}\Z")
 
+    def test_event_and_refusal(self) -> None:
+        told = example("event.json")
+        lines = ["id: 41\n", "event: delivered\n", "data: %s\n" % json.dumps(told), "\n"]
+        self.assertEqual(list(stream.events(line.encode() for line in lines)), [told])
+        self.assertEqual(problems.read(example("refused.json")["problems"])[0].line(), "Image 'wood': tex/wood.png is missing; put it back or pack it")
+
 
 class Words(unittest.TestCase):
     def test_sizes_and_times(self) -> None:
