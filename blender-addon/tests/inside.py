@@ -302,7 +302,12 @@ def steering(folder: str) -> None:
     wait(lambda: job(id_).state == "paused", "the pause")
     bpy.ops.idlewild.steer(job=id_, action="resume")
     wait(lambda: job(id_).delivered > 0, "a frame")
-    # Another Blender would do the same.
+    # Another Blender does the same, and does not know of this one.
+    daemon = client.Client(os.environ["IDLEWILD_DATA_DIR"])
+    theirs = daemon.submit({"kind": "blender", "input": path, "output": job(id_).output, "params": {"frames": "1-300"}})
+    wait(lambda: any("was submitted elsewhere too" in line for line in state().get().notes), "a line about the other")
+    daemon.steer(theirs, "cancel")
+    # This one submits again.
     other = submitted()
     has("This file is being rendered into that folder already: cancel that job", *state().get().notes)
     bpy.ops.idlewild.steer(job=other, action="cancel")

@@ -177,6 +177,15 @@ class Jobs(unittest.TestCase):
         self.assertIn("This file is being rendered into that folder already", many.clash("/out/", "/f.blend"))
         self.assertEqual(many.clash("/elsewhere", "/f.blend"), "")
 
+    def test_the_same_file_from_two_blenders(self) -> None:
+        told = [{"job": i, "title": "f.blend", "state": s, "output": o} for i, s, o in (
+            ("THEIRS", "planned", "/out/"), ("OURS", "planned", "/out"), ("ENDED", "finished", "/out"), ("FAR", "planned", "/far"))]
+        both = jobs.JobList()
+        both.update(told)
+        self.assertIn("submitted elsewhere too, into the same folder: cancel one", both.intruder({"OURS"}, set()))
+        for mine, known in (({"OURS"}, {"THEIRS"}), ({"OURS", "THEIRS"}, set()), ({"FAR"}, set()), ({"ENDED"}, set()), (set(), set())):
+            self.assertEqual(both.intruder(mine, known), "", (mine, known))
+
     def test_farm_of_nobody(self) -> None:
         self.assertIn("farm is empty", farm.read({}).trouble())
         alone = {"farm": {"name": "f", "members": [{"self": True}, {"name": "x", "connected": False}]}}

@@ -56,7 +56,7 @@ def submit(s: state.State, scene: Any, only_frame: bool = False, said: dict[str,
                 s.note(clash)
             if only_frame or w.frames.lstrip("-").isdigit():
                 s.to_open[job] = "image"
-            s.submitted(job)
+            s.submitted(job, known)
         if done is not None:
             done(job, trouble)
 
