@@ -99,6 +99,17 @@ type shop struct {
 
 func newShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
 	t.Helper()
+	return shopWith(t, k, deps, render.Options{})
+}
+
+// spareShop is a shop that keeps spares.
+func spareShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
+	t.Helper()
+	return shopWith(t, k, deps, render.Options{Available: func() int64 { return 64 << 30 }})
+}
+
+func shopWith(t *testing.T, k *Kind, deps []job.Dep, o render.Options) *shop {
+	t.Helper()
 	var p render.Process = render.NewLocalProcess(nil)
 	if s, err := render.NewSandbox(t.Context(), nil, render.Limits{}); err == nil && os.Getenv("NOSB") == "" {
 		p = s
@@ -109,9 +120,8 @@ func newShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.exec = render.NewExecutor(map[job.Kind]render.Kind{Name: k, assemble.Name: assemble.New(exe)}, p, render.Options{
-		Scratch: filepath.Join(dir, "scratch"), Available: func() int64 { return 64 << 30 },
-	})
+	o.Scratch = filepath.Join(dir, "scratch")
+	s.exec = render.NewExecutor(map[job.Kind]render.Kind{Name: k, assemble.Name: assemble.New(exe)}, p, o)
 	t.Cleanup(func() { s.exec.Close() })
 	for _, d := range deps {
 		copyFile(t, d.Path, filepath.Join(s.in, filepath.FromSlash(d.Name)))

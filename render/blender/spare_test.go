@@ -45,7 +45,7 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1], copy=True, compress=False, re
 			}
 			return filepath.Join(out, tasks[0].Outputs[0].Name), r
 		}
-		work, cold := newShop(t, k, in.Deps), newShop(t, k, in.Deps)
+		work, cold := spareShop(t, k, in.Deps), newShop(t, k, in.Deps)
 		before, r := claim(work)
 		if strings.Contains(string(r.Log), asSpare) {
 			t.Error("the first content was given to a spare")

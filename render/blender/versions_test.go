@@ -234,7 +234,7 @@ bpy.ops.render.render(write_still=True)
 			t.Errorf("%s needs %v", task.Label, task.Needs)
 		}
 	}
-	work := newShop(t, k, in.Deps)
+	work := spareShop(t, k, in.Deps)
 	var finished string
 	for _, task := range []job.Task{tasks[2], tasks[3], tasks[0], tasks[1]} { // frame 2 first
 		finished = work.must(task)
