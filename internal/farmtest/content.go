@@ -243,4 +243,8 @@ func (s folder) Delivered(spec job.Spec, t job.Task) bool {
 	return true
 }
 
+func (s folder) Kept(spec job.Spec, t job.Task, _ time.Time) bool { return s.Delivered(spec, t) }
+
+func (s folder) Differs(context.Context, job.Spec, job.Task, string) (string, error) { return "", nil }
+
 func (s folder) Check(spec job.Spec) error { return os.MkdirAll(spec.Output, 0o700) }

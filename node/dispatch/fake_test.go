@@ -160,8 +160,10 @@ type world struct {
 	snapshot  []byte // contents of the job's files
 	full      bool   // the output folder
 	gone      map[peer.ID]bool
-	existing  map[string]bool // final files that were there before
-	adopted   []string        // labels of tasks whose files were taken again
+	existing  map[string]bool      // final files that were there before
+	touched   map[string]time.Time // when they were written to by others
+	differs   map[string]string    // by label, what comparing files finds
+	adopted   []string             // labels of tasks whose files were taken again
 	fetches   int
 	judged    int
 }
@@ -323,6 +325,21 @@ func (w *world) Delivered(_ job.Spec, t job.Task) bool {
 		}
 	}
 	return true
+}
+
+func (w *world) Kept(s job.Spec, t job.Task, at time.Time) bool {
+	for _, o := range t.Outputs {
+		if w.touched[o.Final].After(at) {
+			return false
+		}
+	}
+	return w.Delivered(s, t)
+}
+
+func (w *world) Differs(_ context.Context, _ job.Spec, t job.Task, _ string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.differs[t.Label], nil
 }
 
 func (w *world) Check(s job.Spec) error {
