@@ -137,116 +137,143 @@ func (k *Kind) unaffected(ctx context.Context, v job.Versions, was, now Facts) (
 			return nil, "", err
 		}
 		if err := v.Fetch(ctx, earlier, now.Main, files[i]); err != nil {
-			return never("an earlier version of the .blend is not here any more")
+			return never("the earlier version of the .blend is not here any more")
 		}
 	}
-	diff, err := k.opts.Compare(ctx, files[0], files[1])
+	edit, err := k.CompareFiles(ctx, v.Spec, files[0], files[1])
 	if err != nil {
+		return nil, "", err
+	}
+	if edit.Doubt != "" {
+		return never("the file was edited, and " + edit.Doubt)
+	}
+	return func(frame int) bool { return edit.Same(now.Scene, frame) }, edit.String(), nil
+}
+
+// Edit is what two versions of a .blend differ in, and when that shows.
+type Edit struct {
+	// Doubt says why nothing can be said of it; "" where something can.
+	Doubt string
+	// Changed are the datablocks that are not the same, see Difference.
+	Changed []string
+
+	diff    Difference
+	looks   [2]unseen
+	objects []string        // through which something that was changed may be seen
+	known   map[string]bool // what was found, by scene and what is hidden
+}
+
+// CompareFiles compares two versions of a .blend.
+func (k *Kind) CompareFiles(ctx context.Context, s job.Spec, was, now string) (*Edit, error) {
+	e := &Edit{known: map[string]bool{}}
+	var err error
+	if e.diff, err = k.opts.Compare(ctx, was, now); err != nil {
 		if ctx.Err() != nil {
-			return nil, "", context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		return never("the versions of the .blend cannot be compared: " + err.Error())
+		e.Doubt = "its versions cannot be compared: " + err.Error()
+		return e, nil
 	}
-	changed := diff.Changed()
-	scene := "SC" + now.Scene
-	if len(changed) == 0 {
-		yes := diff.Same(scene, nil, nil)
-		return func(int) bool { return yes }, "", nil
+	if e.Changed = e.diff.Changed(); len(e.Changed) == 0 {
+		return e, nil
 	}
-	looks := make([]unseen, len(files))
-	for i, f := range files {
-		if looks[i], err = k.unseen(ctx, v.Spec, f); err != nil {
-			return nil, "", err
-		}
-		switch u := looks[i]; {
-		case !u.Opened:
-			return never("a version of the .blend cannot be opened alone")
-		case len(u.Doubts) > 0:
-			return never("the file was edited, and " + u.Doubts[0])
-		case !(u.Reach >= 0 && u.Reach <= math.MaxInt32):
-			return never("the file was edited, and its motion blur has no bounds")
-		}
+	looks, err := k.unseen(ctx, s, was, now)
+	if err != nil {
+		return nil, err
 	}
-	all := map[string]bool{}
 	var objects []string
-	for _, u := range looks {
+	for i, u := range looks {
+		switch {
+		case !u.Opened:
+			e.Doubt = "a version of it cannot be opened alone"
+		case len(u.Doubts) > 0:
+			e.Doubt = u.Doubts[0]
+		case !(u.Reach >= 0 && u.Reach <= math.MaxInt32):
+			e.Doubt = "its motion blur has no bounds"
+		}
+		e.looks[i] = u
 		for name := range u.Hidden {
-			if !all["OB"+name] {
-				all["OB"+name] = true
-				objects = append(objects, "OB"+name)
-			}
+			objects = append(objects, "OB"+name)
 		}
 	}
-	objects = diff.Matter(objects)
 	slices.Sort(objects)
-	seen := map[string]bool{} // what Same says, by what is hidden
-	return func(frame int) bool {
-		hidden := [2]map[string]bool{{}, {}}
-		key := make([]byte, 0, 2*len(objects))
-		for i, u := range looks {
-			for _, o := range objects {
-				h := u.at(o[2:], frame)
-				hidden[i][o] = h
-				key = append(key, "01"[btoi(h)])
+	e.objects = e.diff.Matter(slices.Compact(objects))
+	return e, nil
+}
+
+// Same reports whether a frame of the scene is known to come out the same in
+// both versions: every object is hidden in it, in either, by which something
+// that was changed could come into the picture.
+func (e *Edit) Same(scene string, frame int) bool {
+	if e.Doubt != "" {
+		return false
+	}
+	hidden := [2]map[string]bool{{}, {}}
+	key := append(make([]byte, 0, len(scene)+1+2*len(e.objects)), scene+"\x00"...)
+	for i, u := range e.looks {
+		for _, o := range e.objects {
+			h := u.at(o[2:], frame)
+			hidden[i][o] = h
+			if h {
+				key = append(key, '1')
+			} else {
+				key = append(key, '0')
 			}
 		}
-		same, ok := seen[string(key)]
-		if !ok {
-			same = diff.Same(scene, hidden[0], hidden[1])
-			seen[string(key)] = same
-		}
-		return same
-	}, editedIn(changed), nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
 	}
-	return 0
+	same, ok := e.known[string(key)]
+	if !ok {
+		same = e.diff.Same("SC"+scene, hidden[0], hidden[1])
+		e.known[string(key)] = same
+	}
+	return same
 }
 
-// editedIn says what was changed, for people.
-func editedIn(keys []string) string {
+// String says what was changed, for people.
+func (e *Edit) String() string {
 	var names []string
-	for _, k := range keys {
-		if len(k) > 2 && (k[:2] == "OB" || len(keys) <= 3) {
+	for _, k := range e.Changed {
+		if len(k) > 2 && (k[:2] == "OB" || len(e.Changed) <= 3) {
 			names = append(names, k[2:])
 		}
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if n := len(names); n == 0 || n > 5 {
-		return fmt.Sprintf("%d datablocks changed", len(keys))
+		return fmt.Sprintf("%d datablocks changed", len(e.Changed))
 	}
 	return "changed: " + strings.Join(names, ", ")
 }
 
-// unseen asks a Blender when objects of the file are hidden.
-func (k *Kind) unseen(ctx context.Context, s job.Spec, file string) (unseen, error) {
-	var u unseen
+// unseen asks a Blender when objects of two files are hidden.
+func (k *Kind) unseen(ctx context.Context, s job.Spec, was, now string) (found [2]unseen, err error) {
 	here, _, err := k.ables(ctx)
 	if err != nil {
-		return u, err
+		return found, err
 	}
 	p, note := choose(s, here)
 	if note != nil && note.Severity == job.SeverityError {
-		return u, errors.New(note.String())
+		return found, errors.New(note.String())
 	}
-	out := file + ".json"
+	work, err := os.MkdirTemp(k.opts.Scratch, "unseen-")
+	if err != nil {
+		return found, err
+	}
+	defer os.RemoveAll(work)
+	out := filepath.Join(work, "out.json")
 	ctx, cancel := context.WithTimeoutCause(ctx, inspectTimeout, fmt.Errorf("no answer within %s", inspectTimeout))
 	defer cancel()
-	log, runErr := k.watched(ctx, p.program, filepath.Dir(file), nil, io.Discard, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
-		file, "-P", filepath.Join(k.runner, "unseen.py"), "--", out)
+	log, runErr := k.watched(ctx, p.program, work, nil, io.Discard, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
+		"-P", filepath.Join(k.runner, "unseen.py"), "--", out, was, now)
 	b, err := os.ReadFile(out)
 	if err != nil {
 		if ctx.Err() != nil {
-			return u, context.Cause(ctx)
+			return found, context.Cause(ctx)
 		}
-		return u, fmt.Errorf("Blender crashed on a version of %s: %w; the end of its log:\n%s", s.Input, runErr, lastLines(log, 12)) //nolint:staticcheck // a name
+		return found, fmt.Errorf("Blender crashed on a version of %s: %w; the end of its log:\n%s", s.Input, runErr, lastLines(log, 12)) //nolint:staticcheck // a name
 	}
-	if err := json.Unmarshal(b, &u); err != nil {
-		return u, fmt.Errorf("look at a version of %s: %w", s.Input, err)
+	if err := json.Unmarshal(b, &found); err != nil {
+		return found, fmt.Errorf("look at a version of %s: %w", s.Input, err)
 	}
-	return u, nil
+	return found, nil
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """When objects are hidden from a render: `blender -b -Y --factory-startup
-FILE.blend -P unseen.py -- OUT.json`.
+-P unseen.py -- OUT.json FILE...`.
 
-OUT gets, for each object of which it is sure that it matters only to what
+OUT gets for each file, for each object of which it is sure that it matters only to what
 points at it while it is hidden, the times at which that is so; and doubts, why
 nothing can be said of this file. Where it is not sure it leaves an object out.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -140,11 +140,18 @@ def driver_paths() -> Iterator[str]:
                             yield target.data_path
 
 
+def look(file: str) -> dict:
+    try:
+        bpy.ops.wm.open_mainfile(filepath=file, load_ui=False, use_scripts=False)
+    except RuntimeError as exc:
+        print("idlewild: not opened:", exc)
+        return {"opened": False}
+    return {"opened": True, "hidden": hidden(), "doubts": sorted(set(doubts())), "reach": compat.reach()}
+
+
 def main() -> None:
-    out: Optional[str] = sys.argv[sys.argv.index("--") + 1]
-    result = {"opened": bool(bpy.data.filepath)}
-    if bpy.data.filepath:
-        result.update(hidden=hidden(), doubts=sorted(set(doubts())), reach=compat.reach())
+    out, *files = sys.argv[sys.argv.index("--") + 1 :]
+    result = [look(file) for file in files]
     with open(out + ".part", "w", encoding="utf-8") as f:
         json.dump(result, f)
     os.replace(out + ".part", out)
