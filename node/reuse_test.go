@@ -14,7 +14,7 @@ import (
 
 // sameEdits are the scenes of testdata/edits.py that come out the same at frame
 // 100, where the edited object is hidden. In all others it matters.
-var sameEdits = []string{"mesh", "move", "material", "light", "always hidden", "frame and selection", "collection"}
+var sameEdits = []string{"mesh", "move", "material", "light", "always hidden", "frame and selection", "saved at another frame", "collection"}
 
 // TestHiddenObjectsThatMatter edits an object that is hidden in the frame, in
 // very many ways in which it matters all the same.

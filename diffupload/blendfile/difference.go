@@ -41,6 +41,18 @@ func (s *side) mark(other *Graph) {
 	}
 }
 
+// Except takes datablocks off those that were changed, given by key: it is known
+// in another way that they are the same.
+func (d *Difference) Except(same func(key string) bool) {
+	for _, s := range []side{d.was, d.now} {
+		for i, c := range s.changed {
+			if c && same(s.blocks[i].key) {
+				s.changed[i] = false
+			}
+		}
+	}
+}
+
 // Changed are the keys of datablocks that are not the same in both versions, as
 // of ID.Key.
 func (d *Difference) Changed() []string {

@@ -73,6 +73,7 @@ var memberFields = map[string]struct {
 // and is at, what is computed anew when a file is opened, counts of users.
 var idleFields = fieldsOf(map[string][]string{
 	"ID":              {"us"},
+	"Library":         {"filepath_abs"},
 	"Object":          {"obmat", "object_to_world", "imat", "imat_ren", "world_to_object", "mode", "restore_mode", "base_flag", "base_local_view_bits"},
 	"Base":            {"flag", "flag_legacy", "local_view_bits", "local_collections_bits"},
 	"ViewLayer":       {"basact", "active_collection"},

@@ -21,6 +21,8 @@ import (
 type Difference interface {
 	// Changed are the keys of datablocks that are not the same in both.
 	Changed() []string
+	// Except takes datablocks off those that were changed.
+	Except(same func(key string) bool)
 	// Matter returns those of the objects given through which something that
 	// was changed may come into a picture.
 	Matter(objects []string) []string
@@ -99,6 +101,10 @@ type unseen struct {
 	Hidden map[string][][2]float64 `json:"hidden"` // by object: from, and before
 	Doubts []string                `json:"doubts"`
 	Reach  float64                 `json:"reach"`
+	// Settled are those of the datablocks asked for whose animated values are of
+	// the frame at which the file was saved. Where there are some, the file was
+	// written again, as it is at another frame.
+	Settled []string `json:"settled"`
 }
 
 // at reports whether an object is hidden all the time that a picture of the
@@ -163,7 +169,7 @@ type Edit struct {
 	known   map[string]bool // what was found, by scene and what is hidden
 }
 
-// CompareFiles compares two versions of a .blend.
+// CompareFiles compares two versions of a .blend, and may write to both.
 func (k *Kind) CompareFiles(ctx context.Context, s job.Spec, was, now string) (*Edit, error) {
 	e := &Edit{known: map[string]bool{}}
 	var err error
@@ -177,10 +183,14 @@ func (k *Kind) CompareFiles(ctx context.Context, s job.Spec, was, now string) (*
 	if e.Changed = e.diff.Changed(); len(e.Changed) == 0 {
 		return e, nil
 	}
-	looks, err := k.unseen(ctx, s, was, now)
+	looks, err := k.unseen(ctx, s, e.Changed, was, now)
 	if err != nil {
 		return nil, err
 	}
+	if err := e.settle(ctx, k, looks, was, now); err != nil {
+		return nil, err
+	}
+	e.Changed = e.diff.Changed()
 	var objects []string
 	for i, u := range looks {
 		switch {
@@ -199,6 +209,35 @@ func (k *Kind) CompareFiles(ctx context.Context, s job.Spec, was, now string) (*
 	slices.Sort(objects)
 	e.objects = e.diff.Matter(slices.Compact(objects))
 	return e, nil
+}
+
+// settle finds which datablocks differ only in animated values that are of the
+// frame at which a version was saved.
+func (e *Edit) settle(ctx context.Context, k *Kind, looks [2]unseen, was, now string) error {
+	if len(looks[0].Settled) == 0 || len(looks[1].Settled) == 0 {
+		return nil
+	}
+	again, err := k.opts.Compare(ctx, was, now)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return nil // they stay changed
+	}
+	differ := map[string]bool{}
+	for _, key := range again.Changed() {
+		differ[key] = true
+	}
+	in := func(keys []string) map[string]bool {
+		m := map[string]bool{}
+		for _, key := range keys {
+			m[key] = true
+		}
+		return m
+	}
+	a, b := in(looks[0].Settled), in(looks[1].Settled)
+	e.diff.Except(func(key string) bool { return a[key] && b[key] && !differ[key] })
+	return nil
 }
 
 // Same reports whether a frame of the scene is known to come out the same in
@@ -245,8 +284,9 @@ func (e *Edit) String() string {
 	return "changed: " + strings.Join(names, ", ")
 }
 
-// unseen asks a Blender when objects of two files are hidden.
-func (k *Kind) unseen(ctx context.Context, s job.Spec, was, now string) (found [2]unseen, err error) {
+// unseen asks a Blender when objects of two files are hidden. It may write them
+// again, see unseen.Settled.
+func (k *Kind) unseen(ctx context.Context, s job.Spec, changed []string, was, now string) (found [2]unseen, err error) {
 	here, _, err := k.ables(ctx)
 	if err != nil {
 		return found, err
@@ -260,13 +300,19 @@ func (k *Kind) unseen(ctx context.Context, s job.Spec, was, now string) (found [
 		return found, err
 	}
 	defer os.RemoveAll(work)
-	out := filepath.Join(work, "out.json")
+	ask, out := filepath.Join(work, "ask.json"), filepath.Join(work, "out.json")
+	b, err := json.Marshal(changed)
+	if err == nil {
+		err = os.WriteFile(ask, b, 0o600)
+	}
+	if err != nil {
+		return found, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inspectTimeout, fmt.Errorf("no answer within %s", inspectTimeout))
 	defer cancel()
 	log, runErr := k.watched(ctx, p.program, work, nil, io.Discard, "-b", "-Y", "--factory-startup", "--python-exit-code", exitScript,
-		"-P", filepath.Join(k.runner, "unseen.py"), "--", out, was, now)
-	b, err := os.ReadFile(out)
-	if err != nil {
+		"-P", filepath.Join(k.runner, "unseen.py"), "--", ask, out, was, now)
+	if b, err = os.ReadFile(out); err != nil {
 		if ctx.Err() != nil {
 			return found, context.Cause(ctx)
 		}

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """When objects are hidden from a render: `blender -b -Y --factory-startup
--P unseen.py -- OUT.json FILE...`.
+-P unseen.py -- CHANGED.json OUT.json FILE...`.
 
 OUT gets for each file, for each object of which it is sure that it matters only to what
 points at it while it is hidden, the times at which that is so; and doubts, why
 nothing can be said of this file. Where it is not sure it leaves an object out.
+
+CHANGED lists datablocks. Where some of them are animated, the file is written
+again as it is at frame 1: what differs then is not the frame at which it was
+saved.
 """
 
 from __future__ import annotations
@@ -140,18 +144,66 @@ def driver_paths() -> Iterator[str]:
                             yield target.data_path
 
 
-def look(file: str) -> dict:
+# Types of datablocks in files, by where bpy.data has them.
+CODES = {
+    "objects": "OB", "materials": "MA", "meshes": "ME", "lights": "LA", "cameras": "CA", "curves": "CU", "worlds": "WO", "scenes": "SC",
+    "node_groups": "NT", "shape_keys": "KE", "textures": "TE", "armatures": "AR", "metaballs": "MB", "lattices": "LT", "volumes": "VO",
+    "particles": "PA", "hair_curves": "CV", "images": "IM", "cache_files": "CF", "movieclips": "MC", "masks": "MSK",
+}
+
+
+def settled() -> list[str]:
+    """Datablocks whose animated values are set at every frame, so that those in
+    the file are only of the frame at which it was saved."""
+    found = []
+    for group, code in CODES.items():
+        for item in getattr(bpy.data, group, ()):
+            owners = [item] + [t for t in (getattr(item, "node_tree", None),) if t]
+            data = [o.animation_data for o in owners if o.animation_data]
+            if item.library is None and data and all(simple(d) for d in data):
+                found.append(code + item.name)
+    return found
+
+
+def simple(data: Any) -> bool:
+    """Whether what animates a datablock has a value at every frame."""
+    if len(data.nla_tracks) or data.action_influence != 1 or data.action_blend_type != "REPLACE":
+        return False
+    curves = compat.action_curves(data) if data.action else []
+    return curves is not None and not any(len(c.modifiers) for c in curves)
+
+
+def save_at(frame: int, file: str) -> None:
+    """Writes the open file as it is at a frame."""
+    window = bpy.context.window
+    shown = bpy.context.scene
+    for scene in bpy.data.scenes if window else [bpy.context.scene]:
+        if window:
+            window.scene = scene
+        scene.frame_set(frame)
+    if window:
+        window.scene = shown
+    bpy.ops.wm.save_as_mainfile(filepath=file, copy=True, compress=False, relative_remap=False)
+
+
+def look(file: str, changed: set[str]) -> dict:
     try:
         bpy.ops.wm.open_mainfile(filepath=file, load_ui=False, use_scripts=False)
     except RuntimeError as exc:
         print("idlewild: not opened:", exc)
         return {"opened": False}
-    return {"opened": True, "hidden": hidden(), "doubts": sorted(set(doubts())), "reach": compat.reach()}
+    result = {"opened": True, "hidden": hidden(), "doubts": sorted(set(doubts())), "reach": compat.reach(),
+              "settled": [key for key in settled() if key in changed]}
+    if result["settled"]:
+        save_at(1, file)
+    return result
 
 
 def main() -> None:
-    out, *files = sys.argv[sys.argv.index("--") + 1 :]
-    result = [look(file) for file in files]
+    ask, out, *files = sys.argv[sys.argv.index("--") + 1 :]
+    with open(ask, encoding="utf-8") as f:
+        changed = set(json.load(f))
+    result = [look(file, changed) for file in files]
     with open(out + ".part", "w", encoding="utf-8") as f:
         json.dump(result, f)
     os.replace(out + ".part", out)
