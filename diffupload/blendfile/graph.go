@@ -74,6 +74,7 @@ var memberFields = map[string]struct {
 var idleFields = fieldsOf(map[string][]string{
 	"ID":              {"us"},
 	"Library":         {"filepath_abs"},
+	"FileGlobal":      {"curscene", "cur_view_layer"}, // a task names its own
 	"Object":          {"obmat", "object_to_world", "imat", "imat_ren", "world_to_object", "mode", "restore_mode", "base_flag", "base_local_view_bits"},
 	"Base":            {"flag", "flag_legacy", "local_view_bits", "local_collections_bits"},
 	"ViewLayer":       {"basact", "active_collection"},
