@@ -166,6 +166,7 @@ type world struct {
 	adopted   []string             // labels of tasks whose files were taken again
 	fetches   int
 	judged    int
+	kind      Kind // nil: fakeKind
 }
 
 func newWorld(t testing.TB) *world {
@@ -350,7 +351,11 @@ func (w *world) Check(s job.Spec) error {
 }
 
 func (w *world) deps(dir string, key crypto.PrivKey, self peer.ID) Deps {
-	return Deps{Self: self, Key: key, Kinds: map[job.Kind]Kind{"fake": fakeKind{}}, Content: w, Market: w, Results: w, Judge: w, Book: w, Sink: w, Dir: dir,
+	k := w.kind
+	if k == nil {
+		k = fakeKind{}
+	}
+	return Deps{Self: self, Key: key, Kinds: map[job.Kind]Kind{"fake": k}, Content: w, Market: w, Results: w, Judge: w, Book: w, Sink: w, Dir: dir,
 		Log: slog.New(slog.DiscardHandler)}
 }
 

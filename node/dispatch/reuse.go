@@ -94,7 +94,7 @@ func (d *Dispatcher) reuse(ctx context.Context, e Prepare, k Kind, in job.Inspec
 	keys := inputless(tasks, after)
 	holds := remembered(len(tasks), after, func(i int, prior bool) bool {
 		at, ok := known[keys[i]]
-		return ok && was.good[at] && prior && same(tasks[i])
+		return ok && (was.good[at] || !isFinal(tasks[i])) && prior && same(tasks[i])
 	})
 	checkable := remembered(len(tasks), after, func(i int, _ bool) bool { return tasks[i].Check.Method != job.CheckNone })
 	rate := reuseRecheck
