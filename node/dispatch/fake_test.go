@@ -338,6 +338,7 @@ func (w *world) Kept(s job.Spec, t job.Task, at time.Time) bool {
 }
 
 func (w *world) Differs(_ context.Context, _ job.Spec, t job.Task, _ string) (string, error) {
+	time.Sleep(10 * time.Second) // of the bubble: several are under way at a time
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.differs[t.Label], nil

@@ -60,6 +60,8 @@ func (d *Dispatcher) prepare(ctx context.Context, e Prepare) Event {
 			out.Problems = append(out.Problems, job.Problem{Severity: job.SeverityWarning, Where: "reuse", Message: "everything is run: " + err.Error()})
 		} else if err != nil {
 			return refuse("compare", err)
+		} else if len(out.Reuse.Tasks)+len(out.Reuse.Drawn) == 0 && out.Reuse.Why != "" {
+			out.Problems = append(out.Problems, job.Problem{Severity: job.SeverityWarning, Where: "reuse", Message: "everything is run: " + out.Reuse.Why})
 		}
 	}
 	stays := map[job.TaskKey]bool{}

@@ -397,8 +397,10 @@ func (b *Board) delivered(e Delivered) {
 	if t.phase != taken || t.accepted.fence != e.Fence {
 		return
 	}
-	if e.Differs != "" && j.reuse != nil {
-		b.mistaken(j, t, e.Differs)
+	if e.Differs != "" {
+		if j.reuse != nil { // it is the first one
+			b.mistaken(j, t, e.Differs)
+		}
 		b.deliver(j, t)
 		return
 	}
