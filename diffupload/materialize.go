@@ -114,6 +114,11 @@ func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path 
 	if n.Size > max {
 		return fmt.Errorf("file of %d bytes, at most %d are allowed", n.Size, max)
 	}
+	return MaterializeEntry(ctx, store, Entry{CID: Ref{file}, Size: n.Size, Kind: KindFile}, path)
+}
+
+// MaterializeEntry writes a file that List found to path.
+func MaterializeEntry(ctx context.Context, store Store, e Entry, path string) error {
 	tmp := beside(path)
 	defer os.Remove(tmp)
 	m := newMaterializer(ctx, store, nil)
@@ -122,7 +127,8 @@ func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path 
 	m.create = func(_ string, mode os.FileMode) (*os.File, error) {
 		return os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}
-	if err := m.run([]Entry{{Name: filepath.Base(path), CID: Ref{file}, Size: n.Size, Kind: KindFile}}); err != nil {
+	e.Name = filepath.Base(path)
+	if err := m.run([]Entry{e}); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {

@@ -30,11 +30,14 @@ type Policy struct {
 	// to the farm's rate and each peer's history.
 	Recheck     *float64 `json:"recheck,omitempty"`
 	OnlyMissing bool     `json:"only_missing,omitempty"` // skip tasks whose final file is already there
-	Parts       string   `json:"parts,omitempty"`        // see ParseCut
-	Exact       bool     `json:"exact,omitempty"`        // ship the artist's own bytes
-	Finish      string   `json:"finish,omitempty"`       // see ParseFinish
-	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
-	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
+	// Reuse leaves out tasks whose files an earlier job of the same file delivered
+	// into the same folder, where nothing that they depend on changed.
+	Reuse    bool    `json:"reuse,omitempty"`
+	Parts    string  `json:"parts,omitempty"`     // see ParseCut
+	Exact    bool    `json:"exact,omitempty"`     // ship the artist's own bytes
+	Finish   string  `json:"finish,omitempty"`    // see ParseFinish
+	MaxPrice float64 `json:"max_price,omitempty"` // per device-second; 0: free work only
+	Priority int     `json:"priority,omitempty"`  // higher first among one requester's jobs
 }
 
 // File is the file that a person submitted: Input, or what it is a copy of.

@@ -41,6 +41,11 @@ type Status struct {
 	Waiting   int `json:"waiting"`
 	FailedN   int `json:"failed"`
 	Skipped   int `json:"skipped"` // were there already
+	// Reused are those of the skipped that are as an earlier job delivered them,
+	// because nothing that they depend on changed since.
+	Reused       int `json:"reused,omitempty"`
+	ReusedFrom   ID  `json:"reused_from,omitempty"`
+	ReuseChecked int `json:"reuse_checked,omitempty"` // made anew, and found to be the same
 
 	Rechecked int `json:"rechecked"`
 	Accepted  int `json:"accepted"`

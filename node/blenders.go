@@ -146,3 +146,23 @@ func outline(ctx context.Context, path string) (sum [sha256.Size]byte, err error
 	}
 	return blendfile.Outline(ctx, f, st.Size())
 }
+
+// compareBlends is blender.Options.Compare.
+func compareBlends(ctx context.Context, was, now string) (blender.Difference, error) {
+	var graphs [2]*blendfile.Graph
+	for i, path := range []string{was, now} {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		st, err := f.Stat()
+		if err == nil {
+			graphs[i], err = blendfile.GraphOf(ctx, f, st.Size())
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return blendfile.Compare(graphs[0], graphs[1]), nil
+}

@@ -7,6 +7,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ipfs/go-cid"
@@ -60,9 +62,10 @@ func (c *content) how() diffupload.Options {
 }
 
 var (
-	_ dispatch.Content = (*content)(nil)
-	_ dispatch.Results = (*content)(nil)
-	_ dispatch.Adopter = (*content)(nil)
+	_ dispatch.Content   = (*content)(nil)
+	_ dispatch.Results   = (*content)(nil)
+	_ dispatch.Adopter   = (*content)(nil)
+	_ dispatch.Versioned = (*content)(nil)
 )
 
 // Snapshot implements dispatch.Content.
@@ -81,6 +84,48 @@ func (c *content) Snapshot(ctx context.Context, id job.ID, deps []job.Dep, exact
 		}
 	}
 	return dispatch.Snapshot{Root: r.Root, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.NewBlocks}, nil
+}
+
+// Changed implements dispatch.Versioned.
+func (c *content) Changed(ctx context.Context, was, now cid.Cid) ([]job.ChangedFile, error) {
+	before, err := diffupload.List(ctx, c.store, was, diffupload.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	after, err := diffupload.List(ctx, c.store, now, diffupload.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	old := make(map[string]diffupload.Entry, len(before))
+	for _, e := range before {
+		old[e.Name] = e
+	}
+	var out []job.ChangedFile
+	for _, e := range after {
+		o, ok := old[e.Name]
+		delete(old, e.Name)
+		if !ok || !e.Same(o) {
+			out = append(out, job.ChangedFile{Name: e.Name, Was: ok, Now: true})
+		}
+	}
+	for name := range old {
+		out = append(out, job.ChangedFile{Name: name, Was: true})
+	}
+	slices.SortFunc(out, func(a, b job.ChangedFile) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// FetchFile implements dispatch.Versioned.
+func (c *content) FetchFile(ctx context.Context, root cid.Cid, name, path string) error {
+	files, err := diffupload.List(ctx, c.store, root, diffupload.Limits{})
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(files, func(e diffupload.Entry) bool { return e.Name == name })
+	if i < 0 {
+		return fmt.Errorf("manifest %s has no file %s", root, name)
+	}
+	return diffupload.MaterializeEntry(ctx, c.store, files[i], path)
 }
 
 // keepSpecimens stores the programs' own files for good, and lets go of those of

@@ -71,7 +71,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
 			Blender: cfg.Blender.Path, Programs: more, Threads: threads, Scratch: runners, Private: []string{cfg.DataDir},
-			Env: env, MemoryBytes: memory, Roots: roots, Outline: outline, Log: log,
+			Env: env, MemoryBytes: memory, Roots: roots, Outline: outline, Compare: compareBlends, Log: log,
 		})
 	}
 	away, err := blend(cfg.Worker.Threads, cfg.Worker.Env)

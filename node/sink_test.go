@@ -2,11 +2,15 @@ package node
 
 import (
 	"errors"
+	"image"
+	"image/color"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"idlewild/job"
+	"idlewild/media"
 )
 
 func TestSinkDeliversWholeFilesUnderTheirFinalNames(t *testing.T) {
@@ -69,5 +73,74 @@ func TestSinkThatCannotWriteLeavesNothingHalf(t *testing.T) {
 	}
 	if err := (folderSink{}).Check(job.Spec{}); !errors.Is(err, job.ErrRefused) {
 		t.Errorf("no output folder: %v", err)
+	}
+}
+
+func TestSinkComparesWhatIsThere(t *testing.T) {
+	out, dir := t.TempDir(), t.TempDir()
+	s := job.Spec{Output: out}
+	task := job.Task{Outputs: []job.OutputRule{{Name: "frame.png", Final: "1.png"}, {Name: "kept.exr"}}}
+	picture := func(path string, w int, shade func(x, y int) uint8) {
+		t.Helper()
+		m := image.NewGray(image.Rect(0, 0, w, 32))
+		for y := range 32 {
+			for x := range w {
+				m.SetGray(x, y, color.Gray{Y: shade(x, y)})
+			}
+		}
+		b, err := media.EncodePNG(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flat := func(x, y int) uint8 { return uint8(100 + (x*7+y*13)%40) }
+	there := filepath.Join(out, "1.png")
+	var sink folderSink
+	for _, c := range []struct {
+		what  string
+		w     int
+		shade func(x, y int) uint8
+		want  bool
+	}{
+		{"the same", 64, flat, false},
+		{"another machine's last bits", 64, func(x, y int) uint8 { return flat(x, y) + uint8((x+y)%2) }, false},
+		{"another noise", 64, func(x, y int) uint8 { return uint8(100 + (x*11+y*5+3)%40) }, false},
+		{"a small object", 64, func(x, y int) uint8 {
+			if x >= 40 && x < 46 && y >= 8 && y < 14 {
+				return 220
+			}
+			return flat(x, y)
+		}, true},
+		{"another size", 56, flat, true},
+	} {
+		picture(there, 64, flat)
+		picture(filepath.Join(dir, "frame.png"), c.w, c.shade)
+		why, err := sink.Differs(t.Context(), s, task, dir)
+		if err != nil || (why != "") != c.want {
+			t.Errorf("%s: %q, %v", c.what, why, err)
+		}
+	}
+	if err := os.WriteFile(there, []byte("painted over"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := sink.Differs(t.Context(), s, task, dir); err != nil || why == "" {
+		t.Errorf("no picture: %q, %v", why, err)
+	}
+	fi, err := os.Stat(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sink.Kept(s, task, fi.ModTime()) || sink.Kept(s, task, fi.ModTime().Add(-time.Millisecond)) {
+		t.Error("when a file was written to is not heeded")
+	}
+	os.Remove(there)
+	if sink.Kept(s, task, time.Now().Add(time.Hour)) {
+		t.Error("a file that is gone was kept")
+	}
+	if why, err := sink.Differs(t.Context(), s, task, dir); err != nil || why == "" {
+		t.Errorf("a file that is gone: %q, %v", why, err)
 	}
 }

@@ -121,6 +121,16 @@ func (f *fakeDaemon) Steer(_ context.Context, id job.ID, a job.Action) error {
 	return nil
 }
 
+func (f *fakeDaemon) Resubmit(_ context.Context, id job.ID) (job.ID, error) {
+	s, err := f.Status(id)
+	if err != nil {
+		return "", err
+	}
+	s.Reused, s.ReusedFrom = s.Skipped, id
+	f.set(s)
+	return id, nil
+}
+
 func (f *fakeDaemon) Requeue(_ context.Context, id job.ID, label string) error {
 	s, err := f.Status(id)
 	if err != nil {

@@ -81,6 +81,7 @@ func newApp(p *program) *cli.App {
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),
+			resubmitCommand(p),
 			jobCommand(p),
 			farmCommand(p),
 			peersCommand(p),

@@ -25,6 +25,9 @@ func resultText(s job.Status) string {
 	if s.Output != "" {
 		fmt.Fprintf(&b, " in %s", clean(s.Output))
 	}
+	if s.ReusedFrom != "" {
+		b.WriteString("\n" + reuseText(s))
+	}
 	fmt.Fprintf(&b, "\ntook %s, rendering %s, efficiency %.2f", secondsText(s.WallSeconds), secondsText(s.RenderSeconds), s.Efficiency)
 	fmt.Fprintf(&b, "\ncontent %s (new %s), sent %s, results %s", bytesText(s.ContentBytes), bytesText(s.NewBytes), bytesText(s.UploadedBytes), bytesText(s.ResultBytes))
 	fmt.Fprintf(&b, "\nchecked %d: %d accepted, %d rejected, %d unsure", s.Rechecked, s.Accepted, s.Rejected, s.Unsure)
@@ -43,6 +46,15 @@ func resultText(s job.Status) string {
 		}
 	}
 	return b.String()
+}
+
+// reuseText says what was taken over from an earlier job.
+func reuseText(s job.Status) string {
+	t := fmt.Sprintf("%d of %d reused from job %s, %d rendered", s.Reused, s.Tasks, s.ReusedFrom, s.Tasks-s.Skipped)
+	if s.ReuseChecked > 0 {
+		t += fmt.Sprintf(", of them %d to compare: they are the same", s.ReuseChecked)
+	}
+	return t
 }
 
 func (p *program) workerRows(s job.Status) [][]string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/urfave/cli/v2"
@@ -18,8 +19,28 @@ func submitCommand(p *program) *cli.Command {
 			"With --wait it returns at the end, and Ctrl-C leaves the job running.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{DisableDefaultText: true, Name: "wait", Aliases: []string{"w"}, Usage: "stay until the job ends"},
+			&cli.BoolFlag{DisableDefaultText: true, Name: "reuse", Usage: "leave out frames that the last job of the file delivered and nothing changed for"},
 		}, specFlags()...),
 	}, 0, 1, submit)
+}
+
+func resubmitCommand(p *program) *cli.Command {
+	return command(p, &cli.Command{
+		Name:      "resubmit",
+		Usage:     "render what changed since a job",
+		ArgsUsage: "JOB",
+		Description: "Submits what an ended job was asked for once more, with its file as it is now. Frames that nothing changed for\n" +
+			"stay as they were delivered; some of them are rendered all the same and compared. For other settings: submit --reuse.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{DisableDefaultText: true, Name: "wait", Aliases: []string{"w"}, Usage: "stay until the job ends"},
+		},
+	}, 1, 1, func(k *call) error {
+		id, err := k.jobArg(0)
+		if err != nil {
+			return err
+		}
+		return k.submitted(func(ctx context.Context, client *localapi.Client) (job.ID, error) { return client.Resubmit(ctx, id) })
+	})
 }
 
 func submit(k *call) error {
@@ -27,6 +48,12 @@ func submit(k *call) error {
 	if err != nil {
 		return err
 	}
+	spec.Policy.Reuse = k.Bool("reuse")
+	return k.submitted(func(ctx context.Context, client *localapi.Client) (job.ID, error) { return client.Submit(ctx, spec) })
+}
+
+// submitted follows a job that ask submits.
+func (k *call) submitted(ask func(context.Context, *localapi.Client) (job.ID, error)) error {
 	cfg, _, err := k.config()
 	if err != nil {
 		return err
@@ -37,7 +64,7 @@ func submit(k *call) error {
 	}
 	defer client.Close()
 	ctx := k.Context.Context
-	id, err := client.Submit(ctx, spec)
+	id, err := ask(ctx, client)
 	if err != nil {
 		return err
 	}

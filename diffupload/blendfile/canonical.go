@@ -175,7 +175,8 @@ type blockReader struct {
 	tail   int     // bytes at its end that mean nothing
 	at     int64
 	left   int64
-	rest   []byte // written, not yet read
+	rest   []byte       // written, not yet read
+	see    func([]byte) // if not nil, gets each struct or pointer before that is made canonical
 }
 
 // next returns the next bytes of whole structs, valid until the next call.
@@ -194,12 +195,18 @@ func (r *blockReader) next() ([]byte, error) {
 	r.at += int64(n)
 	r.left -= int64(n)
 	switch {
-	case r.layout != nil && !r.layout.empty():
+	case r.layout != nil && (r.see != nil || !r.layout.empty()):
 		for e := b; len(e) > 0; e = e[r.layout.size:] {
+			if r.see != nil {
+				r.see(e[:r.layout.size])
+			}
 			r.element(e[:r.layout.size])
 		}
 	case r.array:
 		for e := b; len(e) >= r.pointer; e = e[r.pointer:] {
+			if r.see != nil {
+				r.see(e[:r.pointer])
+			}
 			r.pointerAt(e)
 		}
 	case r.left == 0:

@@ -500,6 +500,24 @@ func FuzzCanonical(f *testing.F) {
 	})
 }
 
+func FuzzGraph(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		g, err := GraphOf(context.Background(), bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		d := Compare(g, g)
+		if changed := d.Changed(); len(changed) > 0 {
+			t.Fatalf("%q differ from themselves", changed)
+		}
+		for _, x := range g.blocks {
+			d.Same(x.key, nil, nil)
+			d.Matter([]string{x.key})
+		}
+	})
+}
+
 func FuzzIDs(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

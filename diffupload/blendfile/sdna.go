@@ -51,6 +51,7 @@ type layout struct {
 	arrays   []uint32 // those of pointers that lead to an array of pointers
 	zeros    []span
 	loose    []span   // what counts for nothing in an outline
+	idle     []span   // what no render depends on
 	selected []uint32 // fields of 16 bits, whose lowest counts for nothing in one
 	flags    []flags
 	chars    []span // texts
@@ -267,6 +268,9 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 		if f.stars == 0 && looseFields[member{f.owner, f.name}] {
 			l.loose = append(l.loose, span{uint32(f.at), uint32(f.size * f.count)})
 		}
+		if idleFields[member{f.owner, f.name}] {
+			l.idle = append(l.idle, span{uint32(f.at), uint32(f.size * f.count)})
+		}
 		if isSelected(f) {
 			l.selected = append(l.selected, uint32(f.at))
 		}
@@ -297,7 +301,7 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 					break
 				}
 				l.add(in, uint32(f.at+k*f.size))
-				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.loose) + len(in.flags) + len(in.tables) + len(in.texts)
+				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.loose) + len(in.idle) + len(in.flags) + len(in.tables) + len(in.texts)
 			}
 		}
 		if keep, ok := keptBits(f.owner, f.name); ok && f.size == 4 && f.count == 1 {
@@ -326,6 +330,9 @@ func (l *layout) add(in *layout, at uint32) {
 	}
 	for _, z := range in.loose {
 		l.loose = append(l.loose, span{at + z.at, z.size})
+	}
+	for _, z := range in.idle {
+		l.idle = append(l.idle, span{at + z.at, z.size})
 	}
 	for _, f := range in.flags {
 		l.flags = append(l.flags, flags{at + f.at, f.keep})

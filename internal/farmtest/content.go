@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -242,5 +243,9 @@ func (s folder) Delivered(spec job.Spec, t job.Task) bool {
 	}
 	return true
 }
+
+func (s folder) Kept(spec job.Spec, t job.Task, _ time.Time) bool { return s.Delivered(spec, t) }
+
+func (s folder) Differs(context.Context, job.Spec, job.Task, string) (string, error) { return "", nil }
 
 func (s folder) Check(spec job.Spec) error { return os.MkdirAll(spec.Output, 0o700) }

@@ -120,6 +120,10 @@ func (j *jobState) apply(r record) error {
 		if t.placed = true; r.Files != nil || t.also().files != nil {
 			t.add().files = r.Files
 		}
+		if j.reuse.compares(t) {
+			delete(j.reuse.drawn, t.index)
+			j.reuse.confirmed++
+		}
 		j.touch(t)
 	case *stateRecord:
 		if r.State == job.StatePaused {
@@ -172,6 +176,8 @@ func (j *jobState) apply(r record) error {
 			}
 			j.loseOutputs(t)
 		}
+	case *reuseRecord:
+		return j.applyReuse(r)
 	case *failRecord:
 		t, err := j.taskAt(r.Task)
 		if err != nil {
@@ -451,6 +457,9 @@ func (j *jobState) reset(t *task) {
 	}
 	t.active, t.more = nil, &more{floor: j.maxFence}
 	t.placed, t.skip, t.isFailed = false, false, false
+	if j.reuse != nil {
+		delete(j.reuse.tasks, t.index)
+	}
 	j.touch(t)
 }
 

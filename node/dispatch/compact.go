@@ -52,6 +52,9 @@ func (j *jobState) rewritten() ([][]byte, error) {
 			}
 		}
 		w.add(p)
+		if j.reuse != nil {
+			w.add(j.reuse.record())
+		}
 	}
 	granted := j.leasesAgain(&w)
 	if err := j.resultsAgain(&w); err != nil {

@@ -278,6 +278,12 @@ func (d *Dispatcher) deliver(ctx context.Context, e Deliver) Event {
 	if !d.here(e.ID, e.Fence) {
 		return Lost{e.ID, e.Fence}
 	}
+	if e.Compare {
+		differs, err := d.deps.Sink.Differs(ctx, e.Spec, e.Task, d.staging(e.ID, e.Fence))
+		if err != nil || differs != "" {
+			return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Differs: differs, Err: err}
+		}
+	}
 	files, err := d.deps.Sink.Deliver(ctx, e.Spec, e.Task, d.staging(e.ID, e.Fence))
 	return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: files, Err: err}
 }

@@ -37,6 +37,7 @@ type (
 		Snapshot Snapshot
 		Tasks    []job.Task
 		Skipped  []int // indexes of tasks that need not run
+		Reuse    Reuse // why some of them need not
 	}
 	// Opened: a worker's stream is there. A newer one of the same peer ends
 	// the older.
@@ -101,7 +102,10 @@ type (
 		Task  int
 		Fence uint64
 		Files []string
-		Err   error
+		// Differs says how the files differ from those that they were compared
+		// with; nothing was delivered then.
+		Differs string
+		Err     error
 	}
 	// Adopted: delivered files of a task are stored again for those after it,
 	// or cannot be.
@@ -230,6 +234,8 @@ type (
 		Index int
 		Spec  job.Spec
 		Task  job.Task
+		// Compare the files with those that are there first.
+		Compare bool
 	}
 	// Adopt stores the delivered files of a task again; answered by Adopted.
 	Adopt struct {

@@ -160,10 +160,13 @@ type world struct {
 	snapshot  []byte // contents of the job's files
 	full      bool   // the output folder
 	gone      map[peer.ID]bool
-	existing  map[string]bool // final files that were there before
-	adopted   []string        // labels of tasks whose files were taken again
+	existing  map[string]bool      // final files that were there before
+	touched   map[string]time.Time // when they were written to by others
+	differs   map[string]string    // by label, what comparing files finds
+	adopted   []string             // labels of tasks whose files were taken again
 	fetches   int
 	judged    int
+	kind      Kind // nil: fakeKind
 }
 
 func newWorld(t testing.TB) *world {
@@ -325,6 +328,22 @@ func (w *world) Delivered(_ job.Spec, t job.Task) bool {
 	return true
 }
 
+func (w *world) Kept(s job.Spec, t job.Task, at time.Time) bool {
+	for _, o := range t.Outputs {
+		if w.touched[o.Final].After(at) {
+			return false
+		}
+	}
+	return w.Delivered(s, t)
+}
+
+func (w *world) Differs(_ context.Context, _ job.Spec, t job.Task, _ string) (string, error) {
+	time.Sleep(10 * time.Second) // of the bubble: several are under way at a time
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.differs[t.Label], nil
+}
+
 func (w *world) Check(s job.Spec) error {
 	if strings.HasPrefix(s.Output, "/nowhere") {
 		return fmt.Errorf("%s: permission denied", s.Output)
@@ -333,7 +352,11 @@ func (w *world) Check(s job.Spec) error {
 }
 
 func (w *world) deps(dir string, key crypto.PrivKey, self peer.ID) Deps {
-	return Deps{Self: self, Key: key, Kinds: map[job.Kind]Kind{"fake": fakeKind{}}, Content: w, Market: w, Results: w, Judge: w, Book: w, Sink: w, Dir: dir,
+	k := w.kind
+	if k == nil {
+		k = fakeKind{}
+	}
+	return Deps{Self: self, Key: key, Kinds: map[job.Kind]Kind{"fake": k}, Content: w, Market: w, Results: w, Judge: w, Book: w, Sink: w, Dir: dir,
 		Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -83,6 +83,25 @@ func (d *Dispatcher) Steer(ctx context.Context, id job.ID, a job.Action) error {
 	return d.ask(ctx, func(ack chan error) Event { return Steered{ID: id, Action: a, Ack: ack} })
 }
 
+// Resubmit implements localapi.Jobs.
+func (d *Dispatcher) Resubmit(ctx context.Context, id job.ID) (job.ID, error) {
+	d.mu.Lock()
+	j := d.board.byID[id]
+	if j == nil {
+		d.mu.Unlock()
+		return "", job.ErrUnknownJob
+	}
+	s, ended := j.spec, j.state.Ended()
+	d.mu.Unlock()
+	if !ended {
+		return "", job.Refuse("job "+string(id), "it has not ended", "wait for its end, or cancel it: what it delivered by then is reused as well")
+	}
+	// A copy of unsaved work was of that moment; what is wanted now is saved.
+	s.Input, s.CopyOf = s.File(), ""
+	s.Policy.Reuse, s.Policy.OnlyMissing = true, false
+	return d.Submit(ctx, s)
+}
+
 // Requeue implements localapi.Jobs. The content of a job that ended was let go
 // of; it is stored again, and must still be the same.
 func (d *Dispatcher) Requeue(ctx context.Context, id job.ID, label string) error {

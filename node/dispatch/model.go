@@ -388,6 +388,7 @@ type jobState struct {
 	problems  []job.Problem
 	facts     []byte
 	snapshot  Snapshot
+	reuse     *reused // of an earlier job; nil: nothing
 	cleaned   bool
 	served    int64
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"idlewild/job"
 )
@@ -50,9 +51,27 @@ func (d *Dispatcher) prepare(ctx context.Context, e Prepare) Event {
 		return refuse("plan", err)
 	}
 	out := Planned{ID: e.ID, Facts: in.Facts, Problems: in.Problems, Snapshot: snap, Tasks: tasks}
-	if e.Spec.Policy.OnlyMissing {
-		out.Skipped = unneeded(tasks, func(t job.Task) bool { return d.deps.Sink.Delivered(e.Spec, t) })
+	if !e.Spec.Policy.OnlyMissing && !e.Spec.Policy.Reuse {
+		return out
 	}
+	if e.Spec.Policy.Reuse {
+		say("comparing", 0.95)
+		if out.Reuse, err = d.reuse(ctx, e, k, in, snap, tasks); errors.Is(err, errNoReuse) {
+			out.Problems = append(out.Problems, job.Problem{Severity: job.SeverityWarning, Where: "reuse", Message: "everything is run: " + err.Error()})
+		} else if err != nil {
+			return refuse("compare", err)
+		} else if len(out.Reuse.Tasks)+len(out.Reuse.Drawn) == 0 && out.Reuse.Why != "" {
+			out.Problems = append(out.Problems, job.Problem{Severity: job.SeverityWarning, Where: "reuse", Message: "everything is run: " + out.Reuse.Why})
+		}
+	}
+	stays := map[job.TaskKey]bool{}
+	for _, i := range slices.Concat(out.Reuse.Tasks, out.Reuse.Drawn) {
+		stays[tasks[i].Key()] = true
+	}
+	out.Skipped = unneeded(tasks, func(t job.Task) bool {
+		return stays[t.Key()] || e.Spec.Policy.OnlyMissing && d.deps.Sink.Delivered(e.Spec, t)
+	})
+	out.Skipped = without(out.Skipped, tasks, out.Reuse.Drawn)
 	return out
 }
 

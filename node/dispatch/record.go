@@ -42,6 +42,7 @@ const (
 	recGap   byte = 22
 	recGiven byte = 23
 	recAway  byte = 24
+	recReuse byte = 30
 
 	packedRecord byte = 0x20
 )
@@ -149,6 +150,15 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Tasks []int
 	}
+	// reuseRecord: delivered files of the job From stay as they are for Tasks, and
+	// are compared with what Drawn make. Without From: they do not, after all.
+	reuseRecord struct {
+		_         struct{} `cbor:",toarray"`
+		From      job.ID
+		Tasks     []int
+		Drawn     []int
+		Confirmed int
+	}
 	// givenRecord: a task's delivered files are stored again for those after it.
 	givenRecord struct {
 		_       struct{} `cbor:",toarray"`
@@ -239,6 +249,7 @@ func (*taskRecord) sort() byte    { return recTask }
 func (*totalRecord) sort() byte   { return recTotal }
 func (*gapRecord) sort() byte     { return recGap }
 func (*awayRecord) sort() byte    { return recAway }
+func (*reuseRecord) sort() byte   { return recReuse }
 
 // lazy reports whether nothing need wait for r to be on disk.
 func lazy(r record) bool {
@@ -416,6 +427,8 @@ func newRecord(sort byte) (record, error) {
 		return new(givenRecord), nil
 	case recAway:
 		return new(awayRecord), nil
+	case recReuse:
+		return new(reuseRecord), nil
 	}
 	return nil, fmt.Errorf("record of unknown sort %d", sort)
 }

@@ -385,7 +385,7 @@ func (b *Board) receiptNo(j *jobState, x *ret) int {
 
 // deliver hands t's files over.
 func (b *Board) deliver(j *jobState, t *task) {
-	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task()})
+	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task(), Compare: j.reuse.compares(t)})
 }
 
 func (b *Board) delivered(e Delivered) {
@@ -395,6 +395,13 @@ func (b *Board) delivered(e Delivered) {
 	}
 	t := j.tasks[e.Task]
 	if t.phase != taken || t.accepted.fence != e.Fence {
+		return
+	}
+	if e.Differs != "" {
+		if j.reuse != nil { // it is the first one
+			b.mistaken(j, t, e.Differs)
+		}
+		b.deliver(j, t)
 		return
 	}
 	if e.Err != nil {

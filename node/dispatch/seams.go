@@ -10,6 +10,7 @@ package dispatch
 
 import (
 	"context"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -106,6 +107,13 @@ type Sink interface {
 	Deliver(ctx context.Context, s job.Spec, t job.Task, dir string) ([]string, error)
 	// Delivered reports whether every final file of t is already there.
 	Delivered(s job.Spec, t job.Task) bool
+	// Kept reports whether every final file of t is there and was not written to
+	// after that time.
+	Kept(s job.Spec, t job.Task, at time.Time) bool
+	// Differs compares the outputs of t that lie in dir with its final files that
+	// are there, as pictures where they are some, and says in which way they
+	// differ; "" where they do not.
+	Differs(ctx context.Context, s job.Spec, t job.Task, dir string) (string, error)
 	// Check says whether the output folder can be written at all.
 	Check(s job.Spec) error
 }

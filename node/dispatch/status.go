@@ -72,6 +72,9 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 				s.FailedN++
 			case skipped:
 				s.Skipped++
+				if j.reuse.has(t) {
+					s.Reused++
+				}
 			case blocked, open:
 				s.Waiting++
 			default:
@@ -103,6 +106,9 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		case x.verdict.Ruling == job.Unsure:
 			s.Unsure++
 		}
+	}
+	if j.reuse != nil {
+		s.ReusedFrom, s.ReuseChecked = j.reuse.from, j.reuse.confirmed
 	}
 	for _, x := range j.rejected {
 		s.Rechecked++
@@ -223,6 +229,9 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	}
 	if t.phase == failed {
 		s.Fraction = 0
+	}
+	if j.reuse.has(t) {
+		s.Reason = fmt.Sprintf("reused from job %s", j.reuse.from)
 	}
 	return s
 }

@@ -71,6 +71,17 @@ func (b *Board) planned(e Planned) {
 		Tasks: len(e.Tasks), Facts: e.Facts, Problems: e.Problems, Root: job.RefOf(s.Root), Files: s.Files,
 		Bytes: s.Bytes, NewBytes: s.NewBytes, Blocks: s.NewBlocks, Skipped: e.Skipped,
 	})
+	if r := e.Reuse; len(r.Tasks)+len(r.Drawn) > 0 {
+		b.write(j, &reuseRecord{From: r.From, Tasks: r.Tasks, Drawn: r.Drawn})
+		text := fmt.Sprintf("%d reused from job %s", len(r.Tasks), r.From)
+		if len(r.Drawn) > 0 {
+			text += fmt.Sprintf(", %d more to be compared with it", len(r.Drawn))
+		}
+		if r.Why != "" {
+			text += "; " + r.Why
+		}
+		b.emit(j, job.Event{Type: job.EventPhase, Text: text, Fraction: 1})
+	}
 	j.phase = ""
 	b.warn(j, e.Problems)
 	b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})

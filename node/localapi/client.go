@@ -188,6 +188,13 @@ func (c *Client) Steer(ctx context.Context, id job.ID, a job.Action) (v job.Stat
 	return v, c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/"+url.PathEscape(string(a)), nil, &v)
 }
 
+// Resubmit submits a job again, without what nothing changed for.
+func (c *Client) Resubmit(ctx context.Context, id job.ID) (job.ID, error) {
+	var v Submitted
+	err := c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/resubmit", nil, &v)
+	return v.Job, err
+}
+
 // Requeue runs a task again and returns how the job stands then.
 func (c *Client) Requeue(ctx context.Context, id job.ID, label string) (v job.Status, err error) {
 	return v, c.call(ctx, "POST", "/v1/jobs/"+url.PathEscape(string(id))+"/requeue", requeueBody{label}, &v)

@@ -58,6 +58,14 @@ func (f *fake) Steer(_ context.Context, id job.ID, a job.Action) error {
 	})
 }
 
+func (f *fake) Resubmit(ctx context.Context, id job.ID) (job.ID, error) {
+	s, err := f.Status(id)
+	if err != nil {
+		return "", err
+	}
+	return f.Submit(ctx, job.Spec{Kind: s.Kind, Policy: job.Policy{Reuse: true}})
+}
+
 func (f *fake) Requeue(_ context.Context, id job.ID, label string) error {
 	return f.change(id, func(s *job.Status) { s.Reason = "again: " + label })
 }

@@ -310,6 +310,17 @@ func (h *Handler) routes() {
 			}
 			return h.status(r.ID)
 		})
+	huma.Register(h.api, op("resubmit", "POST", "/v1/jobs/{id}/resubmit", "Submit an ended job again, as its file is now; delivered files stay that nothing changed for", 201),
+		func(ctx context.Context, r *struct{ JobPath }) (*out[Submitted], error) {
+			id, err := parseJob(r.ID)
+			if err != nil {
+				return nil, err
+			}
+			if id, err = h.Jobs.Resubmit(ctx, id); err != nil {
+				return nil, answer(err)
+			}
+			return &out[Submitted]{Submitted{id}}, nil
+		})
 	huma.Register(h.api, op("requeue", "POST", "/v1/jobs/{id}/requeue", "Run a task again, also one that was delivered or failed", 200),
 		func(ctx context.Context, r *struct {
 			JobPath

@@ -24,6 +24,10 @@ type Jobs interface {
 	Submit(ctx context.Context, s job.Spec) (job.ID, error)
 	// Steer cancels, pauses or resumes a job.
 	Steer(ctx context.Context, id job.ID, a job.Action) error
+	// Resubmit submits what an ended job was asked for once more: its file as it
+	// is now, and of the files that it delivered, those stay that nothing changed
+	// for.
+	Resubmit(ctx context.Context, id job.ID) (job.ID, error)
 	// Requeue runs a task again, also one that was delivered or failed.
 	Requeue(ctx context.Context, id job.ID, label string) error
 }

@@ -51,17 +51,19 @@ type Facts struct {
 	Untiled   []string `json:"untiled"`
 	Unsampled []string `json:"unsampled"`
 
-	Format     string    `json:"format"`
-	Extension  string    `json:"extension"`
-	Depth      string    `json:"depth"`
-	Codec      string    `json:"codec"`
-	Multilayer bool      `json:"multilayer"`
-	Compositor bool      `json:"compositor"`
-	OCIO       string    `json:"ocio"`      // colour configuration, in the input tree or Blender's built in; empty: Blender's default
-	Film       FilmFacts `json:"film"`      // what all frames end in
-	Files      []string  `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
-	Denoisers  []string  `json:"denoisers"` // of the Blender that looked
-	Engines    []string  `json:"engines"`
+	Format     string     `json:"format"`
+	Extension  string     `json:"extension"`
+	Depth      string     `json:"depth"`
+	Codec      string     `json:"codec"`
+	Multilayer bool       `json:"multilayer"`
+	Compositor bool       `json:"compositor"`
+	OCIO       string     `json:"ocio"`                // colour configuration, in the input tree or Blender's built in; empty: Blender's default
+	Sequences  []Sequence `json:"sequences,omitempty"` // of which each frame reads some files
+	Reach      float64    `json:"reach"`               // how far from a frame its picture looks, in frames
+	Film       FilmFacts  `json:"film"`                // what all frames end in
+	Files      []string   `json:"files"`               // of File Output nodes, under their delivered names, # for the frame
+	Denoisers  []string   `json:"denoisers"`           // of the Blender that looked
+	Engines    []string   `json:"engines"`
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`

@@ -236,6 +236,16 @@ func TestFilesFromEverywhere(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Fatalf("files\n%q, want\n%q", names, want)
 	}
+	var facts Facts
+	if err := json.Unmarshal(in.Facts, &facts); err != nil {
+		t.Fatal(err)
+	}
+	if q := facts.Sequences; len(q) != 1 || q[0].Head != "seq/s_" || q[0].Tail != ".png" || len(q[0].Users) == 0 || !slices.Equal(q[0].Numbers, [][2]int{{1, 3}}) {
+		t.Errorf("sequences %+v", q)
+	}
+	if reads, ok := facts.readers("seq/s_002.png"); !ok || !reads(2) || reads(1) {
+		t.Error("it is not known which frame reads a file of a sequence")
+	}
 	// Of the sequence a job of one frame takes that frame and its neighbours.
 	plain(t, file, "", "-o", ref, "-f", "1")
 	one, few := plan(t, k, file, SpecParams{Frames: "1"})

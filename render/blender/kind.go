@@ -56,6 +56,9 @@ type Options struct {
 	// Outline is a hash of a .blend that stays as it is while nothing changes
 	// that a look at the file could find. nil: Blender opens it every time.
 	Outline func(ctx context.Context, path string) ([sha256.Size]byte, error)
+	// Compare finds what two versions of a .blend differ in, given by path. nil:
+	// after an edit all frames are rendered again.
+	Compare func(ctx context.Context, was, now string) (Difference, error)
 	Log     *slog.Logger // nil: silent
 }
 

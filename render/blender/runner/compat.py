@@ -410,3 +410,30 @@ def curves(owner: Any) -> Iterator[Any]:
                         if bag.slot == data.action_slot:
                             yield from bag.fcurves
     yield from data.drivers
+
+
+def action_curves(data: Any) -> Optional[list[Any]]:
+    """Curves of the action by which a datablock is animated; None where it is
+    not one layer of them."""
+    action = data.action
+    layers = getattr(action, "layers", None)
+    if layers is None or not len(layers) and hasattr(action, "fcurves"):
+        return list(action.fcurves)  # before 4.4
+    if len(layers) != 1 or len(layers[0].strips) != 1:
+        return [] if not len(layers) else None
+    strip = layers[0].strips[0]
+    if strip.type != "KEYFRAME" or data.action_slot is None:
+        return None
+    return [c for bag in strip.channelbags if bag.slot == data.action_slot for c in bag.fcurves]
+
+
+def reach() -> float:
+    """How far from a frame its picture looks, in frames."""
+    far = 0.0
+    for scene in bpy.data.scenes:
+        if scene.render.use_motion_blur or getattr(getattr(scene, "eevee", None), "use_motion_blur", False):
+            shutters = [scene.render.motion_blur_shutter, getattr(getattr(scene, "eevee", None), "motion_blur_shutter", 0)]
+            far = max([far, 1.0] + shutters)
+        if any(layer.use_pass_vector for layer in scene.view_layers):
+            far = max(far, 1.0)
+    return far

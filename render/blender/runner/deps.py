@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import bpy
 
@@ -18,12 +18,14 @@ from problems import Problems
 Finder = Callable[[str], list[str]]
 
 
-def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tuple[paths.Tree, dict[str, str]]:
+def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tuple[paths.Tree, dict[str, str], Readers]:
     """Every file that exists goes into the tree; what is missing is named.
-    Also returned is what each file belongs to, for sentences about it. Of
-    image sequences only what the frames show is taken, where that is sure."""
+    Also returned is what each file belongs to, for sentences about it, and
+    which frames read it. Of image sequences only what the frames show is taken,
+    where that is sure."""
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
+    readers = Readers()
     for what, raw, owner, find in wanted(frames, heard):
         if find is alone and raw.endswith(("/", "\\")):
             continue  # a folder: no file was chosen, and saving made the empty path a relative one
@@ -44,10 +46,39 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tup
             else:
                 tree.add(raw, each, bpy.path.abspath(paths.native(owner.filepath)) if owner else "")
             owners.setdefault(os.path.abspath(each), what)
+            readers.add(os.path.abspath(each), find)
     for folder in cache_folders():
         for each in paths.below(folder):
             tree.add("//", each)
-    return tree, owners
+            readers.add(os.path.abspath(each), alone)
+    return tree, owners, readers
+
+
+class Readers:
+    """Which frames read a file: by the users of the sequence that it is of, or
+    all."""
+
+    def __init__(self) -> None:
+        self._by: dict[str, list[Finder]] = {}
+
+    def add(self, path: str, find: Finder) -> None:
+        self._by.setdefault(path, []).append(find)
+
+    def sequences(self, tree: paths.Tree) -> list[dict]:
+        """The sequences whose files certain frames read: names, and users."""
+        found: dict[tuple[str, str], dict] = {}
+        for path, name in tree.files():
+            finds = self._by.get(path, [])
+            cut = sequences.numbered(name)
+            if not finds or cut is None or not all(getattr(f, "sure", False) for f in finds):
+                continue
+            head, number, tail = cut
+            each = found.setdefault((head, tail), {"head": head, "tail": tail, "numbers": [], "users": []})
+            each["numbers"].append(number)
+            for user in (u for f in finds for u in f.users):
+                if user not in each["users"]:
+                    each["users"].append(user)
+        return [dict(s, numbers=sequences.ranges(s["numbers"])) for s in found.values()]
 
 
 def unusable(path: str) -> str:
@@ -92,7 +123,7 @@ def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finde
             yield "Sound '%s'" % sound.name, sound.filepath, sound.library, alone
     for volume in bpy.data.volumes:
         if used(volume) and volume.filepath and not packed(volume):
-            find = paths.sequence if volume.is_sequence else alone
+            find = shown_volume(volume) if volume.is_sequence else alone
             yield "Volume '%s'" % volume.name, volume.filepath, volume.library, find
     for cache in bpy.data.cache_files:
         if used(cache) and cache.filepath:
@@ -121,18 +152,18 @@ class Uses:
         but the nodes found here uses it, or how they count is animated: all."""
         if self._nodes is None:
             self._nodes = self._look()
-        numbers: set[int] = set()
+        counts: list[dict] = []
         users = self._nodes.get(image.as_pointer(), [])
         for tree, node in users:
             user = getattr(node, "image_user", node)
             if not hasattr(user, "frame_duration") or any("frame_" in c.data_path or "use_cyclic" in c.data_path
                                                           for c in compat.curves(tree)):
                 return paths.sequence
-            numbers.update(sequences.number(f, user.frame_start, user.frame_duration, user.frame_offset,
-                                            user.use_cyclic) for f in self.frames)
+            counts.append({"start": user.frame_start, "length": user.frame_duration, "offset": user.frame_offset,
+                           "mode": "REPEAT" if user.use_cyclic else "EXTEND"})
         if not self.frames or len(users) != image.users - bool(image.use_fake_user):
             return paths.sequence
-        return lambda path: sequences.shown(paths.sequence(path), numbers)
+        return Counted(counts, {sequences.number(f, **c) for c in counts for f in self.frames})
 
     def _look(self) -> dict[int, list[tuple[Any, Any]]]:
         trees = list(relocate.shader_trees()) + list(bpy.data.node_groups)
@@ -144,6 +175,33 @@ class Uses:
                 if image is not None:
                     found.setdefault(image.as_pointer(), []).append((tree, node))
         return found
+
+
+class Counted:
+    """Finds the files of a sequence with the numbers that the frames show, or
+    all of them; users say how they count."""
+
+    def __init__(self, users: list[dict], numbers: Optional[set[int]]) -> None:
+        self.users = users
+        self.sure = True
+        self._numbers = numbers
+
+    def __call__(self, path: str) -> list[str]:
+        found = paths.sequence(path)
+        if self._numbers is None:
+            return found
+        taken = sequences.shown(found, self._numbers)
+        if taken is found:
+            self.sure = False
+        return taken
+
+
+def shown_volume(volume: Any) -> Finder:
+    """Of volumes all files travel; which of them a frame reads is known."""
+    if any(compat.curves(volume)):
+        return paths.sequence
+    return Counted([{"start": volume.frame_start, "length": volume.frame_duration, "offset": volume.frame_offset,
+                     "mode": volume.sequence_mode}], None)
 
 
 def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:

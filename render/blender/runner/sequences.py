@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Optional
 
 MAX_FRAMES = 100_000
 
@@ -24,13 +25,34 @@ def frames(text: str) -> set[int]:
     return found
 
 
-def number(frame: int, start: int, length: int, offset: int, cyclic: bool) -> int:
-    """The number of the file that a user of the sequence shows at a frame."""
+def number(frame: int, start: int, length: int, offset: int, mode: str) -> int:
+    """The number of the file that a user of the sequence shows at a frame.
+    render/blender/sequence.go says the same."""
     at = frame - start + 1
     if length <= 0:
         return offset
-    at = (at - 1) % length + 1 if cyclic else min(max(at, 1), length)
-    return at + offset
+    return (min(max(at, 1), length) if mode == "EXTEND" else (at - 1) % length + 1) + offset
+
+
+def numbered(name: str) -> Optional[tuple[str, int, str]]:
+    """A file's name around its number, the last one in it."""
+    base = os.path.basename(name)
+    digits = list(re.finditer(r"\d+", os.path.splitext(base)[0]))
+    if not digits:
+        return None
+    last, before = digits[-1], len(name) - len(base)
+    return name[: before + last.start()], int(last.group()), base[last.end() :]
+
+
+def ranges(numbers: list[int]) -> list[list[int]]:
+    """First and last of each run of numbers."""
+    found: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if found and found[-1][1] == n - 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return found
 
 
 def shown(found: list[str], wanted: set[int]) -> list[str]:

@@ -35,6 +35,7 @@ def facts(wanted: dict, problems: Problems) -> dict:
         "fps": scene.render.fps / scene.render.fps_base,
         "width": width,
         "height": height,
+        "reach": compat.reach(),
         "framed": scene.render.use_border and not scene.render.use_crop_to_border,
         "engine": engine,
         "compositor": compat.compositor(scene) is not None,

@@ -37,11 +37,12 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted))
+        tree, owners, readers = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted))
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
             facts["ocio"] = colours
+            facts["sequences"] = readers.sequences(tree)
             vram.estimate(bpy.data.scenes[facts["scene"]], facts, problems)
             hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
         result.update(

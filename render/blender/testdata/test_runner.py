@@ -158,10 +158,16 @@ class Sequences(unittest.TestCase):
             self.assertEqual(sequences.frames(text), want, text)
 
     def test_number(self):
-        for args, want in (((5, 1, 100, 0, False), 5), ((5, 1, 3, 0, False), 3), ((-4, 1, 3, 0, False), 1),
-                           ((5, 1, 3, 0, True), 2), ((-1, 1, 3, 0, True), 2), ((5, 1, 100, 10, False), 15),
-                           ((5, 3, 100, 0, False), 3), ((5, 1, 0, 7, False), 7)):
+        for args, want in (((5, 1, 100, 0, "EXTEND"), 5), ((5, 1, 3, 0, "EXTEND"), 3), ((-4, 1, 3, 0, "EXTEND"), 1),
+                           ((5, 1, 3, 0, "REPEAT"), 2), ((-1, 1, 3, 0, "REPEAT"), 2), ((5, 1, 100, 10, "EXTEND"), 15),
+                           ((5, 3, 100, 0, "EXTEND"), 3), ((5, 1, 0, 7, "EXTEND"), 7)):
             self.assertEqual(sequences.number(*args), want, args)
+
+    def test_names(self):
+        self.assertEqual(sequences.numbered("a/b2_017.v3.png"), ("a/b2_017.v", 3, ".png"))
+        self.assertEqual(sequences.numbered("a1/b_017.mp4"), ("a1/b_", 17, ".mp4"))
+        self.assertIsNone(sequences.numbered("a1/b.png"))
+        self.assertEqual(sequences.ranges([3, 1, 2, 2, 7]), [[1, 3], [7, 7]])
 
     def test_shown(self):
         found = ["/s/a_%03d.png" % i for i in range(1, 6)]
