@@ -67,8 +67,8 @@ type Status struct {
 	BudgetSeconds float64 `json:"budget_s,omitempty"`
 	// LeftDevice is the device time that the rest will take, in seconds, and
 	// LeftResults the bytes of results that are still to come; absent where unknown.
-	LeftDevice  *Estimate `json:"left_device_s,omitempty"`
-	LeftResults *Estimate `json:"left_result_bytes,omitempty"`
+	LeftDevice  *Span `json:"left_device_s,omitempty"`
+	LeftResults *Span `json:"left_result_bytes,omitempty"`
 	// Deadline is when the job should be finished, and LateSeconds how much later
 	// than that it ended or is expected to end.
 	Deadline    time.Time      `json:"deadline,omitzero"`
@@ -78,8 +78,8 @@ type Status struct {
 	Workers     []WorkerStatus `json:"workers,omitempty"`
 }
 
-// Estimate is a number that is not known yet, and between what it is meant to lie.
-type Estimate struct {
+// Span is a number that is not known yet, and between what it is meant to lie.
+type Span struct {
 	Low    float64 `json:"low"`
 	Likely float64 `json:"likely"`
 	High   float64 `json:"high"`

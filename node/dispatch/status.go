@@ -144,7 +144,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 
 // costLeft is what the rest of a job will take of devices, in seconds, and how
 // many bytes of results will come; nil where unknown.
-func (b *Board) costLeft(j *jobState) (device, bytes *job.Estimate) {
+func (b *Board) costLeft(j *jobState) (device, bytes *job.Span) {
 	mid, low, high := b.left(j)
 	if mid == 0 {
 		return nil, nil
@@ -167,7 +167,7 @@ func (b *Board) costLeft(j *jobState) (device, bytes *job.Estimate) {
 			back++
 		}
 	}
-	span := func(x float64) *job.Estimate { return &job.Estimate{Low: x * low / mid, Likely: x, High: x * high / mid} }
+	span := func(x float64) *job.Span { return &job.Span{Low: x * low / mid, Likely: x, High: x * high / mid} }
 	if back > 0 && j.results > 0 {
 		bytes = span(float64(j.results) / float64(back) * float64(tasks))
 	}
