@@ -25,7 +25,7 @@ func init() {
 
 // quota renders real frames on four workers with quotas of processor time. When
 // a third is delivered the one of 4 leaves, and another of 4 comes when half is.
-// Workers have the scene, and their Blenders run, before it begins. The work is
+// Workers have the scene, and their Blenders run, before quotas and job begin. The work is
 // what the frames took of the quotas; the ideal is that over the quotas that
 // were there.
 func quota(ctx context.Context, args []string) ([]Figure, error) {
@@ -61,9 +61,9 @@ func quota(ctx context.Context, args []string) ([]Figure, error) {
 	}
 	shares := []float64{1, 2, 4, 8, 4} // the last one joins
 	var workers []*daemon
-	for i, s := range shares {
+	for i := range shares {
 		name := fmt.Sprintf("worker%d", i+1)
-		group, err := cg.add(name, s**unit)
+		group, err := cg.add(name)
 		if err != nil {
 			return nil, err
 		}
@@ -105,6 +105,9 @@ func quota(ctx context.Context, args []string) ([]Figure, error) {
 			return nil, err
 		}
 		share[s.Machine.Peer] = shares[i] * *unit
+		if err := cg.limit(w.name, shares[i]**unit); err != nil {
+			return nil, err
+		}
 	}
 
 	params := append([]string{"submit", scene, "-o", filepath.Join(f.dir, "out"), "--json", "-f", fmt.Sprintf("1-%d", *n)}, common...)
@@ -244,24 +247,30 @@ func newGroups() (*groups, error) {
 	return nil, fmt.Errorf("this machine has no control groups for processor time that may be written (as root there are): NOT RUN: %w", errors.Join(why, errors.ErrUnsupported))
 }
 
-// add makes a group of so many cores.
-func (g *groups) add(name string, cores float64) (string, error) {
-	const period = 20_000 // microseconds: short against a frame
+// add makes a group, without a quota yet.
+func (g *groups) add(name string) (string, error) {
 	dir := filepath.Join(g.dir, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
 	g.all = append(g.all, dir)
+	return dir, nil
+}
+
+// limit gives a group so many cores.
+func (g *groups) limit(name string, cores float64) error {
+	const period = 20_000 // microseconds: short against a frame
+	dir := filepath.Join(g.dir, name)
 	set := map[string]string{"cpu.max": fmt.Sprintf("%d %d", int(cores*period), period)}
 	if !g.v2 {
 		set = map[string]string{"cpu.cfs_period_us": strconv.Itoa(period), "cpu.cfs_quota_us": strconv.Itoa(int(cores * period))}
 	}
 	for f, v := range set {
 		if err := os.WriteFile(filepath.Join(dir, f), []byte(v), 0o600); err != nil {
-			return "", fmt.Errorf("a quota of %v cores: %w", cores, err)
+			return fmt.Errorf("a quota of %v cores: %w", cores, err)
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 // close removes the groups; their processes are gone.
