@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -146,19 +145,11 @@ func working(ctx context.Context, workers []*daemon, n int) error {
 // render submits the scene from the command line, into a folder of the farm,
 // and waits until the job has finished.
 func (f *farm) render(ctx context.Context, requester *daemon, scene, out string, args ...string) (job.Status, error) {
-	c := exec.CommandContext(ctx, f.bin, append([]string{"submit", scene, "-o", filepath.Join(f.dir, out), "--json"}, args...)...)
-	c.Env, c.Stderr = requester.env, os.Stderr
-	b, err := c.Output()
+	id, err := f.submit(ctx, requester, append([]string{"submit", scene, "-o", filepath.Join(f.dir, out), "--json"}, args...)...)
 	if err != nil {
-		return job.Status{}, fmt.Errorf("submit: %w", err)
+		return job.Status{}, err
 	}
-	var id struct {
-		Job job.ID `json:"job"`
-	}
-	if err := json.Unmarshal(b, &id); err != nil {
-		return job.Status{}, fmt.Errorf("submit printed %q: %w", b, err)
-	}
-	s, err := requester.wait(ctx, id.Job, nil)
+	s, err := requester.wait(ctx, id, nil)
 	if err == nil && s.State != job.StateFinished {
 		err = fmt.Errorf("the job ended %s: %s", s.State, s.Reason)
 	}

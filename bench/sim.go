@@ -51,8 +51,12 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	fs.Float64Var(&p.Begin, "begin", p.Begin, "what a new frame costs a warm device, seconds")
 	fs.BoolVar(&p.Warm, "warm", p.Warm, "everybody has the scene")
 	fs.IntVar(&p.Liars, "liars", 0, "machines that say they are ten times as fast as they are")
+	trace := fs.String("trace", "", "play a real job again: a trace, or what `idlewild status JOB --json` said of a finished job")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if *trace != "" {
+		return replayTrace(ctx, *trace, p, *seeds)
 	}
 	if *profile != "" {
 		f, err := os.Create(*profile)

@@ -3,9 +3,11 @@ package job
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Spec is what one person asked for, as it comes from the command line or the
@@ -38,6 +40,51 @@ type Policy struct {
 	Finish   string  `json:"finish,omitempty"`    // see ParseFinish
 	MaxPrice float64 `json:"max_price,omitempty"` // per device-second; 0: free work only
 	Priority int     `json:"priority,omitempty"`  // higher first among one requester's jobs
+	Limits
+}
+
+// Limits are what one job may take, and when it should be there. Finishing and
+// checking on the requester's own machine are not counted.
+type Limits struct {
+	MaxWorkers int `json:"max_workers,omitempty"` // machines that work on it at a time; 0: all
+	// Budget is device time that its results may take in all, in seconds; 0: no
+	// bound. A job that has used it up, or leased as much, asks for nothing more;
+	// the last task may go beyond it.
+	Budget float64 `json:"budget_s,omitempty"`
+	// Deadline is when it should be finished; zero: none. A job that would be
+	// late goes before others of its priority, until then.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Interactive: somebody waits for it. It goes before every other job, and
+	// machines put down what they are at.
+	Interactive bool `json:"interactive,omitempty"`
+}
+
+// Bounds of Limits and of Policy.Priority.
+const (
+	MostWorkers  = 1_000_000
+	MostBudget   = 1e12 // seconds
+	MostPriority = 1_000_000
+)
+
+// Validate refuses what cannot be meant.
+func (p Policy) Validate() error {
+	switch {
+	case p.Recheck != nil && !(*p.Recheck >= 0 && *p.Recheck <= 1):
+		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *p.Recheck)
+	case p.MaxWorkers < 0 || p.MaxWorkers > MostWorkers:
+		return Refuse("max-workers", fmt.Sprintf("%d is no number of machines", p.MaxWorkers), "say how many machines may work on the job at a time, or leave it out")
+	case !(p.Budget >= 0 && p.Budget <= MostBudget):
+		return Refuse("budget", fmt.Sprintf("%v seconds is no device time", p.Budget), "say how much device time the job may take, as 10h, or leave it out")
+	case !(p.MaxPrice >= 0) || math.IsInf(p.MaxPrice, 0):
+		return Refuse("max-price", fmt.Sprintf("%v is no price", p.MaxPrice), "say what a second of a device may cost, 0 or more")
+	case p.Priority < -MostPriority || p.Priority > MostPriority:
+		return Refuse("priority", fmt.Sprintf("%d is too far from 0", p.Priority), fmt.Sprintf("say at most %d", MostPriority))
+	}
+	if _, err := ParseFinish(p.Finish); err != nil {
+		return err
+	}
+	_, err := ParseCut(p.Parts)
+	return err
 }
 
 // File is the file that a person submitted: Input, or what it is a copy of.
@@ -61,14 +108,8 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("job: the copy %q must be named as the file it stands for, %q", s.Input, filepath.Base(s.CopyOf))
 	case s.Output != "" && !filepath.IsAbs(s.Output):
 		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
-	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
-		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
 	}
-	if _, err := ParseFinish(s.Policy.Finish); err != nil {
-		return err
-	}
-	_, err := ParseCut(s.Policy.Parts)
-	return err
+	return s.Policy.Validate()
 }
 
 // ParseFinish reads Policy.Finish: where tasks run that make files of what was

@@ -65,11 +65,30 @@ type Status struct {
 	// LeftSeconds is the expected time to the end; 0 where unknown.
 	LeftSeconds float64 `json:"left_s,omitempty"`
 	// LeftLow and LeftHigh are the range that it is meant to lie in.
-	LeftLow  float64        `json:"left_low_s,omitempty"`
-	LeftHigh float64        `json:"left_high_s,omitempty"`
-	Problems []Problem      `json:"problems,omitempty"`
-	Frames   []TaskStatus   `json:"frames,omitempty"` // only where asked for
-	Workers  []WorkerStatus `json:"workers,omitempty"`
+	LeftLow  float64 `json:"left_low_s,omitempty"`
+	LeftHigh float64 `json:"left_high_s,omitempty"`
+	// DeviceSeconds is the device time of all results, as the budget counts it;
+	// BudgetSeconds is what they may take, 0 without a budget.
+	DeviceSeconds float64 `json:"device_s,omitempty"`
+	BudgetSeconds float64 `json:"budget_s,omitempty"`
+	// LeftDevice is the device time that the rest will take, in seconds, and
+	// LeftResults the bytes of results that are still to come; absent where unknown.
+	LeftDevice  *Span `json:"left_device_s,omitempty"`
+	LeftResults *Span `json:"left_result_bytes,omitempty"`
+	// Deadline is when the job should be finished, and LateSeconds how much later
+	// than that it ended or is expected to end.
+	Deadline    time.Time      `json:"deadline,omitzero"`
+	LateSeconds float64        `json:"late_s,omitempty"`
+	Problems    []Problem      `json:"problems,omitempty"`
+	Frames      []TaskStatus   `json:"frames,omitempty"` // only where asked for
+	Workers     []WorkerStatus `json:"workers,omitempty"`
+}
+
+// Span is a number that is not known yet, and between what it is meant to lie.
+type Span struct {
+	Low    float64 `json:"low"`
+	Likely float64 `json:"likely"`
+	High   float64 `json:"high"`
 }
 
 // TaskStatus is one deliverable task of a job.

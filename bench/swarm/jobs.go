@@ -34,6 +34,9 @@ func (w *world) submitAll() error {
 				level = r.NormFloat64() * .35 // another shot
 			}
 			c := w.p.Base * math.Exp(level+r.NormFloat64()*.12)
+			if w.p.Trace != nil {
+				c = w.p.Trace.Frames[f]
+			}
 			j.cost = append(j.cost, c)
 			j.total += c
 			j.left = append(j.left, w.p.Parts)

@@ -58,6 +58,9 @@ type Params struct {
 	// their device, and the time that a task took by their clock.
 	Liars int
 	Lie   float64
+
+	// Trace, if there is one, says who is there and what frames cost.
+	Trace *Trace
 }
 
 // Defaults are those of the first table of strategies.
@@ -350,7 +353,7 @@ func (w *world) estimate() {
 	}
 	for _, j := range w.jobs {
 		for _, at := range []float64{.1, .25, .5} {
-			if n := int(at * float64(j.tasks)); j.done == n && len(j.estimates) < 3 {
+			if n := int(at * float64(j.tasks)); j.done == n && (len(j.estimates) == 0 || j.estimates[len(j.estimates)-1].Done < at) {
 				low, mid, high := e.Estimate(w.clock(), j.id)
 				j.estimates = append(j.estimates, Estimate{Done: at, Low: low, Mid: mid, High: high, Rest: w.now.Seconds()})
 			}
@@ -405,6 +408,12 @@ func (w *world) result() Result {
 	return *r
 }
 
+// lifeOf gives a machine its own dice.
+func (w *world) lifeOf(n *node, i uint64) {
+	n.life = rand.New(rand.NewPCG(w.p.Seed, i*2+1_000_000))
+	n.noise = rand.New(rand.NewPCG(w.p.Seed, i*2+1_000_001))
+}
+
 // people makes the machines. The lives of machines do not depend on what is
 // decided, so that strategies can be compared.
 func (w *world) people() {
@@ -412,6 +421,11 @@ func (w *world) people() {
 	self := w.newNode(0, "self")
 	self.home, self.on = true, true
 	w.at(0, self.join)
+	if w.p.Trace != nil {
+		w.machines(w.p.Trace.Machines)
+		w.steps = append([][2]float64{{0, w.speed}}, w.steps...)
+		return
+	}
 	for i := 1; i <= w.p.Nodes; i++ {
 		x, k := r.Float64(), 0
 		for k < len(gpus)-1 && x > gpus[k][1] {
@@ -423,8 +437,7 @@ func (w *world) people() {
 		n.up = 10 * math.Pow(100, math.Pow(r.Float64(), 1.7)) // 10 to 1000 Mbit/s
 		n.down = min(1000, n.up*4)
 		n.lie = 1
-		n.life = rand.New(rand.NewPCG(w.p.Seed, uint64(i)*2+1_000_000))
-		n.noise = rand.New(rand.NewPCG(w.p.Seed, uint64(i)*2+1_000_001))
+		w.lifeOf(n, uint64(i))
 		n.on = w.p.Churn == 0 || n.life.Float64() < .7
 		if i <= w.p.Liars {
 			n.lie = w.p.Lie

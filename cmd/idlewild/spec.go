@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,6 +45,12 @@ func specFlags() []cli.Flag {
 		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto, no, tiles as 4x2 or ranges of samples as 8s"},
 		&cli.StringFlag{Name: "video", DefaultText: "the file's", Usage: "make a film of the frames: `CODEC` is h264, h265, av1, prores or none"},
 		&cli.StringFlag{Name: "finish", DefaultText: "requester", Usage: "where files are made of what was rendered: `PLACE` is requester, member or worker"},
+		&cli.IntFlag{Name: "priority", Usage: "go before your jobs of a lower `N`"},
+		&cli.Float64Flag{Name: "max-price", DefaultText: "0: free work only", Usage: "pay at most `PRICE` for a second of a device"},
+		&cli.IntFlag{Name: "max-workers", DefaultText: "all", Usage: "have at most `N` machines work on it at a time"},
+		&cli.DurationFlag{Name: "budget", DefaultText: "none", Usage: "ask for nothing more once `TIME` of devices is used or promised, as 20h"},
+		&cli.StringFlag{Name: "deadline", DefaultText: "none", Usage: "be done at `WHEN`: in 8h, at 2026-05-01T09:00, or at 09:00 next"},
+		&cli.BoolFlag{DisableDefaultText: true, Name: "interactive", Usage: "somebody waits for it: it goes before all other jobs of yours, and machines put those down"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
 	}, overrides()...)
 }
@@ -56,6 +63,9 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		Engine: k.String("engine"), Samples: k.Int("samples"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
 		Video: k.String("video"), Finish: k.String("finish"),
+	}
+	if err := k.limits(&o); err != nil {
+		return o, err
 	}
 	o.Model, o.Upscale = k.String("model"), k.Int("upscale")
 	if k.IsSet("upscale") && o.Upscale < 2 {
@@ -125,6 +135,59 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		o.Output = abs
 	}
 	return o, nil
+}
+
+// limits reads what a job may take and when it should be there.
+func (k *call) limits(o *node.SpecOptions) error {
+	o.Priority, o.MaxPrice = k.Int("priority"), k.Float64("max-price")
+	o.Limits = job.Limits{MaxWorkers: k.Int("max-workers"), Budget: k.Duration("budget").Seconds(), Interactive: k.Bool("interactive")}
+	if k.IsSet("max-workers") && o.Limits.MaxWorkers < 1 {
+		return usagef("--max-workers is %d; it must be at least 1", o.Limits.MaxWorkers)
+	}
+	if k.IsSet("budget") && !(o.Limits.Budget > 0) {
+		return usagef("--budget is %v; it must be a time of devices, as 20h", k.Duration("budget"))
+	}
+	if s := k.String("deadline"); s != "" {
+		d, err := deadline(s, time.Now())
+		if err != nil {
+			return err
+		}
+		o.Limits.Deadline = d
+	}
+	if err := (job.Policy{Priority: o.Priority, MaxPrice: o.MaxPrice, Limits: o.Limits}).Validate(); err != nil {
+		return usagef("--%v", err)
+	}
+	return nil
+}
+
+// deadline reads a time: how long from now, a date with a time, or a time of
+// the day, the next that comes.
+func deadline(s string, now time.Time) (time.Time, error) {
+	in := func() time.Time {
+		if d, err := time.ParseDuration(s); err == nil {
+			return now.Add(d)
+		}
+		for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"} {
+			if t, err := time.ParseInLocation(form, s, now.Location()); err == nil {
+				return t
+			}
+		}
+		if t, err := time.ParseInLocation("15:04", s, now.Location()); err == nil {
+			t = time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, now.Location())
+			if !t.After(now) {
+				t = t.AddDate(0, 0, 1)
+			}
+			return t
+		}
+		return time.Time{}
+	}()
+	switch {
+	case in.IsZero():
+		return in, usagef("--deadline %q: say how long from now, as 8h, or when, as 2026-05-01T09:00 or 09:00", s)
+	case !in.After(now):
+		return in, usagef("--deadline %q has passed already", s)
+	}
+	return in.Truncate(time.Second), nil
 }
 
 // spec makes the job that the arguments ask for. Its file is the only one.

@@ -144,6 +144,24 @@ func (p *program) detail(s job.Status, frames int) string {
 		}
 		b.WriteString("\n")
 	}
+	if s.BudgetSeconds > 0 {
+		fmt.Fprintf(&b, "budget: %s of %s of device time are used\n", secondsText(s.DeviceSeconds), secondsText(s.BudgetSeconds))
+	}
+	if r := s.LeftDevice; r != nil {
+		fmt.Fprintf(&b, "the rest takes about %s of devices, between %s and %s", secondsText(r.Likely), secondsText(r.Low), secondsText(r.High))
+		if r := s.LeftResults; r != nil {
+			fmt.Fprintf(&b, ", and brings %s", bytesText(int64(r.Likely)))
+		}
+		b.WriteString("\n")
+	}
+	switch {
+	case s.LateSeconds > 0 && s.State.Ended():
+		fmt.Fprintf(&b, "ended %s after its deadline\n", secondsText(s.LateSeconds))
+	case s.LateSeconds > 0:
+		fmt.Fprintf(&b, "expected %s after its deadline of %s\n", secondsText(s.LateSeconds), s.Deadline.Local().Format(time.DateTime))
+	case !s.Deadline.IsZero() && !s.State.Ended():
+		fmt.Fprintf(&b, "due at %s\n", s.Deadline.Local().Format(time.DateTime))
+	}
 	for _, pr := range s.Problems {
 		fmt.Fprintf(&b, "%s: %s\n", pr.Severity, oneLine(pr.String()))
 	}
@@ -197,7 +215,8 @@ func (d *documents) event(job.Event) {}
 func (d *documents) status(s job.Status) {
 	still := s
 	still.WallSeconds, still.LeftSeconds, still.Efficiency = 0, 0, 0
-	still.LeftLow, still.LeftHigh = 0, 0
+	still.LeftLow, still.LeftHigh, still.LateSeconds = 0, 0, 0
+	still.LeftDevice, still.LeftResults = nil, nil
 	for i := range still.Workers {
 		still.Workers = append([]job.WorkerStatus(nil), still.Workers...)
 		still.Workers[i].JoinedSeconds = 0

@@ -441,6 +441,34 @@ func TestTwoRequestersShareTheWorkers(t *testing.T) {
 	})
 }
 
+// Who comes later gets its share of devices at once, and does not wait until
+// whoever was first has no work left.
+func TestALateRequesterGetsItsShare(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := New(t)
+		one := f.Requester("one", RequesterOptions{})
+		two := f.Requester("two", RequesterOptions{})
+		for i := range 4 {
+			f.Worker(fmt.Sprint("w", i), WorkerOptions{})
+		}
+		a, _ := one.Submit(Work{Tasks: 600, Millis: 4000}, nil)
+		time.Sleep(2 * time.Minute)
+		b, _ := two.Submit(Work{Tasks: 50, Millis: 4000}, nil)
+		s, took := two.Wait(b, time.Hour)
+		finished(t, s)
+		if one.Status(a).State.Ended() {
+			t.Error("the first job is over already: nothing was shared")
+		}
+		// Half of four devices, after the minute that each stays with what it is at.
+		if half := 50 * 4 * time.Second / 2; took > half+90*time.Second {
+			t.Errorf("50 tasks took %v, with half of the devices it would be %v", took, half)
+		}
+		s, _ = one.Wait(a, time.Hour)
+		finished(t, s)
+	})
+}
+
 func TestAMachineThatOnlyOwnsJobsDoesNotRenderThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,6 +20,8 @@ func (j *jobState) apply(r record) error {
 			return fmt.Errorf("journal of job %s in the folder of %s", r.ID, j.id)
 		}
 		j.spec, j.secret, j.submitted = r.Spec, r.Secret, fromMicros(r.Submitted)
+	case *limitsRecord:
+		j.spec.Policy.Limits = r.Limits
 	case *tasksRecord:
 		ts, err := unzipTasks(r.Zip)
 		if err != nil {
@@ -354,6 +356,7 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 	}
 	k.uses++
 	x.state, x.moved = retSafe, r.Moved
+	j.spend(x)
 	x.forgetInline()
 	j.results += r.Moved
 	if t.active == nil && t.accepted == nil {
@@ -388,6 +391,7 @@ func (j *jobState) applyPiece(r *pieceRecord) error {
 		wall: r.Wall, render: r.Render, load: r.Load, device: r.Device, log: r.Log}
 	j.rets[r.Fence] = x
 	t.rets = append(t.rets, x)
+	j.spend(x)
 	return j.applyJudge(&judgeRecord{Task: r.Task, Fence: r.Fence, Take: r.Take, Standard: r.Standard, Verdict: r.Verdict})
 }
 

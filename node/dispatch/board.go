@@ -387,8 +387,13 @@ func (b *Board) announce() {
 		}
 		n, o := 0, job.Offer{}
 		most := 0
+		b.tellLimit(j)
 		if j.live() {
+			stopped := j.spec.Policy.Budget > 0 && b.limit(j) != ""
 			for _, c := range j.classes {
+				if stopped && c.place != job.AtRequester {
+					continue
+				}
 				if c.place == job.Anywhere || !b.selfHere() {
 					n += c.open
 					if c.open > most {

@@ -47,14 +47,14 @@ func (b *Board) feedAll() {
 		}
 	}
 	open := b.openTasks()
-	// Where there is less than there are hands, the fastest comes first.
+	// Where there is less than there are hands, the best comes first.
 	for range min(open, 8) {
 		if open >= idle {
 			break
 		}
 		var best *seat
 		for _, s := range b.waiting {
-			if !s.idle.IsZero() && s.Name != job.HomeDevice && (best == nil || s.speed.log > best.speed.log) {
+			if !s.idle.IsZero() && s.Name != job.HomeDevice && (best == nil || s.worth() > best.worth()) {
 				best = s
 			}
 		}
@@ -76,6 +76,7 @@ func (b *Board) feedAll() {
 			}
 		}
 	}
+	b.makeRoom()
 	b.copyAll()
 	b.tellAll()
 }
@@ -144,13 +145,13 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 	return true
 }
 
-// choose picks the job that a device works on next, and the tasks: the highest
-// priority, and there the job with the least speed of members for what remains
+// choose picks the job that a device works on next, and the tasks: the most
+// urgent, and there the job with the least speed of members for what remains
 // of it. ahead says that the device is busy and would only queue.
 func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
-	if j := s.on; ahead && j != nil && j.open > 0 && j.live() {
+	if j := s.on; ahead && j != nil && j.open > 0 && j.live() && !b.outranked(s, j) {
 		// It will choose anew when it is free.
-		if s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
+		if !b.asks(s, j) {
 			return nil, nil
 		}
 		if tasks := b.chooseTasks(s, j, true); len(tasks) > 0 {
@@ -163,15 +164,20 @@ func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
 		var best *jobState
 		least := math.Inf(1)
 		for _, j := range b.live {
-			if j.open == 0 || !j.live() || best != nil && j.spec.Policy.Priority < best.spec.Policy.Priority ||
-				s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) || slices.Contains(not, j) {
+			if j.open == 0 || !j.live() || !b.asks(s, j) || slices.Contains(not, j) {
 				continue
+			}
+			more := 1
+			if best != nil {
+				if more = b.urgency(j, best); more < 0 {
+					continue
+				}
 			}
 			load, ok := b.load(s, j)
 			if !ok {
 				continue
 			}
-			if best == nil || j.spec.Policy.Priority > best.spec.Policy.Priority || load < least {
+			if more > 0 || load < least {
 				best, least = j, load
 			}
 		}
@@ -499,6 +505,9 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 		stretch = 1.5 // of work, for the rest of a frame
 		shrink  = 0.5 // of work, to end with a frame
 	)
+	if j.spec.Policy.Budget > 0 && !b.finishes(s) {
+		work = min(work, b.unspent(j)*s.pace())
+	}
 	var out, aside []*task
 	sum, wholeSum := 0.0, 0.0
 	within := 0 // tasks that fit

@@ -412,6 +412,7 @@ type jobState struct {
 	accOrder []account
 	results  int64 // bytes that crossed the network
 	messages int
+	spent    float64 // of the budget, seconds of devices
 	leases   map[job.LeaseID]*lease
 	leaseSeq []*lease
 	maxFence uint64 // of a recorded grant
@@ -426,6 +427,7 @@ type jobState struct {
 	rechecks int
 	phase    string    // while preparing
 	told     int       // open tasks when last announced
+	limited  bool      // it was said that it asks for nothing more
 	members  float64   // speed of the devices that work on it
 	open     int       // tasks
 	opened   time.Time // since when some are and may be leased; zero: not now

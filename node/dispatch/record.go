@@ -43,6 +43,8 @@ const (
 	recGiven byte = 23
 	recAway  byte = 24
 	recReuse byte = 30
+	// What a job may take, changed since it was submitted.
+	recLimits byte = 31
 
 	packedRecord byte = 0x20
 )
@@ -220,6 +222,11 @@ type (
 	}
 	// gapRecord: so many receipts are not kept.
 	gapRecord struct{ N int }
+	// limitsRecord: what the job may take from now on.
+	limitsRecord struct {
+		_      struct{} `cbor:",toarray"`
+		Limits job.Limits
+	}
 	// awayRecord, in a journal that was rewritten: what the results of these tasks
 	// left was let go of, at an end of the job.
 	awayRecord struct{ Tasks []int }
@@ -250,6 +257,7 @@ func (*totalRecord) sort() byte   { return recTotal }
 func (*gapRecord) sort() byte     { return recGap }
 func (*awayRecord) sort() byte    { return recAway }
 func (*reuseRecord) sort() byte   { return recReuse }
+func (*limitsRecord) sort() byte  { return recLimits }
 
 // lazy reports whether nothing need wait for r to be on disk.
 func lazy(r record) bool {
@@ -429,6 +437,8 @@ func newRecord(sort byte) (record, error) {
 		return new(awayRecord), nil
 	case recReuse:
 		return new(reuseRecord), nil
+	case recLimits:
+		return new(limitsRecord), nil
 	}
 	return nil, fmt.Errorf("record of unknown sort %d", sort)
 }

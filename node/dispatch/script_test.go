@@ -341,7 +341,7 @@ func (x *table) replayed(epoch uint64) *Board {
 func durable(b *Board) string {
 	var s strings.Builder
 	for _, j := range b.jobs {
-		fmt.Fprintf(&s, "%s %s %q served %d results %d\n", j.id, j.State(), j.reason, j.served, j.results)
+		fmt.Fprintf(&s, "%s %s %q served %d results %d spent %v of %v\n", j.id, j.State(), j.reason, j.served, j.results, j.spent, j.spec.Policy.Budget)
 		for _, t := range j.tasks {
 			fmt.Fprintf(&s, "  %s", t.Label)
 			if t.accepted != nil {

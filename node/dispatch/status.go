@@ -130,10 +130,54 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		}
 	}
 	s.Reason = b.reason(now, j)
+	p := &j.spec.Policy
+	s.DeviceSeconds, s.BudgetSeconds = j.spent, p.Budget
+	s.Deadline = p.Deadline
+	if j.state.Ended() {
+		s.LateSeconds = j.lateBy(j.at)
+		return s
+	}
+	s.LateSeconds = j.lateBy(now)
 	if j.state == job.StatePlanned {
 		s.LeftSeconds, s.LeftLow, s.LeftHigh = b.left(j)
+		s.LeftDevice, s.LeftResults = b.costLeft(j)
+		if s.LeftSeconds > 0 {
+			s.LateSeconds = j.lateBy(now.Add(time.Duration(s.LeftSeconds * float64(time.Second))))
+		}
 	}
 	return s
+}
+
+// costLeft is what the rest of a job will take of devices, in seconds, and how
+// many bytes of results will come; nil where unknown.
+func (b *Board) costLeft(j *jobState) (device, bytes *job.Span) {
+	mid, low, high := b.left(j)
+	if mid == 0 {
+		return nil, nil
+	}
+	seconds, tasks, back := 0.0, 0, 0
+	for _, c := range j.classes {
+		if c.place == job.AtRequester || c.open+c.out == 0 {
+			continue
+		}
+		work, _, ok := c.costs.rest(b.now)
+		_, each := b.pace(j, c)
+		if !ok || each <= 0 {
+			return nil, nil
+		}
+		seconds += work / each
+		tasks += c.open + c.out
+	}
+	for _, t := range j.tasks {
+		if t.accepted != nil && t.Place != job.AtRequester {
+			back++
+		}
+	}
+	span := func(x float64) *job.Span { return &job.Span{Low: x * low / mid, Likely: x, High: x * high / mid} }
+	if back > 0 && j.results > 0 {
+		bytes = span(float64(j.results) / float64(back) * float64(tasks))
+	}
+	return span(seconds), bytes
 }
 
 // rendered is the time that counts as work done.
@@ -297,6 +341,11 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 	case j.stuck != "":
 		return j.stuck
 	}
+	if j.open > 0 {
+		if why := b.limit(j); why != "" {
+			return why
+		}
+	}
 	waiting, running := 0, 0
 	for _, c := range j.classes {
 		waiting += c.open
@@ -377,6 +426,9 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 			return "is busy with other work"
 		case !b.bids(w):
 			return "takes no work now"
+		}
+		if !b.within(w, j) {
+			return fmt.Sprintf("is not asked: %d machines are at it, which is the job's limit", j.spec.Policy.MaxWorkers)
 		}
 		for _, s := range w.seats {
 			if s.price > j.spec.Policy.MaxPrice {

@@ -197,6 +197,8 @@ func (b *Board) steered(e Steered) {
 			if b.hungry = true; j.open > 0 {
 				j.opened = b.now
 			}
+		} else if b.extend(j) {
+			b.emit(j, job.Event{Type: job.EventState, Text: string(j.State())})
 		}
 	default:
 		b.do(Ack{e.Ack, fmt.Errorf("job: action %q is not known", e.Action)})

@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write transcripts anew")
 // indented lines below are what the board did about it, as recorded. Verbs:
 //
 //	submit JOB frames=N [parts=N] [check] [film] [needs=FACT:VALUE] [recheck=R]
+//	       [priority=N] [max-workers=N] [budget=DURATION] [deadline=DURATION] [interactive=yes]
 //	       [there=LABEL,…]         delivered files that are there already
 //	open PEER [DEVICE...] [class=CLASS]  a stream opens; its first report says what it is
 //	report PEER [want=N] [has=L1,L2] [run=L1:TASK:FRACTION] [jobs=JOB] [leaving=WHY]
@@ -108,6 +109,20 @@ func (x *table) play(words []string) {
 			}
 			pol.Recheck = &f
 		}
+		pol.Priority, pol.MaxWorkers = num("priority"), num("max-workers")
+		for name, set := range map[string]func(time.Duration){
+			"budget":   func(d time.Duration) { pol.Budget = d.Seconds() },
+			"deadline": func(d time.Duration) { pol.Deadline = x.now.Add(d) },
+		} {
+			if s, ok := arg[name]; ok {
+				d, err := time.ParseDuration(s)
+				if err != nil {
+					x.t.Fatal(err)
+				}
+				set(d)
+			}
+		}
+		_, pol.Interactive = arg["interactive"]
 		x.submit(rest[0], p, pol, strings.FieldsFunc(arg["there"], func(r rune) bool { return r == ',' })...)
 	case "open":
 		x.open(rest[0])

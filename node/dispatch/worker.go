@@ -46,7 +46,9 @@ type seat struct {
 	last   time.Time
 	tried  time.Time // when there was nothing for it
 	looked time.Time // when it was looked whether it could do better what others do
-	speed  speed
+	// cleared is when its work was taken away for what somebody waits for.
+	cleared time.Time
+	speed   speed
 
 	want  int // leases that it could take now
 	price float64

@@ -119,11 +119,7 @@ func (w *Worker) commit() error {
 		u.from = nil
 		if l.done && l.uncommitted == 0 && !l.ended {
 			w.end(l, nil)
-			for _, r := range w.requesters {
-				if r != l.r {
-					r.say(bidGap)
-				}
-			}
+			w.bidSoon(l.r)
 		}
 		r := w.requesters[u.requester]
 		if r == nil && !u.volatile {

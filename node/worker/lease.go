@@ -271,8 +271,7 @@ func (w *Worker) drive(d *device) {
 			return
 		}
 		if len(d.queue) > 0 {
-			d.current = d.queue[0]
-			d.queue = d.queue[1:]
+			d.current = w.pick(d, time.Now())
 		}
 		l := d.current
 		w.mu.Unlock()
@@ -293,11 +292,19 @@ func (w *Worker) runLease(l *lease) {
 	for final >= 0 && l.skip[final] {
 		final--
 	}
-	for i := range l.grant.Tasks {
+	w.mu.Lock()
+	first := l.next
+	w.mu.Unlock()
+	turn := time.Now()
+	for i := first; i < len(l.grant.Tasks); i++ {
 		w.mu.Lock()
 		stop := l.ended || l.last
 		skip := l.skip[i]
+		later := !stop && !skip && w.yields(l, turn, time.Now())
 		w.mu.Unlock()
+		if later {
+			return
+		}
 		if stop {
 			break
 		}
@@ -305,6 +312,7 @@ func (w *Worker) runLease(l *lease) {
 			continue
 		}
 		var remove func()
+		began := time.Now()
 		leaf, inline, ok := w.runTask(l, i, &remove)
 		if !ok {
 			remove()
@@ -312,6 +320,7 @@ func (w *Worker) runLease(l *lease) {
 		}
 		w.mu.Lock()
 		l.executing = false
+		w.serve(l.r, time.Since(began), time.Now())
 		if l.ended { // told already that it was cancelled
 			w.mu.Unlock()
 			remove()

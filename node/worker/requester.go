@@ -38,6 +38,7 @@ type requester struct {
 	held      map[job.LeaseID]*lease
 	content   map[job.ID]job.Ref // newest input of each job that was unpacked here
 	unsettled []*receipt
+	share     share // of this machine's devices, that it was given
 }
 
 const (
@@ -262,7 +263,14 @@ func (w *Worker) report(r *requester) (rep job.Report, sent []*receipt, more boo
 		if d.gone || name == job.HomeDevice && !r.home || w.resting(name) != "" {
 			continue
 		}
-		if want := w.opts.Credit - d.load(); want > 0 && len(rep.Bids) < job.MaxDevices {
+		want := w.opts.Credit - d.load()
+		if want > 0 && d.load() > 0 && w.owed(r, d, time.Now()) != nil {
+			want-- // the device is busy, and somebody else is to have the place
+		}
+		if want <= 0 && w.due(r, d, time.Now()) {
+			want = 1
+		}
+		if want > 0 && len(rep.Bids) < job.MaxDevices {
 			rep.Bids = append(rep.Bids, job.Bid{Device: name, Want: want, Price: w.opts.Price, Jobs: w.here(r)})
 		}
 	}
@@ -392,18 +400,6 @@ func (w *Worker) settle(r *requester, s job.Settled) {
 		return true
 	})
 	r.busy = time.Now()
-}
-
-// bidSoon tells everybody that a device wants more work: at once who has some
-// for us, the others soon. mu is held.
-func (w *Worker) bidSoon(first *requester) {
-	for _, r := range w.requesters {
-		if r == first {
-			r.say(0)
-		} else {
-			r.say(bidGap)
-		}
-	}
 }
 
 func clamp(f float64) float64 {

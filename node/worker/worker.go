@@ -267,7 +267,11 @@ func (w *Worker) offers(ctx context.Context) {
 		} else {
 			w.noteOffer(o, "", "")
 			w.passed = ""
-			r.busy = time.Now()
+			now := time.Now()
+			if len(r.held) == 0 && now.Sub(r.busy) >= stillBusy {
+				w.arrive(r, now)
+			}
+			r.busy = now
 			r.hurry()
 		}
 		w.mu.Unlock()
@@ -314,6 +318,7 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 		busy: now, heard: now, cut: now, beat: 20 * time.Second,
 	}
 	w.requesters[id] = r
+	w.arrive(r, now)
 	w.peers.Go(func() { w.keep(r) })
 	return r
 }

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDeadlines(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 30, 10, 5, time.UTC)
+	for s, want := range map[string]string{
+		"8h":                   "2026-05-01T20:30:10Z",
+		"2026-05-02T09:00":     "2026-05-02T09:00:00Z",
+		"2026-05-02 09:00":     "2026-05-02T09:00:00Z",
+		"2026-05-02T09:00:00Z": "2026-05-02T09:00:00Z",
+		"13:00":                "2026-05-01T13:00:00Z",
+		"09:00":                "2026-05-02T09:00:00Z",
+	} {
+		d, err := deadline(s, now)
+		if err != nil || d.Format(time.RFC3339) != want {
+			t.Errorf("%q is %v, %v; want %s", s, d, err, want)
+		}
+	}
+	for _, s := range []string{"soon", "-1h", "2026-05-01T12:30", "25:00"} {
+		if d, err := deadline(s, now); err == nil {
+			t.Errorf("%q is %v", s, d)
+		}
+	}
+}
