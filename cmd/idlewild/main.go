@@ -85,6 +85,7 @@ func newApp(p *program) *cli.App {
 			farmCommand(p),
 			peersCommand(p),
 			doctorCommand(p),
+			auditCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),

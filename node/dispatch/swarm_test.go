@@ -800,3 +800,62 @@ func TestCloseWaitsForRun(t *testing.T) {
 		}
 	})
 }
+
+// auditFunc is an Audit.
+type auditFunc func(Given) error
+
+func (f auditFunc) Given(g Given) error { return f(g) }
+
+// Nothing is given out before it is written down who gets it, and once a day
+// is enough.
+func TestNothingIsGivenBeforeItIsWrittenDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		key, self := testPeer(t, "requester")
+		deps := w.deps(t.TempDir(), key, self)
+		var mu sync.Mutex
+		full := true
+		var log []Given
+		deps.Audit = auditFunc(func(g Given) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if full {
+				return errors.New("no space left")
+			}
+			log = append(log, g)
+			return nil
+		})
+		d, err := NewDispatcher(deps, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &farm{t: t, w: w, d: d}
+		f.ctx, f.end = context.WithCancel(context.Background())
+		f.wg.Go(func() {
+			if err := d.Run(f.ctx); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+		defer f.stop()
+		f.home()
+		a := newFakeWorker(t, w, "a", 10*time.Second)
+		f.add(a)
+		id := f.submit(fakeParams{Frames: 20})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := f.status(id); s.Delivered > 0 || !strings.Contains(s.Reason, "written down") {
+			t.Errorf("%d delivered, and it says %q", s.Delivered, s.Reason)
+		}
+		mu.Lock()
+		full = false
+		mu.Unlock()
+		if s := f.wait(id, time.Hour, job.StateFinished); s.Delivered != 20 {
+			t.Fatalf("%+v", s)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(log) != 1 || log[0].Peer != a.id || log[0].Job != id || !log[0].Root.Defined() || log[0].Expires.Sub(log[0].At) != readGrantTime {
+			t.Errorf("written down: %+v", log)
+		}
+	})
+}

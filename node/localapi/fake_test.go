@@ -212,7 +212,7 @@ func door(t *testing.T, f *fake) (dir string, ep Endpoint, stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Store: fakeStore{}, Previews: fakePreviews{}, Records: fakeRecords{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
+	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Store: fakeStore{}, Previews: fakePreviews{}, Records: fakeRecords{}, Audit: fakeAudit{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
 	d, err := Listen(dir, "", nil)
 	if err != nil {
 		t.Fatal(err)
