@@ -19,7 +19,8 @@ import (
 // fakeDaemon answers at a real door with the jobs that a test put there. It
 // stands in for a farm where the test is about the command line.
 type fakeDaemon struct {
-	dir string
+	ticket string // what an invitation gives; empty: none that is real
+	dir    string
 
 	mu       sync.Mutex
 	jobs     map[job.ID]job.Status
@@ -239,6 +240,9 @@ func (f fakeFarm) Create(_ context.Context, name string) (localapi.FarmView, err
 func (f fakeFarm) Invite(_ context.Context, d, stay time.Duration) (string, error) {
 	if stay > 0 {
 		return "guest-" + stay.String(), nil
+	}
+	if f.ticket != "" {
+		return f.ticket, nil
 	}
 	return "ticket-" + d.String(), nil
 }

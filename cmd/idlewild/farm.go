@@ -31,6 +31,7 @@ func farmCommand(p *program) *cli.Command {
 				Flags: []cli.Flag{
 					&cli.DurationFlag{Name: "valid", Usage: "it can be used for `TIME`", Value: 24 * time.Hour},
 					&cli.DurationFlag{Name: "guest", DefaultText: "for good", Usage: "whoever comes is a member for `TIME` only"},
+					&cli.BoolFlag{DisableDefaultText: true, Name: "qr", Usage: "draw the ticket as a QR code where stdout is no terminal, too"},
 				},
 			}, 0, 0, farmInvite),
 			command(p, &cli.Command{
@@ -91,10 +92,21 @@ func farmInvite(k *call) error {
 	if k.IsSet("guest") && (stay < time.Second || stay > maxGuest) {
 		return usagef("--guest is %v; it may be 1s to %dh", stay, int(maxGuest.Hours()))
 	}
-	return withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
+	if k.Bool("qr") && k.json {
+		return usagef("--qr draws for people: leave it out with --json")
+	}
+	var ticket string
+	err := withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
 		t, err := c.InviteGuest(k.Context.Context, valid, stay)
 		return localapi.Ticket{Ticket: t}, err
-	}, func(t localapi.Ticket) { k.say("%s", t.Ticket) })
+	}, func(t localapi.Ticket) {
+		ticket = t.Ticket
+		k.say("%s", t.Ticket)
+	})
+	if err != nil {
+		return err
+	}
+	return k.showQR(ticket, k.Bool("qr"))
 }
 
 func farmJoin(k *call) error {
