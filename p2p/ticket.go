@@ -30,7 +30,9 @@ type Ticket struct {
 	Addrs   [][]byte  `cbor:"addrs"` // multiaddrs of the inviter
 	Role    Role      `cbor:"role"`
 	Expires time.Time `cbor:"expires"`
-	Stay    int64     `cbor:"stay,omitempty"` // seconds for which a guest is a member; 0: a member like others
+	Issued  int64     `cbor:"issued,omitempty"` // unix seconds; 0: by an older version
+	Turn    int       `cbor:"turn,omitempty"`   // how often the root key was replaced until Root
+	Stay    int64     `cbor:"stay,omitempty"`   // seconds for which a guest is a member; 0: a member like others
 }
 
 // stay is how long the certificate is good that the ticket gives.
@@ -42,7 +44,7 @@ func (t Ticket) stay() time.Duration {
 }
 
 func newTicket(root job.Signer, t Ticket) (string, error) {
-	t.Version = 1
+	t.Version, t.Issued = 1, time.Now().Unix()
 	t.Secret = make([]byte, 16)
 	rand.Read(t.Secret)
 	s, err := job.Sign(root, job.ContextTicket, t)
@@ -60,7 +62,8 @@ func newTicket(root job.Signer, t Ticket) (string, error) {
 }
 
 // ParseTicket reads a ticket as a person pasted it and checks that the root
-// key which it names signed it. Its time is not checked.
+// key which it names signed it. Its time is not checked, and neither, where the
+// farm's key was replaced, is whether that root is a farm's: who admits shows it.
 func ParseTicket(text string) (Ticket, error) {
 	malformed := func(why string) (Ticket, error) {
 		return Ticket{}, fmt.Errorf("%w: %s", ErrTicketMalformed, why)
@@ -91,7 +94,7 @@ func ParseTicket(text string) (Ticket, error) {
 	if err := s.Open(root, job.ContextTicket, wire.MaxTicketBytes, &t); err != nil {
 		return malformed("its signature is wrong")
 	}
-	if t.Version != 1 || t.Farm != farmIDOf(root) || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil ||
+	if t.Version != 1 || t.Turn == 0 && t.Farm != farmIDOf(root) || t.Turn < 0 || t.Turn > wire.MaxSuccessions || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil ||
 		t.Stay < 0 || t.Stay > int64(certificateLife/time.Second) || (t.Stay > 0) != (t.Role == RoleGuest) {
 		return malformed("its content is wrong")
 	}
