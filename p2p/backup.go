@@ -15,10 +15,7 @@ import (
 const (
 	backupMagic = "idlewild farm backup 1\n"
 	// MaxBackupBytes bounds a backup before it is encrypted.
-	MaxBackupBytes = 8 << 20
-	// maxBackupMembers is how many members are in one, those seen last: others
-	// show their certificate themselves when they are met.
-	maxBackupMembers = 8192
+	MaxBackupBytes = 384 << 10
 )
 
 // ErrBackup is matched where a backup is not one, or not one that helps.
@@ -61,21 +58,27 @@ func (m *Membership) Backup() ([]byte, error) {
 		}
 	}
 	slices.SortFunc(b.Members, func(x, y memberFile) int { return y.LastSeen.Compare(x.LastSeen) })
-	b.Members = b.Members[:min(len(b.Members), maxBackupMembers)]
 	for _, r := range m.revoked {
 		b.Revoked = append(b.Revoked, r.signed)
 	}
 	if !m.content.issued.IsZero() {
 		b.Content = &m.content.signed
 	}
-	out, err := job.Encode(b)
-	if err != nil {
-		return nil, err
+	for {
+		out, err := job.Encode(b)
+		if err != nil {
+			return nil, err
+		}
+		if len(out)+len(backupMagic) <= MaxBackupBytes {
+			return append([]byte(backupMagic), out...), nil
+		}
+		// Some hundred members are enough: the others come to them, and tell of
+		// revocations as well.
+		if len(b.Members) == 0 && len(b.Revoked) == 0 {
+			return nil, fmt.Errorf("backup of %d bytes, at most %d", len(out), MaxBackupBytes)
+		}
+		b.Members, b.Revoked = b.Members[:len(b.Members)*3/4], b.Revoked[:len(b.Revoked)*3/4]
 	}
-	if len(out)+len(backupMagic) > MaxBackupBytes {
-		return nil, fmt.Errorf("backup of %d bytes, at most %d", len(out), MaxBackupBytes)
-	}
-	return append([]byte(backupMagic), out...), nil
 }
 
 // Recover makes this node an owner of the farm that a backup is of. It may be a
@@ -111,7 +114,7 @@ func (m *Membership) Recover(data []byte) (Farm, error) {
 	if err != nil {
 		return Farm{}, err
 	}
-	file := farmFile{Root: b.Root, Chain: b.Chain, Name: b.Name, Certificate: cert, Recovered: now.Unix()}
+	file := farmFile{Root: b.Root, Chain: b.Chain, Name: b.Name, Certificate: cert, Recovered: now.UnixMilli()}
 	f, err := m.recoverAs(root, key, file, in, b)
 	if err != nil {
 		return Farm{}, fmt.Errorf("recover: %w", err)

@@ -46,7 +46,7 @@ type farmFile struct {
 	// Chain is how Root came after the farm's first one, which is empty where
 	// Root is that.
 	Chain       []job.Signed `cbor:"chain,omitempty"`
-	Recovered   int64        `cbor:"recovered,omitempty"` // unix seconds: tickets from before are not known here
+	Recovered   int64        `cbor:"recovered,omitempty"` // unix milliseconds: tickets from before are not known here
 	Name        string       `cbor:"name"`
 	Certificate job.Signed   `cbor:"certificate"` // ours
 	Revoked     bool         `cbor:"revoked,omitempty"`

@@ -229,6 +229,9 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
 	h.members.saveFresh()
+	if len(recs) > 0 {
+		h.keeper.wake() // to dial whom it told of
+	}
 	h.host.ConnManager().TagPeer(p, "member", 50) // one with a job is protected, see engage
 	h.keeper.met(p)
 	h.reserver.wake()

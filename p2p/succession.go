@@ -423,6 +423,7 @@ func (h *Host) heed(p peer.ID, shown []*wire.Signed, most int) {
 // certificates; others fetch theirs.
 func (h *Host) turned(spread *job.Signed) {
 	h.goRun(func(ctx context.Context) {
+		h.renew(ctx) // without a certificate nobody listens
 		if spread != nil {
 			if err := h.offers.publish(&wire.Gossip{Body: &wire.Gossip_Succession{Succession: wire.FromSigned(*spread)}}); err != nil {
 				h.log.Debug("succession not announced", "err", err)
@@ -431,7 +432,6 @@ func (h *Host) turned(spread *job.Signed) {
 		if f, _ := h.members.Farm(); f.Owner {
 			h.Tell()
 		}
-		h.renew(ctx)
 	})
 	h.keeper.wake()
 }

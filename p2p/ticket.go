@@ -30,7 +30,7 @@ type Ticket struct {
 	Addrs   [][]byte  `cbor:"addrs"` // multiaddrs of the inviter
 	Role    Role      `cbor:"role"`
 	Expires time.Time `cbor:"expires"`
-	Issued  int64     `cbor:"issued,omitempty"` // unix seconds; 0: by an older version
+	Issued  int64     `cbor:"issued,omitempty"` // unix milliseconds; 0: by an older version
 	Turn    int       `cbor:"turn,omitempty"`   // how often the root key was replaced until Root
 	Stay    int64     `cbor:"stay,omitempty"`   // seconds for which a guest is a member; 0: a member like others
 }
@@ -44,7 +44,7 @@ func (t Ticket) stay() time.Duration {
 }
 
 func newTicket(root job.Signer, t Ticket) (string, error) {
-	t.Version, t.Issued = 1, time.Now().Unix()
+	t.Version, t.Issued = 1, time.Now().UnixMilli()
 	t.Secret = make([]byte, 16)
 	rand.Read(t.Secret)
 	s, err := job.Sign(root, job.ContextTicket, t)

@@ -289,3 +289,16 @@ func doc[T any](t *testing.T, r result) T {
 	}
 	return v
 }
+
+func (f fakeFarm) Backup(_ context.Context, passphrase string) ([]byte, error) {
+	return []byte("sealed with " + passphrase), nil
+}
+func (f fakeFarm) Recover(_ context.Context, file []byte, passphrase string) (localapi.FarmView, error) {
+	if string(file) != "sealed with "+passphrase {
+		return localapi.FarmView{}, job.Refuse("backup", "the passphrase is another one", "try again")
+	}
+	return localapi.FarmView{ID: "farm3", Name: "recovered", Owner: true}, nil
+}
+func (f fakeFarm) Rotate(_ context.Context, carry time.Duration) (localapi.FarmView, error) {
+	return localapi.FarmView{ID: "farm3", Name: carry.String(), Owner: true, Turn: 1}, nil
+}

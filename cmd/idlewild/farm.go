@@ -20,7 +20,7 @@ func farmCommand(p *program) *cli.Command {
 			if name := c.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild farm --help", "farm "+name)
 			}
-			return usagef("farm needs one of create, invite, join, members, revoke; see: idlewild farm --help")
+			return usagef("farm needs one of create, invite, join, members, revoke, backup, recover, rotate; see: idlewild farm --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
@@ -43,6 +43,22 @@ func farmCommand(p *program) *cli.Command {
 			command(p, &cli.Command{
 				Name: "revoke", Usage: "put a member out of the farm", ArgsUsage: "PEER",
 			}, 1, 1, farmRevoke),
+			command(p, &cli.Command{
+				Name: "backup", Usage: "write the farm's root key and members to a file, encrypted with a passphrase", ArgsUsage: "FILE",
+				Description: "Without a backup nobody can be let in or put out any more once this machine is lost. Whoever has file and passphrase\n" +
+					"owns the farm. The file is one of age (age-encryption.org).",
+				Flags: passphraseFlags(),
+			}, 1, 1, farmBackup),
+			command(p, &cli.Command{
+				Name: "recover", Usage: "make this machine an owner of the farm that a backup is of", ArgsUsage: "FILE",
+				Flags: passphraseFlags(),
+			}, 1, 1, farmRecover),
+			command(p, &cli.Command{
+				Name: "rotate", Usage: "replace the farm's root key by a new one",
+				Description: "Members accept it also if they are away now; the old key, and backups and tickets made with it, are worth nothing any\n" +
+					"more. Make a new backup afterwards. Programs older than this one leave the farm by it.",
+				Flags: []cli.Flag{&cli.DurationFlag{Name: "carry", Usage: "members know each other by their old certificates for `TIME`; 0 if somebody else has the old key", Value: p2p.CarryTime}},
+			}, 0, 0, farmRotate),
 		},
 	}
 }

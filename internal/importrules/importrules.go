@@ -99,6 +99,8 @@ var libraries = []library{
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
 	{prefix: "github.com/therootcompany/xz", in: []string{"render/blender/install"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+	{prefix: "filippo.io/age", in: []string{"node"}},
+	{prefix: "golang.org/x/term", in: []string{"cmd"}},
 	{prefix: "rsc.io/qr", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},

@@ -248,6 +248,7 @@ func (h *Handler) routes() {
 		})
 
 	h.auditRoutes(op)
+	h.farmKeyRoutes(op)
 
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
 		func(ctx context.Context, r *in[job.Spec]) (*out[Submitted], error) {
