@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +36,19 @@ type Policy struct {
 	Finish      string   `json:"finish,omitempty"`       // see ParseFinish
 	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
 	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
+	// Only names the peers that may work on the job, where it names any, and Not
+	// those that may not, by peer id; the door takes members' names as well.
+	// What the requester's machine must do itself it does in any case.
+	Only []string `json:"only,omitempty"`
+	Not  []string `json:"not,omitempty"`
+}
+
+// maxListed bounds Policy.Only and Policy.Not, each.
+const maxListed = 1024
+
+// Allows reports whether p, a peer id, may work on the job.
+func (p Policy) Allows(peer string) bool {
+	return !slices.Contains(p.Not, peer) && (len(p.Only) == 0 || slices.Contains(p.Only, peer))
 }
 
 // File is the file that a person submitted: Input, or what it is a copy of.
@@ -60,6 +74,19 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
 	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
 		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
+	}
+	for _, l := range []struct {
+		name  string
+		peers []string
+	}{{"only", s.Policy.Only}, {"not", s.Policy.Not}} {
+		if len(l.peers) > maxListed {
+			return fmt.Errorf("job: %d peers in %s, at most %d", len(l.peers), l.name, maxListed)
+		}
+		for _, p := range l.peers {
+			if p == "" || len(p) > 128 {
+				return fmt.Errorf("job: %.40q in %s is no peer", p, l.name)
+			}
+		}
 	}
 	if _, err := ParseFinish(s.Policy.Finish); err != nil {
 		return err

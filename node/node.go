@@ -145,7 +145,6 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.onClose(n.host.Close)
 	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
 	n.content = content
-	n.host.ServeBlocks(blocks, newGrants(n.self, blocks), diffupload.Codec{}, content.count)
 
 	if n.audit, err = openAudit(cfg.DataDir, n.about, log); err != nil {
 		return nil, err
@@ -160,6 +159,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		return nil, err
 	}
 	n.onClose(n.jobs.Close)
+	n.host.ServeBlocks(blocks, newGrants(n.self, blocks, n.jobs.Allows), diffupload.Codec{}, content.count)
 	n.host.ServeSync(n.jobs)
 
 	earlier, err := loadEarlier(filepath.Join(cfg.DataDir, earlierFile))
@@ -215,7 +215,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: listed{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
 		Audit:    n.audit,

@@ -18,6 +18,8 @@ func submitCommand(p *program) *cli.Command {
 			"With --wait it returns at the end, and Ctrl-C leaves the job running.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{DisableDefaultText: true, Name: "wait", Aliases: []string{"w"}, Usage: "stay until the job ends"},
+			&cli.StringSliceFlag{Name: "only", Usage: "only `PEER` may work on it, a member's name or id; again for more"},
+			&cli.StringSliceFlag{Name: "not", Usage: "`PEER` may not work on it; again for more"},
 		}, specFlags()...),
 	}, 0, 1, submit)
 }
@@ -27,6 +29,7 @@ func submit(k *call) error {
 	if err != nil {
 		return err
 	}
+	spec.Policy.Only, spec.Policy.Not = k.StringSlice("only"), k.StringSlice("not")
 	cfg, _, err := k.config()
 	if err != nil {
 		return err

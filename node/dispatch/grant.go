@@ -150,7 +150,7 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
 	if j := s.on; ahead && j != nil && j.open > 0 && j.live() {
 		// It will choose anew when it is free.
-		if s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
+		if s.price > j.spec.Policy.MaxPrice || !b.mayWork(s, j) || !s.w.rested(j, b.now) {
 			return nil, nil
 		}
 		if tasks := b.chooseTasks(s, j, true); len(tasks) > 0 {
@@ -164,7 +164,7 @@ func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
 		least := math.Inf(1)
 		for _, j := range b.live {
 			if j.open == 0 || !j.live() || best != nil && j.spec.Policy.Priority < best.spec.Policy.Priority ||
-				s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) || slices.Contains(not, j) {
+				s.price > j.spec.Policy.MaxPrice || !b.mayWork(s, j) || !s.w.rested(j, b.now) || slices.Contains(not, j) {
 				continue
 			}
 			load, ok := b.load(s, j)

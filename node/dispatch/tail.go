@@ -108,7 +108,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 	var best *grant
 	gain, running := worthIt, false
 	for _, j := range jobs {
-		if !j.live() || s.price > j.spec.Policy.MaxPrice || !b.can(s.w, j) || !s.w.rested(j, b.now) {
+		if !j.live() || s.price > j.spec.Policy.MaxPrice || !b.mayWork(s, j) || !s.w.rested(j, b.now) {
 			continue
 		}
 		if !slices.ContainsFunc(j.classes, func(c *class) bool { return c.out > 0 && b.suits(s, c) }) {
