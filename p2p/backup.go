@@ -38,6 +38,7 @@ type backupFile struct {
 // it: whoever has it owns the farm. It is to be encrypted before it is written
 // anywhere.
 func (m *Membership) Backup() ([]byte, error) {
+	here := m.host.direct()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -53,9 +54,14 @@ func (m *Membership) Backup() ([]byte, error) {
 	b := backupFile{At: time.Now(), Name: m.farm.Name, Key: key, Root: []byte(m.root), Chain: m.farm.Chain}
 	now := time.Now()
 	for p, s := range m.members {
-		if m.knownLocked(p, now) {
-			b.Members = append(b.Members, memberFile{s.signed, addrBytes(s.addrs), s.lastSeen})
+		if !m.knownLocked(p, now) {
+			continue
 		}
+		f := memberFile{s.signed, addrBytes(s.addrs), s.lastSeen}
+		if p == m.self {
+			f.Addrs, f.LastSeen = addrBytes(here), now
+		}
+		b.Members = append(b.Members, f)
 	}
 	slices.SortFunc(b.Members, func(x, y memberFile) int { return y.LastSeen.Compare(x.LastSeen) })
 	for _, r := range m.revoked {

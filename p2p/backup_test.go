@@ -158,3 +158,18 @@ func FuzzBackup(f *testing.F) {
 		}
 	})
 }
+
+// The old owner's machine may still be there, and be the only one that is.
+func TestRecoveredFarmFindsTheOldOwner(t *testing.T) {
+	t.Parallel()
+	owner := newFarm(t, 1)[0]
+	b, err := owner.members.Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heir := newHost(t, "heir")
+	if _, err := heir.members.Recover(b); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, within, "both owners connected", func() bool { return knowEachOther(owner, heir) })
+}
