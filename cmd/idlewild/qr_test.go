@@ -17,7 +17,7 @@ import (
 	"idlewild/p2p"
 )
 
-// scan reads the QR code that was drawn somewhere in text, as a camera would.
+// scan reads the QR code that was drawn somewhere in text.
 func scan(text string) (string, error) {
 	var rows [][]rune
 	for _, line := range strings.Split(strings.ReplaceAll(text, "\r", ""), "\n") {
@@ -54,7 +54,8 @@ func scan(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	found, err := qrcode.NewQRCodeReader().Decode(bmp, nil)
+	// The picture has no slant to be found out.
+	found, err := qrcode.NewQRCodeReader().Decode(bmp, map[gozxing.DecodeHintType]interface{}{gozxing.DecodeHintType_PURE_BARCODE: true})
 	if err != nil {
 		return "", err
 	}
