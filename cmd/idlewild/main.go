@@ -86,6 +86,8 @@ func newApp(p *program) *cli.App {
 			peersCommand(p),
 			doctorCommand(p),
 			auditCommand(p),
+			supportCommand(p),
+			updateCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),
