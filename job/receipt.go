@@ -101,6 +101,7 @@ const (
 	ContextRevoke  = "idlewild revoke 1\x00"
 	// ContextContentKey is for the key by which a farm cuts content.
 	ContextContentKey = "idlewild content key 1\x00"
+	ContextSuccession = "idlewild succession 1\x00"
 	ContextOffer      = "idlewild offer 1\x00"
 	ContextVerdict    = "idlewild verdict 1\x00"
 	// ContextWord is for what a member tells the others about a third.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,11 @@ type Policy struct {
 	Finish   string  `json:"finish,omitempty"`    // see ParseFinish
 	MaxPrice float64 `json:"max_price,omitempty"` // per device-second; 0: free work only
 	Priority int     `json:"priority,omitempty"`  // higher first among one requester's jobs
+	// Only names the peers that may work on the job, where it names any, and Not
+	// those that may not, by peer id; the door takes members' names as well.
+	// What the requester's machine must do itself it does in any case.
+	Only []string `json:"only,omitempty"`
+	Not  []string `json:"not,omitempty"`
 	Limits
 }
 
@@ -80,11 +86,32 @@ func (p Policy) Validate() error {
 	case p.Priority < -MostPriority || p.Priority > MostPriority:
 		return Refuse("priority", fmt.Sprintf("%d is too far from 0", p.Priority), fmt.Sprintf("say at most %d", MostPriority))
 	}
+	for _, l := range []struct {
+		name  string
+		peers []string
+	}{{"only", p.Only}, {"not", p.Not}} {
+		if len(l.peers) > maxListed {
+			return fmt.Errorf("job: %d peers in %s, at most %d", len(l.peers), l.name, maxListed)
+		}
+		for _, who := range l.peers {
+			if who == "" || len(who) > 128 {
+				return fmt.Errorf("job: %.40q in %s is no peer", who, l.name)
+			}
+		}
+	}
 	if _, err := ParseFinish(p.Finish); err != nil {
 		return err
 	}
 	_, err := ParseCut(p.Parts)
 	return err
+}
+
+// maxListed bounds Policy.Only and Policy.Not, each.
+const maxListed = 1024
+
+// Allows reports whether p, a peer id, may work on the job.
+func (p Policy) Allows(peer string) bool {
+	return !slices.Contains(p.Not, peer) && (len(p.Only) == 0 || slices.Contains(p.Only, peer))
 }
 
 // File is the file that a person submitted: Input, or what it is a copy of.

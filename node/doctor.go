@@ -135,6 +135,10 @@ func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config, port st
 	case farm.Revoked:
 		add("error", fmt.Sprintf("this machine was put out of farm %q", farm.Name), "ask the farm's owner for a new ticket")
 		return out
+	case farm.Forked:
+		add("error", "somebody showed another successor of this farm's root key: the key before it is in other hands", "compare with the owner that both have the same members, see: idlewild farm members; let the owner replace the key: idlewild farm rotate --carry 0s")
+	case farm.Left:
+		add("error", "the farm's root key was replaced, and this machine has no certificate by the new one yet", "it comes from the owner's machine or a member that has it, once one is connected; else ask the owner for a ticket")
 	case len(v.Peers) == 0:
 		add("note", "nobody else is in the farm", "let others in with: idlewild farm invite")
 	}

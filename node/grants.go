@@ -18,6 +18,9 @@ import (
 type grants struct {
 	self peer.ID
 	pins diffupload.Pinner
+	// allows reports whether the lists of a job of this machine let a peer have
+	// its content.
+	allows func(job.ID, peer.ID) bool
 
 	mu sync.Mutex
 	// opened remembers grants whose signature was checked; it is emptied
@@ -27,8 +30,8 @@ type grants struct {
 
 const maxOpenedGrants = 4096
 
-func newGrants(self peer.ID, pins diffupload.Pinner) *grants {
-	return &grants{self: self, pins: pins, opened: map[[32]byte]job.ReadGrant{}}
+func newGrants(self peer.ID, pins diffupload.Pinner, allows func(job.ID, peer.ID) bool) *grants {
+	return &grants{self: self, pins: pins, allows: allows, opened: map[[32]byte]job.ReadGrant{}}
 }
 
 // Allow implements p2p.Grants.
@@ -72,6 +75,9 @@ func (g *grants) granted(reader, requester peer.ID, id job.ID, s job.Signed) boo
 	if !ok {
 		var err error
 		if r, err = job.OpenReadGrant(s, requester, reader, now); err != nil {
+			return false
+		}
+		if requester == g.self && !g.allows(r.Job, reader) {
 			return false
 		}
 		g.mu.Lock()

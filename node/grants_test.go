@@ -22,7 +22,11 @@ type grantFarm struct {
 	content, results, foreign, input cid.Cid
 	output, othersInput, unpinned    cid.Cid
 	atRequester, atWorker            *grants
+	unwanted                         peer.ID // on no list of the requester's jobs
 }
+
+// lists are those of the requester's jobs.
+func (f *grantFarm) lists(_ job.ID, p peer.ID) bool { return p != f.unwanted }
 
 func newGrantFarm(t *testing.T) *grantFarm {
 	t.Helper()
@@ -37,6 +41,7 @@ func newGrantFarm(t *testing.T) *grantFarm {
 	f.requesterKey, f.requester = who()
 	_, f.worker = who()
 	f.otherKey, f.other = who()
+	_, f.unwanted = who()
 	put := func(s *diffupload.Memory, text, owner string) cid.Cid {
 		id := diffupload.ChunkID([]byte(text))
 		if err := s.Put(t.Context(), id, []byte(text)); err != nil {
@@ -58,7 +63,7 @@ func newGrantFarm(t *testing.T) *grantFarm {
 	f.input = put(&here, "a scene", input(f.requester, f.id))
 	f.output = put(&here, "a frame", output(f.requester, f.id))
 	f.othersInput = put(&here, "another's scene", input(f.other, f.id))
-	f.atRequester, f.atWorker = newGrants(f.requester, &there), newGrants(f.worker, &here)
+	f.atRequester, f.atWorker = newGrants(f.requester, &there, f.lists), newGrants(f.worker, &here, f.lists)
 	return f
 }
 
@@ -102,8 +107,9 @@ func TestContentIsReadByAValidGrantOnly(t *testing.T) {
 	}{
 		{"the job's content", f.atRequester, f.worker, f.requester, f.id, good, f.content, true},
 		{"a result that a later task needs", f.atRequester, f.worker, f.requester, f.id, good, f.results, true},
-		{"the content from another worker", newGrants(f.other, f.atWorker.pins), f.worker, f.requester, f.id, good, f.input, true},
+		{"the content from another worker", newGrants(f.other, f.atWorker.pins, f.lists), f.worker, f.requester, f.id, good, f.input, true},
 
+		{"not on the job's lists, whatever was signed", f.atRequester, f.unwanted, f.requester, f.id, readGrant(t, f.requesterKey, f.unwanted, f.id, time.Hour), f.content, false},
 		{"no grant", f.atRequester, f.worker, f.requester, f.id, job.Signed{}, f.content, false},
 		{"nonsense", f.atRequester, f.worker, f.requester, f.id, job.Signed{Body: []byte{0xff}, Sig: good.Sig}, f.content, false},
 		{"expired", f.atRequester, f.worker, f.requester, f.id, readGrant(t, f.requesterKey, f.worker, f.id, -time.Second), f.content, false},

@@ -66,6 +66,7 @@ type Node struct {
 	owner     *owner
 	history   *history
 	words     *words
+	audit     *audit
 	lines     *logRing
 	hooks     *hooks.Hooks // nil: nobody is told
 	updater   *updater
@@ -150,17 +151,21 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.onClose(n.host.Close)
 	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
 	n.content = content
-	n.host.ServeBlocks(blocks, newGrants(n.self, blocks), diffupload.Codec{}, content.count)
 
+	if n.audit, err = openAudit(cfg.DataDir, n.about, log); err != nil {
+		return nil, err
+	}
+	n.onClose(n.audit.Close)
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
 		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
-		Book:  told{n}, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
+		Book:  told{n}, Sink: folderSink{}, Audit: n.audit, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
 	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second))})
 	if err != nil {
 		return nil, err
 	}
 	n.onClose(n.jobs.Close)
+	n.host.ServeBlocks(blocks, newGrants(n.self, blocks, n.jobs.Allows), diffupload.Codec{}, content.count)
 	n.host.ServeSync(n.jobs)
 	n.host.ServeFarmJobs(farmJobs{n})
 
@@ -223,9 +228,10 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: listed{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
+		Audit:    n.audit,
 		FarmJobs: farmJobs{n},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},

@@ -149,7 +149,7 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 func refusal(err error) error {
 	for _, mine := range []error{
 		p2p.ErrTicketMalformed, p2p.ErrTicketExpired, p2p.ErrTicketUsed, p2p.ErrOtherFarm,
-		p2p.ErrNoFarm, p2p.ErrNotOwner, p2p.ErrNotMember, p2p.ErrRevoked,
+		p2p.ErrNoFarm, p2p.ErrNotOwner, p2p.ErrNotMember, p2p.ErrRevoked, p2p.ErrBackup,
 	} {
 		if errors.Is(err, mine) {
 			return job.Refuse("", err.Error(), "")
@@ -163,7 +163,7 @@ func (f farmView) View() localapi.FarmView {
 	if !ok {
 		return localapi.FarmView{Members: []localapi.PeerView{}}
 	}
-	v := localapi.FarmView{ID: string(farm.ID), Name: farm.Name, Owner: farm.Owner}
+	v := localapi.FarmView{ID: string(farm.ID), Name: farm.Name, Owner: farm.Owner, Turn: farm.Turn}
 	workers := map[peer.ID]dispatch.WorkerView{}
 	for _, w := range f.n.jobs.Workers() {
 		workers[w.Peer] = w

@@ -52,7 +52,11 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 	if err != nil {
 		return Farm{}, fmt.Errorf("join: %w", err)
 	}
-	_, subject, err := openCertificate(s, t.root())
+	chain, err := t.chain(answer.GetSuccessions())
+	if err != nil {
+		return Farm{}, fmt.Errorf("join: %w", err)
+	}
+	_, subject, err := openCertificate(s, t.root(), t.Farm)
 	if err != nil {
 		return Farm{}, fmt.Errorf("join: %w", err)
 	}
@@ -64,7 +68,7 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 			return Farm{}, err
 		}
 	}
-	f, err := m.enter(t.root(), nil, farmFile{Root: t.Root, Name: t.Name, Certificate: s})
+	f, err := m.enter(t.root(), nil, farmFile{Root: t.Root, Chain: chain, Name: t.Name, Certificate: s})
 	if err != nil {
 		return Farm{}, fmt.Errorf("join: %w", err)
 	}
@@ -155,7 +159,7 @@ func (h *Host) tellAdmitted(p peer.ID) {
 		if err != nil {
 			continue
 		}
-		if _, subject, err := openCertificate(cert, h.members.rootID()); err != nil || subject != p {
+		if _, subject, err := h.members.openCurrent(cert); err != nil || subject != p {
 			continue
 		}
 		for { // as many addresses as fit
@@ -183,6 +187,9 @@ func (m *Membership) admit(joiner peer.ID, req *wire.AdmitRequest) *wire.AdmitAn
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.root != "" && t.root() != m.root && t.Farm == m.id {
+		return refuse(wire.Refusal_EXPIRED, "the farm's key was replaced after the ticket was made: ask for a new one")
+	}
 	if m.root == "" || t.root() != m.root {
 		return refuse(wire.Refusal_OTHER_FARM, "the ticket is for another farm than this node's")
 	}
@@ -198,6 +205,10 @@ func (m *Membership) admit(joiner peer.ID, req *wire.AdmitRequest) *wire.AdmitAn
 		return refuse(wire.Refusal_USED, fmt.Sprintf("%v, at %s: ask for a new one", ErrTicketUsed, spent.At.Format(time.DateTime)))
 	}
 	now := time.Now()
+	if !used && m.farm.Recovered > 0 && t.Issued <= m.farm.Recovered {
+		// Whether it was used before, this node cannot know.
+		return refuse(wire.Refusal_EXPIRED, "the farm was recovered from a backup after the ticket was made: ask for a new one")
+	}
 	if !used && now.After(t.Expires) {
 		return refuse(wire.Refusal_EXPIRED, fmt.Sprintf("%v: it was good until %s; ask for a new one", ErrTicketExpired, t.Expires.Format(time.DateTime)))
 	}
@@ -215,7 +226,7 @@ func (m *Membership) admit(joiner peer.ID, req *wire.AdmitRequest) *wire.AdmitAn
 			return refuse(wire.Refusal_FAILED, "the owner's node cannot write to its disk")
 		}
 	}
-	cert, _, err := openCertificate(spent.Certificate, m.root)
+	cert, _, err := openCertificate(spent.Certificate, m.root, m.id)
 	if err != nil {
 		return refuse(wire.Refusal_FAILED, "the owner's node cannot read its tickets")
 	}
@@ -223,13 +234,13 @@ func (m *Membership) admit(joiner peer.ID, req *wire.AdmitRequest) *wire.AdmitAn
 		return refuse(wire.Refusal_REVOKED, ErrRevoked.Error()+": ask for a new ticket")
 	}
 	if old, ok := m.members[joiner]; !ok || cert.Issued.After(old.cert.Issued) {
-		m.members[joiner] = &memberState{cert: cert, signed: spent.Certificate}
+		m.members[joiner] = &memberState{cert: cert, signed: spent.Certificate, turn: len(m.chain)}
 	}
 	if err := m.saveLocked(); err != nil {
 		m.log.Error("members not written", "err", err) // the spent ticket has the certificate
 	}
 	m.tellLocked()
-	return &wire.AdmitAnswer{FarmName: m.farm.Name, Certificate: wire.FromSigned(spent.Certificate)}
+	return &wire.AdmitAnswer{FarmName: m.farm.Name, Certificate: wire.FromSigned(spent.Certificate), Successions: m.successionsLocked(wire.MaxSuccessions)}
 }
 
 // freeNameLocked returns name, or a variant of it that no other member has.

@@ -16,7 +16,8 @@ import (
 	"idlewild/p2p/wire"
 )
 
-// FarmID names a farm: the hash of its root public key, in lower-case base32.
+// FarmID names a farm: the hash of its first root public key, in lower-case
+// base32. It stays when the key is replaced, see Succession.
 type FarmID string
 
 var idEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
@@ -52,7 +53,7 @@ type Certificate struct {
 
 // openCertificate checks a certificate: signature, farm, form. Its time is
 // checked where it is used, because it passes while we run.
-func openCertificate(s job.Signed, root peer.ID) (Certificate, peer.ID, error) {
+func openCertificate(s job.Signed, root peer.ID, farm FarmID) (Certificate, peer.ID, error) {
 	var c Certificate
 	if err := s.Open(root, job.ContextMember, wire.MaxSignedBytes, &c); err != nil {
 		return Certificate{}, "", fmt.Errorf("certificate: %w", err)
@@ -63,7 +64,7 @@ func openCertificate(s job.Signed, root peer.ID) (Certificate, peer.ID, error) {
 		return Certificate{}, "", fmt.Errorf("certificate: peer: %w", err)
 	case c.Version != 1:
 		return Certificate{}, "", fmt.Errorf("certificate: version %d, this program knows 1", c.Version)
-	case c.Farm != farmIDOf(root):
+	case c.Farm != farm:
 		return Certificate{}, "", fmt.Errorf("certificate: of another farm")
 	case checkName(c.Name) != nil:
 		return Certificate{}, "", fmt.Errorf("certificate: %w", checkName(c.Name))
@@ -80,13 +81,13 @@ type Revocation struct {
 	At      time.Time `cbor:"at"`
 }
 
-func openRevocation(s job.Signed, root peer.ID) (Revocation, peer.ID, error) {
+func openRevocation(s job.Signed, root peer.ID, farm FarmID) (Revocation, peer.ID, error) {
 	var r Revocation
 	if err := s.Open(root, job.ContextRevoke, wire.MaxSignedBytes, &r); err != nil {
 		return Revocation{}, "", fmt.Errorf("revocation: %w", err)
 	}
 	p, err := peer.Decode(r.Peer)
-	if err != nil || r.Version != 1 || r.Farm != farmIDOf(root) {
+	if err != nil || r.Version != 1 || r.Farm != farm {
 		return Revocation{}, "", fmt.Errorf("revocation: not of this farm")
 	}
 	return r, p, nil

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 	"idlewild/p2p/wire"
 )
@@ -38,12 +40,12 @@ func (m *Membership) ContentKey() ([32]byte, bool) {
 	return m.content.key, m.root != "" && !m.content.issued.IsZero()
 }
 
-func (m *Membership) openContentKey(s job.Signed) (contentState, error) {
+func (m *Membership) openContentKey(s job.Signed, root peer.ID) (contentState, error) {
 	var k ContentKey
-	if err := s.Open(m.root, job.ContextContentKey, wire.MaxSignedBytes, &k); err != nil {
+	if err := s.Open(root, job.ContextContentKey, wire.MaxSignedBytes, &k); err != nil {
 		return contentState{}, fmt.Errorf("content key: %w", err)
 	}
-	if k.Version != 1 || k.Farm != farmIDOf(m.root) || len(k.Key) != 32 || [32]byte(k.Key) == ([32]byte{}) || k.Issued.IsZero() {
+	if k.Version != 1 || k.Farm != m.id || len(k.Key) != 32 || [32]byte(k.Key) == ([32]byte{}) || k.Issued.IsZero() {
 		return contentState{}, fmt.Errorf("content key: not one of this farm")
 	}
 	return contentState{s, [32]byte(k.Key), k.Issued}, nil
@@ -56,7 +58,12 @@ func (m *Membership) loadContentKeyLocked() error {
 	var s job.Signed
 	err := m.dir.read("content.key", contentKeyMagic, &s)
 	if err == nil {
-		m.content, err = m.openContentKey(s)
+		// It may still be by a root that was replaced since.
+		for i := len(m.chain); i >= 0; i-- {
+			if m.content, err = m.openContentKey(s, m.rootAt(i)); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.dir.file("content.key"), err)
 		}
@@ -72,7 +79,7 @@ func (m *Membership) loadContentKeyLocked() error {
 	if _, err := rand.Read(key); err != nil {
 		return err
 	}
-	s, err = job.Sign(m.rootKey, job.ContextContentKey, ContentKey{Version: 1, Farm: farmIDOf(m.root), Key: key, Issued: time.Now()})
+	s, err = job.Sign(m.rootKey, job.ContextContentKey, ContentKey{Version: 1, Farm: m.id, Key: key, Issued: time.Now()})
 	if err != nil {
 		return err
 	}
@@ -82,7 +89,7 @@ func (m *Membership) loadContentKeyLocked() error {
 // keepContentKeyLocked takes in a content key, on disk first, unless the known
 // one is as late.
 func (m *Membership) keepContentKeyLocked(s job.Signed) error {
-	c, err := m.openContentKey(s)
+	c, err := m.openContentKey(s, m.root)
 	if err != nil {
 		return err
 	}

@@ -153,13 +153,13 @@ func FuzzContentKey(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(s.Body)
-	m := &Membership{root: root}
+	m := &Membership{id: farmIDOf(root), root: root}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		sig, err := key.Sign(append([]byte(job.ContextContentKey), body...))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := m.openContentKey(job.Signed{Body: body, Sig: sig})
+		c, err := m.openContentKey(job.Signed{Body: body, Sig: sig}, root)
 		if err == nil && (c.key == ([32]byte{}) || c.issued.IsZero()) {
 			t.Fatalf("accepted %+v", c)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/job"
 )
@@ -41,10 +42,14 @@ const (
 
 // farmFile is the content of "farm".
 type farmFile struct {
-	Root        []byte     `cbor:"root"` // peer ID of the root key
-	Name        string     `cbor:"name"`
-	Certificate job.Signed `cbor:"certificate"` // ours
-	Revoked     bool       `cbor:"revoked,omitempty"`
+	Root []byte `cbor:"root"` // peer ID of the root key
+	// Chain is how Root came after the farm's first one, which is empty where
+	// Root is that.
+	Chain       []job.Signed `cbor:"chain,omitempty"`
+	Recovered   int64        `cbor:"recovered,omitempty"` // unix milliseconds: tickets from before are not known here
+	Name        string       `cbor:"name"`
+	Certificate job.Signed   `cbor:"certificate"` // ours
+	Revoked     bool         `cbor:"revoked,omitempty"`
 }
 
 // memberFile is one entry of "members".
@@ -106,17 +111,24 @@ func (d farmDir) read(name, magic string, v any) error {
 	return nil
 }
 
-func (d farmDir) writeRoot(key crypto.PrivKey) error {
+func (d farmDir) writeRoot(name string, key crypto.PrivKey) error {
 	b, err := crypto.MarshalPrivateKey(key)
 	if err != nil {
 		return err
 	}
-	return writeFile(d.file("root.key"), append([]byte(rootMagic), b...))
+	return writeFile(d.file(name), append([]byte(rootMagic), b...))
 }
 
-// readRoot returns nil where the root key is not here.
-func (d farmDir) readRoot() (crypto.PrivKey, error) {
-	b, err := readFile(d.file("root.key"), rootMagic)
+// The root key, and the next one while it is being replaced: it takes the
+// other's place once "farm" names it.
+const (
+	rootKeyFile = "root.key"
+	nextKeyFile = "root.key.next"
+)
+
+// readRoot returns nil where that key is not here.
+func (d farmDir) readRoot(name string) (crypto.PrivKey, error) {
+	b, err := readFile(d.file(name), rootMagic)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -125,9 +137,39 @@ func (d farmDir) readRoot() (crypto.PrivKey, error) {
 	}
 	key, err := crypto.UnmarshalPrivateKey(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", d.file("root.key"), err)
+		return nil, fmt.Errorf("%s: %w", d.file(name), err)
 	}
 	return key, nil
+}
+
+// rootOf returns the key of root if it is here; nil if it is not. It ends a
+// replacement that a crash interrupted.
+func (d farmDir) rootOf(root peer.ID) (crypto.PrivKey, error) {
+	for _, name := range []string{nextKeyFile, rootKeyFile} {
+		key, err := d.readRoot(name)
+		if err != nil {
+			return nil, err
+		}
+		if key == nil || !root.MatchesPrivateKey(key) {
+			continue
+		}
+		if name == nextKeyFile {
+			if err := d.takeNext(); err != nil {
+				return nil, err
+			}
+		}
+		return key, nil
+	}
+	return nil, nil
+}
+
+// takeNext makes the next root key the root key.
+func (d farmDir) takeNext() error {
+	if err := os.Rename(d.file(nextKeyFile), d.file(rootKeyFile)); err != nil {
+		return err
+	}
+	syncFolder(d.path)
+	return nil
 }
 
 func spentName(secret []byte) string { return filepath.Join("tickets", hex.EncodeToString(secret)) }
@@ -170,13 +212,17 @@ func writeFile(path string, b []byte) error {
 		os.Remove(tmp)
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	syncFolder(filepath.Dir(path))
+	return nil
+}
+
+func syncFolder(path string) {
+	dir, err := os.Open(path)
 	if err != nil {
-		return nil // not every system opens folders; the rename stands
+		return // not every system opens folders; the rename stands
 	}
 	defer dir.Close()
 	_ = dir.Sync() // nor syncs them
-	return nil
 }
 
 func readFile(path, magic string) ([]byte, error) {

@@ -37,7 +37,7 @@ func (h *Host) hello(ctx context.Context, p peer.ID) error {
 	if mine == nil {
 		return ErrNoFarm
 	}
-	first := &wire.Hello{Certificates: mine, Capability: wire.Capability, Version: h.cfg.Version}
+	first := &wire.Hello{Certificates: mine, Capability: wire.Capability, Version: h.cfg.Version, Successions: h.members.successions(wire.MaxFirstSuccs)}
 	if _, err := wire.Write(s, first, wire.MaxAdmitRequest); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
@@ -45,6 +45,7 @@ func (h *Host) hello(ctx context.Context, p peer.ID) error {
 	if _, err := wire.Read(bufio.NewReader(s), &theirs, wire.MaxHello); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
+	h.heed(p, theirs.GetSuccessions(), wire.MaxSuccessions)
 	if r := theirs.GetRefusal(); r != nil {
 		if rev, err := r.GetRevocation().Value(wire.MaxSignedBytes); err == nil && len(rev.Body) > 0 {
 			// Its signature decides, not who sent it.
@@ -58,8 +59,9 @@ func (h *Host) hello(ctx context.Context, p peer.ID) error {
 		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
 	}
 	h.able(p, theirs.GetCapability())
+	h.mine(theirs.GetYours())
 	h.absorb(p, theirs.GetDetails())
-	if _, err := wire.Write(s, &wire.Hello{Details: h.details()}, wire.MaxHello); err != nil {
+	if _, err := wire.Write(s, &wire.Hello{Details: h.details(), Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}, wire.MaxHello); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
 	return nil
@@ -79,13 +81,19 @@ func (h *Host) answerHello(s network.Stream) {
 		s.Reset()
 		return
 	}
+	h.heed(p, first.GetSuccessions(), wire.MaxFirstSuccs)
 	if refusal := h.meet(p, first.GetCertificates()); refusal != nil {
 		h.log.Debug("hello refused", "peer", p, "reason", refusal.Text)
-		_, _ = wire.Write(s, &wire.Hello{Refusal: refusal, Capability: wire.Capability}, wire.MaxHello)
+		answer := &wire.Hello{Refusal: refusal, Capability: wire.Capability}
+		if h.lateOf(p, first.GetCertificates()) {
+			answer.Successions = h.members.successions(wire.MaxSuccessions)
+		}
+		_, _ = wire.Write(s, answer, wire.MaxHello)
 		return
 	}
 	h.able(p, first.GetCapability())
-	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: wire.Capability, Version: h.cfg.Version, Details: h.details()}
+	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: wire.Capability, Version: h.cfg.Version, Details: h.details(),
+		Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
 		return
 	}
@@ -93,6 +101,8 @@ func (h *Host) answerHello(s network.Stream) {
 	if _, err := wire.Read(r, &last, wire.MaxHello); err != nil {
 		return // it knows us now; what it knows comes another time
 	}
+	h.heed(p, last.GetSuccessions(), wire.MaxSuccessions)
+	h.mine(last.GetYours())
 	h.absorb(p, last.GetDetails())
 }
 
@@ -124,7 +134,42 @@ func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
 			return nil
 		}
 	}
+	// Its certificate may be by a root that was replaced since. Who it is, the
+	// connection says; that it is a member, what others told of it.
+	if h.lateOf(p, certs) {
+		if h.members.Known(p) {
+			return nil
+		}
+		refusal.Text = "the farm's root key was replaced, and nobody here has a new certificate for this peer: wait until the owner is there, or ask for a ticket"
+	}
 	return refusal
+}
+
+// lateOf reports whether p shows a certificate by an earlier root.
+func (h *Host) lateOf(p peer.ID, certs []*wire.Signed) bool {
+	for _, c := range certs[:min(len(certs), wire.MaxCertificates)] {
+		if s, err := c.Value(wire.MaxSignedBytes); err == nil && h.members.late(p, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// mine takes in this node's own certificate as another member has it.
+func (h *Host) mine(w *wire.Signed) {
+	if w == nil {
+		return
+	}
+	s, err := w.Value(wire.MaxSignedBytes)
+	if err == nil {
+		var p peer.ID
+		if _, p, err = h.members.openCurrent(s); err == nil && p == h.ID() {
+			_, err = h.members.learn(s, nil)
+		}
+	}
+	if err != nil {
+		h.log.Debug("certificate not believed", "err", err)
+	}
 }
 
 // details is what goes to a proven member.
@@ -184,6 +229,9 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
 	h.members.saveFresh()
+	if len(recs) > 0 {
+		h.keeper.wake() // to dial whom it told of
+	}
 	h.host.ConnManager().TagPeer(p, "member", 50) // one with a job is protected, see engage
 	h.keeper.met(p)
 	h.reserver.wake()

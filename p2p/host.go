@@ -93,7 +93,8 @@ type Host struct {
 	blocks *blockServer
 	fetch  fetchSource
 	// engaged counts the sync streams with a member.
-	engaged map[peer.ID]int
+	engaged  map[peer.ID]int
+	renewing atomic.Bool // a new certificate of this node is looked for
 	// abilities are the capabilities that members told of themselves.
 	abilities map[peer.ID]uint32
 }

@@ -46,7 +46,11 @@ type Membership struct {
 
 	mu      sync.Mutex
 	dir     farmDir
-	root    peer.ID        // "": in no farm
+	id      FarmID         // hash of the first root
+	root    peer.ID        // the newest; "": in no farm
+	chain   []link         // from the first root to it
+	carried time.Time      // until then certificates by an earlier root count that were known before
+	forked  bool           // somebody showed another successor than the known one
 	rootKey crypto.PrivKey // nil: not the owner's node
 	farm    farmFile
 	content contentState
@@ -61,6 +65,7 @@ type Membership struct {
 type memberState struct {
 	cert     Certificate
 	signed   job.Signed
+	turn     int            // how often the root key had been replaced when the certificate was made
 	addrs    []ma.Multiaddr // newest first
 	lastSeen time.Time
 	kept     time.Time // lastSeen as it is on disk
@@ -78,6 +83,11 @@ type Farm struct {
 	Owner   bool // this node holds the root key
 	Role    Role // of this node
 	Revoked bool // the root took this node's right away
+	// Turn is how often the root key was replaced. Left is set where this node
+	// has no certificate by the newest one yet, Forked where two successors of
+	// the same root were seen: somebody else has that key.
+	Turn         int
+	Left, Forked bool
 }
 
 // Member is one peer of the farm.
@@ -115,17 +125,20 @@ func (m *Membership) load(dir farmDir) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir.file("farm"), err)
 	}
-	_, subject, err := openCertificate(m.farm.Certificate, root)
+	m.dir, m.root = dir, root
+	if m.chain, m.id, err = openChain(root, m.farm.Chain); err != nil {
+		return fmt.Errorf("%s: %w", dir.file("farm"), err)
+	}
+	_, subject, _, err := m.openAnyLocked(m.farm.Certificate)
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir.file("farm"), err)
 	}
 	if subject != m.self {
 		return fmt.Errorf("%s: the certificate is for peer %s, but this node's identity is %s", dir.file("farm"), subject, m.self)
 	}
-	if m.rootKey, err = dir.readRoot(); err != nil {
+	if m.rootKey, err = dir.rootOf(root); err != nil {
 		return err
 	}
-	m.dir, m.root = dir, root
 	if err := m.loadContentKeyLocked(); err != nil {
 		return err
 	}
@@ -134,8 +147,10 @@ func (m *Membership) load(dir farmDir) error {
 		return err
 	}
 	for _, s := range revoked {
-		if r, p, err := openRevocation(s, root); err == nil {
-			m.revoked[p] = revokedState{s, r.At}
+		for i := range len(m.chain) + 1 { // it was good when it was written
+			if r, p, err := openRevocation(s, m.rootAt(i), m.id); err == nil {
+				m.revoked[p] = revokedState{s, r.At}
+			}
 		}
 	}
 	var members []memberFile
@@ -143,20 +158,23 @@ func (m *Membership) load(dir farmDir) error {
 		return err
 	}
 	for _, f := range members {
-		if cert, p, err := openCertificate(f.Certificate, root); err == nil {
-			m.members[p] = &memberState{cert: cert, signed: f.Certificate, addrs: addrsFrom(f.Addrs), lastSeen: f.LastSeen, kept: f.LastSeen}
+		if cert, p, turn, err := m.openAnyLocked(f.Certificate); err == nil {
+			m.members[p] = &memberState{cert: cert, signed: f.Certificate, turn: turn, addrs: addrsFrom(f.Addrs), lastSeen: f.LastSeen, kept: f.LastSeen}
 		}
 	}
-	return m.addSelfLocked()
+	if err := m.addSelfLocked(); err != nil {
+		return err
+	}
+	return m.reissueLocked()
 }
 
 // addSelfLocked puts our own certificate among the members.
 func (m *Membership) addSelfLocked() error {
-	cert, p, err := openCertificate(m.farm.Certificate, m.root)
+	cert, p, turn, err := m.openAnyLocked(m.farm.Certificate)
 	if err != nil {
 		return err
 	}
-	m.members[p] = &memberState{cert: cert, signed: m.farm.Certificate}
+	m.members[p] = &memberState{cert: cert, signed: m.farm.Certificate, turn: turn}
 	return nil
 }
 
@@ -172,8 +190,9 @@ func (m *Membership) Farm() (Farm, bool) {
 
 func (m *Membership) farmLocked() Farm {
 	return Farm{
-		ID: farmIDOf(m.root), Name: m.farm.Name, Owner: m.rootKey != nil,
+		ID: m.id, Name: m.farm.Name, Owner: m.rootKey != nil,
 		Role: m.members[m.self].cert.Role, Revoked: m.farm.Revoked,
+		Turn: len(m.chain), Left: m.members[m.self].turn != len(m.chain), Forked: m.forked,
 	}
 }
 
@@ -203,7 +222,7 @@ func (m *Membership) knownLocked(p peer.ID, now time.Time) bool {
 		return false
 	}
 	s, ok := m.members[p]
-	return ok && now.Before(s.cert.Expires) && !m.revokedLocked(p, s.cert)
+	return ok && now.Before(s.cert.Expires) && !m.revokedLocked(p, s.cert) && (s.turn == len(m.chain) || now.Before(m.carried))
 }
 
 func (m *Membership) revokedLocked(p peer.ID, c Certificate) bool {
@@ -289,12 +308,16 @@ func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Far
 	if m.root != "" && !(m.root == root && m.farm.Revoked) {
 		return Farm{}, fmt.Errorf("this node already belongs to farm %q: leave it first", m.farm.Name)
 	}
-	dir, err := newFarmDir(m.dataDir, farmIDOf(root))
+	chain, id, err := openChain(root, file.Chain)
+	if err != nil {
+		return Farm{}, err
+	}
+	dir, err := newFarmDir(m.dataDir, id)
 	if err != nil {
 		return Farm{}, err
 	}
 	if key != nil {
-		if err := dir.writeRoot(key); err != nil {
+		if err := dir.writeRoot(rootKeyFile, key); err != nil {
 			return Farm{}, err
 		}
 	}
@@ -302,7 +325,8 @@ func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Far
 	if err := dir.write("farm", farmMagic, file); err != nil {
 		return Farm{}, err
 	}
-	m.dir, m.root, m.rootKey, m.farm = dir, root, key, file
+	m.dir, m.id, m.root, m.chain, m.rootKey, m.farm = dir, id, root, chain, key, file
+	m.carried, m.forked = time.Time{}, false
 	if err := m.loadContentKeyLocked(); err != nil {
 		return Farm{}, err
 	}
@@ -330,7 +354,7 @@ func (m *Membership) Leave() error {
 		return fmt.Errorf("leave: %w", err)
 	}
 	m.log.Info("farm left", "name", m.farm.Name)
-	m.root, m.farm, m.dir, m.dirty, m.fresh = "", farmFile{}, farmDir{}, false, false
+	m.id, m.root, m.chain, m.farm, m.dir, m.dirty, m.fresh = "", "", nil, farmFile{}, farmDir{}, false, false
 	m.content = contentState{}
 	clear(m.members)
 	clear(m.revoked)
@@ -393,7 +417,7 @@ func (m *Membership) invite(valid time.Duration, role Role, stay time.Duration) 
 		return "", ErrNotOwner
 	}
 	return newTicket(m.rootKey, Ticket{
-		Farm: farmIDOf(m.root), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
+		Farm: m.id, Turn: len(m.chain), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
 		Addrs: addrBytes(addrs), Role: role, Expires: time.Now().Add(valid), Stay: int64(stay / time.Second),
 	})
 }
@@ -410,7 +434,7 @@ func (m *Membership) Revoke(p peer.ID) error {
 		m.mu.Unlock()
 		return ErrNotOwner
 	}
-	root, key := m.root, m.rootKey
+	id, key := m.id, m.rootKey
 	_, known := m.members[p]
 	m.mu.Unlock()
 	if p == m.self {
@@ -419,7 +443,7 @@ func (m *Membership) Revoke(p peer.ID) error {
 	if !known {
 		return fmt.Errorf("revoke %s: %w", p, ErrNotMember)
 	}
-	s, err := job.Sign(key, job.ContextRevoke, Revocation{Version: 1, Farm: farmIDOf(root), Peer: p.String(), At: time.Now()})
+	s, err := job.Sign(key, job.ContextRevoke, Revocation{Version: 1, Farm: id, Peer: p.String(), At: time.Now()})
 	if err != nil {
 		return err
 	}
@@ -439,7 +463,7 @@ func (m *Membership) applyRevocation(s job.Signed) (news bool, err error) {
 		m.mu.Unlock()
 		return false, ErrNoFarm
 	}
-	r, p, err := openRevocation(s, m.root)
+	r, p, err := openRevocation(s, m.root, m.id)
 	if err != nil {
 		m.mu.Unlock()
 		return false, err
@@ -485,7 +509,7 @@ func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) 
 	if m.root == "" {
 		return "", ErrNoFarm
 	}
-	cert, p, err := openCertificate(s, m.root)
+	cert, p, err := openCertificate(s, m.root, m.id)
 	if err != nil {
 		return "", err
 	}
@@ -500,9 +524,9 @@ func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) 
 	case !ok && len(m.members) >= maxMembers:
 		return p, fmt.Errorf("farm is full: %d members", len(m.members))
 	case !ok:
-		m.members[p] = &memberState{cert: cert, signed: s, addrs: addrs}
-	case cert.Issued.After(old.cert.Issued):
-		old.cert, old.signed = cert, s
+		m.members[p] = &memberState{cert: cert, signed: s, turn: len(m.chain), addrs: addrs}
+	case old.turn != len(m.chain) || cert.Issued.After(old.cert.Issued):
+		old.cert, old.signed, old.turn = cert, s, len(m.chain)
 		if p == m.self {
 			m.farm.Certificate = s
 			if err := m.dir.write("farm", farmMagic, m.farm); err != nil {
@@ -590,7 +614,10 @@ func (m *Membership) contacts() map[peer.ID]contact {
 	out := make(map[peer.ID]contact, len(m.members))
 	now := time.Now()
 	for p, s := range m.members {
-		if p != m.self && m.knownLocked(p, now) {
+		// One whose certificate is by an earlier root is dialled too: either side
+		// may have what the other one lacks.
+		late := s.turn != len(m.chain) && now.Before(s.cert.Expires) && !m.revokedLocked(p, s.cert) && !m.farm.Revoked
+		if p != m.self && (late || m.knownLocked(p, now)) {
 			out[p] = contact{slices.Clone(s.addrs), s.lastSeen}
 		}
 	}
@@ -609,7 +636,7 @@ func (m *Membership) records() []*wire.MemberRecord {
 	now := time.Now()
 	var out []*wire.MemberRecord
 	for p, s := range m.members {
-		if p == m.self || !m.knownLocked(p, now) {
+		if p == m.self || s.turn != len(m.chain) || !m.knownLocked(p, now) {
 			continue
 		}
 		r := &wire.MemberRecord{Certificate: wire.FromSigned(s.signed), Addrs: addrBytes(s.addrs)}

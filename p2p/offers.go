@@ -139,6 +139,18 @@ func (o *offers) validate(_ context.Context, _ peer.ID, m *pubsub.Message) pubsu
 		return pubsub.ValidationAccept
 	case *wire.Gossip_Member:
 		return o.noteMember(b.Member)
+	case *wire.Gossip_Succession:
+		s, err := b.Succession.Value(wire.MaxSignedBytes)
+		if err != nil {
+			return pubsub.ValidationReject
+		}
+		switch news, err := o.h.members.learnSuccessions([]job.Signed{s}); {
+		case err != nil:
+			return pubsub.ValidationIgnore // one that is lacked before it comes with a hello
+		case news:
+			o.h.turned(nil)
+		}
+		return pubsub.ValidationAccept
 	case *wire.Gossip_Revocation:
 		s, err := b.Revocation.Value(wire.MaxSignedBytes)
 		if err != nil {

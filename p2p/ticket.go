@@ -3,6 +3,7 @@ package p2p
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -29,7 +30,9 @@ type Ticket struct {
 	Addrs   [][]byte  `cbor:"addrs"` // multiaddrs of the inviter
 	Role    Role      `cbor:"role"`
 	Expires time.Time `cbor:"expires"`
-	Stay    int64     `cbor:"stay,omitempty"` // seconds for which a guest is a member; 0: a member like others
+	Issued  int64     `cbor:"issued,omitempty"` // unix milliseconds; 0: by an older version
+	Turn    int       `cbor:"turn,omitempty"`   // how often the root key was replaced until Root
+	Stay    int64     `cbor:"stay,omitempty"`   // seconds for which a guest is a member; 0: a member like others
 }
 
 // stay is how long the certificate is good that the ticket gives.
@@ -41,7 +44,7 @@ func (t Ticket) stay() time.Duration {
 }
 
 func newTicket(root job.Signer, t Ticket) (string, error) {
-	t.Version = 1
+	t.Version, t.Issued = 1, time.Now().UnixMilli()
 	t.Secret = make([]byte, 16)
 	rand.Read(t.Secret)
 	s, err := job.Sign(root, job.ContextTicket, t)
@@ -59,7 +62,8 @@ func newTicket(root job.Signer, t Ticket) (string, error) {
 }
 
 // ParseTicket reads a ticket as a person pasted it and checks that the root
-// key which it names signed it. Its time is not checked.
+// key which it names signed it. Its time is not checked, and neither, where the
+// farm's key was replaced, is whether that root is a farm's: who admits shows it.
 func ParseTicket(text string) (Ticket, error) {
 	malformed := func(why string) (Ticket, error) {
 		return Ticket{}, fmt.Errorf("%w: %s", ErrTicketMalformed, why)
@@ -70,13 +74,9 @@ func ParseTicket(text string) (Ticket, error) {
 	}
 	// A terminal or a mail may have broken the line.
 	text = strings.Join(strings.Fields(text), "")
-	body, ok := strings.CutPrefix(text, ticketPrefix)
-	if !ok {
-		return malformed("it does not begin with " + ticketPrefix)
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	b, err := ticketBytes(text)
 	if err != nil {
-		return malformed("a character is wrong or missing")
+		return malformed(err.Error())
 	}
 	var s job.Signed
 	if err := job.Decode(b, wire.MaxTicketBytes, &s); err != nil {
@@ -94,7 +94,7 @@ func ParseTicket(text string) (Ticket, error) {
 	if err := s.Open(root, job.ContextTicket, wire.MaxTicketBytes, &t); err != nil {
 		return malformed("its signature is wrong")
 	}
-	if t.Version != 1 || t.Farm != farmIDOf(root) || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil ||
+	if t.Version != 1 || t.Turn == 0 && t.Farm != farmIDOf(root) || t.Turn < 0 || t.Turn > wire.MaxSuccessions || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil ||
 		t.Stay < 0 || t.Stay > int64(certificateLife/time.Second) || (t.Stay > 0) != (t.Role == RoleGuest) {
 		return malformed("its content is wrong")
 	}
@@ -102,6 +102,42 @@ func ParseTicket(text string) (Ticket, error) {
 		return malformed("its inviter is wrong")
 	}
 	return t, nil
+}
+
+// qrPrefix begins a ticket as it stands in a QR code.
+var qrPrefix = strings.ToUpper(ticketPrefix)
+
+func ticketBytes(text string) ([]byte, error) {
+	if body, ok := strings.CutPrefix(text, qrPrefix); ok {
+		b, err := idEncoding.DecodeString(body)
+		if err != nil || idEncoding.EncodeToString(b) != body {
+			return nil, errors.New("a character is wrong or missing")
+		}
+		return b, nil
+	}
+	body, ok := strings.CutPrefix(text, ticketPrefix)
+	if !ok {
+		return nil, errors.New("it does not begin with " + ticketPrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	if err != nil {
+		return nil, errors.New("a character is wrong or missing")
+	}
+	return b, nil
+}
+
+// TicketForQR writes a ticket for a QR code: in capital letters and digits, for
+// which such a code has a mode that takes a fifth less room than base64. As text
+// it is a ticket like any other.
+func TicketForQR(text string) (string, error) {
+	if _, err := ParseTicket(text); err != nil {
+		return "", err
+	}
+	b, err := ticketBytes(strings.Join(strings.Fields(text), ""))
+	if err != nil {
+		return "", err
+	}
+	return qrPrefix + idEncoding.EncodeToString(b), nil
 }
 
 func (t Ticket) root() peer.ID { return peer.ID(t.Root) }

@@ -75,6 +75,14 @@ func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
 		"check a.blend --frame 1 --claim nowhere":     "no such file",
 		"chunk nowhere":                               "no such file",
 		"chunk .":                                     "is a folder",
+		"farm backup":                                 "farm backup takes FILE",
+		"farm backup /":                               "is there already",
+		"farm backup /nowhere/x":                      "no terminal to ask",
+		"farm recover nowhere":                        "no such file",
+		"farm rotate --carry 48h":                     "--carry",
+		"audit x":                                     "not a ULID",
+		"audit --limit -1":                            "--limit",
+		"audit --since 0s":                            "--since",
 		"farm invite --valid 0s":                      "--valid",
 		"farm invite --valid 721h":                    "1s to 720h",
 		"farm invite --valid long":                    "invalid value",
@@ -116,7 +124,7 @@ func TestWithoutDaemon(t *testing.T) {
 	id := string(job.NewID(time.Now()))
 	for _, args := range []string{
 		"status", "status " + id, "submit --kind echo -o x", "cancel " + id, "pause", "resume " + id, "logs " + id,
-		"fetch " + id, "requeue " + id + " 1", "farm create", "farm invite", "farm join x", "farm members", "farm revoke x", "peers", "doctor",
+		"fetch " + id, "requeue " + id + " 1", "farm create", "farm invite", "farm join x", "farm members", "farm revoke x", "peers", "doctor", "audit",
 	} {
 		r := idlewild(append(strings.Fields(args), "--data-dir", dir)...)
 		want := "idlewild: no daemon is running for " + dir + "; start it with: idlewild up\n"

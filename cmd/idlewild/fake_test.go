@@ -19,7 +19,8 @@ import (
 // fakeDaemon answers at a real door with the jobs that a test put there. It
 // stands in for a farm where the test is about the command line.
 type fakeDaemon struct {
-	dir string
+	ticket string // what an invitation gives; empty: none that is real
+	dir    string
 
 	mu       sync.Mutex
 	jobs     map[job.ID]job.Status
@@ -250,6 +251,9 @@ func (f fakeFarm) Invite(_ context.Context, d, stay time.Duration) (string, erro
 	if stay > 0 {
 		return "guest-" + stay.String(), nil
 	}
+	if f.ticket != "" {
+		return f.ticket, nil
+	}
 	return "ticket-" + d.String(), nil
 }
 func (f fakeFarm) Join(_ context.Context, t string) (localapi.FarmView, error) {
@@ -294,4 +298,17 @@ func doc[T any](t *testing.T, r result) T {
 		t.Fatalf("more than one document: %q", r.out)
 	}
 	return v
+}
+
+func (f fakeFarm) Backup(_ context.Context, passphrase string) ([]byte, error) {
+	return []byte("sealed with " + passphrase), nil
+}
+func (f fakeFarm) Recover(_ context.Context, file []byte, passphrase string) (localapi.FarmView, error) {
+	if string(file) != "sealed with "+passphrase {
+		return localapi.FarmView{}, job.Refuse("backup", "the passphrase is another one", "try again")
+	}
+	return localapi.FarmView{ID: "farm3", Name: "recovered", Owner: true}, nil
+}
+func (f fakeFarm) Rotate(_ context.Context, carry time.Duration) (localapi.FarmView, error) {
+	return localapi.FarmView{ID: "farm3", Name: carry.String(), Owner: true, Turn: 1}, nil
 }

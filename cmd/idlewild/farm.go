@@ -20,7 +20,7 @@ func farmCommand(p *program) *cli.Command {
 			if name := c.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild farm --help", "farm "+name)
 			}
-			return usagef("farm needs one of create, invite, join, members, revoke; see: idlewild farm --help")
+			return usagef("farm needs one of create, invite, join, members, revoke, backup, recover, rotate; see: idlewild farm --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
@@ -31,6 +31,7 @@ func farmCommand(p *program) *cli.Command {
 				Flags: []cli.Flag{
 					&cli.DurationFlag{Name: "valid", Usage: "it can be used for `TIME`", Value: 24 * time.Hour},
 					&cli.DurationFlag{Name: "guest", DefaultText: "for good", Usage: "whoever comes is a member for `TIME` only"},
+					&cli.BoolFlag{DisableDefaultText: true, Name: "qr", Usage: "draw the ticket as a QR code where stdout is no terminal, too"},
 				},
 			}, 0, 0, farmInvite),
 			command(p, &cli.Command{
@@ -42,6 +43,22 @@ func farmCommand(p *program) *cli.Command {
 			command(p, &cli.Command{
 				Name: "revoke", Usage: "put a member out of the farm", ArgsUsage: "PEER",
 			}, 1, 1, farmRevoke),
+			command(p, &cli.Command{
+				Name: "backup", Usage: "write the farm's root key and members to a file, encrypted with a passphrase", ArgsUsage: "FILE",
+				Description: "Without a backup nobody can be let in or put out any more once this machine is lost. Whoever has file and passphrase\n" +
+					"owns the farm. The file is one of age (age-encryption.org).",
+				Flags: passphraseFlags(),
+			}, 1, 1, farmBackup),
+			command(p, &cli.Command{
+				Name: "recover", Usage: "make this machine an owner of the farm that a backup is of", ArgsUsage: "FILE",
+				Flags: passphraseFlags(),
+			}, 1, 1, farmRecover),
+			command(p, &cli.Command{
+				Name: "rotate", Usage: "replace the farm's root key by a new one",
+				Description: "Members accept it also if they are away now; the old key, and backups and tickets made with it, are worth nothing any\n" +
+					"more. Make a new backup afterwards. Programs older than this one leave the farm by it.",
+				Flags: []cli.Flag{&cli.DurationFlag{Name: "carry", Usage: "members know each other by their old certificates for `TIME`; 0 if somebody else has the old key", Value: p2p.CarryTime}},
+			}, 0, 0, farmRotate),
 		},
 	}
 }
@@ -91,10 +108,21 @@ func farmInvite(k *call) error {
 	if k.IsSet("guest") && (stay < time.Second || stay > maxGuest) {
 		return usagef("--guest is %v; it may be 1s to %dh", stay, int(maxGuest.Hours()))
 	}
-	return withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
+	if k.Bool("qr") && k.json {
+		return usagef("--qr draws for people: leave it out with --json")
+	}
+	var ticket string
+	err := withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
 		t, err := c.InviteGuest(k.Context.Context, valid, stay)
 		return localapi.Ticket{Ticket: t}, err
-	}, func(t localapi.Ticket) { k.say("%s", t.Ticket) })
+	}, func(t localapi.Ticket) {
+		ticket = t.Ticket
+		k.say("%s", t.Ticket)
+	})
+	if err != nil {
+		return err
+	}
+	return k.showQR(ticket, k.Bool("qr"))
 }
 
 func farmJoin(k *call) error {

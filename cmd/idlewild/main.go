@@ -86,6 +86,7 @@ func newApp(p *program) *cli.App {
 			farmCommand(p),
 			peersCommand(p),
 			doctorCommand(p),
+			auditCommand(p),
 			supportCommand(p),
 			updateCommand(p),
 			gpusCommand(p),

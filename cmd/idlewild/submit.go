@@ -20,6 +20,8 @@ func submitCommand(p *program) *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{DisableDefaultText: true, Name: "wait", Aliases: []string{"w"}, Usage: "stay until the job ends"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "reuse", Usage: "leave out frames that the last job of the file delivered and nothing changed for"},
+			&cli.StringSliceFlag{Name: "only", Usage: "only `PEER` may work on it, a member's name or id; again for more"},
+			&cli.StringSliceFlag{Name: "not", Usage: "`PEER` may not work on it; again for more"},
 		}, specFlags()...),
 	}, 0, 1, submit)
 }
@@ -49,6 +51,7 @@ func submit(k *call) error {
 		return err
 	}
 	spec.Policy.Reuse = k.Bool("reuse")
+	spec.Policy.Only, spec.Policy.Not = k.StringSlice("only"), k.StringSlice("not")
 	return k.submitted(func(ctx context.Context, client *localapi.Client) (job.ID, error) { return client.Submit(ctx, spec) })
 }
 

@@ -13,7 +13,8 @@ package main
 //     terminal. Elsewhere the same facts come as lines, each written once.
 //   - Words are those of the glossary, sizes are decimal (kB, MB), and an id is
 //     printed whole, so that it can be pasted.
-//   - Nothing is asked. What cannot be known is a flag.
+//   - Nothing is asked but a passphrase, and what setup is for. What cannot be
+//     known is a flag.
 
 import (
 	"encoding/json"

@@ -18,6 +18,11 @@ import (
 // file comes out of screen after close.
 func terminal(t *testing.T) (tty *os.File, screen func() string) {
 	t.Helper()
+	return terminalOf(t, 100)
+}
+
+func terminalOf(t *testing.T, columns uint16) (tty *os.File, screen func() string) {
+	t.Helper()
 	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Skip("NOT RUN: no pseudo-terminals here: ", err)
@@ -36,7 +41,7 @@ func terminal(t *testing.T) (tty *os.File, screen func() string) {
 		ptm.Close()
 		t.Skip("NOT RUN: no pseudo-terminals here: ", err)
 	}
-	size := [4]uint16{30, 100, 0, 0}
+	size := [4]uint16{30, columns, 0, 0}
 	ioctl(tty, 0x5414, unsafe.Pointer(&size)) // TIOCSWINSZ
 	var buf bytes.Buffer
 	done := make(chan struct{})
@@ -105,6 +110,28 @@ func TestWatchRedrawsOnATerminal(t *testing.T) {
 	for _, line := range strings.Split(escapes.ReplaceAllString(got, ""), "\r\n") {
 		if len([]rune(line)) >= 100 && strings.Contains(line, "www") {
 			t.Errorf("a line wraps: %q", line)
+		}
+	}
+}
+
+func TestInviteOnATerminal(t *testing.T) {
+	f := newFakeDaemon(t)
+	f.ticket = ticketFor(t, 1)
+	for _, columns := range []uint16{100, 60} {
+		tty, screen := terminalOf(t, columns)
+		var stderr bytes.Buffer
+		code := run([]string{"idlewild", "farm", "invite", "--data-dir", f.dir}, nil, tty, &stderr)
+		got := screen()
+		text, err := scan(got)
+		if code != exitDone || !strings.HasPrefix(got, f.ticket) {
+			t.Errorf("exit %d, %q", code, got)
+		}
+		if columns == 100 && (err != nil || !strings.HasPrefix(text, "IDLEWILD1:") || stderr.Len() > 0) {
+			t.Errorf("read %q, %v; %s", text, err, &stderr)
+		}
+		// Too few columns: said, and not drawn in pieces.
+		if columns == 60 && (err == nil || !strings.Contains(stderr.String(), "this terminal 60")) {
+			t.Errorf("read %q; %s", text, &stderr)
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (b *Board) waits(s *seat, j *jobState) time.Duration {
 		from = j.opened
 	}
 	d := b.now.Sub(from)
-	if d <= 0 || !b.can(s.w, j) {
+	if d <= 0 || !b.mayWork(s, j) {
 		return 0
 	}
 	for _, c := range j.classes {

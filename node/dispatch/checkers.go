@@ -76,14 +76,14 @@ func (b *Board) third(j *jobState, x *ret) bool {
 	was := x.want
 	x.want = byThird
 	defer func() { x.want = was }()
-	return b.candidates(newCheck(job.Task{Needs: x.t.Needs}, x)) > 0
+	return b.candidates(j, newCheck(job.Task{Needs: x.t.Needs}, x)) > 0
 }
 
-// candidates counts the members, this machine aside, that could run t.
-func (b *Board) candidates(t *task) int {
+// candidates counts the members, this machine aside, that could run t of j.
+func (b *Board) candidates(j *jobState, t *task) int {
 	n := 0
 	for _, w := range b.workers {
-		if w.connected && w.leaving == "" && w.peer != b.self &&
+		if w.connected && w.leaving == "" && w.peer != b.self && j.allows(w.peer) &&
 			slices.ContainsFunc(w.seats, func(s *seat) bool { return s.there && b.mayCheck(s, t) }) {
 			n++
 		}

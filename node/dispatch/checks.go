@@ -134,10 +134,10 @@ func (b *Board) nobodyChecks(j *jobState, x *ret, checks []*task) string {
 		switch {
 		case at(t):
 		case x.want == byThird || x.want == byClass:
-			if left++; b.candidates(t) < left || b.classMembers(x.deviceClass) < independent {
+			if left++; b.candidates(j, t) < left || b.classMembers(x.deviceClass) < independent {
 				why = fmt.Sprintf("its device class %q has too few independent members here that could check it", x.deviceClass)
 			}
-		case x.want == byAny && b.candidates(t) > 0:
+		case x.want == byAny && b.candidates(j, t) > 0:
 		default:
 			if w := b.byPeer[b.self]; w == nil || !w.connected {
 				return "this machine runs no worker that could check it"

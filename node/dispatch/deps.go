@@ -11,7 +11,7 @@ import (
 )
 
 // Deps is what a Dispatcher needs of the rest of the program. All are
-// required but Log.
+// required but Audit and Log.
 type Deps struct {
 	Self    peer.ID           // this machine: the requester, and the worker that may do AtRequester tasks
 	Key     job.Signer        // of Self: signs read grants
@@ -23,6 +23,7 @@ type Deps struct {
 	Judge   Judge
 	Book    Book
 	Sink    Sink
+	Audit   Audit  // nil: nobody keeps who was given what
 	Dir     string // journal, staging and evidence lie below it; used by one Dispatcher at a time
 	Log     *slog.Logger
 }

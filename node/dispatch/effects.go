@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/internal/recordlog"
@@ -185,21 +186,54 @@ func (d *Dispatcher) sign(reader peer.ID, o *job.Order) {
 		now := time.Now()
 		if !ok || g.expires.Sub(now) < readGrantTime/2 {
 			d.mu.Lock()
-			var root job.Ref
+			var root cid.Cid
 			if j := d.board.byID[l.Job]; j != nil {
-				root = job.RefOf(j.snapshot.Root)
+				root = j.snapshot.Root
 			}
 			d.mu.Unlock()
 			g.expires = now.Add(readGrantTime)
 			var err error
-			g.signed, err = job.Sign(d.deps.Key, job.ContextRead, job.ReadGrant{Version: 1, Job: l.Job, Root: root, Reader: reader.String(), Expires: g.expires})
+			g.signed, err = job.Sign(d.deps.Key, job.ContextRead, job.ReadGrant{Version: 1, Job: l.Job, Root: job.RefOf(root), Reader: reader.String(), Expires: g.expires})
 			if err != nil {
 				d.log.Error("read grant not signed", "job", l.Job, "err", err)
+				continue
+			}
+			if !d.note(Given{At: now, Peer: reader, Job: l.Job, Root: root, Expires: g.expires}) {
 				continue
 			}
 			d.grants[k] = g
 		}
 		l.Read = g.signed
+	}
+}
+
+// note has it written down that another machine is given content. Nothing is
+// given before: it waits for room on the disk. It is false if the Dispatcher
+// ends first.
+func (d *Dispatcher) note(g Given) bool {
+	if d.deps.Audit == nil || g.Peer == d.deps.Self {
+		return true
+	}
+	for told := false; ; {
+		err := d.deps.Audit.Given(g)
+		if err == nil {
+			if told {
+				d.log.Info("the audit log is written again")
+				d.disk.Store(nil)
+			}
+			return true
+		}
+		if !told {
+			told = true
+			d.log.Error("the audit log cannot be written: no work is given out", "err", err)
+			why := "nothing is given out, because it cannot be written down: " + err.Error()
+			d.disk.Store(&why)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-d.ctx.Done():
+			return false
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 )
 
@@ -165,4 +167,13 @@ func (d *Dispatcher) settledJob(ctx context.Context, id job.ID) (s job.Spec, sna
 			return s, snap, ended, ErrStopped
 		}
 	}
+}
+
+// Allows reports whether the lists of a job let p have its content; false for a
+// job that is not here.
+func (d *Dispatcher) Allows(id job.ID, p peer.ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	j := d.board.byID[id]
+	return j != nil && j.allows(p)
 }

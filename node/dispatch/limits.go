@@ -14,7 +14,7 @@ import (
 // asks reports whether j has work for s as far as prices, rests and j's limits
 // go.
 func (b *Board) asks(s *seat, j *jobState) bool {
-	return s.price <= j.spec.Policy.MaxPrice && b.can(s.w, j) && s.w.rested(j, b.now) && (b.finishes(s) || b.within(s.w, j))
+	return s.price <= j.spec.Policy.MaxPrice && b.mayWork(s, j) && s.w.rested(j, b.now) && (b.finishes(s) || b.within(s.w, j))
 }
 
 // finishes reports whether s only finishes and checks its own machine's jobs:

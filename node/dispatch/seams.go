@@ -99,6 +99,22 @@ type Book interface {
 // Score of a peer.
 type Score = job.Score
 
+// Audit keeps who was given what.
+type Audit interface {
+	// Given is called before a peer gets the right to read a job's content. Once
+	// it returned nil the fact is on disk.
+	Given(g Given) error
+}
+
+// Given is a right to read that one peer gets.
+type Given struct {
+	At      time.Time
+	Peer    peer.ID
+	Job     job.ID
+	Root    cid.Cid   // manifest of the job's content; undefined: the job has none, only results of its tasks
+	Expires time.Time // the right ends
+}
+
 // Sink takes finished files.
 type Sink interface {
 	// Deliver puts the outputs that have a Final name, which lie in dir under

@@ -400,6 +400,8 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		return "is banned: " + w.score.Banned
 	case j.barred[w.peer] != "":
 		return "gets no more work on this job, a result was rejected: " + j.barred[w.peer]
+	case w.peer != b.self && !j.allows(w.peer):
+		return "is not wanted for it (--only, --not)"
 	case w.leaving != "":
 		return "takes no more work: " + w.leaving
 	case !w.rested(j, now):

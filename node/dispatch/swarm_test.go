@@ -800,3 +800,128 @@ func TestCloseWaitsForRun(t *testing.T) {
 		}
 	})
 }
+
+// auditFunc is an Audit.
+type auditFunc func(Given) error
+
+func (f auditFunc) Given(g Given) error { return f(g) }
+
+// Nothing is given out before it is written down who gets it, and once a day
+// is enough.
+func TestNothingIsGivenBeforeItIsWrittenDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		key, self := testPeer(t, "requester")
+		deps := w.deps(t.TempDir(), key, self)
+		var mu sync.Mutex
+		full := true
+		var log []Given
+		deps.Audit = auditFunc(func(g Given) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if full {
+				return errors.New("no space left")
+			}
+			log = append(log, g)
+			return nil
+		})
+		d, err := NewDispatcher(deps, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &farm{t: t, w: w, d: d}
+		f.ctx, f.end = context.WithCancel(context.Background())
+		f.wg.Go(func() {
+			if err := d.Run(f.ctx); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+		defer f.stop()
+		f.home()
+		a := newFakeWorker(t, w, "a", 10*time.Second)
+		f.add(a)
+		id := f.submit(fakeParams{Frames: 20})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := f.status(id); s.Delivered > 0 || !strings.Contains(s.Reason, "written down") {
+			t.Errorf("%d delivered, and it says %q", s.Delivered, s.Reason)
+		}
+		mu.Lock()
+		full = false
+		mu.Unlock()
+		if s := f.wait(id, time.Hour, job.StateFinished); s.Delivered != 20 {
+			t.Fatalf("%+v", s)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(log) != 1 || log[0].Peer != a.id || log[0].Job != id || !log[0].Root.Defined() || log[0].Expires.Sub(log[0].At) != readGrantTime {
+			t.Errorf("written down: %+v", log)
+		}
+	})
+}
+
+// The lists of a job say who works on it, checks it and has its content; what
+// only this machine can do, it does whatever they say.
+func TestListsOfAJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFarm(t, newWorld(t), t.TempDir())
+		defer f.stop()
+		self := newFakeWorker(t, f.w, "requester", time.Second)
+		self.machine.Devices = append(self.machine.Devices, job.Device{Name: job.HomeDevice, Type: "cpu"})
+		f.add(self)
+		a, b, c := newFakeWorker(t, f.w, "a", time.Second), newFakeWorker(t, f.w, "b", time.Second), newFakeWorker(t, f.w, "c", time.Second)
+		for _, x := range []*fakeWorker{a, b, c} {
+			f.add(x)
+		}
+		counts := func() map[string]int {
+			out := map[string]int{}
+			for name, x := range map[string]*fakeWorker{"self": self, "a": a, "b": b, "c": c} {
+				x.mu.Lock()
+				for _, n := range x.ran {
+					out[name] += n
+				}
+				clear(x.ran)
+				x.mu.Unlock()
+			}
+			return out
+		}
+		for what, q := range map[string]struct {
+			only, not []string
+			who       string // besides this machine for joining
+		}{
+			"everybody":        {nil, nil, "abcs"},
+			"only a and b":     {[]string{a.id.String(), b.id.String()}, nil, "ab"},
+			"not a":            {nil, []string{a.id.String()}, "bcs"},
+			"not this machine": {nil, []string{self.id.String()}, "abc"},
+			"this one alone":   {[]string{self.id.String()}, nil, "s"},
+		} {
+			id := f.submit(fakeParams{Frames: 40, Parts: 2}, func(s *job.Spec) { s.Policy.Only, s.Policy.Not = q.only, q.not })
+			if s := f.wait(id, time.Hour, job.StateFinished); s.State != job.StateFinished || s.Delivered != 40 {
+				t.Fatalf("%s: %s, %d delivered: %s", what, s.State, s.Delivered, s.Reason)
+			}
+			n := counts()
+			for name, x := range map[string]*fakeWorker{"a": a, "b": b, "c": c} {
+				if want := strings.Contains(q.who, name); (n[name] > 0) != want || f.d.Allows(id, x.id) != want {
+					t.Errorf("%s: %s ran %d tasks, content allowed: %v", what, name, n[name], f.d.Allows(id, x.id))
+				}
+			}
+			// 40 joins are this machine's in any case.
+			if (n["self"] > 40) != strings.Contains(q.who, "s") || n["self"] < 40 {
+				t.Errorf("%s: this machine ran %d tasks", what, n["self"])
+			}
+		}
+		// Nobody who may is there: it waits, and says why.
+		_, away := testPeer(t, "away")
+		id := f.submit(fakeParams{Frames: 2}, func(s *job.Spec) { s.Policy.Only = []string{away.String()} })
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if s := f.status(id); s.Delivered > 0 || !strings.Contains(s.Reason, "--only") {
+			t.Errorf("%d delivered; it says %q", s.Delivered, s.Reason)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !strings.Contains(a.resting, "for other machines") {
+			t.Errorf("a is told %q", a.resting)
+		}
+	})
+}

@@ -265,7 +265,19 @@ func (w *worker) rested(j *jobState, now time.Time) bool {
 
 // can reports whether w may work on j at all now.
 func (b *Board) can(w *worker, j *jobState) bool {
-	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "")
+	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "") && (w.peer == b.self || j.allows(w.peer))
+}
+
+// mayWork is can for one device: those of this machine are on the lists as well,
+// but for the one that does what nobody else can.
+func (b *Board) mayWork(s *seat, j *jobState) bool {
+	return b.can(s.w, j) && (s.w.peer != b.self || s.Name == job.HomeDevice || j.allows(b.self))
+}
+
+// allows reports whether the job's lists let p work on it.
+func (j *jobState) allows(p peer.ID) bool {
+	l := &j.spec.Policy
+	return len(l.Only) == 0 && len(l.Not) == 0 || l.Allows(p.String())
 }
 
 // mark puts w among those that are told why they rest.
@@ -285,7 +297,9 @@ func (b *Board) tell(w *worker) {
 			if !j.live() {
 				continue
 			}
-			if r := j.barred[w.peer]; r != "" {
+			if !j.allows(w.peer) {
+				some = fmt.Sprintf("job %s is for other machines, by the wish of who submitted it", j.id)
+			} else if r := j.barred[w.peer]; r != "" {
 				some = fmt.Sprintf("no more work on job %s: a result was rejected: %s", j.id, r)
 			} else if r := w.rests[j.id]; r != nil && b.now.Before(r.until) {
 				some = fmt.Sprintf("rests from job %s for %v: %s", j.id, r.until.Sub(b.now).Round(time.Second), r.why)

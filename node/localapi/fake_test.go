@@ -220,7 +220,7 @@ func door(t *testing.T, f *fake) (dir string, ep Endpoint, stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Store: fakeStore{}, Previews: fakePreviews{}, Records: fakeRecords{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
+	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Store: fakeStore{}, Previews: fakePreviews{}, Records: fakeRecords{}, Audit: fakeAudit{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
 	d, err := Listen(dir, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -282,3 +282,16 @@ func (fakeStore) Stat() StoreView {
 func (fakeStore) GC(_ context.Context, keep int64) (int64, error) { return 30 - keep, nil }
 
 func (fakeStore) Verify(context.Context) (int, int, error) { return 2, 1, nil }
+
+func (f fakeFarm) Backup(_ context.Context, passphrase string) ([]byte, error) {
+	return []byte("sealed with " + passphrase), nil
+}
+func (f fakeFarm) Recover(_ context.Context, file []byte, passphrase string) (FarmView, error) {
+	if string(file) != "sealed with "+passphrase {
+		return FarmView{}, job.Refuse("backup", "the passphrase is another one", "try again")
+	}
+	return FarmView{ID: "farm3", Name: "recovered", Owner: true}, nil
+}
+func (f fakeFarm) Rotate(_ context.Context, carry time.Duration) (FarmView, error) {
+	return FarmView{ID: "farm3", Name: carry.String(), Owner: true, Turn: 1}, nil
+}

@@ -39,6 +39,7 @@ type Deps struct {
 	Store    Store
 	Previews Previews
 	Records  Records
+	Audit    Audit
 	FarmJobs FarmJobs     // nil: none
 	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
@@ -246,6 +247,9 @@ func (h *Handler) routes() {
 		}) (*out[DoctorView], error) {
 			return &out[DoctorView]{h.Doctor.Doctor(ctx, r.Speed)}, nil
 		})
+
+	h.auditRoutes(op)
+	h.farmKeyRoutes(op)
 
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
 		func(ctx context.Context, r *in[job.Spec]) (*out[Submitted], error) {

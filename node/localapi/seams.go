@@ -148,6 +148,13 @@ type Farm interface {
 	// which also ends a ban for having been caught.
 	Ban(ctx context.Context, peer, reason string, d time.Duration) error
 	Pardon(ctx context.Context, peer, reason string) error
+	// Backup returns the farm's root key and its members, encrypted; Recover
+	// makes this machine an owner of the farm of such a file.
+	Backup(ctx context.Context, passphrase string) ([]byte, error)
+	Recover(ctx context.Context, file []byte, passphrase string) (FarmView, error)
+	// Rotate replaces the root key. For the time of carry members need no new
+	// certificate.
+	Rotate(ctx context.Context, carry time.Duration) (FarmView, error)
 	View() FarmView
 }
 
@@ -156,6 +163,7 @@ type FarmView struct {
 	ID      string     `json:"id"` // empty: in no farm
 	Name    string     `json:"name"`
 	Owner   bool       `json:"owner"` // this machine holds the root key
+	Turn    int        `json:"turn,omitempty" doc:"How often the root key was replaced"`
 	Members []PeerView `json:"members"`
 }
 

@@ -54,6 +54,8 @@ const (
 	MaxHelloOffers   = 256
 	MaxHelloWords    = 256
 	MaxCertificates  = 8
+	MaxSuccessions   = 64 // of a farm's root key
+	MaxFirstSuccs    = 8  // of them in a first hello
 	MaxVersionBytes  = 128
 	MaxNameBytes     = 128     // of a member or farm
 	MaxSignedBytes   = 4 << 10 // certificates, grants, revocations

@@ -360,6 +360,7 @@ type AdmitAnswer struct {
 	FarmName      string                 `protobuf:"bytes,2,opt,name=farm_name,json=farmName,proto3" json:"farm_name,omitempty"`
 	Certificate   *Signed                `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"` // the joiner's, by the root
 	Details       *Details               `protobuf:"bytes,4,opt,name=details,proto3" json:"details,omitempty"`
+	Successions   []*Signed              `protobuf:"bytes,5,rep,name=successions,proto3" json:"successions,omitempty"` // where the root key was replaced: from the farm's first root to the one of the ticket
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,13 +423,24 @@ func (x *AdmitAnswer) GetDetails() *Details {
 	return nil
 }
 
+func (x *AdmitAnswer) GetSuccessions() []*Signed {
+	if x != nil {
+		return x.Successions
+	}
+	return nil
+}
+
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Certificates  []*Signed              `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"` // one per farm; at most 8
-	Capability    uint32                 `protobuf:"varint,2,opt,name=capability,proto3" json:"capability,omitempty"`
-	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Refusal       *Refusal               `protobuf:"bytes,4,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	Details       *Details               `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Certificates []*Signed              `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"` // one per farm; at most 8
+	Capability   uint32                 `protobuf:"varint,2,opt,name=capability,proto3" json:"capability,omitempty"`
+	Version      string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Refusal      *Refusal               `protobuf:"bytes,4,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Details      *Details               `protobuf:"bytes,5,opt,name=details,proto3" json:"details,omitempty"`
+	// How the farm's root key was replaced, oldest first: the newest eight in a
+	// dialer's first message, all of them (at most 64) in an answer.
+	Successions   []*Signed `protobuf:"bytes,6,rep,name=successions,proto3" json:"successions,omitempty"`
+	Yours         *Signed   `protobuf:"bytes,7,opt,name=yours,proto3" json:"yours,omitempty"` // the receiver's certificate by the newest root, as far as the sender has one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +506,20 @@ func (x *Hello) GetRefusal() *Refusal {
 func (x *Hello) GetDetails() *Details {
 	if x != nil {
 		return x.Details
+	}
+	return nil
+}
+
+func (x *Hello) GetSuccessions() []*Signed {
+	if x != nil {
+		return x.Successions
+	}
+	return nil
+}
+
+func (x *Hello) GetYours() *Signed {
+	if x != nil {
+		return x.Yours
 	}
 	return nil
 }
@@ -652,6 +678,7 @@ type Gossip struct {
 	//	*Gossip_Offer
 	//	*Gossip_Revocation
 	//	*Gossip_Member
+	//	*Gossip_Succession
 	Body          isGossip_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -721,6 +748,15 @@ func (x *Gossip) GetMember() *MemberRecord {
 	return nil
 }
 
+func (x *Gossip) GetSuccession() *Signed {
+	if x != nil {
+		if x, ok := x.Body.(*Gossip_Succession); ok {
+			return x.Succession
+		}
+	}
+	return nil
+}
+
 type isGossip_Body interface {
 	isGossip_Body()
 }
@@ -737,11 +773,17 @@ type Gossip_Member struct {
 	Member *MemberRecord `protobuf:"bytes,3,opt,name=member,proto3,oneof"` // somebody was admitted
 }
 
+type Gossip_Succession struct {
+	Succession *Signed `protobuf:"bytes,4,opt,name=succession,proto3,oneof"` // the root key was replaced
+}
+
 func (*Gossip_Offer) isGossip_Body() {}
 
 func (*Gossip_Revocation) isGossip_Body() {}
 
 func (*Gossip_Member) isGossip_Body() {}
+
+func (*Gossip_Succession) isGossip_Body() {}
 
 // Offer is job.Offer. No file names.
 type Offer struct {
@@ -2364,13 +2406,14 @@ const file_wire_proto_rawDesc = "" +
 	"capability\x18\x03 \x01(\rR\n" +
 	"capability\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
-	"\x05addrs\x18\x05 \x03(\fR\x05addrs\"\xd6\x01\n" +
+	"\x05addrs\x18\x05 \x03(\fR\x05addrs\"\x92\x02\n" +
 	"\vAdmitAnswer\x123\n" +
 	"\arefusal\x18\x01 \x01(\v2\x19.idlewild.wire.v1.RefusalR\arefusal\x12\x1b\n" +
 	"\tfarm_name\x18\x02 \x01(\tR\bfarmName\x12:\n" +
 	"\vcertificate\x18\x03 \x01(\v2\x18.idlewild.wire.v1.SignedR\vcertificate\x123\n" +
-	"\adetails\x18\x04 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetailsJ\x04\b\x05\x10\n" +
-	"\"\xe9\x01\n" +
+	"\adetails\x18\x04 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\x12:\n" +
+	"\vsuccessions\x18\x05 \x03(\v2\x18.idlewild.wire.v1.SignedR\vsuccessionsJ\x04\b\x06\x10\n" +
+	"\"\xd5\x02\n" +
 	"\x05Hello\x12<\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x18.idlewild.wire.v1.SignedR\fcertificates\x12\x1e\n" +
 	"\n" +
@@ -2378,7 +2421,9 @@ const file_wire_proto_rawDesc = "" +
 	"capability\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x123\n" +
 	"\arefusal\x18\x04 \x01(\v2\x19.idlewild.wire.v1.RefusalR\arefusal\x123\n" +
-	"\adetails\x18\x05 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\"\xb7\x02\n" +
+	"\adetails\x18\x05 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\x12:\n" +
+	"\vsuccessions\x18\x06 \x03(\v2\x18.idlewild.wire.v1.SignedR\vsuccessions\x12.\n" +
+	"\x05yours\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x05yours\"\xb7\x02\n" +
 	"\aDetails\x128\n" +
 	"\amembers\x18\x01 \x03(\v2\x1e.idlewild.wire.v1.MemberRecordR\amembers\x12:\n" +
 	"\vrevocations\x18\x02 \x03(\v2\x18.idlewild.wire.v1.SignedR\vrevocations\x12/\n" +
@@ -2391,13 +2436,16 @@ const file_wire_proto_rawDesc = "" +
 	"\vcertificate\x18\x01 \x01(\v2\x18.idlewild.wire.v1.SignedR\vcertificate\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12 \n" +
 	"\flast_seen_ms\x18\x03 \x01(\x03R\n" +
-	"lastSeenMs\"\xb7\x01\n" +
+	"lastSeenMs\"\xf3\x01\n" +
 	"\x06Gossip\x12/\n" +
 	"\x05offer\x18\x01 \x01(\v2\x17.idlewild.wire.v1.OfferH\x00R\x05offer\x12:\n" +
 	"\n" +
 	"revocation\x18\x02 \x01(\v2\x18.idlewild.wire.v1.SignedH\x00R\n" +
 	"revocation\x128\n" +
-	"\x06member\x18\x03 \x01(\v2\x1e.idlewild.wire.v1.MemberRecordH\x00R\x06memberB\x06\n" +
+	"\x06member\x18\x03 \x01(\v2\x1e.idlewild.wire.v1.MemberRecordH\x00R\x06member\x12:\n" +
+	"\n" +
+	"succession\x18\x04 \x01(\v2\x18.idlewild.wire.v1.SignedH\x00R\n" +
+	"successionB\x06\n" +
 	"\x04body\"\xeb\x01\n" +
 	"\x05Offer\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
@@ -2589,47 +2637,51 @@ var file_wire_proto_depIdxs = []int32{
 	3,  // 2: idlewild.wire.v1.AdmitAnswer.refusal:type_name -> idlewild.wire.v1.Refusal
 	2,  // 3: idlewild.wire.v1.AdmitAnswer.certificate:type_name -> idlewild.wire.v1.Signed
 	7,  // 4: idlewild.wire.v1.AdmitAnswer.details:type_name -> idlewild.wire.v1.Details
-	2,  // 5: idlewild.wire.v1.Hello.certificates:type_name -> idlewild.wire.v1.Signed
-	3,  // 6: idlewild.wire.v1.Hello.refusal:type_name -> idlewild.wire.v1.Refusal
-	7,  // 7: idlewild.wire.v1.Hello.details:type_name -> idlewild.wire.v1.Details
-	8,  // 8: idlewild.wire.v1.Details.members:type_name -> idlewild.wire.v1.MemberRecord
-	2,  // 9: idlewild.wire.v1.Details.revocations:type_name -> idlewild.wire.v1.Signed
-	10, // 10: idlewild.wire.v1.Details.offers:type_name -> idlewild.wire.v1.Offer
-	2,  // 11: idlewild.wire.v1.Details.content_key:type_name -> idlewild.wire.v1.Signed
-	2,  // 12: idlewild.wire.v1.Details.words:type_name -> idlewild.wire.v1.Signed
-	2,  // 13: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
-	10, // 14: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
-	2,  // 15: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
-	8,  // 16: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
-	11, // 17: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
-	32, // 18: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
-	14, // 19: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
-	21, // 20: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
-	13, // 21: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
-	15, // 22: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
-	18, // 23: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
-	19, // 24: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
-	2,  // 25: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
-	20, // 26: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
-	16, // 27: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
-	17, // 28: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
-	22, // 29: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
-	24, // 30: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
-	25, // 31: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
-	23, // 32: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
-	2,  // 33: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
-	28, // 34: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 35: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
-	27, // 36: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
-	2,  // 37: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
-	2,  // 38: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
-	31, // 39: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
-	1,  // 40: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	2,  // 5: idlewild.wire.v1.AdmitAnswer.successions:type_name -> idlewild.wire.v1.Signed
+	2,  // 6: idlewild.wire.v1.Hello.certificates:type_name -> idlewild.wire.v1.Signed
+	3,  // 7: idlewild.wire.v1.Hello.refusal:type_name -> idlewild.wire.v1.Refusal
+	7,  // 8: idlewild.wire.v1.Hello.details:type_name -> idlewild.wire.v1.Details
+	2,  // 9: idlewild.wire.v1.Hello.successions:type_name -> idlewild.wire.v1.Signed
+	2,  // 10: idlewild.wire.v1.Hello.yours:type_name -> idlewild.wire.v1.Signed
+	8,  // 11: idlewild.wire.v1.Details.members:type_name -> idlewild.wire.v1.MemberRecord
+	2,  // 12: idlewild.wire.v1.Details.revocations:type_name -> idlewild.wire.v1.Signed
+	10, // 13: idlewild.wire.v1.Details.offers:type_name -> idlewild.wire.v1.Offer
+	2,  // 14: idlewild.wire.v1.Details.content_key:type_name -> idlewild.wire.v1.Signed
+	2,  // 15: idlewild.wire.v1.Details.words:type_name -> idlewild.wire.v1.Signed
+	2,  // 16: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
+	10, // 17: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
+	2,  // 18: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
+	8,  // 19: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
+	2,  // 20: idlewild.wire.v1.Gossip.succession:type_name -> idlewild.wire.v1.Signed
+	11, // 21: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
+	32, // 22: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
+	14, // 23: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
+	21, // 24: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
+	13, // 25: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
+	15, // 26: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
+	18, // 27: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
+	19, // 28: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
+	2,  // 29: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
+	20, // 30: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
+	16, // 31: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
+	17, // 32: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
+	22, // 33: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
+	24, // 34: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
+	25, // 35: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
+	23, // 36: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
+	2,  // 37: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
+	28, // 38: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 39: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
+	27, // 40: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
+	2,  // 41: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
+	2,  // 42: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
+	31, // 43: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
+	1,  // 44: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2641,6 +2693,7 @@ func file_wire_proto_init() {
 		(*Gossip_Offer)(nil),
 		(*Gossip_Revocation)(nil),
 		(*Gossip_Member)(nil),
+		(*Gossip_Succession)(nil),
 	}
 	file_wire_proto_msgTypes[10].OneofWrappers = []any{
 		(*Sync_Report)(nil),
