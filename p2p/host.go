@@ -76,6 +76,7 @@ type Host struct {
 	coord  Coordinator
 	blocks *blockServer
 	fetch  fetchSource
+	shares shares
 	// abilities are the capabilities that members told of themselves.
 	abilities map[peer.ID]uint32
 }
@@ -92,12 +93,13 @@ type Stats struct {
 	Refused                int64 // streams and gossip of strangers
 	Malformed              int64 // messages that could not be read
 	OffersDropped          int64
+	BlocksTwice            int64 // blocks that came once more than needed
 }
 
 type counters struct {
 	syncSent, syncReceived, syncDropped, syncCut atomic.Int64
 	blocksOut, blocksIn                          atomic.Int64
-	refused, malformed, dropped                  atomic.Int64
+	refused, malformed, dropped, blocksTwice     atomic.Int64
 }
 
 // Stats returns the counters.
@@ -107,6 +109,7 @@ func (h *Host) Stats() Stats {
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), SyncDropped: c.syncDropped.Load(), SyncCut: c.syncCut.Load(),
 		BlockBytesOut: c.blocksOut.Load(), BlockBytesIn: c.blocksIn.Load(),
 		Refused: c.refused.Load(), Malformed: c.malformed.Load(), OffersDropped: c.dropped.Load(),
+		BlocksTwice: c.blocksTwice.Load(),
 	}
 }
 
