@@ -69,6 +69,10 @@ func (h *Host) FetchFrom(ctx context.Context, from peer.ID, req BlockRequest) it
 		if len(req.Wants) == 0 {
 			return
 		}
+		if x := h.exchange(); x != nil {
+			x.fetch(ctx, from, nil, req)(yield)
+			return
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stopHost := context.AfterFunc(h.ctx, cancel)
@@ -110,6 +114,13 @@ func (h *Host) FetchFrom(ctx context.Context, from peer.ID, req BlockRequest) it
 			yield(BlockResult{}, fmt.Errorf("fetch from %s: %w", from, failed))
 		}
 	}
+}
+
+// exchange is bitswap, where that moves the blocks.
+func (h *Host) exchange() *bitswapExchange {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.swap
 }
 
 // run asks, reads and checks until every want is answered.

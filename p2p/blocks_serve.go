@@ -55,6 +55,12 @@ func (h *Host) ServeBlocks(src Source, grants Grants, codec Codec, served Served
 	h.mu.Lock()
 	h.blocks, h.fetch = b, fetchSource{src, codec}
 	h.mu.Unlock()
+	if h.cfg.Exchange == ExchangeBitswap {
+		swap := newBitswap(h, b)
+		h.mu.Lock()
+		h.swap = swap
+		h.mu.Unlock()
+	}
 	h.guarded.SetStreamHandler(ProtocolBlocks, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) { b.serve(ctx, s) })
 	})

@@ -49,6 +49,9 @@ type Config struct {
 	// UpBytes and DownBytes bound the bytes of blocks that pass in a second; 0:
 	// no bound.
 	UpBytes, DownBytes int64
+	// Exchange is what moves blocks: ExchangeOurs or ExchangeBitswap. Documents
+	// of edits are always ours.
+	Exchange string
 }
 
 // Host is this machine on the network.
@@ -77,6 +80,7 @@ type Host struct {
 	blocks *blockServer
 	fetch  fetchSource
 	shares shares
+	swap   *bitswapExchange // nil: our own exchange
 	// abilities are the capabilities that members told of themselves.
 	abilities map[peer.ID]uint32
 }
@@ -292,6 +296,12 @@ func (h *Host) Close() error {
 		mdns.Close()
 	}
 	h.gate.close()
+	h.mu.Lock()
+	swap := h.swap
+	h.mu.Unlock()
+	if swap != nil {
+		swap.bs.Close()
+	}
 	err := h.host.Close()
 	h.wg.Wait()
 	return errors.Join(err, h.members.save(true))

@@ -9,14 +9,17 @@ import (
 
 // How who deals spreads a job's blocks over those who want them.
 const (
-	// aloneMax is how many bytes a player may hold that no other has yet, while
-	// there are better players: who does not pass blocks on gets fewer.
-	aloneMax = 2 << 20
-	// overdealEvery is how often such a player gets a block all the same.
-	overdealEvery = 500 * time.Millisecond
+	// aloneSlack is how many bytes more than a better player one may hold that
+	// no other has: who does not pass blocks on gets fewer.
+	aloneSlack = 256 << 10
+	// playerAsks is how long ago a player may have been looked after to count:
+	// one whose line is full is not.
+	playerAsks = 3 * dealTick
 	// dealPatience is how long a block that was dealt is left to the players to
-	// pass on, beside twice what they take to confirm one.
-	dealPatience = 2 * time.Second
+	// pass on, beside twice what a good one takes to confirm one, and
+	// idlePatience the same where the line of who deals is idle.
+	dealPatience = 1500 * time.Millisecond
+	idlePatience = 600 * time.Millisecond
 	// maxCards bounds the blocks of a job that are remembered; those that nobody
 	// wants now go first.
 	maxCards = 1 << 16
@@ -31,9 +34,8 @@ type deck struct {
 	unused  list.List // of *card that nobody wants now, the longest so in front
 	lonely  list.List // of *card that one player alone has, the oldest in front
 	players map[*player]struct{}
-	fresh   time.Time     // when a block was dealt for the first time, last
-	lag     time.Duration // between dealing and its confirmation, smoothed
-	doubles int64         // blocks that were dealt again
+	fresh   time.Time // when a block was dealt for the first time, last
+	doubles int64     // blocks that were dealt again
 }
 
 // card is one block.
@@ -58,7 +60,8 @@ type player struct {
 	credit int64 // bytes that it will take
 	alone  int64 // bytes that it alone has
 	since  time.Time
-	served time.Time
+	asked  time.Time     // when it was looked after last
+	lag    time.Duration // between dealing and its confirmation, smoothed
 }
 
 // seat is one want of one player.
@@ -138,10 +141,10 @@ func (d *deck) got(now time.Time, p *player, index uint64) {
 	c.got++
 	if !s.sent.IsZero() {
 		lag := now.Sub(s.sent)
-		if d.lag == 0 {
-			d.lag = lag
+		if p.lag == 0 {
+			p.lag = lag
 		}
-		d.lag += (lag - d.lag) / 8
+		p.lag += (lag - p.lag) / 8
 		c.at = now
 	}
 	if c.owner != nil && c.owner != p {
@@ -191,37 +194,50 @@ func (d *deck) leave(p *player, inOrder bool) {
 	}
 }
 
-func (d *deck) patience() time.Duration { return dealPatience + 2*d.lag }
+// lag is what a good player takes to confirm a block.
+func (d *deck) lag() time.Duration {
+	var least time.Duration
+	for p := range d.players {
+		if p.lag > 0 && (least == 0 || p.lag < least) {
+			least = p.lag
+		}
+	}
+	return least
+}
 
 // next is what p should be sent now; nil: nothing yet.
 func (d *deck) next(now time.Time, p *player) *seat {
+	p.asked = now
 	if p.credit <= 0 {
 		return nil
 	}
-	if s := d.freshFor(p); s != nil {
-		if p.alone > aloneMax && now.Sub(p.served) < overdealEvery && d.better(p) {
+	s := d.freshFor(p)
+	if s != nil {
+		if d.better(now, p) {
 			return nil
 		}
 		return s
 	}
+	lag := d.lag()
+	wait := dealPatience + 2*lag
 	// What one player has had for long and nobody else got goes to the next.
 	looked := 0
 	for e := d.lonely.Front(); e != nil && looked < 64; e, looked = e.Next(), looked+1 {
 		c := e.Value.(*card)
-		if now.Sub(c.at) < d.patience() {
+		if now.Sub(c.at) < idlePatience+lag {
 			break
 		}
-		if s := p.of[c]; s != nil && c.owner != p && s.sent.IsZero() {
+		if s := p.of[c]; s != nil && c.owner != p && s.sent.IsZero() && !d.better(now, p) {
 			return s
 		}
 	}
-	if now.Sub(d.fresh) < d.patience() || now.Sub(p.since) < d.patience() {
+	if now.Sub(d.fresh) < wait || now.Sub(p.since) < wait {
 		return nil
 	}
 	// The end: what the others should have brought by now, the rarest first.
 	var best *seat
 	for _, s := range p.wants {
-		if !s.sent.IsZero() && now.Sub(s.sent) < 4*d.patience() || now.Sub(s.card.at) < d.patience() {
+		if !s.sent.IsZero() && now.Sub(s.sent) < 4*wait || now.Sub(s.card.at) < wait {
 			continue
 		}
 		if best == nil || s.card.got < best.card.got || s.card.got == best.card.got && s.index < best.index {
@@ -243,9 +259,9 @@ func (d *deck) freshFor(p *player) *seat {
 }
 
 // better reports whether another player should rather have the next block.
-func (d *deck) better(p *player) bool {
+func (d *deck) better(now time.Time, p *player) bool {
 	for q := range d.players {
-		if q != p && q.alone <= aloneMax && q.credit > 0 && d.freshFor(q) != nil {
+		if q != p && q.alone+aloneSlack < p.alone && q.credit > 0 && now.Sub(q.asked) < playerAsks && d.freshFor(q) != nil {
 			return true
 		}
 	}
@@ -267,6 +283,6 @@ func (d *deck) deal(now time.Time, p *player, s *seat, size int) {
 		d.own(c, p)
 	}
 	c.dealt++
-	c.at, s.sent, p.served = now, now, now
+	c.at, s.sent = now, now
 	p.credit -= int64(size)
 }

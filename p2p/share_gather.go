@@ -20,17 +20,23 @@ import (
 // How a gathering asks.
 const (
 	maxHolders = 16 // streams to others at once
-	// windowMin and windowMax bound what one holder may have under way; between
-	// them it is what came from it in windowTime.
-	windowMin  = 512 << 10
-	windowMax  = 8 << 20
-	windowTime = time.Second / 2
-	sizeGuess  = 96 << 10 // of a block, until some have come
-	// pullPatience is after how long a pull is repeated elsewhere, and a holder
-	// that sent nothing meanwhile is asked for no more.
-	pullPatience = 4 * time.Second
+	// A holder may have so much under way: windowFirst until its rate is known,
+	// then what came from it in windowTime, within bounds. pullFirst is for one
+	// that is pulled from, where others do the same.
+	windowFirst = 1 << 20
+	pullFirst   = 256 << 10
+	windowMin   = 128 << 10
+	windowMax   = 8 << 20
+	windowTime  = time.Second / 2
+	sizeGuess   = 96 << 10 // of a block, until some have come
+	// pullPatience is after how long without a byte a holder is asked no more
+	// and what was pulled from it is pulled elsewhere; with slowPatience that is
+	// done where it does send, but another has the block.
+	pullPatience = 2 * time.Second
+	slowPatience = 6 * time.Second
 	// gatherPatience is after how long without a new block a gathering ends.
 	gatherPatience = time.Minute
+	gatherTick     = 500 * time.Millisecond // between looks after what does not come
 	shareRetryMin  = 200 * time.Millisecond // between tries of a holder, doubling
 	shareRetryMax  = 5 * time.Second
 	maxLies        = 16   // blocks that a holder says it has and has not
@@ -92,6 +98,10 @@ func (h *Host) Gather(ctx context.Context, req ShareRequest) iter.Seq2[BlockResu
 		}
 		if len(req.Wants) > MaxGather {
 			yield(BlockResult{}, fmt.Errorf("gather %d blocks, at most %d", len(req.Wants), MaxGather))
+			return
+		}
+		if x := h.exchange(); x != nil {
+			x.fetch(ctx, req.Requester, req.Near, req.BlockRequest)(yield)
 			return
 		}
 		g := h.newGather(ctx, req)
@@ -193,7 +203,7 @@ func (g *gather) work() {
 	for _, p := range asking {
 		g.meet(p)
 	}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(gatherTick)
 	for watching := true; watching; {
 		select {
 		case <-g.ctx.Done():
@@ -225,12 +235,13 @@ func (g *gather) watch(now time.Time) {
 		if w.settled {
 			continue
 		}
-		if w.from != nil && now.Sub(w.since) > pullPatience {
-			if h := w.from; now.Sub(h.heard) > pullPatience {
-				h.stalled = true
+		if h := w.from; h != nil && now.Sub(w.since) > pullPatience {
+			silent := now.Sub(time.Unix(0, h.heard.Load())) > pullPatience
+			h.stalled = h.stalled || silent
+			if silent || w.has > 1 && now.Sub(w.since) > slowPatience {
+				h.under--
+				w.from = nil
 			}
-			w.from.under--
-			w.from = nil
 		}
 		if w.refused == nil || w.has > 0 {
 			hopeless = false

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -19,9 +21,10 @@ import (
 // holder is one peer that a gathering asks. The gathering's mutex guards what
 // follows wake.
 type holder struct {
-	g    *gather
-	peer peer.ID
-	wake chan struct{}
+	g     *gather
+	peer  peer.ID
+	wake  chan struct{}
+	heard atomic.Int64 // when a byte came, unix nanoseconds
 
 	deals   bool
 	has     []bool
@@ -33,10 +36,10 @@ type holder struct {
 	unasked int
 	banned  error
 	stalled bool              // it was asked and sends nothing
-	heard   time.Time         // when something came
 	rate    float64           // bytes per second, smoothed
 	counted int64             // of taken, in rate
 	since   time.Time         // of counted
+	known   time.Duration     // for which the rate was followed
 	bases   map[int][]cid.Cid // that were named with a want, on this stream
 	costs   int64
 }
@@ -142,7 +145,7 @@ func (h *holder) release() {
 		}
 	}
 	h.under, h.granted, h.got, h.bases = 0, 0, nil, nil
-	h.taken, h.counted, h.rate, h.deals, h.stalled = 0, 0, 0, false, false
+	h.taken, h.counted, h.rate, h.known, h.since, h.deals, h.stalled = 0, 0, 0, 0, time.Time{}, false, false
 }
 
 // converse is one stream.
@@ -291,10 +294,33 @@ func (h *holder) name(ctx context.Context, i int, w BlockWant, v *wire.Want) {
 	h.bases[i] = sent
 }
 
+// listening notes when something was read.
+type listening struct {
+	io.Reader
+	heard *atomic.Int64
+}
+
+func (l listening) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if n > 0 {
+		l.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
 // window is how many bytes may be under way; g.mu is held.
 func (h *holder) window() int64 {
-	return min(windowMax, max(windowMin, int64(h.rate*windowTime.Seconds())))
+	if h.known < windowTime {
+		if h.deals {
+			return max(windowFirst, h.recent())
+		}
+		return max(pullFirst, h.recent())
+	}
+	return max(windowMin, h.recent())
 }
+
+// recent is what came in windowTime; g.mu is held.
+func (h *holder) recent() int64 { return min(windowMax, int64(h.rate*windowTime.Seconds())) }
 
 // room is how many more blocks may be pulled; g.mu is held.
 func (h *holder) room() int {
@@ -316,7 +342,7 @@ func (h *holder) credit() uint64 {
 // measure follows the rate; g.mu is held.
 func (h *holder) measure(now time.Time) {
 	d := now.Sub(h.since)
-	if h.since.IsZero() {
+	if h.since.IsZero() || h.taken == 0 {
 		h.since, h.counted = now, h.taken
 		return
 	}
@@ -324,14 +350,15 @@ func (h *holder) measure(now time.Time) {
 		return
 	}
 	rate := float64(h.taken-h.counted) / d.Seconds()
-	h.rate += (rate - h.rate) * min(1, d.Seconds()*2)
+	h.known += d
+	h.rate += (rate - h.rate) * max(min(1, d.Seconds()*4), min(1, d.Seconds()/h.known.Seconds()))
 	h.since, h.counted = now, h.taken
 }
 
 // read takes in what the peer sends until the stream ends.
 func (h *holder) read(ctx context.Context, s network.Stream) error {
 	g := h.g
-	r := bufio.NewReaderSize(g.h.down.reader(ctx, turn{h.peer, g.req.Urgent}, s), 64<<10)
+	r := bufio.NewReaderSize(g.h.down.reader(ctx, turn{h.peer, g.req.Urgent}, listening{s, &h.heard}), 64<<10)
 	for {
 		var head wire.Answers
 		n, err := wire.Read(r, &head, wire.MaxAnswers)
@@ -362,7 +389,6 @@ func (h *holder) read(ctx context.Context, s network.Stream) error {
 func (h *holder) heed(head *wire.Answers) error {
 	g := h.g
 	g.mu.Lock()
-	h.heard = time.Now()
 	h.deals = h.deals || head.Deals && h.peer == g.req.Requester
 	for _, i := range head.Have {
 		if i >= uint64(len(g.wants)) {
@@ -426,7 +452,7 @@ func (h *holder) take(ctx context.Context, r *bufio.Reader, a *wire.Answer, padd
 	g.h.stats.blocksIn.Add(int64(len(payload)))
 	g.mu.Lock()
 	h.taken += int64(len(payload))
-	h.heard, h.stalled = time.Now(), false
+	h.stalled = false
 	o := openWant{want: g.req.Wants[i], sent: h.bases[i]}
 	o.cost, h.costs = h.costs, 0
 	g.mu.Unlock()

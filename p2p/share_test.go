@@ -146,6 +146,7 @@ func TestGatherEndsWhenAskedTo(t *testing.T) {
 	}
 	why := errors.New("not needed any more")
 	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
 	var last error
 	for _, err := range farm[1].Gather(ctx, req) {
 		last = err
