@@ -389,6 +389,7 @@ func (b *bulkRun) loopback(ctx context.Context, mib, rounds int) ([]Figure, erro
 
 // link: one receiver at 100 Mbit/s and 40 ms there and back.
 func (b *bulkRun) link(ctx context.Context, mib int) ([]Figure, error) {
+	mib *= 2 // what is short is mostly its beginning
 	blocks := newBulkBlocks(mib<<20, 0)
 	say("100 Mbit/s, 40 ms: %d MiB", mib)
 	lines := func() []*shapedNode {
@@ -416,6 +417,7 @@ func (b *bulkRun) link(ctx context.Context, mib int) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	fmt.Fprintf(os.Stderr, "  raw TCP %.2f MB/s, ours %.2f\n", float64(blocks.size)/1e6/raw.Seconds(), float64(blocks.size)/1e6/raw.Seconds()*ours)
 	var peers []Peer
 	if b.bitswap {
 		v, err := one(p2p.ExchangeBitswap)

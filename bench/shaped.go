@@ -40,7 +40,7 @@ func (n *shapedNet) node(up, down float64, delay time.Duration) *shapedNode {
 		if mbit == 0 {
 			return rate.NewLimiter(rate.Inf, 0)
 		}
-		return rate.NewLimiter(rate.Limit(mbit*1e6/8), 2*shapedPiece)
+		return rate.NewLimiter(rate.Limit(mbit*1e6/8), max(2*shapedPiece, int(mbit*1e6/8*0.02))) // 20 ms: this machine may be late
 	}
 	return &shapedNode{net: n, up: limiter(up), down: limiter(down), delay: delay, gone: make(chan struct{})}
 }

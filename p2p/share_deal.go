@@ -16,9 +16,9 @@ const (
 	// one whose line is full is not.
 	playerAsks = 3 * dealTick
 	// dealPatience is how long a block that was dealt is left to the players to
-	// pass on, beside twice what a good one takes to confirm one, and
-	// idlePatience the same where the line of who deals is idle.
-	dealPatience = 1500 * time.Millisecond
+	// pass on, beside what a good one takes to confirm one, and idlePatience
+	// the same for one that a single player has.
+	dealPatience = time.Second
 	idlePatience = 600 * time.Millisecond
 	// maxCards bounds the blocks of a job that are remembered; those that nobody
 	// wants now go first.
@@ -219,7 +219,7 @@ func (d *deck) next(now time.Time, p *player) *seat {
 		return s
 	}
 	lag := d.lag()
-	wait := dealPatience + 2*lag
+	wait := dealPatience + lag
 	// What one player has had for long and nobody else got goes to the next.
 	looked := 0
 	for e := d.lonely.Front(); e != nil && looked < 64; e, looked = e.Next(), looked+1 {

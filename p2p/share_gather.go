@@ -34,6 +34,9 @@ const (
 	// done where it does send, but another has the block.
 	pullPatience = 2 * time.Second
 	slowPatience = 6 * time.Second
+	// stealAfter is after how long another holder, that has nothing else to
+	// give, is asked for a block that is under way.
+	stealAfter = time.Second
 	// gatherPatience is after how long without a new block a gathering ends.
 	gatherPatience = time.Minute
 	gatherTick     = 500 * time.Millisecond // between looks after what does not come
@@ -382,10 +385,34 @@ func (g *gather) choose(h *holder, n int, now time.Time) []int {
 			best = best[:n]
 		}
 	}
+	if len(best) == 0 {
+		return g.steal(h, n, now)
+	}
 	out := make([]int, len(best))
 	for k, c := range best {
 		out[k] = c.index
 		g.wants[c.index].from, g.wants[c.index].since = h, now
+	}
+	return out
+}
+
+// steal picks wants that another holder takes its time with, where h has nothing
+// else to give; g.mu is held.
+func (g *gather) steal(h *holder, n int, now time.Time) []int {
+	var out []int
+	for _, i := range g.rest {
+		w := &g.wants[i]
+		if len(out) == n {
+			break
+		}
+		if w.settled || !h.has[i] || w.from == nil || w.from == h || now.Sub(w.since) < stealAfter {
+			continue
+		}
+		w.from.under--
+		w.from.got = append(w.from.got, uint64(i)) // if it can still be stopped
+		w.from.poke()
+		w.from, w.since = h, now
+		out = append(out, i)
 	}
 	return out
 }

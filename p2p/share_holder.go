@@ -243,9 +243,8 @@ func (h *holder) ask(ctx context.Context, s network.Stream) error {
 			return err
 		}
 		h.measure(now)
-		if h.deals {
-			m.Got, h.got = h.got, nil
-		} else if n := min(h.room(), 256); n > h.under/4 && !h.stalled { // not for each single one
+		m.Got, h.got = h.got, nil
+		if n := min(h.room(), 256); !h.deals && n > h.under/4 && !h.stalled { // not for each single one
 			for _, i := range g.choose(h, n, now) {
 				m.Pull = append(m.Pull, uint64(i))
 			}

@@ -215,9 +215,14 @@ func (b *blockServer) takeShare(ctx context.Context, m *wire.Share, sh *share, a
 		for other := range sh.askers {
 			other.poke()
 		}
-	} else if a.pulls = append(a.pulls, m.GetPull()...); len(a.pulls) > maxPulls {
-		sh.mu.Unlock()
-		return fmt.Errorf("share: %d pulls are not answered: %w", len(a.pulls), wire.ErrTooLarge)
+	} else {
+		for _, i := range m.GetGot() {
+			a.pulls = slices.DeleteFunc(a.pulls, func(p uint64) bool { return p == i })
+		}
+		if a.pulls = append(a.pulls, m.GetPull()...); len(a.pulls) > maxPulls {
+			sh.mu.Unlock()
+			return fmt.Errorf("share: %d pulls are not answered: %w", len(a.pulls), wire.ErrTooLarge)
+		}
 	}
 	a.poke()
 	sh.mu.Unlock()
