@@ -92,8 +92,8 @@ func (n *shapedNode) DialContext(ctx context.Context, network, addr string) (net
 	}
 	// What lies in buffers of the kernel is on no line.
 	for _, c := range []net.Conn{near, mid, far} {
-		_ = c.(*net.TCPConn).SetReadBuffer(8 * shapedPiece)
-		_ = c.(*net.TCPConn).SetWriteBuffer(8 * shapedPiece)
+		_ = c.(*net.TCPConn).SetReadBuffer(32 * shapedPiece)
+		_ = c.(*net.TCPConn).SetWriteBuffer(32 * shapedPiece)
 	}
 	go pump(mid, far, n, to)
 	go pump(far, mid, to, n)
@@ -110,7 +110,7 @@ func pump(from, to net.Conn, a, b *shapedNode) {
 	defer to.Close()
 	delay := a.delay + b.delay
 	// As much as the way holds at 1 Gbit/s, and a queue at its end.
-	way := make(chan piece, 16+int(delay.Seconds()*125e6)/shapedPiece)
+	way := make(chan piece, 16+int(delay.Seconds()*125e6)/1024)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -36,10 +36,10 @@ const (
 	slowPatience = 6 * time.Second
 	// stealAfter is after how long another holder, that has nothing else to
 	// give, is asked for a block that is under way.
-	stealAfter = time.Second
+	stealAfter = 700 * time.Millisecond
 	// gatherPatience is after how long without a new block a gathering ends.
 	gatherPatience = time.Minute
-	gatherTick     = 500 * time.Millisecond // between looks after what does not come
+	gatherTick     = 250 * time.Millisecond // between looks after what does not come
 	shareRetryMin  = 200 * time.Millisecond // between tries of a holder, doubling
 	shareRetryMax  = 5 * time.Second
 	maxLies        = 16   // blocks that a holder says it has and has not
