@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/pelletier/go-toml/v2"
 
+	"idlewild/p2p"
 	"idlewild/render"
 )
 
@@ -47,6 +48,21 @@ type LogConfig struct {
 type NetworkConfig struct {
 	Listen []string `toml:"listen"` // libp2p multiaddresses; empty: TCP and QUIC on every address
 	MDNS   bool     `toml:"mdns"`   // find members on the local network
+	// Exchange is what moves blocks: "share", ours, in which those who fetch the
+	// same content pass it on to each other, or "bitswap", that of IPFS.
+	Exchange string `toml:"exchange"`
+	// Metered says whether each byte costs: "auto" (as the system says), "yes"
+	// or "no". Then nothing of others' jobs is passed on to other workers; what
+	// idle.on_metered says of work is another matter.
+	Metered string `toml:"metered"`
+}
+
+// exchange is Exchange as p2p calls it.
+func (c NetworkConfig) exchange() string {
+	if c.Exchange == "bitswap" {
+		return p2p.ExchangeBitswap
+	}
+	return p2p.ExchangeOurs
 }
 
 // APIConfig is about the local API.
@@ -127,7 +143,7 @@ func DefaultConfig() Config {
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
-			MDNS: true,
+			MDNS: true, Exchange: "share", Metered: "auto",
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
@@ -268,6 +284,12 @@ func (c Config) validate() error {
 	switch {
 	case !filepath.IsAbs(c.DataDir):
 		return fmt.Errorf("data_dir %q is not an absolute path", c.DataDir)
+	case c.Network.Exchange != "share" && c.Network.Exchange != "bitswap":
+		return fmt.Errorf("network.exchange is %q; it may be share or bitswap", c.Network.Exchange)
+	case c.Network.Metered != "auto" && c.Network.Metered != "yes" && c.Network.Metered != "no":
+		return fmt.Errorf("network.metered is %q; it may be auto, yes or no", c.Network.Metered)
+	case c.Limits.UpBytes < 0 || c.Limits.DownBytes < 0:
+		return errors.New("limits.up_bytes_per_s or limits.down_bytes_per_s is negative; 0 means no limit")
 	case c.Sandbox.Mode != "auto" && c.Sandbox.Mode != "required" && c.Sandbox.Mode != "off":
 		return fmt.Errorf("sandbox.mode is %q; it may be auto, required or off", c.Sandbox.Mode)
 	case c.Sandbox.Threads < 0 || c.Sandbox.DiskBytes < 0 || c.Sandbox.CPUSeconds < 0 || c.Sandbox.CPUSeconds > 1<<30:

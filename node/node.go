@@ -120,12 +120,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.host, err = p2p.New(ctx, p2p.Config{
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
-		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes,
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.onClose(n.host.Close)
+	n.host.SetMetered(cfg.Network.Metered == "yes")
 	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
 	n.content = content
 	n.host.ServeBlocks(blocks, newGrants(n.self, blocks), diffupload.Codec{}, content.count)

@@ -69,7 +69,7 @@ func (x *bitswapExchange) allowed(p peer.ID, id cid.Cid) bool {
 	x.mu.Lock()
 	scopes := slices.Clone(x.shown[p])
 	x.mu.Unlock()
-	return slices.ContainsFunc(scopes, func(s scope) bool { return x.b.grants.Allow(p, s.requester, s.job, s.grant, id) })
+	return slices.ContainsFunc(scopes, func(s scope) bool { return !x.b.spares(s) && x.b.grants.Allow(p, s.requester, s.job, s.grant, id) })
 }
 
 func (x *bitswapExchange) serveShow(ctx context.Context, s network.Stream) {

@@ -204,6 +204,11 @@ func (b *blockServer) serve(ctx context.Context, s network.Stream) {
 		b.h.log.Debug("blocks refused", "peer", p, "err", err)
 		return
 	}
+	if b.spares(sc) {
+		b.h.stats.refused.Add(1)
+		s.Reset()
+		return
+	}
 	wants, answers := make(chan want), make(chan answer, 4)
 	var encoders sync.WaitGroup
 	for range 3 {
@@ -241,6 +246,12 @@ func (b *blockServer) serve(ctx context.Context, s network.Stream) {
 	}
 	stop()
 	s.Close()
+}
+
+// spares reports whether the network is metered and this would only be passing
+// on another's content.
+func (b *blockServer) spares(sc scope) bool {
+	return b.h.metered.Load() && sc.requester != b.h.ID() && sc.reader != sc.requester
 }
 
 // readWants hands wants on until the asker has no more.

@@ -71,6 +71,7 @@ type Host struct {
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
 	stats   counters
+	metered atomic.Bool
 
 	mu     sync.Mutex
 	closed bool
@@ -279,6 +280,11 @@ func (h *Host) farmGone() {
 	h.keeper.forget()
 	h.keeper.wake()
 }
+
+// SetMetered says whether each byte costs this machine: then it passes nothing
+// of others' jobs on to other workers. What its own jobs need, and what it owes
+// to the requesters it works for, goes on.
+func (h *Host) SetMetered(yes bool) { h.metered.Store(yes) }
 
 // Close leaves the network: streams end, then what is known of the members is
 // written. It may be called twice.

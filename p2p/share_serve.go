@@ -89,7 +89,7 @@ func (b *blockServer) serveShare(ctx context.Context, s network.Stream) {
 	}
 	// Who may read none of what it wants takes no part: neither names nor
 	// counts are told to it.
-	if !b.mayRead(sc, wants) {
+	if b.spares(sc) || !b.mayRead(sc, wants) {
 		b.h.stats.refused.Add(1)
 		buf, err := wire.Append(nil, &wire.Answers{Answers: []*wire.Answer{{Index: wants[0].index, Encoding: wire.Answer_REFUSED}}}, wire.MaxAnswers)
 		if err == nil {
