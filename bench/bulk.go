@@ -352,7 +352,7 @@ func (b *bulkRun) loopback(ctx context.Context, mib, rounds int) ([]Figure, erro
 				before := ownCPU()
 				took, err := nodes[1].take(ctx, nodes[0], job.NewID(time.Now()), blocks)
 				if err != nil {
-					return 0, 0, err
+					return 0, 0, fmt.Errorf("%s, exchange %q: %w", name, exchange, err)
 				}
 				return raw.Seconds() / took.Seconds(), (ownCPU() - before) / gib, nil
 			}

@@ -38,8 +38,8 @@ const (
 // ShareRequest is what a Gather asks for.
 type ShareRequest struct {
 	BlockRequest
-	// Near are members that may have blocks of the job, beside those whom the
-	// requester names.
+	// Near are members that may have blocks of the job. They are asked where the
+	// requester, who names those who do have some, is out of reach.
 	Near []peer.ID
 }
 

@@ -42,8 +42,11 @@ const (
 	gatherTick     = 250 * time.Millisecond // between looks after what does not come
 	shareRetryMin  = 200 * time.Millisecond // between tries of a holder, doubling
 	shareRetryMax  = 5 * time.Second
-	maxLies        = 16   // blocks that a holder says it has and has not
-	maxUnasked     = 1024 // blocks that came too late, or for nothing
+	// nearAfter is after how long without the requester others are asked: they
+	// learn by it that there is a job, and which blocks it has.
+	nearAfter  = 3 * time.Second
+	maxLies    = 16   // blocks that a holder says it has and has not
+	maxUnasked = 1024 // blocks that came too late, or for nothing
 )
 
 var errNoProgress = fmt.Errorf("no new block for %v", gatherPatience)
@@ -68,7 +71,9 @@ type gather struct {
 	holders map[peer.ID]*holder
 	size    float64 // of a block, smoothed
 	moved   time.Time
-	began   bool // run may grow
+	began   time.Time
+	open    bool // run may grow
+	wide    bool // req.Near are asked
 }
 
 // sharedWant is one want of a gathering.
@@ -87,8 +92,8 @@ type sharedRaw struct {
 	from  *holder
 }
 
-// Gather asks all who have blocks of a job for them: its requester, those whom
-// the requester names, and req.Near. The requester deals each block to one of
+// Gather asks all who have blocks of a job for them: its requester and those
+// whom the requester names, and req.Near where the requester is out of reach. The requester deals each block to one of
 // those who gather at the same time; they pass it on. Each block is yielded
 // once, in any order, checked against its CID, as with FetchFrom. An error of
 // the sequence ends it: ErrNoShare, or that nothing came for long. A second
@@ -137,7 +142,7 @@ func (h *Host) newGather(ctx context.Context, req ShareRequest) *gather {
 	g := &gather{
 		h: h, req: req, source: source, results: make(chan BlockResult, 8), raws: make(chan sharedRaw, 4),
 		wants: make([]sharedWant, len(req.Wants)), left: len(req.Wants), holders: map[peer.ID]*holder{},
-		size: sizeGuess, moved: time.Now(), began: true,
+		size: sizeGuess, moved: time.Now(), began: time.Now(), open: true,
 	}
 	g.ctx, g.cancel = context.WithCancelCause(ctx)
 	g.rest = rand.Perm(len(req.Wants))
@@ -195,11 +200,6 @@ func (g *gather) work() {
 		})
 	}
 	g.meet(g.req.Requester)
-	near := slices.Clone(g.req.Near)
-	rand.Shuffle(len(near), func(i, j int) { near[i], near[j] = near[j], near[i] })
-	for _, p := range near {
-		g.meet(p)
-	}
 	g.share.mu.Lock()
 	asking := g.share.others(g.h.ID(), maxHolders)
 	g.share.mu.Unlock()
@@ -217,7 +217,7 @@ func (g *gather) work() {
 	}
 	tick.Stop()
 	g.mu.Lock()
-	g.began = false
+	g.open = false
 	g.mu.Unlock()
 	g.run.Wait()
 	close(g.raws)
@@ -250,8 +250,21 @@ func (g *gather) watch(now time.Time) {
 			hopeless = false
 		}
 	}
+	var source *holder
 	for _, h := range g.holders {
-		h.poke()
+		if h.poke(); h.peer == g.req.Requester {
+			source = h
+		}
+	}
+	if !g.wide && (source == nil || !source.deals) && now.Sub(g.began) > nearAfter {
+		g.wide = true
+		g.run.Go(func() {
+			near := slices.Clone(g.req.Near)
+			rand.Shuffle(len(near), func(i, j int) { near[i], near[j] = near[j], near[i] })
+			for _, p := range near {
+				g.meet(p)
+			}
+		})
 	}
 	if hopeless && now.Sub(g.moved) > pullPatience {
 		g.run.Go(g.giveUp)
@@ -298,7 +311,7 @@ func (g *gather) meet(p peer.ID) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.began || g.holders[p] != nil || len(g.holders) >= maxHolders && p != g.req.Requester {
+	if !g.open || g.holders[p] != nil || len(g.holders) >= maxHolders && p != g.req.Requester {
 		return
 	}
 	h := &holder{g: g, peer: p, wake: make(chan struct{}, 1), has: make([]bool, len(g.wants))}

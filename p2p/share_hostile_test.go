@@ -3,6 +3,7 @@ package p2p
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"runtime"
@@ -204,7 +205,12 @@ func TestGatherBesideLiars(t *testing.T) {
 			liar(t, farm[1], f)
 			// The source is slow, so that the liar is asked.
 			farm[0].up = newThrottle(256 << 10)
-			got, err := gatherAll(t.Context(), farm[2], stores[2], ShareRequest{BlockRequest: request(farm[0].ID(), all...), Near: []peer.ID{farm[1].ID()}})
+			// It takes part, so the source names it.
+			req := ShareRequest{BlockRequest: request(farm[0].ID(), all...)}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() { _, _ = gatherAll(ctx, farm[1], stores[1], req) }()
+			got, err := gatherAll(t.Context(), farm[2], stores[2], req)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -172,3 +172,19 @@ func TestGatherOfWhatIsNotThere(t *testing.T) {
 		t.Errorf("%d blocks, %v, %v", len(got), err, got[block(all[99])].Err)
 	}
 }
+
+// Where the requester is away, those who are near have what they fetched.
+func TestGatherWithoutTheRequester(t *testing.T) {
+	t.Parallel()
+	all := manyBlocks(100, 1000)
+	farm, stores := sharers(t, 3, all...)
+	req := ShareRequest{BlockRequest: request(farm[0].ID(), all...)}
+	if _, err := gatherAll(t.Context(), farm[1], stores[1], req); err != nil {
+		t.Fatal(err)
+	}
+	farm[0].Close()
+	req.Near = []peer.ID{farm[1].ID()}
+	if got, err := gatherAll(t.Context(), farm[2], stores[2], req); err != nil || len(got) != len(all) {
+		t.Errorf("%d blocks, %v", len(got), err)
+	}
+}
