@@ -60,7 +60,6 @@ func TestExchanges(t *testing.T) {
 	for name, exchange := range exchanges {
 		for how, ask := range ways {
 			t.Run(name+", "+how, func(t *testing.T) {
-				t.Parallel()
 				t.Run("all blocks come", func(t *testing.T) {
 					farm, stores := exchangeFarm(t, exchange, 4, allowAll, all...)
 					req := request(farm[0].ID(), all...)

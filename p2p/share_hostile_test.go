@@ -147,6 +147,7 @@ func say(w *bufio.Writer, head *wire.Answers, payloads ...[]byte) {
 func TestGatherBesideLiars(t *testing.T) {
 	t.Parallel()
 	all := manyBlocks(120, 2000)
+	farm, _ := sharers(t, 3, all...)
 	haves := make([]uint64, len(all))
 	for i := range haves {
 		haves[i] = uint64(i)
@@ -200,16 +201,19 @@ func TestGatherBesideLiars(t *testing.T) {
 		"no protobuf": func(w *bufio.Writer, _ *wire.Share, _ func() (*wire.Share, error)) { w.Write([]byte{2, 0xff, 0xff}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			farm, stores := sharers(t, 3, all...)
 			liar(t, farm[1], f)
-			// The source is slow, so that the liar is asked.
-			farm[0].up = newThrottle(256 << 10)
+			stores := []*memory{nil, newMemory(), newMemory()}
+			farm[2].ServeBlocks(stores[2], allowAll, nil, nil)
 			// It takes part, so the source names it.
 			req := ShareRequest{BlockRequest: request(farm[0].ID(), all...)}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			go func() { _, _ = gatherAll(ctx, farm[1], stores[1], req) }()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_, _ = gatherAll(ctx, farm[1], stores[1], req)
+			}()
+			defer func() { cancel(); <-ended }()
 			got, err := gatherAll(t.Context(), farm[2], stores[2], req)
 			if err != nil {
 				t.Fatal(err)

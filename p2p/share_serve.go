@@ -221,7 +221,7 @@ func (b *blockServer) takeShare(ctx context.Context, m *wire.Share, sh *share, a
 		}
 		if a.pulls = append(a.pulls, m.GetPull()...); len(a.pulls) > maxPulls {
 			sh.mu.Unlock()
-			return fmt.Errorf("share: %d pulls are not answered: %w", len(a.pulls), wire.ErrTooLarge)
+			return fmt.Errorf("share: more than %d pulls are not answered: %w", maxPulls, wire.ErrTooLarge)
 		}
 	}
 	a.poke()
