@@ -23,6 +23,7 @@ type requester struct {
 
 	up        chan struct{} // closed while linked, for those who wait for it
 	linked    bool
+	left      bool      // its link was ended here, because nothing was left to do
 	link      int       // counts links: receipts are sent once on each
 	orders    int       // heard on this link
 	trouble   string    // why the newest try to join failed
@@ -92,7 +93,7 @@ func (w *Worker) leaving(r *requester, now time.Time) bool {
 	if r.home || len(r.held) > 0 || len(r.unsettled) > 0 || now.Sub(r.busy) <= w.opts.IdleLeave {
 		return false
 	}
-	return r.linked || r.link == 0 || now.Sub(r.cut) > reconnectFor
+	return r.linked || r.left || r.link == 0 || now.Sub(r.cut) > reconnectFor
 }
 
 // keep keeps a link to r while there is reason to.
@@ -152,7 +153,7 @@ func (w *Worker) converse(r *requester, link Link) (good bool) {
 	ctx, cancel := context.WithCancel(w.links)
 	defer cancel()
 	w.mu.Lock()
-	r.linked, r.orders, r.sentGen = true, 0, -1
+	r.linked, r.left, r.orders, r.sentGen = true, false, 0, -1
 	r.link++
 	close(r.up)
 	r.say(0)
@@ -196,6 +197,7 @@ func (w *Worker) speak(ctx context.Context, r *requester, link Link) {
 		now := time.Now()
 		last := w.goodbye
 		if !last && w.leaving(r, now) {
+			r.left = true
 			w.mu.Unlock()
 			return
 		}
