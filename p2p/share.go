@@ -22,8 +22,8 @@ const ProtocolShare = "/idlewild/share/1.0.0"
 var ErrNoShare = errors.New("the requester does not share blocks out")
 
 // Bounds of sharing. What one stream can make this host remember is
-// MaxGather wants of some 300 bytes, so that all streams together stay below
-// 160 MiB; the blocks kept for others take recentBytes.
+// MaxGather wants of some 320 bytes, so that all streams together stay below
+// 256 MiB; the blocks kept for others take recentBytes.
 const (
 	// MaxGather is how many blocks one Gather may ask for.
 	MaxGather        = 8192

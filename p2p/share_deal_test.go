@@ -99,7 +99,7 @@ func TestBlocksOfWhoVanishesAreDealtAgain(t *testing.T) {
 // A deck forgets blocks that nobody wants rather than grow.
 func TestDeckIsBounded(t *testing.T) {
 	d, now := newDeck(), time.Unix(1e9, 0)
-	for round := range 40 {
+	for round := range 10 {
 		p := d.join(now)
 		p.credit = 1 << 40
 		for i := range MaxGather {
