@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test race lint fuzz neon bench chaos clean
+.PHONY: all build setup demo test race lint fuzz neon bench chaos netlab package clean
 all: build
 
 build:
@@ -28,14 +28,23 @@ bench: setup build
 	$(GO) run ./bench overhead && $(GO) run ./bench efficiency
 
 chaos: setup build
+	IDLEWILD_CRASHES=20000 $(GO) test -count=1 -run PowerCuts -v ./internal/recordlog
 	$(GO) run ./bench chaos
+
+# Daemons behind routers, over slow, cut and changing networks: needs root. CUT=3m takes the goal's own time.
+netlab:
+	$(GO) run ./bench netlab --cut $(or $(CUT),40s)
 
 fuzz:
 	./scripts/fuzz
+
+# A .deb, a tarball and a zip for Windows, in dist/.
+package:
+	./scripts/package
 
 # The kernel for arm64, under emulation.
 neon:
 	./scripts/neon
 
 clean:
-	rm -rf bin build out
+	rm -rf bin build dist out

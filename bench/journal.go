@@ -5,11 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"idlewild/bench/swarm"
-	"idlewild/internal/recordlog"
 	"idlewild/job"
 	"idlewild/node/dispatch"
 )
@@ -21,21 +19,22 @@ func init() {
 // keeping is a board whose records are kept.
 type keeping struct {
 	simulated
-	id   job.ID
-	recs [][]byte
-	err  error
+	id    job.ID
+	rec   *dispatch.Recorder
+	after func() error // each step
+	err   error
 }
 
 func (k *keeping) Step(now time.Time, e dispatch.Event) []dispatch.Effect {
+	if s, ok := e.(dispatch.Submitted); ok {
+		k.id = s.ID
+	}
 	out := k.simulated.Step(now, e)
-	for _, x := range out {
-		if w, ok := x.(dispatch.Write); ok {
-			b, err := w.Encode()
-			if err != nil {
-				k.err = err
-			}
-			k.id, k.recs = w.ID, append(k.recs, b)
-		}
+	if k.err == nil {
+		k.err = k.rec.Record(out)
+	}
+	if k.err == nil {
+		k.err = k.after()
 	}
 	return out
 }
@@ -43,54 +42,90 @@ func (k *keeping) Step(now time.Time, e dispatch.Event) []dispatch.Effect {
 // journal plays a job of a simulated swarm, writes its journal and reads it.
 func journal(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("journal", flag.ContinueOnError)
-	frames := fs.Int("frames", 2600, "of the job, in 16 parts each: about 77 records of a frame")
+	frames := fs.Int("frames", 2600, "of the job, in 16 parts each")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
-	}
-	p := swarm.Defaults()
-	p.Frames, p.Warm, p.Nodes = *frames, true, 300
-	k := &keeping{simulated: simulated{dispatch.NewBoard(swarm.Self(), 1, dispatch.Options{})}}
-	r, err := swarm.Run(ctx, p, k, nil)
-	if err != nil {
-		return nil, err
-	}
-	if k.err != nil {
-		return nil, k.err
 	}
 	dir, err := os.MkdirTemp("", "idlewild-bench-journal-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "jobs", string(k.id), "journal")
-	l, err := recordlog.Open(path, dispatch.JournalOptions(), func([]byte) error { return nil })
+	rec, err := dispatch.NewRecorder(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.Append(k.recs...); err != nil {
+	p := swarm.Defaults()
+	p.Frames, p.Warm, p.Nodes = *frames, true, 300
+	k := &keeping{simulated: simulated{dispatch.NewBoard(swarm.Self(), 1, dispatch.Options{})}, rec: rec}
+	// The longest that it gets, and how long a start in the middle takes.
+	var most int64
+	var start replayed
+	tasks, steps := float64(*frames*(p.Parts+1)), 0
+	k.after = func() error {
+		if n := rec.Bytes(k.id); n > most {
+			most = n
+		}
+		if steps++; steps%4096 != 0 || start.records > 0 {
+			return nil
+		}
+		s, _ := k.Board.Status(time.Time{}, k.id, 0, false)
+		if s.Delivered*10 < 9**frames {
+			return nil
+		}
+		start, err = replay(dir, k.id)
+		return err
+	}
+	r, err := swarm.Run(ctx, p, k, nil)
+	if err == nil {
+		err = k.err
+	}
+	if err != nil {
 		return nil, err
 	}
-	bytes := l.Bytes()
-	if err := l.Close(); err != nil {
+	over := rec.Bytes(k.id)
+	if err := rec.Close(); err != nil {
 		return nil, err
 	}
-	best := time.Duration(0)
-	n := 0
-	for range 3 {
-		began := time.Now()
-		if n, err = dispatch.Replay(dir, k.id); err != nil {
-			return nil, err
-		}
-		if d := time.Since(began); best == 0 || d < best {
-			best = d
-		}
+	end, err := replay(dir, k.id)
+	if err != nil {
+		return nil, err
 	}
-	if n != len(k.recs) {
-		return nil, fmt.Errorf("%d records were read of %d", n, len(k.recs))
+	if r.Unended > 0 {
+		return nil, fmt.Errorf("the job did not end")
 	}
 	return []Figure{
-		atMost("journal of a task", float64(bytes)/float64(r.Tasks), "bytes", 100),
-		plain("records", float64(n), ""),
-		atMost("reading them, for 200 000 records", best.Seconds()*1000*200_000/float64(n), "ms", 100),
+		plain("records written, a task", float64(rec.Written)/tasks, "bytes"),
+		plain("journal of a task at its longest, while the job runs", float64(most)/tasks, "bytes"),
+		atMost("journal of a task, the job over", float64(over)/tasks, "bytes", 100),
+		plain("records read at a start, nine tenths delivered", float64(start.records), ""),
+		atMost("reading them, for 200 000 records", start.each(200_000), "ms", 100),
+		plain("records read at a start, the job over", float64(end.records), ""),
+		plain("reading all of them", end.each(end.records), "ms"),
 	}, nil
+}
+
+// replayed is how long reading a journal took.
+type replayed struct {
+	records int
+	took    time.Duration
+}
+
+func (r replayed) each(n int) float64 {
+	return r.took.Seconds() * 1000 * float64(n) / float64(max(r.records, 1))
+}
+
+// replay reads a journal as a start does, the best of five times.
+func replay(dir string, id job.ID) (best replayed, err error) {
+	for range 5 {
+		began := time.Now()
+		n, err := dispatch.Replay(dir, id)
+		if err != nil {
+			return best, err
+		}
+		if d := time.Since(began); best.took == 0 || d < best.took {
+			best = replayed{n, d}
+		}
+	}
+	return best, nil
 }

@@ -2,6 +2,7 @@ package job
 
 import (
 	"crypto/rand"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,4 +192,15 @@ func FuzzDecodeReceipt(f *testing.F) {
 			t.Fatalf("what was encoded does not decode: %v", err)
 		}
 	})
+}
+
+func TestFactsOfATypeOfDevice(t *testing.T) {
+	m := Machine{Facts: map[string][]string{"onnx@cpu": {"1"}, "ai": {"1"}}}
+	n := Needs{Require: map[string]string{"onnx": "1", "ai": "1"}}
+	if !m.Has(n, Device{Type: "cpu"}) || m.Has(n, Device{Type: "gpu"}) {
+		t.Error("a fact of the CPU")
+	}
+	if why := m.Lacks(n, Device{Type: "gpu"}); !strings.Contains(why, "onnx 1, which is not here") {
+		t.Error(why)
+	}
 }

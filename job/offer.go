@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,7 +24,8 @@ type Offer struct {
 // learnt from verified work, and the device is asserted after each task.
 type Machine struct {
 	// Facts are abilities by name, each with the values it has here, for
-	// example "blender" -> {"3.4.1", "4.2.1"}.
+	// example "blender" -> {"3.4.1", "4.2.1"}. Under a name that ends in "@cpu"
+	// or "@gpu" are those that only devices of this type have.
 	Facts   map[string][]string
 	Devices []Device
 }
@@ -51,15 +53,20 @@ func (m Machine) Has(n Needs, d Device) bool {
 		return false
 	}
 	for name, want := range n.Require {
-		ok := false
-		for _, have := range m.Facts[name] {
-			ok = ok || have == want
-		}
-		if !ok {
+		if !slices.Contains(m.facts(name, d), want) {
 			return false
 		}
 	}
 	return true
+}
+
+// facts are the values of a fact on d.
+func (m Machine) facts(name string, d Device) []string {
+	everywhere, there := m.Facts[name], m.Facts[name+"@"+d.Type]
+	if len(everywhere) == 0 {
+		return there
+	}
+	return append(slices.Clip(everywhere), there...)
 }
 
 // Lacks says in words why Has is false, or "" if it is true.
@@ -69,10 +76,11 @@ func (m Machine) Lacks(n Needs, d Device) string {
 	}
 	for name, want := range n.Require {
 		if !(Machine{Facts: m.Facts}).Has(Needs{Require: map[string]string{name: want}}, d) {
-			if len(m.Facts[name]) == 0 {
+			have := m.facts(name, d)
+			if len(have) == 0 {
 				return fmt.Sprintf("needs %s %s, which is not here", name, want)
 			}
-			return fmt.Sprintf("needs %s %s, here is %v", name, want, m.Facts[name])
+			return fmt.Sprintf("needs %s %s, here is %v", name, want, have)
 		}
 	}
 	if n.Device != "" && n.Device != d.Type {

@@ -39,6 +39,32 @@ type Verdict struct {
 	Numbers map[string]float64 `json:"evidence,omitempty" cbor:"numbers,omitempty"`
 	// CostSeconds is the time the check took on the checker's device.
 	CostSeconds float64 `json:"cost_s" cbor:"cost_s"`
+	// Share is the share of the worker's results that were checked when this
+	// one was drawn, 0 to 1: a checked result stands for 1/Share of them.
+	Share float64 `json:"share,omitempty" cbor:"share,omitempty"`
+	// MostSeconds bounds the work that counts, where the worker's clock says
+	// more: by the requester's clock. 0: no bound.
+	MostSeconds float64 `json:"most_s,omitempty" cbor:"most_s,omitempty"`
+	// Confirmed: rejected twice with fresh crops, and by a third peer of the
+	// worker's device class. Only that costs the worker its stake.
+	Confirmed bool `json:"confirmed,omitempty" cbor:"confirmed,omitempty"`
+	// Strike: unsure, and by the worker's own doing as far as can be told: it
+	// withheld or changed what it had signed for, or checkers disagreed.
+	Strike bool `json:"strike,omitempty" cbor:"strike,omitempty"`
 }
 
+// MethodTrusted is the method of verdicts that rest on no check.
+const MethodTrusted = "trusted"
+
 func (v Verdict) String() string { return fmt.Sprintf("%s (%s): %s", v.Ruling, v.Method, v.Reason) }
+
+// Basis says in words what a verdict rests on.
+func (v Verdict) Basis() string {
+	switch {
+	case v.Ruling == Rejected:
+		return "rejected"
+	case v.Ruling == Unsure || v.Method == MethodTrusted:
+		return "unverified, trusted peer"
+	}
+	return "verified by " + v.Method
+}

@@ -103,6 +103,8 @@ const (
 	ContextContentKey = "idlewild content key 1\x00"
 	ContextOffer      = "idlewild offer 1\x00"
 	ContextVerdict    = "idlewild verdict 1\x00"
+	// ContextWord is for what a member tells the others about a third.
+	ContextWord = "idlewild word 1\x00"
 )
 
 // Sign encodes v and signs it for one context.

@@ -32,6 +32,7 @@ type Policy struct {
 	OnlyMissing bool     `json:"only_missing,omitempty"` // skip tasks whose final file is already there
 	Parts       string   `json:"parts,omitempty"`        // see ParseCut
 	Exact       bool     `json:"exact,omitempty"`        // ship the artist's own bytes
+	Finish      string   `json:"finish,omitempty"`       // see ParseFinish
 	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
 	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
 }
@@ -60,8 +61,26 @@ func (s Spec) Validate() error {
 	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
 		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
 	}
+	if _, err := ParseFinish(s.Policy.Finish); err != nil {
+		return err
+	}
 	_, err := ParseCut(s.Policy.Parts)
 	return err
+}
+
+// ParseFinish reads Policy.Finish: where tasks run that make files of what was
+// rendered. "requester" or nothing, "member" for machines of the farm, "worker"
+// for any that works on the job.
+func ParseFinish(s string) (Place, error) {
+	switch s {
+	case "", "requester":
+		return AtRequester, nil
+	case "member":
+		return AtMember, nil
+	case "worker":
+		return Anywhere, nil
+	}
+	return "", Refuse("finish", fmt.Sprintf("%q is no place", s), "say requester, member or worker")
 }
 
 // Cut says into which parts each frame is cut.

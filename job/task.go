@@ -203,6 +203,10 @@ const (
 	CheckNone  CheckMethod = ""      // nothing to verify: requester's own work
 	CheckCrop  CheckMethod = "crop"  // render random crops again and compare as images
 	CheckExact CheckMethod = "exact" // run again elsewhere: bytes must agree
+	// CheckReplica: run again on other machines of the same device class, and
+	// agree as well as those do among each other.
+	CheckReplica CheckMethod = "replica"
+	CheckRerun   CheckMethod = "rerun" // run some items or crops again and compare as numbers
 )
 
 // Place says where a task may run.
@@ -211,4 +215,5 @@ type Place string
 const (
 	Anywhere    Place = ""
 	AtRequester Place = "requester" // on the machine that owns the job
+	AtMember    Place = "member"    // on a machine of the requester's farm, its own among them
 )

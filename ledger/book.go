@@ -20,15 +20,18 @@ const (
 	recEntry   byte = 2 // job.Signed of an Entry
 	recBan     byte = 3
 	recPardon  byte = 4
+	recWord    byte = 5 // told: what a member said
 )
 
 const maxEntryBytes = 64 << 10
 
 var logOptions = recordlog.Options{Magic: "book", Version: 1, MaxRecord: job.MaxReceiptBytes + 4096}
 
-// Entry is one verdict on one leaf.
+// Entry is one verdict on one leaf. With the worker's receipt beside it, which
+// Receipt names, it is an account of work that both sides signed.
 type Entry struct {
-	Version int           `cbor:"v"` // 1
+	Version int           `cbor:"v"`              // 1
+	Farm    string        `cbor:"farm,omitempty"` // in which they met; empty: in none
 	Worker  string        `cbor:"worker"`
 	Job     job.ID        `cbor:"job"`
 	Lease   job.LeaseID   `cbor:"lease"`
@@ -38,69 +41,83 @@ type Entry struct {
 	Receipt []byte        `cbor:"receipt"` // sha2-256 of the receipt's body
 	Class   string        `cbor:"class"`   // device class that did the work
 	Work    time.Duration `cbor:"work"`    // of the device, by the worker's clock
-	Verdict job.Verdict   `cbor:"verdict"`
-	At      time.Time     `cbor:"at"`
+	// Credit is what the work is worth where it was checked and accepted:
+	// device-seconds, by the rate of the class, for all the results that this
+	// one stands for (Verdict.Share).
+	Credit  float64     `cbor:"credit,omitempty"`
+	Verdict job.Verdict `cbor:"verdict"`
+	At      time.Time   `cbor:"at"`
 }
 
 type notice struct {
+	Farm   string    `cbor:"farm,omitempty"`
 	Peer   string    `cbor:"peer"`
 	Reason string    `cbor:"reason,omitempty"`
 	At     time.Time `cbor:"at"`
+	Until  time.Time `cbor:"until,omitzero"` // of a ban; zero: until a pardon
 }
-
-// trusted is the method of verdicts that rest on no check.
-const trusted = "trusted"
 
 // Book implements dispatch.Book. Its methods may be called from several
 // goroutines.
 type Book struct {
-	key  job.Signer
-	rate func(checked, rejected int) float64
-	log  *recordlog.Log
-	lock io.Closer
+	key    job.Signer
+	self   peer.ID
+	farm   func() string
+	now    func() time.Time
+	policy Policy
+	log    *recordlog.Log
+	lock   io.Closer
 
-	mu    sync.Mutex
-	peers map[peer.ID]*account
+	mu      sync.Mutex
+	peers   map[key]*Account
+	say     map[key]Word // the newest about each peer
+	heardOf int          // peers that words are kept about
 	// wrote holds the receipts written last, so that one with many leaves is
 	// stored once.
 	wrote [64][32]byte
 	next  int
 }
 
-// account is what is known of one peer.
-type account struct {
-	score  job.Score
-	credit time.Duration
-	leaves map[[8]byte]standing // by the leaf's root
+// key is whom an account is about: what a peer did in one farm says nothing in
+// another.
+type key struct {
+	farm string
+	peer peer.ID
 }
 
-// standing is what the newest verdict on a leaf said.
-type standing struct {
-	ruling uint8
-	work   time.Duration
+// Options of a Book. Key, Self and Policy.Rate are required.
+type Options struct {
+	Key    job.Signer // signs entries and words
+	Self   peer.ID    // whose key it is
+	Farm   func() string
+	Policy Policy
+	Now    func() time.Time // nil: the clock
 }
 
-const (
-	stTrusted = iota
-	stAccepted
-	stRejected
-	stUnsure
-)
-
-// Open opens the book in dir, making it if need be. key signs entries; rate is
-// the policy: the share of a peer's results to check after so many checked and
-// rejected ones.
-func Open(dir string, key job.Signer, rate func(checked, rejected int) float64) (*Book, error) {
+// Open opens the book in dir, making it if need be.
+func Open(dir string, o Options) (*Book, error) {
 	lock, err := recordlog.Lock(dir)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	b := &Book{key: key, rate: rate, lock: lock, peers: map[peer.ID]*account{}}
+	b := newBook(o)
+	b.lock = lock
 	if b.log, err = recordlog.Open(dir, logOptions, b.replay); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	return b, nil
+}
+
+func newBook(o Options) *Book {
+	b := &Book{key: o.Key, self: o.Self, farm: o.Farm, now: o.Now, policy: o.Policy, peers: map[key]*Account{}, say: map[key]Word{}}
+	if b.farm == nil {
+		b.farm = func() string { return "" }
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	return b
 }
 
 func (b *Book) replay(rec []byte) error {
@@ -124,7 +141,21 @@ func (b *Book) replay(rec []byte) error {
 		if err != nil {
 			return err
 		}
-		b.account(p).score.Banned = n.Reason
+		b.heed(rec[0], key{n.Farm, p}, n)
+	case recWord:
+		var t told
+		if err := job.Decode(rec[1:], maxEntryBytes, &t); err != nil {
+			return err
+		}
+		author, err := peer.Decode(t.Author)
+		if err != nil {
+			return err
+		}
+		w, err := openWord(t.Said, author)
+		if err != nil {
+			return err
+		}
+		b.hear(w)
 	default:
 		return fmt.Errorf("record of unknown sort %d", rec[0])
 	}
@@ -140,59 +171,33 @@ func openEntry(rec []byte) (Entry, error) {
 	if err := job.Decode(s.Body, maxEntryBytes, &e); err != nil {
 		return e, err
 	}
-	if e.Version != 1 || len(e.Root) != 32 {
+	if e.Version != 1 || len(e.Root) != 32 || !(e.Credit >= 0) {
 		return e, fmt.Errorf("entry of version %d", e.Version)
 	}
 	return e, nil
 }
 
-func (b *Book) account(p peer.ID) *account {
-	a := b.peers[p]
+func (b *Book) account(k key) *Account {
+	a := b.peers[k]
 	if a == nil {
-		a = &account{leaves: map[[8]byte]standing{}}
-		b.peers[p] = a
+		a = NewAccount(&b.policy)
+		b.peers[k] = a
 	}
 	return a
 }
 
-// count puts an entry into the sums, in the place of an earlier one on the same
-// leaf.
+// count puts an entry into its peer's account.
 func (b *Book) count(e Entry) error {
 	p, err := peer.Decode(e.Worker)
 	if err != nil {
 		return err
 	}
-	a := b.account(p)
-	k := [8]byte(e.Root[:8])
-	if old, ok := a.leaves[k]; ok {
-		a.add(old, -1)
+	k := key{e.Farm, p}
+	b.account(k).Count(e)
+	if e.Verdict.Confirmed && e.Verdict.Ruling == job.Rejected {
+		b.word(k, Word{Job: e.Job, Root: e.Root, Reason: e.Verdict.Reason, At: e.At})
 	}
-	s := standing{work: e.Work}
-	switch {
-	case e.Verdict.Ruling == job.Rejected:
-		s.ruling = stRejected
-	case e.Verdict.Ruling == job.Unsure:
-		s.ruling = stUnsure
-	case e.Verdict.Method != trusted:
-		s.ruling = stAccepted
-	}
-	a.leaves[k] = s
-	a.add(s, 1)
 	return nil
-}
-
-func (a *account) add(s standing, n int) {
-	switch s.ruling {
-	case stAccepted:
-		a.score.Checked += n
-		a.score.Accepted += n
-		a.credit += time.Duration(n) * s.work
-	case stRejected:
-		a.score.Checked += n
-		a.score.Rejected += n
-	case stUnsure:
-		a.score.Unsure += n
-	}
 }
 
 // Record stores a verdict on a leaf, with the receipt that holds it: both are
@@ -204,14 +209,11 @@ func (b *Book) Record(worker peer.ID, receipt job.Signed, leaf job.Leaf, v job.V
 	}
 	root := leaf.Root()
 	body := sha256.Sum256(receipt.Body)
-	work := leaf.Meter.Render
-	if work == 0 {
-		work = leaf.Meter.Wall
-	}
 	e := Entry{
-		Version: 1, Worker: worker.String(), Job: r.Job, Lease: r.Lease, Task: leaf.Task, Fence: leaf.Fence, Root: root[:],
-		Receipt: body[:], Class: leaf.DeviceClass, Work: work, Verdict: v, At: time.Now().UTC(),
+		Version: 1, Farm: b.farm(), Worker: worker.String(), Job: r.Job, Lease: r.Lease, Task: leaf.Task, Fence: leaf.Fence, Root: root[:],
+		Receipt: body[:], Class: leaf.DeviceClass, Work: worked(leaf), Verdict: v, At: b.now().UTC(),
 	}
+	e.Credit = b.policy.Worth(e)
 	signed, err := job.Sign(b.key, job.ContextVerdict, e)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -259,51 +261,80 @@ func (b *Book) append(e Entry, rec []byte, receipt job.Signed, body [32]byte) er
 	return b.count(e)
 }
 
-// Score says how a peer stands.
+// worked is the time that counts.
+func worked(leaf job.Leaf) time.Duration {
+	if leaf.Meter.Render > 0 {
+		return leaf.Meter.Render
+	}
+	return leaf.Meter.Wall
+}
+
+// maxStand bounds for how many results one that was checked can stand.
+const maxStand = 100
+
+// Worth is the credit of an entry.
+func (p *Policy) Worth(e Entry) float64 {
+	if e.Verdict.Ruling != job.Accepted || e.Verdict.Method == job.MethodTrusted {
+		return 0
+	}
+	rate := 1.0
+	if p.ClassRate != nil {
+		rate = p.ClassRate(e.Class)
+	}
+	stands := 1.0
+	if s := e.Verdict.Share; s > 0 && s < 1 {
+		stands = min(1/s, maxStand)
+	}
+	seconds := e.Work.Seconds()
+	if most := e.Verdict.MostSeconds; most > 0 {
+		seconds = min(seconds, most)
+	}
+	return seconds * rate * stands
+}
+
+// Score says how a peer stands in this machine's farm.
 func (b *Book) Score(worker peer.ID) job.Score {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var s job.Score
-	if a := b.peers[worker]; a != nil {
-		s = a.score
+	a := b.peers[key{b.farm(), worker}]
+	if a == nil {
+		a = NewAccount(&b.policy)
 	}
-	s.Rate = min(1, max(0, b.rate(s.Checked, s.Rejected)))
-	return s
+	return a.Score(b.now())
 }
 
-// Credit is the work of a peer that was checked and accepted, in device time.
-func (b *Book) Credit(worker peer.ID) time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if a := b.peers[worker]; a != nil {
-		return a.credit
-	}
-	return 0
-}
-
-// Ban keeps a peer from all work, until Pardon. The reason is shown to it.
-func (b *Book) Ban(worker peer.ID, reason string) error {
+// Ban keeps a peer from all work until then, or with a zero time until Pardon.
+// The reason is shown to it.
+func (b *Book) Ban(worker peer.ID, reason string, until time.Time) error {
 	if reason == "" {
 		reason = "banned by this machine's owner"
 	}
-	return b.notice(recBan, worker, reason)
+	return b.notice(recBan, notice{Peer: worker.String(), Reason: reason, Until: until.UTC()}, worker)
 }
 
-// Pardon ends a ban. What was found about the peer stays.
-func (b *Book) Pardon(worker peer.ID) error { return b.notice(recPardon, worker, "") }
+// Pardon ends every ban of a peer here, also one that members' words led to,
+// and tells the members so. What was found about the peer stays, and so does
+// what it lost.
+func (b *Book) Pardon(worker peer.ID, reason string) error {
+	return b.notice(recPardon, notice{Peer: worker.String(), Reason: reason}, worker)
+}
 
-func (b *Book) notice(sort byte, worker peer.ID, reason string) error {
-	rec, err := encode(sort, notice{Peer: worker.String(), Reason: reason, At: time.Now().UTC()})
+func (b *Book) notice(sort byte, n notice, worker peer.ID) error {
+	n.Farm, n.At = b.farm(), b.now().UTC()
+	if n.Until.IsZero() {
+		n.Until = time.Time{}
+	}
+	rec, err := encode(sort, n)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	if len(rec) > maxEntryBytes {
-		return fmt.Errorf("ledger: reason of %d bytes", len(reason))
+		return fmt.Errorf("ledger: reason of %d bytes", len(n.Reason))
 	}
 	b.mu.Lock()
 	err = b.log.Append(rec)
 	if err == nil {
-		b.account(worker).score.Banned = reason
+		b.heed(sort, key{n.Farm, worker}, n)
 	}
 	b.mu.Unlock()
 	if err == nil {
@@ -313,6 +344,26 @@ func (b *Book) notice(sort byte, worker peer.ID, reason string) error {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	return nil
+}
+
+// heed makes a ban or a pardon true. mu is held.
+func (b *Book) heed(sort byte, k key, n notice) {
+	a := b.account(k)
+	if sort == recBan {
+		a.owners = ban{n.Reason, n.Until}
+		return
+	}
+	a.owners, a.caught = ban{}, ban{}
+	for _, w := range a.words {
+		if a.pardons == nil {
+			a.pardons = map[peer.ID]time.Time{}
+		}
+		a.pardons[w.author] = n.At // said before that, it counts no more
+	}
+	a.words = nil
+	if _, said := b.say[k]; said {
+		b.word(k, Word{Pardon: true, Reason: n.Reason, At: n.At})
+	}
 }
 
 // Repaired says what was cut off when the book was opened, or "".

@@ -51,9 +51,18 @@ func work(t testing.TB, key crypto.PrivKey, worker peer.ID, fences ...uint64) (j
 	return s, r.Leaves
 }
 
-func open(t testing.TB, dir string, key job.Signer) *Book {
+func options(t testing.TB, key crypto.PrivKey) Options {
 	t.Helper()
-	b, err := Open(dir, key, rate)
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Key: key, Self: id, Policy: Policy{Rate: rate}}
+}
+
+func open(t testing.TB, dir string, key crypto.PrivKey) *Book {
+	t.Helper()
+	b, err := Open(dir, options(t, key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +81,7 @@ func TestScoreSurvivesReopeningAndALeafCountsOnce(t *testing.T) {
 	key, _ := newPeer(t)
 	wk, w := newPeer(t)
 	b := open(t, dir, key)
-	if _, err := Open(dir, key, rate); !errors.Is(err, recordlog.ErrLocked) {
+	if _, err := Open(dir, options(t, key)); !errors.Is(err, recordlog.ErrLocked) {
 		t.Fatalf("opened twice: %v", err)
 	}
 	s, leaves := work(t, wk, w, 1, 2, 3, 4, 5)
@@ -83,7 +92,7 @@ func TestScoreSurvivesReopeningAndALeafCountsOnce(t *testing.T) {
 	record(t, b, w, s, leaves[2], job.Accepted, "sampling")
 	record(t, b, w, s, leaves[3], job.Accepted, "trusted")
 	record(t, b, w, s, leaves[4], job.Unsure, "sampling")
-	want := job.Score{Checked: 3, Accepted: 3, Unsure: 1, Rate: .1}
+	want := job.Score{Checked: 3, Accepted: 3, Unsure: 1, Since: 3, Rate: .1, Credit: 6}
 	check := func(when string) {
 		t.Helper()
 		if got := b.Score(w); got != want {
@@ -91,25 +100,22 @@ func TestScoreSurvivesReopeningAndALeafCountsOnce(t *testing.T) {
 		}
 	}
 	check("first")
-	if got := b.Credit(w); got != 6*time.Second {
-		t.Errorf("credit %v", got)
-	}
 	b.Close()
 	b = open(t, dir, key)
 	check("reopened")
 
 	// What was trusted is looked at after all, and one is found wrong.
 	record(t, b, w, s, leaves[3], job.Rejected, "sampling")
-	want = job.Score{Checked: 4, Accepted: 3, Rejected: 1, Unsure: 1, Rate: 1}
+	want = job.Score{Checked: 4, Accepted: 3, Rejected: 1, Unsure: 1, Since: 3, Rate: 1, Credit: 6, Against: "because"}
 	check("caught")
-	if err := b.Ban(w, "cheats"); err != nil {
+	if err := b.Ban(w, "cheats", time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	want.Banned = "cheats"
 	b.Close()
 	b = open(t, dir, key)
 	check("banned, reopened")
-	if err := b.Pardon(w); err != nil {
+	if err := b.Pardon(w, ""); err != nil {
 		t.Fatal(err)
 	}
 	want.Banned = ""
@@ -230,7 +236,7 @@ func FuzzReplay(f *testing.F) {
 	rec, _ = encode(recBan, notice{Peer: w.String(), Reason: "x"})
 	f.Add(rec)
 	f.Fuzz(func(t *testing.T, rec []byte) {
-		b := &Book{rate: rate, peers: map[peer.ID]*account{}}
+		b := newBook(Options{Policy: Policy{Rate: rate}})
 		b.replay(rec) // must not panic
 	})
 }

@@ -8,15 +8,16 @@ import (
 	"os"
 )
 
-// ErrFormat is returned for a file that is neither EXR nor PNG.
-var ErrFormat = errors.New("neither an EXR nor a PNG file")
+// ErrFormat is returned for a file that is none of those that are read.
+var ErrFormat = errors.New("neither an EXR nor a PNG nor a JPEG file")
 
 var (
 	magicEXR = []byte{0x76, 0x2f, 0x31, 0x01}
 	magicPNG = []byte("\x89PNG\r\n\x1a\n")
+	magicJPG = []byte{0xff, 0xd8, 0xff}
 )
 
-// DecodeFile decodes an EXR or PNG file, told apart by its first bytes.
+// DecodeFile decodes an EXR, PNG or JPEG file, told apart by its first bytes.
 func DecodeFile(path string, l Limits) (*Image, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -37,7 +38,7 @@ func DecodeFile(path string, l Limits) (*Image, error) {
 	return m, nil
 }
 
-// Decode decodes the bytes of an EXR or PNG file.
+// Decode decodes the bytes of an EXR, PNG or JPEG file.
 func Decode(b []byte, l Limits) (*Image, error) {
 	return decode(bytes.NewReader(b), int64(len(b)), l)
 }
@@ -55,6 +56,8 @@ func decode(r io.ReaderAt, size int64, l Limits) (*Image, error) {
 		return DecodeEXR(r, size, l)
 	case bytes.HasPrefix(head[:], magicPNG):
 		return DecodePNG(io.NewSectionReader(r, 0, size), size, l)
+	case bytes.HasPrefix(head[:], magicJPG):
+		return decodeJPEG(io.NewSectionReader(r, 0, size), size, l)
 	}
 	return nil, ErrFormat
 }

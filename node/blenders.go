@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 
+	"idlewild/diffupload/blendfile"
 	"idlewild/render/blender"
 	"idlewild/render/blender/install"
 )
@@ -99,6 +101,28 @@ func AddBlender(ctx context.Context, cfg Config, path string) (blender.Program, 
 	return found[0], shelf(cfg).Add(install.Entry{Path: path})
 }
 
+// InstallBlender downloads a release, unpacks it in the data folder and registers
+// it. A version of two numbers is the newest known one.
+func InstallBlender(ctx context.Context, cfg Config, version string, progress install.Progress) (blender.Program, error) {
+	var more []install.Release
+	for _, s := range cfg.Blender.Releases {
+		r, err := install.ParseRelease(s)
+		if err != nil {
+			return blender.Program{}, err
+		}
+		more = append(more, r)
+	}
+	r, err := install.Choose(version, install.System(), more)
+	if err != nil {
+		return blender.Program{}, err
+	}
+	path, err := install.Fetch(ctx, r, cfg.Blender.Mirror, filepath.Join(cfg.DataDir, "blenders"), progress)
+	if err != nil {
+		return blender.Program{}, err
+	}
+	return AddBlender(ctx, cfg, path)
+}
+
 // RemoveBlender takes a program off the list that AddBlender adds to. Its files
 // stay.
 func RemoveBlender(cfg Config, path string) error {
@@ -107,4 +131,18 @@ func RemoveBlender(cfg Config, path string) error {
 		return err
 	}
 	return shelf(cfg).Remove(install.Resolve(path))
+}
+
+// outline is blender.Options.Outline.
+func outline(ctx context.Context, path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return sum, err
+	}
+	return blendfile.Outline(ctx, f, st.Size())
 }

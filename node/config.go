@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 
 	"idlewild/p2p"
 	"idlewild/render"
+	"idlewild/render/blender/install"
 )
 
 // Config is everything a person can set. Flags go before environment, before
@@ -28,14 +30,19 @@ type Config struct {
 	Log     LogConfig     `toml:"log"`
 	Network NetworkConfig `toml:"network"`
 	API     APIConfig     `toml:"api"`
+	Metrics MetricsConfig `toml:"metrics"`
 	Worker  WorkerConfig  `toml:"worker"`
 	Idle    IdleConfig    `toml:"idle"`
 	Limits  LimitsConfig  `toml:"limits"`
 	Sandbox SandboxConfig `toml:"sandbox"`
 	Blender BlenderConfig `toml:"blender"`
+	ONNX    ONNXConfig    `toml:"onnx"`
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
+
+	from map[string]string // where each value that is no default came from
+	file string            // that was read, or would have been
 }
 
 // LogConfig is about the daemon's own log.
@@ -46,8 +53,19 @@ type LogConfig struct {
 
 // NetworkConfig is about the swarm.
 type NetworkConfig struct {
-	Listen []string `toml:"listen"` // libp2p multiaddresses; empty: TCP and QUIC on every address
-	MDNS   bool     `toml:"mdns"`   // find members on the local network
+	// Profile is "home", or "studio": nothing leaves the network that this
+	// machine is in. In a studio traverse and port_map are off, unless they are
+	// set, and the port is studioPort, unless another is set.
+	Profile   string   `toml:"profile"`
+	Listen    []string `toml:"listen"`    // libp2p multiaddresses; empty: TCP and QUIC on port and interface
+	Port      int      `toml:"port"`      // of TCP and UDP; 0: any, the same as last time where it is free
+	Interface string   `toml:"interface"` // name of the one network interface to use; empty: all
+	MDNS      bool     `toml:"mdns"`      // find members on the local network
+	Traverse  bool     `toml:"traverse"`  // reach members across routers: relays, hole punching
+	PortMap   bool     `toml:"port_map"`  // ask the router to pass our port on
+	// RelayBytes is what this machine carries in a day for members that cannot
+	// reach each other; 0: nothing.
+	RelayBytes int64 `toml:"relay_bytes_per_day"`
 	// Exchange is what moves blocks: "share", ours, in which those who fetch the
 	// same content pass it on to each other, or "bitswap", that of IPFS.
 	Exchange string `toml:"exchange"`
@@ -70,6 +88,13 @@ type APIConfig struct {
 	Address string `toml:"address"` // loopback only; port 0 is any
 }
 
+// MetricsConfig is about what Prometheus is told.
+type MetricsConfig struct {
+	// Address, host:port, answers /metrics without a token, to whoever reaches
+	// it. Empty: only the local API does, with its token.
+	Address string `toml:"address"`
+}
+
 // WorkerConfig is about the work that this machine does for others.
 type WorkerConfig struct {
 	Enabled     bool     `toml:"enabled"`
@@ -78,6 +103,8 @@ type WorkerConfig struct {
 	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
 	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
 	TreeBytes   int64    `toml:"tree_bytes"`   // of job files unpacked: of one job at most, and of all that are kept; 0: 20 GiB
+	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
+	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
 }
 
@@ -115,11 +142,35 @@ type BlenderConfig struct {
 	// places.
 	Path     string   `toml:"path"`
 	Programs []string `toml:"programs"` // more of them, beside those that were added
+	// Mirror is laid out as download.blender.org/release; what comes from it is
+	// known by its hash. Releases are more that may be installed, each
+	// "4.5.5 linux-x64 SHA256".
+	Mirror   string   `toml:"mirror"`
+	Releases []string `toml:"releases"`
+}
+
+// ONNXConfig is about AI models.
+type ONNXConfig struct {
+	// Library is onnxruntime's, or the folder where it is. Empty: the one that
+	// was added, or one of the system or of a Python environment.
+	Library string `toml:"library"`
+	// Models are "any", or "listed": only those that were added with
+	// `idlewild model add` run here for others.
+	Models string `toml:"models"`
 }
 
 // CheckConfig is about verifying results.
 type CheckConfig struct {
 	Rate float64 `toml:"rate"` // least share of a known peer's results that is checked
+	// Checkers are the peers, by id, that may check for this machine when it
+	// cannot or does not keep up, whatever their devices.
+	Checkers []string `toml:"checkers"`
+	// Behind is how many seconds of checking may wait for this machine before
+	// members are asked to help.
+	Behind float64 `toml:"behind_s"`
+	// Trust are the peers, by id, whose word that they caught a cheat is enough;
+	// "*" stands for all members, of whom two have to say so.
+	Trust []string `toml:"trust"`
 }
 
 // PathsConfig is about the files that jobs of this machine may take along.
@@ -143,14 +194,17 @@ func DefaultConfig() Config {
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
-			MDNS: true, Exchange: "share", Metered: "auto",
+			Profile: "home", MDNS: true, Traverse: true, PortMap: true, RelayBytes: defaultRelayBytes,
+			Exchange: "share", Metered: "auto",
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
-		Check:   CheckConfig{Rate: 0.05},
+		Blender: BlenderConfig{Mirror: install.DefaultMirror},
+		ONNX:    ONNXConfig{Models: modelsAny},
+		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 	}
 }
@@ -177,7 +231,8 @@ const configFile = "config.toml"
 type Origin struct {
 	Key   string `json:"key"` // dotted, as in the file: "worker.threads"
 	Value any    `json:"value"`
-	From  string `json:"from"` // "default", "file PATH", "environment NAME" or "flag"
+	From  string `json:"from"`  // "default", "file PATH", "environment NAME" or "flag"
+	About string `json:"about"` // what it is for
 }
 
 // LoadConfig reads the settings. file may be empty: then config.toml in the
@@ -230,19 +285,26 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 			from[key] = "flag"
 		}
 	}
+	c.Network.inStudio(from)
 	if err := c.validate(); err != nil {
 		return c, nil, err
 	}
+	c.from, c.file = from, file
+	return c, c.Origins(), nil
+}
+
+// Origins are all settings, in the order of their keys.
+func (c Config) Origins() []Origin {
 	var origins []Origin
-	for key, v := range fields {
-		o := Origin{Key: key, Value: v.Interface(), From: "default"}
-		if f, ok := from[key]; ok {
+	for key, v := range leaves(reflect.ValueOf(&c).Elem(), "") {
+		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
+		if f, ok := c.from[key]; ok {
 			o.From = f
 		}
 		origins = append(origins, o)
 	}
 	sort.Slice(origins, func(i, j int) bool { return origins[i].Key < origins[j].Key })
-	return c, origins, nil
+	return origins
 }
 
 func decodeFile(b []byte, file string, c *Config, from map[string]string) error {
@@ -294,6 +356,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("sandbox.mode is %q; it may be auto, required or off", c.Sandbox.Mode)
 	case c.Sandbox.Threads < 0 || c.Sandbox.DiskBytes < 0 || c.Sandbox.CPUSeconds < 0 || c.Sandbox.CPUSeconds > 1<<30:
 		return errors.New("a limit in sandbox is negative or absurd; 0 means the default")
+	case c.ONNX.Models != modelsAny && c.ONNX.Models != modelsListed:
+		return fmt.Errorf("onnx.models is %q; it may be %s or %s", c.ONNX.Models, modelsAny, modelsListed)
 	case !(c.Check.Rate >= 0 && c.Check.Rate <= 1):
 		return fmt.Errorf("check.rate is %v; it must lie between 0 and 1", c.Check.Rate)
 	case c.Worker.Threads < 0 || c.Worker.Threads > 1024 || c.Worker.HomeThreads < 0 || c.Worker.HomeThreads > 1024:
@@ -302,6 +366,11 @@ func (c Config) validate() error {
 		return fmt.Errorf("a size in the configuration is negative")
 	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
 		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
+	}
+	if a := c.Metrics.Address; a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("metrics.address is %q; it needs the form HOST:PORT", a)
+		}
 	}
 	for _, root := range c.Paths.Roots {
 		if !filepath.IsAbs(root) {
@@ -313,15 +382,36 @@ func (c Config) validate() error {
 			return fmt.Errorf("blender.programs has %q, which is not an absolute path", p)
 		}
 	}
+	for _, r := range c.Blender.Releases {
+		if _, err := install.ParseRelease(r); err != nil {
+			return fmt.Errorf("blender.releases: %w", err)
+		}
+	}
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fmt.Errorf("worker.env has %q; it needs the form KEY=VALUE", e)
+		}
+	}
+	if !(c.Check.Behind >= 0 && c.Check.Behind <= 86400) {
+		return fmt.Errorf("check.behind_s is %g; it may be 0 to 86400 seconds", c.Check.Behind)
+	}
+	for _, list := range []struct {
+		key string
+		ids []string
+	}{{"check.checkers", c.Check.Checkers}, {"check.trust", c.Check.Trust}} {
+		for _, id := range list.ids {
+			if _, err := peer.Decode(id); err != nil && !(id == "*" && list.key == "check.trust") {
+				return fmt.Errorf("%s has %q, which is no peer's id; idlewild peers lists them", list.key, id)
+			}
 		}
 	}
 	for _, id := range c.Sandbox.Trusted {
 		if _, err := peer.Decode(id); err != nil {
 			return fmt.Errorf("sandbox.trusted has %q, which is no peer's id; idlewild peers lists them", id)
 		}
+	}
+	if err := c.Network.validate(); err != nil {
+		return err
 	}
 	if err := c.validateIdle(); err != nil {
 		return err
@@ -344,6 +434,9 @@ func envName(key string) string {
 func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 	out := map[string]reflect.Value{}
 	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
 		key := prefix + v.Type().Field(i).Tag.Get("toml")
 		if f := v.Field(i); f.Kind() == reflect.Struct {
 			for k, x := range leaves(f, key+".") {

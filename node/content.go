@@ -62,6 +62,7 @@ func (c *content) how() diffupload.Options {
 var (
 	_ dispatch.Content = (*content)(nil)
 	_ dispatch.Results = (*content)(nil)
+	_ dispatch.Adopter = (*content)(nil)
 )
 
 // Snapshot implements dispatch.Content.
@@ -215,6 +216,24 @@ func (s inlineFirst) Fetch(ctx context.Context, wants []diffupload.Want) iter.Se
 			}
 		}
 	}
+}
+
+// Adopt stores delivered files as outputs again; it makes content a
+// dispatch.Adopter.
+func (c *content) Adopt(ctx context.Context, id job.ID, t job.Task, files []string) ([]job.Output, error) {
+	out := make([]job.Output, len(files))
+	for i, path := range files {
+		r, err := diffupload.SnapshotFile(ctx, c.store, path, diffupload.Options{Exact: true, Owner: ownResults(id)})
+		if err != nil {
+			return nil, fmt.Errorf("delivered file %s: %w", path, err)
+		}
+		o := job.Output{Name: t.Outputs[i].Name, Media: t.Outputs[i].Media, File: job.RefOf(r.Root), Bytes: r.Bytes}
+		if err := bounded(o); err != nil {
+			return nil, fmt.Errorf("delivered file %s: %w", path, err)
+		}
+		out[i] = o
+	}
+	return out, nil
 }
 
 // maxLogBytes bounds a log that a peer sends.

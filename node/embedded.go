@@ -62,12 +62,12 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 		return job.Status{}, err
 	}
 	defer blocks.Close()
-	book, err := ledger.Open(filepath.Join(dir, "ledger"), key, func(checked, rejected int) float64 {
+	book, err := ledger.Open(filepath.Join(dir, "ledger"), ledger.Options{Key: key, Self: self, Policy: ledger.Policy{Rate: func(checked, rejected int) float64 {
 		if rejected > 0 {
 			return 1
 		}
 		return 0
-	})
+	}}})
 	if err != nil {
 		return job.Status{}, err
 	}
@@ -82,7 +82,7 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 	content := &content{self: self, store: blocks, served: map[job.ID]int64{}}
 	jobs, err := dispatch.NewDispatcher(dispatch.Deps{
 		Self: self, Key: key, Kinds: machine.planners, Content: content, Market: market, Results: content,
-		Judge: &judge{croppers: machine.croppers, limits: verify.DefaultThresholds()},
+		Judge: &judge{croppers: machine.croppers, samplers: machine.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries("", o.Log)},
 		Book:  book, Sink: folderSink{}, Dir: filepath.Join(dir, "dispatch"), Log: o.Log,
 	}, dispatch.Options{})
 	if err != nil {

@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"idlewild/job"
 	"idlewild/media"
@@ -16,12 +19,22 @@ import (
 // cropper is a kind whose results can be checked by rendering crops again.
 type cropper interface {
 	Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error)
+	Look(t job.Task, few job.Range, canaries []job.Rect) (job.Task, error)
+}
+
+// sampler is a kind of which some items, or crops of its pictures, can be run
+// again.
+type sampler interface {
+	Sample(t job.Task, items func(n, k int) []int, crops func(width, height int) []job.Rect) ([]job.Task, error)
 }
 
 // judge is dispatch.Judge: it draws challenges and compares what came of them.
 type judge struct {
 	croppers map[job.Kind]cropper
+	samplers map[job.Kind]sampler
 	limits   verify.Thresholds
+	canaries *canaries   // of replication
+	measured jobCanaries // of crops
 }
 
 var _ dispatch.Judge = (*judge)(nil)
@@ -33,7 +46,7 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		return nil, nil
 	}
 	switch t.Check.Method {
-	case job.CheckExact:
+	case job.CheckExact, job.CheckReplica:
 		again := t
 		again.Place, again.Check = job.AtRequester, job.Check{}
 		again.Outputs = nil
@@ -41,7 +54,11 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 			o.Final = ""
 			again.Outputs = append(again.Outputs, o)
 		}
-		return []job.Task{again}, nil
+		tasks := []job.Task{again}
+		if t.Check.Method == job.CheckReplica && j.canaries.tolerance(canaryOf(t, leaf)).Replicas() > 1 {
+			tasks = append(tasks, again)
+		}
+		return tasks, nil
 	case job.CheckCrop:
 		k, ok := j.croppers[t.Kind]
 		if !ok {
@@ -56,9 +73,55 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 		if samples == (job.Range{}) {
 			samples.To = c.Samples
 		}
-		return k.Challenge(t, crops, verify.Ranges(samples))
+		ranges := verify.Ranges(samples, secret, root)
+		tasks, err := k.Challenge(t, crops, ranges)
+		if err != nil {
+			return nil, err
+		}
+		if i := verify.Pick(secret, root, len(c.Others)); i >= 0 {
+			other, err := ofLayer(t, c, c.Others[i])
+			if err != nil {
+				return nil, err
+			}
+			// Elsewhere than the first layer's, and a quarter of it.
+			crops := verify.Crops(c, t.Part, append([]byte(c.Others[i]), secret...), root, otherLayer)
+			more, err := k.Challenge(other, crops, ranges)
+			if err != nil {
+				return nil, err
+			}
+			tasks = append(tasks, more...)
+		}
+		few := verify.LookSamples(samples.To - samples.From)
+		if few == 0 {
+			return tasks, nil
+		}
+		wanted := min(len(crops), j.measured.wanted(canaryKey(t)))
+		look, err := k.Look(t, job.Range{From: samples.From, To: samples.From + few}, crops[:wanted])
+		return append(tasks, look), err
+	case job.CheckRerun:
+		k, ok := j.samplers[t.Kind]
+		if !ok {
+			return nil, fmt.Errorf("nothing of kind %s can be run again here", t.Kind)
+		}
+		items := func(n, k int) []int { return verify.Items(n, k, secret, root) }
+		crops := func(width, height int) []job.Rect {
+			c := job.CropCheck{Width: width, Height: height}
+			return verify.Crops(c, t.Part, secret, root, verify.DrawOptions{})
+		}
+		return k.Sample(t, items, crops)
 	}
 	return nil, fmt.Errorf("check method %q is not known here", t.Check.Method)
+}
+
+// otherLayer is how much of another layer than the first is rendered again.
+var otherLayer = verify.DrawOptions{Share: 0.0025, Pixels: 600, Crops: 2}
+
+// ofLayer is t, judged by another of its layers.
+func ofLayer(t job.Task, c job.CropCheck, layer string) (job.Task, error) {
+	c.Layer, c.Others = layer, nil
+	b, err := job.Encode(c)
+	t.Check.Params = b
+	return t, err
 }
 
 // Judge implements dispatch.Judge.
@@ -71,8 +134,12 @@ func (j *judge) Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string
 	switch t.Check.Method {
 	case job.CheckExact:
 		v = judgeExact(t, leaf, evidence)
+	case job.CheckReplica:
+		v = j.judgeReplicas(t, leaf, dir, evidence)
 	case job.CheckCrop:
 		v = j.judgeCrops(t, leaf, dir, evidence)
+	case job.CheckRerun:
+		v = judgeRerun(t, leaf, dir, evidence)
 	default:
 		v = job.Verdict{Ruling: job.Unsure, Method: "none", Reason: fmt.Sprintf("check method %q is not known here", t.Check.Method)}
 	}
@@ -100,14 +167,95 @@ func judgeExact(t job.Task, leaf job.Leaf, evidence []dispatch.Evidence) job.Ver
 	return v
 }
 
+// judgeReplicas compares a claim with what other machines made of the whole task.
+func (j *judge) judgeReplicas(t job.Task, leaf job.Leaf, dir string, evidence []dispatch.Evidence) job.Verdict {
+	claim, err := readReplica(t, leaf, dir)
+	if err != nil {
+		v := claimError(err)
+		v.Method = verify.ByReplication
+		return v
+	}
+	var others []replica
+	var apart []verify.Distance
+	for _, e := range evidence {
+		if e.Leaf.Outcome != job.Succeeded {
+			continue
+		}
+		r, err := readReplica(t, e.Leaf, e.Dir)
+		if err != nil {
+			continue // of that machine nothing can be said, and nothing of the claim
+		}
+		others = append(others, r)
+		apart = append(apart, claim.apart(r))
+	}
+	name := canaryOf(t, leaf)
+	tolerance, pair := j.canaries.tolerance(name), verify.Distance{}
+	if len(others) > 1 {
+		pair = others[0].apart(others[1])
+		tolerance = j.canaries.learn(name, pair)
+	}
+	return verify.Replicated(apart, pair, tolerance)
+}
+
+// replica is the judged output of one run of a task.
+type replica struct {
+	img  *media.Image // nil where it is no image
+	file job.Ref
+}
+
+func (r replica) apart(o replica) verify.Distance {
+	switch {
+	case r.file.Defined() && r.file == o.file:
+		return verify.Distance{}
+	case r.img == nil || o.img == nil:
+		return verify.Distance{Mean: 1, Far: 1}
+	}
+	return verify.Apart(r.img, o.img)
+}
+
+func readReplica(t job.Task, leaf job.Leaf, dir string) (replica, error) {
+	for _, o := range leaf.Outputs {
+		if o.Name != t.Check.Output {
+			continue
+		}
+		r := replica{file: o.File}
+		if o.Media == job.MediaFile {
+			return r, nil
+		}
+		var err error
+		if r.img, err = decode(filepath.Join(dir, filepath.FromSlash(o.Name))); err != nil {
+			return r, err
+		}
+		root, _, err := media.TileRoot(r.img)
+		if err == nil && string(o.Pixels) != string(root[:]) {
+			err = fmt.Errorf("its pixels are not those of the receipt")
+		}
+		return r, err
+	}
+	return replica{}, fmt.Errorf("%s is missing", t.Check.Output)
+}
+
+// claimError is the verdict on a claim that cannot be read: the worker's fault
+// unless this machine's own disk is.
+func claimError(err error) job.Verdict {
+	var disk *fs.PathError
+	if errors.As(err, &disk) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EMFILE) {
+		return verify.Unverified(err)
+	}
+	return verify.Undecodable(err)
+}
+
 func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dispatch.Evidence) job.Verdict {
 	c, err := cropCheck(t)
 	if err != nil {
 		return verify.Unverified(err)
 	}
 	img, err := decode(filepath.Join(dir, filepath.FromSlash(t.Check.Output)))
+	if disk := (*fs.PathError)(nil); errors.As(err, &disk) {
+		return verify.Unverified(err) // this machine's trouble, not the worker's
+	}
 	if err != nil {
-		return verify.Undecodable(err)
+		return claimError(err)
 	}
 	// The receipt names the pixels, so that a stranger can check the verdict
 	// by tiles; a root that does not fit its own file is a lie.
@@ -120,32 +268,69 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 			return verify.Undecodable(fmt.Errorf("its pixels are not those of the receipt"))
 		}
 	}
-	var crops []verify.Crop
+	seen := seen{}
 	for _, e := range evidence {
 		if e.Leaf.Outcome != job.Succeeded {
 			return verify.Unverified(fmt.Errorf("rendering the crops ended %s: %s", e.Leaf.Outcome, e.Leaf.Reason))
 		}
-		some, err := readCrops(c, e.Task, t.Check, e.Dir)
-		if err != nil {
+		if err := seen.read(c, e.Task, t.Check, e.Dir); err != nil {
 			return verify.Unverified(err)
 		}
-		crops = append(crops, some...)
 	}
-	return verify.Compare(c, verify.Claim{Image: img, Part: t.Part}, crops, j.limits)
+	claim := verify.Claim{Image: img, Part: t.Part}
+	first := seen.of(c.Layer)
+	j.measured.add(canaryKey(t), first.compareCanaries(c, t.Part, j.limits))
+	limits := verify.Calibrate(j.limits, j.measured.of(canaryKey(t)))
+	v := verify.Compare(c, claim, first.crops, limits)
+	for _, layer := range c.Others {
+		if seen[layer] == nil || v.Ruling != job.Accepted {
+			continue
+		}
+		d := c
+		d.Layer = layer
+		if other := verify.Compare(d, claim, seen[layer].crops, limits); other.Ruling != job.Accepted {
+			other.Reason = fmt.Sprintf("view layer %.100q: %s", layer, other.Reason)
+			v = other
+		}
+	}
+	if first.look == nil || v.Ruling == job.Rejected {
+		return v
+	}
+	look, err := verify.LookAt(c, claim, first.look, limits)
+	if err != nil {
+		return verify.Unverified(err)
+	}
+	return look.Verdict(v, "look at the frame", limits)
 }
 
-// readCrops decodes what a challenge task left into what the comparer wants.
-func readCrops(c job.CropCheck, challenge job.Task, check job.Check, dir string) ([]verify.Crop, error) {
+// seen is what challenge tasks left of each view layer.
+type seen map[string]*layerSeen
+
+// layerSeen is that of one layer, as the comparer wants it.
+type layerSeen struct {
+	crops    []verify.Crop
+	at       map[job.Rect]int
+	look     *media.Image
+	canaries []verify.Crop // Image: the rectangle as other hardware might render it
+}
+
+func (s seen) of(layer string) *layerSeen {
+	if s[layer] == nil {
+		s[layer] = &layerSeen{at: map[job.Rect]int{}}
+	}
+	return s[layer]
+}
+
+// read adds what a challenge task left.
+func (s seen) read(c job.CropCheck, challenge job.Task, check job.Check, dir string) error {
 	files, err := blender.ReadEvidence(challenge, check)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var crops []verify.Crop
-	at := map[job.Rect]int{}
 	for _, f := range files {
 		img, err := decode(filepath.Join(dir, filepath.FromSlash(f.File)))
 		if err != nil {
-			return nil, fmt.Errorf("crop %s: %w", f.File, err)
+			return fmt.Errorf("crop %s: %w", f.File, err)
 		}
 		// Crops are never denoised, so their picture is what a denoised claim
 		// keeps under another name.
@@ -156,25 +341,55 @@ func readCrops(c job.CropCheck, challenge job.Task, check job.Check, dir string)
 		}
 		if f.Covers != f.Rect {
 			if img, err = img.Crop(f.Rect.X0-f.Covers.X0, f.Rect.Y0-f.Covers.Y0, f.Rect.X1-f.Covers.X0, f.Rect.Y1-f.Covers.Y0); err != nil {
-				return nil, fmt.Errorf("crop %s: %w", f.File, err)
+				return fmt.Errorf("crop %s: %w", f.File, err)
 			}
 		}
-		i, ok := at[f.Rect]
+		s.of(f.Layer).put(f, img)
+	}
+	return nil
+}
+
+func (s *layerSeen) put(f blender.Evidence, img *media.Image) {
+	switch {
+	case f.Look:
+		s.look = img
+		return
+	case f.Other:
+		s.canaries = append(s.canaries, verify.Crop{Rect: f.Rect, Image: img})
+		return
+	}
+	i, ok := s.at[f.Rect]
+	if !ok {
+		i = len(s.crops)
+		s.at[f.Rect] = i
+		s.crops = append(s.crops, verify.Crop{Rect: f.Rect})
+	}
+	switch {
+	case f.SeedDelta != 0:
+		s.crops[i].OtherSeed = img
+	case f.Counts:
+		s.crops[i].Image = img
+	default:
+		s.crops[i].Ranges = append(s.crops[i].Ranges, verify.SampleRange{From: f.Samples.From, To: f.Samples.To, Image: img})
+	}
+}
+
+// compareCanaries measures what honest machines may differ by: each canary as a
+// claim of its own rectangle, beside the crop of the same place.
+func (s *layerSeen) compareCanaries(c job.CropCheck, claimed job.Part, th verify.Thresholds) []map[string]float64 {
+	var out []map[string]float64
+	for _, canary := range s.canaries {
+		i, ok := s.at[canary.Rect]
 		if !ok {
-			i = len(crops)
-			at[f.Rect] = i
-			crops = append(crops, verify.Crop{Rect: f.Rect})
+			continue
 		}
-		switch {
-		case f.SeedDelta != 0:
-			crops[i].OtherSeed = img
-		case f.Counts:
-			crops[i].Image = img
-		default:
-			crops[i].Ranges = append(crops[i].Ranges, verify.SampleRange{From: f.Samples.From, To: f.Samples.To, Image: img})
+		part := job.Part{Tile: canary.Rect, Samples: claimed.Samples}
+		v := verify.Compare(c, verify.Claim{Image: canary.Image, Part: part}, s.crops[i:i+1], th)
+		if v.Numbers["informative"] > 0 {
+			out = append(out, v.Numbers)
 		}
 	}
-	return crops, nil
+	return out
 }
 
 func cropCheck(t job.Task) (job.CropCheck, error) {

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -100,5 +102,81 @@ func TestJudgeComparesADenoisedClaimByItsNoisyImage(t *testing.T) {
 		if v := j.Judge(t.Context(), task, leaf, dir, evidence); v.Ruling != job.Unsure {
 			t.Errorf("%s without evidence: %v", name, v)
 		}
+	}
+}
+
+// TestADiskThatCannotBeReadPunishesNobody: what this machine cannot read is not
+// the worker's fault; what the worker sent broken is.
+func TestADiskThatCannotBeReadPunishesNobody(t *testing.T) {
+	for _, method := range []job.CheckMethod{job.CheckCrop, job.CheckReplica} {
+		k, task := claimTask(t, job.CropCheck{Layer: "ViewLayer", Pass: "Combined", Width: 96, Height: 64, Samples: 16})
+		task.Check.Method = method
+		j := &judge{croppers: map[job.Kind]cropper{blender.Name: k}, limits: verify.DefaultThresholds(), canaries: openCanaries("", slog.New(slog.DiscardHandler))}
+		leaf := job.Leaf{Outcome: job.Succeeded, Outputs: []job.Output{{Name: "frame.exr", Media: job.MediaEXR}}}
+		img := media.New(96, 64)
+		paint(img, "Combined", job.Rect{X1: 96, Y1: 64}, func(int, int) float32 { return .5 })
+		whole := filepath.Join(t.TempDir(), "frame.exr")
+		if err := media.WriteEXR(whole, img, false); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		torn := t.TempDir()
+		if err := os.WriteFile(filepath.Join(torn, "frame.exr"), b[:len(b)/2], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for dir, want := range map[string]job.Ruling{t.TempDir(): job.Unsure, torn: job.Rejected} {
+			if v := j.Judge(t.Context(), task, leaf, dir, nil); v.Ruling != want {
+				t.Errorf("%s, %s: %v, want %s", method, filepath.Base(dir), v, want)
+			}
+		}
+	}
+}
+
+// TestReplicasTeachTheClass: two other machines say how far honest ones are
+// apart; then one is enough, also after a restart.
+func TestReplicasTeachTheClass(t *testing.T) {
+	path := filepath.Join(t.TempDir(), canariesFile)
+	_, task := claimTask(t, job.CropCheck{Layer: "ViewLayer", Pass: "Combined", Width: 32, Height: 32, Samples: 16})
+	task.Check = job.Check{Method: job.CheckReplica, Output: "frame.exr", Params: []byte("BLENDER_EEVEE")}
+	render := func(value float32) (string, job.Leaf) {
+		dir, img := t.TempDir(), media.New(32, 32)
+		paint(img, "Combined", job.Rect{X1: 32, Y1: 32}, func(x, y int) float32 { return value })
+		if err := media.WriteEXR(filepath.Join(dir, "frame.exr"), img, false); err != nil {
+			t.Fatal(err)
+		}
+		root, _, err := media.TileRoot(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir, job.Leaf{Outcome: job.Succeeded, DeviceClass: "gpu/x", Build: "b", Outputs: []job.Output{{Name: "frame.exr", Media: job.MediaEXR, Pixels: root[:]}}}
+	}
+	judged := func(claim float32) (job.Verdict, int) {
+		j := &judge{canaries: openCanaries(path, slog.New(slog.DiscardHandler))}
+		dir, leaf := render(claim)
+		tasks, err := j.Challenge(task, leaf, []byte("secret"), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var evidence []dispatch.Evidence
+		for i := range tasks {
+			d, l := render(.5 + float32(i)/1e4)
+			evidence = append(evidence, dispatch.Evidence{Task: tasks[i], Leaf: l, Dir: d})
+		}
+		return j.Judge(t.Context(), task, leaf, dir, evidence), len(tasks)
+	}
+	for i := range 7 {
+		want := 2
+		if i >= 5 {
+			want = 1
+		}
+		if v, n := judged(.5002); v.Ruling != job.Accepted || v.Basis() != "verified by replication" || n != want {
+			t.Errorf("%d: %v by %d replicas, want %d", i, v, n, want)
+		}
+	}
+	if v, _ := judged(.4); v.Ruling != job.Rejected {
+		t.Errorf("another picture: %v", v)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"idlewild/job"
 	"idlewild/node/dispatch"
 	"idlewild/render"
+	"idlewild/render/ai"
 	"idlewild/render/assemble"
 	"idlewild/render/blender"
 	"idlewild/render/echo"
@@ -29,6 +30,7 @@ import (
 type kit struct {
 	planners map[job.Kind]dispatch.Kind
 	croppers map[job.Kind]cropper
+	samplers map[job.Kind]sampler
 	machine  job.Machine
 	warnings []string
 	// specimens are files of which much is in every file that a program here
@@ -70,7 +72,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
 			Blender: cfg.Blender.Path, Programs: more, Threads: threads, Scratch: runners, Private: []string{cfg.DataDir},
-			Env: env, MemoryBytes: memory, Roots: roots, Log: log,
+			Env: env, MemoryBytes: memory, Roots: roots, Outline: outline, Log: log,
 		})
 	}
 	away, err := blend(cfg.Worker.Threads, cfg.Worker.Env)
@@ -85,17 +87,22 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	models := ai.New(ai.Options{
+		Exe: exe, Library: cfg.ONNX.Library, Installed: installedRuntimes(cfg.DataDir), Threads: cfg.Worker.Threads,
+		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
+	})
 	echoes := echo.New(exe)
 	k := &kit{
-		planners: map[job.Kind]dispatch.Kind{blender.Name: away, echo.Name: echoes},
+		planners: map[job.Kind]dispatch.Kind{blender.Name: away, echo.Name: echoes, ai.Name: models},
 		croppers: map[job.Kind]cropper{blender.Name: away},
+		samplers: map[job.Kind]sampler{ai.Name: models},
 		machine:  job.Machine{Facts: map[string][]string{}},
 	}
 	process, err := k.process(ctx, cfg, memory, log)
 	if err != nil {
 		return nil, err
 	}
-	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe)}
+	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe), ai.Name: models}
 	k.probe(ctx, kinds, log)
 	if reason := k.devices(ctx, cfg.Limits.VRAMBytes); reason != "" {
 		log.Info("no GPU", "reason", reason)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
+	"idlewild/render/ai"
 	"idlewild/render/assemble"
 	"idlewild/render/echo"
 	"idlewild/verify"
@@ -37,29 +40,34 @@ func RunnerMain() {
 	guardMain()
 	echo.RunnerMain()
 	assemble.RunnerMain()
+	ai.RunnerMain()
 }
 
 // Node is a daemon: requester and worker in one.
 type Node struct {
 	// constant after construction
-	cfg      Config
-	log      *slog.Logger
-	key      crypto.PrivKey
-	self     peer.ID
-	started  time.Time
-	configAt time.Time // when the settings were written
-	kit      *kit
-	host     *p2p.Host
-	jobs     *dispatch.Dispatcher
-	worker   *worker.Worker
-	book     dispatch.Book
-	blocks   *store.Local
-	content  *content
-	door     *localapi.Door
-	life     context.Context // of links in memory; ends with Run
-	end      context.CancelFunc
-	owner    *owner
-	closers  []func() // in the order of opening
+	cfg       Config
+	log       *slog.Logger
+	key       crypto.PrivKey
+	self      peer.ID
+	started   time.Time
+	configAt  time.Time // when the settings were written
+	kit       *kit
+	host      *p2p.Host
+	jobs      *dispatch.Dispatcher
+	worker    *worker.Worker
+	book      *ledger.Book
+	blocks    *store.Local
+	content   *content
+	door      *localapi.Door
+	life      context.Context // of links in memory; ends with Run
+	end       context.CancelFunc
+	owner     *owner
+	history   *history
+	words     *words
+	lines     *logRing
+	metricsAt net.Listener // nil: nowhere
+	closers   []func()     // in the order of opening
 }
 
 // New opens everything a daemon needs; Run runs it. An error names what is
@@ -68,7 +76,12 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: log, started: time.Now(), configAt: configTime(cfg.DataDir)}
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // the settings were checked
+	lines := &logRing{}
+	log = lines.tee(log, level)
+	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), configAt: configTime(cfg.DataDir)}
+	n.words = &words{n: n}
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -101,9 +114,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if err != nil {
 		return nil, err
 	}
-	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), n.key, func(checked, rejected int) float64 {
-		return verify.Rate(checked, rejected, cfg.Check.Rate)
-	})
+	book, err := ledger.Open(filepath.Join(cfg.DataDir, "ledger"), ledger.Options{Key: n.key, Self: n.self, Farm: n.farm, Policy: cfg.Check.Policy()})
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +128,15 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		log.Warn("what every file of a program here has in it will be fetched", "error", err)
 	}
 
+	listen, err := cfg.Network.listen()
+	if err != nil {
+		return nil, err
+	}
 	n.host, err = p2p.New(ctx, p2p.Config{
-		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: cfg.Network.Listen,
+		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: listen,
+		Traverse: cfg.Network.Traverse, PortMap: cfg.Network.PortMap, RelayBytes: cfg.Network.RelayBytes,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
-		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(),
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(), Words: n.words,
 	})
 	if err != nil {
 		return nil, err
@@ -133,9 +149,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 
 	n.jobs, err = dispatch.NewDispatcher(dispatch.Deps{
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
-		Judge: &judge{croppers: n.kit.croppers, limits: verify.DefaultThresholds()},
-		Book:  book, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
-	}, dispatch.Options{})
+		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
+		Book:  told{n}, Sink: folderSink{}, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
+	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second))})
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +162,8 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if err != nil {
 		log.Warn("what was fetched earlier is forgotten: it will be fetched whole", "error", err)
 	}
+	n.history = loadHistory(cfg.DataDir, n.self.String(), func() *float64 { return n.owner.energy.today() }, log)
+	n.onClose(n.history.write)
 	n.worker = worker.New(worker.Deps{
 		Self: n.self, Key: n.key,
 		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
@@ -153,7 +171,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
 			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
-		Exec:    n.kit.exec,
+		Exec:    remembered{n.kit.exec, n.history},
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,
 	}, worker.Options{
@@ -162,6 +180,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
+	if err := n.listenMetrics(); err != nil {
+		return nil, err
+	}
+	n.words.open()
 	return n, nil
 }
 
@@ -187,9 +209,12 @@ func (n *Node) close() {
 // It is called once.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
+	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
+		Records:  records{n},
+		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	})
 	if addon.Version() != Version {
@@ -213,6 +238,8 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&work, workCtx, "worker", n.worker.Run)
 	left := &copies{dir: filepath.Join(n.cfg.DataDir, CopiesDir), jobs: n.jobs, log: n.log, read: map[string]bool{}}
 	run(&door, all, "copies", left.run)
+	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
+	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
@@ -230,7 +257,18 @@ func (n *Node) Run(ctx context.Context) error {
 
 // accept says whether this machine takes work of a requester.
 func (n *Node) accept(requester peer.ID) error {
-	if n.kit.accepts(requester) {
+	in := func(list []string) bool {
+		return slices.ContainsFunc(list, func(s string) bool {
+			p, err := n.host.Membership().Find(s)
+			return s == requester.String() || err == nil && p == requester
+		})
+	}
+	switch only, never := n.cfg.Worker.OnlyFrom, n.cfg.Worker.NeverFrom; {
+	case in(never):
+		return errors.New("this machine's owner does not want this member's jobs (worker.never_from)")
+	case len(only) > 0 && !in(only):
+		return errors.New("this machine's owner wants the jobs of others only (worker.only_from)")
+	case n.kit.accepts(requester):
 		return nil
 	}
 	return errors.New("this machine has no sandbox that is known to hold, so it runs only its own jobs and those of the peers in sandbox.trusted")

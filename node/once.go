@@ -181,15 +181,20 @@ func writeHeatmap(path string, task job.Task, img *media.Image, evidence []dispa
 	if err != nil {
 		return err
 	}
-	var crops []verify.Crop
+	seen := seen{}
 	for _, e := range evidence {
-		some, err := readCrops(c, e.Task, task.Check, e.Dir)
-		if err != nil {
+		if err := seen.read(c, e.Task, task.Check, e.Dir); err != nil {
 			return errors.Join(errors.New("no heat map: the evidence is incomplete"), err)
 		}
-		crops = append(crops, some...)
 	}
-	m, err := verify.Heatmap(c, verify.Claim{Image: img, Part: task.Part}, crops)
+	claim, first := verify.Claim{Image: img, Part: task.Part}, seen.of(c.Layer)
+	var odd []job.Rect
+	if first.look != nil {
+		if look, err := verify.LookAt(c, claim, first.look, verify.DefaultThresholds()); err == nil {
+			odd = look.Odd
+		}
+	}
+	m, err := verify.Heatmap(c, claim, first.crops, odd)
 	if err != nil {
 		return fmt.Errorf("heat map: %w", err)
 	}

@@ -25,9 +25,18 @@ import (
 	"idlewild/node/localapi"
 )
 
+// estimator is what previews need of a dispatch.Dispatcher.
+type estimator interface {
+	Inspect(context.Context, job.Spec) (job.Inspection, error)
+	Status(job.ID) (job.Status, error)
+	List() []job.Status
+	Facts(job.ID) []byte
+	Workers() []dispatch.WorkerView
+}
+
 // previews is localapi.Previews.
 type previews struct {
-	jobs  *dispatch.Dispatcher
+	jobs  estimator
 	kinds map[job.Kind]dispatch.Kind
 	cache *diffupload.StatCache
 	how   func() diffupload.Options
@@ -87,6 +96,13 @@ func (p previews) count(e *localapi.Estimate, s job.Spec, in job.Inspection) err
 	return nil
 }
 
+// weigher is a kind that says how much more one job's tasks are to do than
+// another's of the same file: a number that the time is about proportional to,
+// and what it stands for. 0: it cannot say.
+type weigher interface {
+	Weigh(facts []byte) (float64, string)
+}
+
 // time takes from the last job of the same file what a task costs.
 func (p previews) time(e *localapi.Estimate, s job.Spec) {
 	e.Basis = "nothing of this file was rendered on this farm yet"
@@ -103,6 +119,14 @@ func (p previews) time(e *localapi.Estimate, s job.Spec) {
 		e.Basis = fmt.Sprintf("the %d frames of this file that were rendered last, as it was then", j.Delivered)
 		if j.Delivered == 1 {
 			e.Basis = "the frame of this file that was rendered last, as it was then"
+		}
+		if k, ok := p.kinds[s.Kind].(weigher); ok {
+			was, wasText := k.Weigh(p.jobs.Facts(j.Job))
+			now, nowText := k.Weigh(e.Facts)
+			if was > 0 && now > 0 && wasText != nowText {
+				e.TaskSeconds *= now / was
+				e.Basis += ", at " + wasText + ", reckoned for " + nowText
+			}
 		}
 		if n := min(e.Devices, e.Tasks-e.Skipped); n > 0 {
 			rounds := (e.Tasks - e.Skipped + n - 1) / n

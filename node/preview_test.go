@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image"
@@ -16,6 +17,8 @@ import (
 
 	"idlewild/job"
 	"idlewild/media"
+	"idlewild/node/dispatch"
+	"idlewild/node/localapi"
 )
 
 // A copy of unsaved work is the daemon's to remove: once it is stored, or when
@@ -94,6 +97,41 @@ func TestCopiesAreRemoved(t *testing.T) {
 		}
 	}
 }
+
+// weighing is a kind of which a task of another text is twice as long.
+type weighing struct{ dispatch.Kind }
+
+func (weighing) Weigh(facts []byte) (float64, string) {
+	return float64(len(facts)), fmt.Sprint(len(facts))
+}
+
+func TestEstimateIsReckonedForWhatIsAsked(t *testing.T) {
+	spec := job.Spec{Kind: "echo", Input: "/home/scene"}
+	s := job.Status{Kind: "echo", File: spec.Input, Delivered: 3}
+	p := previews{jobs: estimated{s}, kinds: map[job.Kind]dispatch.Kind{"echo": weighing{}}}
+	e := localapi.Estimate{Facts: []byte(`"1234"`), Tasks: 4}
+	p.time(&e, spec)
+	if want := 7.0 / 3 * 6 / 2; e.TaskSeconds != want || e.Basis != "the 3 frames of this file that were rendered last, as it was then, at 2, reckoned for 6" {
+		t.Errorf("%g s, want %g; %s", e.TaskSeconds, want, e.Basis)
+	}
+	if e.Devices != 2 || e.LeftSeconds != 2*e.TaskSeconds {
+		t.Errorf("%d devices, %g s", e.Devices, e.LeftSeconds)
+	}
+}
+
+// estimated is a Dispatcher with one job, which took its frames 7 seconds.
+type estimated struct{ s job.Status }
+
+func (d estimated) List() []job.Status {
+	d.s.RenderSeconds = 7
+	return []job.Status{d.s}
+}
+func (estimated) Facts(job.ID) []byte { return []byte("{}") }
+func (estimated) Workers() []dispatch.WorkerView {
+	return []dispatch.WorkerView{{Devices: make([]job.Device, 2)}, {Leaving: "it is off", Devices: make([]job.Device, 1)}}
+}
+func (estimated) Inspect(context.Context, job.Spec) (job.Inspection, error) { panic("not asked") }
+func (d estimated) Status(job.ID) (job.Status, error)                       { return d.s, nil }
 
 func TestPicturesOfEveryFormat(t *testing.T) {
 	img := image.NewNRGBA(image.Rect(0, 0, 40, 20))

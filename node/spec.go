@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"idlewild/job"
+	"idlewild/render/ai"
 	"idlewild/render/blender"
 	"idlewild/render/echo"
 )
@@ -33,8 +35,13 @@ type SpecOptions struct {
 	Recheck     *float64
 	OnlyMissing bool
 	Parts       string
+	Finish      string // where files are made of what was rendered
+	Video       string // what film the frames end in
 	Exact       bool
 	Params      json.RawMessage // the kind's own, as JSON; other settings are put over them
+	Model       string          // of an AI job: path, or name of one that was added
+	Upscale     int             // pictures, so many times as large
+	Config      Config          // of this machine: where models are
 }
 
 // SpecFor makes a Spec of a file and options. Trouble with the file is a
@@ -50,10 +57,13 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 		}
 		kind = blender.Name
 	}
-	if kind != blender.Name && kind != echo.Name {
-		return job.Spec{}, job.Refuse("", fmt.Sprintf("there is no kind %q", kind), fmt.Sprintf("the kinds are %s and %s", blender.Name, echo.Name))
+	if kind != blender.Name && kind != echo.Name && kind != ai.Name {
+		return job.Spec{}, job.Refuse("", fmt.Sprintf("there is no kind %q", kind), fmt.Sprintf("the kinds are %s, %s and %s", blender.Name, ai.Name, echo.Name))
 	}
-	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact}}
+	if kind != ai.Name && (o.Model != "" || o.Upscale != 0) {
+		return job.Spec{}, job.Refuse("", "--model and --upscale are for AI jobs", fmt.Sprintf("say --kind %s", ai.Name))
+	}
+	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish}}
 	var err error
 	if file != "" {
 		if s.Input, err = filepath.Abs(file); err != nil {
@@ -65,7 +75,7 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 			return s, job.Refuse(file, "no such file", "check the path")
 		case err != nil:
 			return s, job.Refuse(file, rootCause(err), "make it readable")
-		case fi.IsDir():
+		case fi.IsDir() && kind != ai.Name:
 			return s, job.Refuse(file, "is a folder", "name the file in it")
 		}
 		s.Title = filepath.Base(s.Input)
@@ -76,8 +86,11 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 		}
 	}
 	s.Params = o.Params
-	if kind == blender.Name {
+	switch kind {
+	case blender.Name:
 		s.Params, err = blenderParams(o)
+	case ai.Name:
+		s.Params, err = aiParams(s.Input, o)
 	}
 	if s.Title == "" {
 		s.Title = string(kind)
@@ -102,6 +115,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Denoise, o.Denoise)
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
+		over(&p.Video, o.Video)
 	}
 	var b []byte
 	if err == nil {
@@ -114,6 +128,50 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		return nil, job.Refuse("", err.Error(), "correct it")
 	}
 	return b, nil
+}
+
+// aiParams are those of a job file, or of inputs that the options say the model
+// for.
+func aiParams(input string, o SpecOptions) (json.RawMessage, error) {
+	var p ai.Spec
+	var err error
+	if input == "" {
+		return nil, job.Refuse("", "no job file was given", "name one, as job.toml, or inputs with --model")
+	}
+	switch strings.ToLower(filepath.Ext(input)) {
+	case ".toml":
+		if p, err = ai.ReadJob(input); err != nil {
+			return nil, err
+		}
+	default:
+		p.Inputs = input
+	}
+	if len(o.Params) > 0 {
+		d := json.NewDecoder(bytes.NewReader(o.Params))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&p); err != nil {
+			return nil, job.Refuse("--params", err.Error(), "correct it; docs/ai.md has the settings")
+		}
+	}
+	over(&p.Model, o.Model)
+	over(&p.Scale, o.Upscale)
+	if p.Model == "" && o.Upscale > 0 {
+		p.Model = fmt.Sprintf("upscale%d", o.Upscale)
+	}
+	if p.Model != "" {
+		if ai.IsPath(p.Model) {
+			p.Model, err = filepath.Abs(p.Model)
+		} else {
+			var m Model
+			if m, err = FindModel(o.Config, p.Model); err == nil {
+				p.Model = m.Path(o.Config)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p.Encode()
 }
 
 // over replaces a value where something was said.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,9 +130,16 @@ func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, err
 	return f.View(), nil
 }
 
-func (f farmView) Invite(_ context.Context, valid time.Duration) (string, error) {
+func (f farmView) Invite(_ context.Context, valid, stay time.Duration) (string, error) {
 	if valid > p2p.MaxInvite {
 		return "", job.Refuse("", fmt.Sprintf("a ticket can be valid for %d days at most", int(p2p.MaxInvite/(24*time.Hour))), "ask for less")
+	}
+	if stay > 0 {
+		if stay < time.Second {
+			return "", job.Refuse("", "a guest stays for a second at least", "ask for more")
+		}
+		ticket, err := f.n.host.Membership().InviteGuest(valid, stay)
+		return ticket, refusal(err)
 	}
 	ticket, err := f.n.host.Membership().Invite(valid)
 	return ticket, refusal(err)
@@ -145,30 +153,12 @@ func (f farmView) Join(ctx context.Context, ticket string) (localapi.FarmView, e
 }
 
 func (f farmView) Revoke(_ context.Context, id string) error {
-	p, err := peer.Decode(id)
-	if err != nil {
-		// People know members by name.
-		var named []peer.ID
-		for _, m := range f.n.host.Membership().Members() {
-			if m.Name == id {
-				named = append(named, m.Peer)
-			}
-		}
-		switch len(named) {
-		case 0:
-			return job.Refuse("", fmt.Sprintf("no member is called %q", id), "see: idlewild farm members")
-		case 1:
-			p = named[0]
-		default:
-			return job.Refuse("", fmt.Sprintf("%d members are called %q", len(named), id), "give the peer id, see: idlewild farm members")
-		}
+	if farm, ok := f.n.host.Membership().Farm(); ok && farm.Owner && (id == f.n.self.String() || id == f.n.cfg.Name) {
+		return job.Refuse("", "the owner cannot put itself out of its farm", "name another member, see: idlewild farm members")
 	}
-	if farm, ok := f.n.host.Membership().Farm(); ok && farm.Owner {
-		for _, m := range f.n.host.Membership().Members() {
-			if m.Self && m.Peer == p {
-				return job.Refuse("", "the owner cannot put itself out of its farm", "name another member, see: idlewild farm members")
-			}
-		}
+	p, err := f.named(id)
+	if err != nil {
+		return err
 	}
 	return refusal(f.n.host.Membership().Revoke(p))
 }
@@ -197,11 +187,22 @@ func (f farmView) View() localapi.FarmView {
 		workers[w.Peer] = w
 	}
 	for _, p := range f.n.host.Peers() {
-		v.Members = append(v.Members, localapi.PeerView{
+		via := ""
+		if p.Via != "" {
+			via = p.Via.String()
+		}
+		m := localapi.PeerView{
 			Devices: f.devices(p.Peer, workers[p.Peer]),
-			Peer:    p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: p.Path,
-			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Score: scoreText(f.n.book.Score(p.Peer)),
-		})
+			Role:    string(p.Role), Expires: guestUntil(p.Member),
+			Peer: p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: string(p.Path),
+			Transport: p.Transport, Via: via, PunchMillis: float64(p.PunchTook) / float64(time.Millisecond), PunchFail: p.PunchFail,
+			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen,
+		}
+		if !p.Self {
+			score := f.n.book.Score(p.Peer)
+			m.Score, m.Standing = scoreText(score), standing(score)
+		}
+		v.Members = append(v.Members, m)
 	}
 	return v
 }
@@ -232,12 +233,25 @@ func (f farmView) devices(id peer.ID, w dispatch.WorkerView) []localapi.DeviceVi
 	return out
 }
 
-func scoreText(s dispatch.Score) string {
-	if s.Banned != "" {
-		return "banned: " + s.Banned
+// guestUntil is when a guest's membership ends; zero for others.
+func guestUntil(m p2p.Member) time.Time {
+	if m.Role != p2p.RoleGuest {
+		return time.Time{}
 	}
-	if s.Checked == 0 {
-		return ""
+	return m.Expires
+}
+
+// records is localapi.Records.
+type records struct{ n *Node }
+
+func (r records) History(days int) localapi.HistoryView { return r.n.history.view(days) }
+
+func (r records) Lines() []string { return r.n.lines.all() }
+
+func (r records) Settings() localapi.SettingsView {
+	v := localapi.SettingsView{File: cmp.Or(r.n.cfg.file, filepath.Join(r.n.cfg.DataDir, configFile)), Settings: []localapi.Setting{}}
+	for _, o := range r.n.cfg.Origins() {
+		v.Settings = append(v.Settings, localapi.Setting(o))
 	}
-	return fmt.Sprintf("%d of %d checked results accepted, %d rejected", s.Accepted, s.Checked, s.Rejected)
+	return v
 }

@@ -106,7 +106,7 @@ func (h *Host) askAdmission(ctx context.Context, p peer.ID, ticket string) (*wir
 	defer s.Close()
 	stop := watch(s, exchangeTime)
 	defer stop()
-	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.host.Addrs())}
+	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.addrs())}
 	if _, err := wire.Write(s, req, wire.MaxAdmitRequest); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
@@ -204,7 +204,7 @@ func (m *Membership) admit(joiner peer.ID, req *wire.AdmitRequest) *wire.AdmitAn
 	if !used {
 		cert, err := job.Sign(m.rootKey, job.ContextMember, Certificate{
 			Version: 1, Farm: t.Farm, Peer: joiner.String(), Name: m.freeNameLocked(req.GetName(), joiner), Role: t.Role,
-			Issued: now, Expires: now.Add(certificateLife),
+			Issued: now, Expires: now.Add(t.stay()),
 		})
 		if err != nil {
 			return refuse(wire.Refusal_FAILED, "the owner's node cannot sign")

@@ -129,7 +129,13 @@ func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
 
 // details is what goes to a proven member.
 func (h *Host) details() *wire.Details {
-	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.host.Addrs()), ContentKey: h.members.contentKey()}
+	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.addrs()), ContentKey: h.members.contentKey()}
+	if h.cfg.Words != nil {
+		said := h.cfg.Words.Words()
+		for _, s := range said[:min(len(said), wire.MaxHelloWords)] {
+			d.Words = append(d.Words, wire.FromSigned(s))
+		}
+	}
 	for _, o := range h.offers.ownOpen() {
 		d.Offers = append(d.Offers, wire.FromOffer(o))
 	}
@@ -154,6 +160,17 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 			h.log.Debug("content key not believed", "peer", p, "err", err)
 		}
 	}
+	if h.cfg.Words != nil && h.members.Known(p) {
+		said := d.GetWords()
+		for _, w := range said[:min(len(said), wire.MaxHelloWords)] {
+			s, err := w.Value(wire.MaxSignedBytes)
+			if err != nil {
+				h.stats.malformed.Add(1)
+				continue
+			}
+			h.cfg.Words.Heard(p, s)
+		}
+	}
 	near := h.near(p)
 	recs := d.GetMembers()
 	for _, r := range recs[:min(len(recs), wire.MaxHelloMembers)] {
@@ -167,8 +184,9 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.members.seen(p, h.order(p, reachable(addrsFrom(d.GetAddrs()), near)))
 	h.members.saveFresh()
-	h.host.ConnManager().Protect(p, "member")
+	h.host.ConnManager().TagPeer(p, "member", 50) // one with a job is protected, see engage
 	h.keeper.met(p)
+	h.reserver.wake()
 	offers := d.GetOffers()
 	for _, o := range offers[:min(len(offers), wire.MaxHelloOffers)] {
 		v, err := o.Value()
@@ -207,7 +225,7 @@ func reachable(addrs []ma.Multiaddr, near bool) []ma.Multiaddr {
 // order puts the address by which we reached p first.
 func (h *Host) order(p peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
 	for _, c := range h.host.Network().ConnsToPeer(p) {
-		if c.Stat().Direction != network.DirOutbound || c.Stat().Limited {
+		if c.Stat().Direction != network.DirOutbound || relayed(c) {
 			continue
 		}
 		first := c.RemoteMultiaddr()
@@ -225,11 +243,17 @@ func (h *Host) order(p peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
 // spread passes a revocation on to every connected member, beside the topic.
 func (h *Host) spread(s job.Signed) {
 	h.offers.publish(&wire.Gossip{Body: &wire.Gossip_Revocation{Revocation: wire.FromSigned(s)}})
+	h.Tell()
+}
+
+// Tell greets every connected member again, because there is news for them:
+// what this machine says of others, say.
+func (h *Host) Tell() {
 	for _, p := range h.host.Network().Peers() {
 		if h.members.Known(p) {
 			h.goRun(func(ctx context.Context) {
 				if err := h.hello(ctx, p); err != nil {
-					h.log.Debug("revocation not passed on", "peer", p, "err", err)
+					h.log.Debug("news not passed on", "peer", p, "err", err)
 				}
 			})
 		}

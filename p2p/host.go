@@ -43,7 +43,8 @@ type Config struct {
 	MDNS    bool   // find members on the local network, and be found
 	Codec   Codec  // deltas of blocks; nil: none are asked for
 	Editor  Editor // documents of edits; nil: none are given
-	// MaxPeers is how many members are dialled to stay connected; 0: 256.
+	Words   Words  // what is said of other members; nil: nothing
+	// MaxPeers is how many members are dialled to stay connected; 0: 256, less: none.
 	// Members that dial us come on top of it.
 	MaxPeers int
 	// UpBytes and DownBytes bound the bytes of blocks that pass in a second; 0:
@@ -52,6 +53,16 @@ type Config struct {
 	// Exchange is what moves blocks: ExchangeOurs or ExchangeBitswap. Documents
 	// of edits are always ours.
 	Exchange string
+
+	// Traverse reaches members across routers: this node lets itself be reached
+	// through members that relay, and punches holes. Without it there is the
+	// local network, and what can be dialled.
+	Traverse bool
+	// PortMap asks the router to pass our port on (UPnP, NAT-PMP, PCP).
+	PortMap bool
+	// RelayBytes is what this node carries for members who cannot reach each
+	// other, in a day; 0: it is no relay. It needs Traverse.
+	RelayBytes int64
 }
 
 // Host is this machine on the network.
@@ -68,10 +79,15 @@ type Host struct {
 	keeper  *keeper
 	offers  *offers
 	pubsub  *pubsub.PubSub
-	ctx     context.Context // ends with Close
-	stop    context.CancelFunc
-	stats   counters
-	metered atomic.Bool
+	paths   *paths
+	// where Config.Traverse is set
+	reserver *reserver
+	puncher  *puncher
+	reach    *reachability
+	ctx      context.Context // ends with Close
+	stop     context.CancelFunc
+	stats    counters
+	metered  atomic.Bool
 
 	mu     sync.Mutex
 	closed bool
@@ -82,6 +98,8 @@ type Host struct {
 	fetch  fetchSource
 	shares shares
 	swap   *bitswapExchange // nil: our own exchange
+	// engaged counts the sync streams with a member.
+	engaged map[peer.ID]int
 	// abilities are the capabilities that members told of themselves.
 	abilities map[peer.ID]uint32
 }
@@ -99,12 +117,14 @@ type Stats struct {
 	Malformed              int64 // messages that could not be read
 	OffersDropped          int64
 	BlocksTwice            int64 // blocks that came once more than needed
+	Relayed                int64 // bytes carried for other members
 }
 
 type counters struct {
 	syncSent, syncReceived, syncDropped, syncCut atomic.Int64
 	blocksOut, blocksIn                          atomic.Int64
 	refused, malformed, dropped, blocksTwice     atomic.Int64
+	relayed                                      atomic.Int64
 }
 
 // Stats returns the counters.
@@ -114,6 +134,7 @@ func (h *Host) Stats() Stats {
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), SyncDropped: c.syncDropped.Load(), SyncCut: c.syncCut.Load(),
 		BlockBytesOut: c.blocksOut.Load(), BlockBytesIn: c.blocksIn.Load(),
 		Refused: c.refused.Load(), Malformed: c.malformed.Load(), OffersDropped: c.dropped.Load(),
+		Relayed:     c.relayed.Load(),
 		BlocksTwice: c.blocksTwice.Load(),
 	}
 }
@@ -140,7 +161,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("p2p: connection manager: %w", err)
 	}
-	lh, err := libp2p.New(
+	lh, err := libp2p.New(append(traversal(cfg),
 		libp2p.Identity(cfg.Key),
 		libp2p.NoListenAddrs, // below, one by one
 		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(5*time.Second)),
@@ -152,11 +173,10 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		libp2p.UserAgent("idlewild/"+cfg.Version),
 		libp2p.ProtocolVersion("idlewild/1"),
 		libp2p.Ping(false), // answered below, for members
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.WithDialTimeout(10*time.Second),
 		libp2p.DialRanker(rankDials),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
@@ -164,7 +184,33 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		lh.Close()
 		return nil, err
 	}
-	return wrap(ctx, lh, cfg, members, g)
+	h, err := wrap(lh, cfg, members, g)
+	if err != nil {
+		return nil, err
+	}
+	h.goRun(h.watchMachine)
+	if cfg.Traverse {
+		if err := errors.Join(h.startRelay(), h.startChecks()); err != nil {
+			h.Close()
+			return nil, err
+		}
+		h.goRun(h.observe)
+		h.goRun(h.reserver.run)
+		h.goRun(h.puncher.run)
+	}
+	return h, nil
+}
+
+// traversal are the options that decide about routers and relays.
+func traversal(cfg Config) []libp2p.Option {
+	var out []libp2p.Option
+	if cfg.PortMap && !onlyLoopback(cfg.Listen) {
+		out = append(out, libp2p.NATPortMap())
+	}
+	if !cfg.Traverse {
+		return append(out, libp2p.DisableRelay())
+	}
+	return append(out, libp2p.EnableRelay())
 }
 
 // Wrap makes a Host out of a libp2p host that exists already, as tests with
@@ -175,7 +221,8 @@ func Wrap(ctx context.Context, lh host.Host, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wrap(ctx, lh, cfg, members, g)
+	cfg.Traverse, cfg.PortMap = false, false
+	return wrap(lh, cfg, members, g)
 }
 
 func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
@@ -203,12 +250,16 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 	return members, newGate(members, cfg.Log), nil
 }
 
-func wrap(_ context.Context, lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
-	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g}
+func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
+	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g,
+		paths: newPaths(), engaged: map[peer.ID]int{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
 	h.offers = newOffers(h)
 	h.keeper = newKeeper(h)
+	h.reserver = newReserver(h)
+	h.puncher = &puncher{h: h}
+	h.reach = &reachability{h: h}
 	members.host = h
 	ps, err := pubsub.NewGossipSub(h.ctx, h.guarded,
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return members.Known(p) }),
@@ -235,6 +286,7 @@ func wrap(_ context.Context, lh host.Host, cfg Config, members *Membership, g *g
 	lh.SetStreamHandler(ProtocolAdmit, h.answerAdmit)
 	lh.SetStreamHandler(ProtocolHello, h.answerHello)
 	h.servePing()
+	h.serveProbe()
 	h.goRun(h.keeper.run)
 	h.farmReady()
 	return h, nil
@@ -316,13 +368,32 @@ func (h *Host) Close() error {
 // ID is this node's peer ID.
 func (h *Host) ID() peer.ID { return h.host.ID() }
 
-// Addrs are the multiaddrs where this node listens, each with its peer ID.
+// Addrs are the multiaddrs where this node is to be reached, those by way of
+// relays last, each with its peer ID.
 func (h *Host) Addrs() []ma.Multiaddr {
-	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.host.Addrs()})
+	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.addrs()})
 	if err != nil {
 		return nil
 	}
 	return addrs
+}
+
+// addrs leaves room for relays where there are many addresses.
+func (h *Host) addrs() []ma.Multiaddr {
+	own, via := h.direct(), h.reserver.addrs()
+	return append(own[:min(len(own), wire.MaxAddrs-len(via))], via...)
+}
+
+// direct are the addresses without a relay, first those of a router's outside
+// at which somebody came in.
+func (h *Host) direct() []ma.Multiaddr {
+	out, _ := h.reach.known()
+	for _, a := range h.host.Addrs() {
+		if !ma.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Membership decides who is in the farm.

@@ -25,6 +25,9 @@ const (
 	sweepEvery = 5 * time.Second
 	saveEvery  = 30 * time.Second
 
+	// replaceAfter tells a new connection from one of two dials that crossed.
+	replaceAfter = 10 * time.Second
+
 	maxCandidates = 256
 	maxFailures   = 3 // of a candidate: then it must be found again
 )
@@ -45,6 +48,8 @@ type dialState struct {
 	failures int
 	dialling bool
 	met      time.Time // last hello
+	silent   int       // pings in a row without an answer
+	trouble  string    // why the last dial failed; empty after one that did not
 }
 
 var _ network.Notifiee = (*keeper)(nil)
@@ -98,8 +103,34 @@ func (k *keeper) later(p peer.ID) {
 func (k *keeper) met(p peer.ID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.stateLocked(p).met = time.Now()
+	s := k.stateLocked(p)
+	s.met, s.silent = time.Now(), 0
 	delete(k.candidates, p) // it is a member, and Membership has its addresses
+}
+
+// unanswered counts a ping without an answer.
+func (k *keeper) unanswered(p peer.ID) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.stateLocked(p)
+	s.silent++
+	return s.silent
+}
+
+// trouble says why p is not reached, or "".
+func (k *keeper) trouble(p peer.ID) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s, ok := k.dials[p]; ok {
+		return s.trouble
+	}
+	return ""
+}
+
+func (k *keeper) answered(p peer.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stateLocked(p).silent = 0
 }
 
 func (k *keeper) stateLocked(p peer.ID) *dialState {
@@ -111,8 +142,22 @@ func (k *keeper) stateLocked(p peer.ID) *dialState {
 	return s
 }
 
+// anew dials whoever is missing at once.
+func (k *keeper) anew() {
+	k.mu.Lock()
+	for _, s := range k.dials {
+		if !s.dialling {
+			s.next, s.failures = time.Time{}, 0
+		}
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
 // Connected implements network.Notifiee: who dialled says hello.
 func (k *keeper) Connected(_ network.Network, c network.Conn) {
+	direct := k.h.paths.connected(c, time.Now())
+	k.h.goRun(func(ctx context.Context) { k.tidy(ctx, c, direct) })
 	if c.Stat().Direction != network.DirOutbound {
 		return
 	}
@@ -121,6 +166,34 @@ func (k *keeper) Connected(_ network.Network, c network.Conn) {
 	}
 	p := c.RemotePeer()
 	k.h.goRun(func(ctx context.Context) { k.greet(ctx, p) })
+}
+
+// tidy closes connections that a new one replaces. A peer does not dial while
+// it is connected: those from before are dead to it, though we have not noticed.
+// A relayed one has done its work when direct is there.
+func (k *keeper) tidy(ctx context.Context, c network.Conn, direct bool) {
+	opened := c.Stat().Opened
+	for _, old := range k.h.host.Network().ConnsToPeer(c.RemotePeer()) {
+		if old != c && c.Stat().Direction == network.DirInbound && !relayed(old) && opened.Sub(old.Stat().Opened) > replaceAfter {
+			k.h.log.Debug("an old connection is replaced", "peer", c.RemotePeer())
+			_ = old.Close()
+		}
+	}
+	if !direct {
+		return
+	}
+	pause := time.NewTimer(settleTime)
+	defer pause.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-pause.C:
+	}
+	for _, old := range k.h.host.Network().ConnsToPeer(c.RemotePeer()) {
+		if relayed(old) && !c.IsClosed() {
+			_ = old.Close()
+		}
+	}
 }
 
 // greet says hello, and again if it was lost on the way: without it we do not
@@ -156,6 +229,8 @@ func (k *keeper) Disconnected(n network.Network, c network.Conn) {
 	if n.Connectedness(p) == network.Connected {
 		return
 	}
+	k.h.paths.gone(p)
+	k.h.reserver.gone(p)
 	k.mu.Lock()
 	s := k.stateLocked(p)
 	s.failures, s.next = 0, time.Now().Add(100*time.Millisecond+rand.N(400*time.Millisecond))
@@ -177,8 +252,9 @@ func (k *keeper) run(ctx context.Context) {
 	defer sweep.Stop()
 	save := time.NewTicker(saveEvery)
 	defer save.Stop()
-	ping := time.NewTicker(pingEvery)
+	ping := time.NewTicker(pingEngaged)
 	defer ping.Stop()
+	pings := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -195,7 +271,8 @@ func (k *keeper) run(ctx context.Context) {
 			}
 			continue
 		case <-ping.C:
-			k.h.pingAll()
+			pings++
+			k.h.pingAll(pings%int(pingEvery/pingEngaged) == 0)
 			continue
 		}
 		timer.Reset(time.Until(k.step(time.Now())))
@@ -233,7 +310,7 @@ func (k *keeper) step(now time.Time) time.Time {
 	}
 	for p, c := range contacts {
 		s := k.stateLocked(p)
-		if s.dialling || len(c.addrs) == 0 || net.Connectedness(p) == network.Connected {
+		if s.dialling || len(c.addrs) == 0 && !k.h.cfg.Traverse || net.Connectedness(p) == network.Connected {
 			continue
 		}
 		if s.next.After(now) {
@@ -259,6 +336,7 @@ func (k *keeper) step(now time.Time) time.Time {
 func (k *keeper) dial(ctx context.Context, p peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
+	p.Addrs = append(p.Addrs[:len(p.Addrs):len(p.Addrs)], k.h.through(p.ID)...)
 	k.h.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
 	k.h.clearBackoff(p.ID)
 	return k.h.host.Connect(ctx, p) // Connected says hello
@@ -268,12 +346,14 @@ func (k *keeper) dialled(p peer.ID, err error, recent bool) {
 	k.mu.Lock()
 	s := k.stateLocked(p)
 	s.dialling = false
+	s.trouble = ""
 	if err == nil {
 		// Connected, which is not yet met: if it proves to be a stranger the
 		// quarantine ends it, and the next try should not follow at once.
 		s.next = time.Now().Add(retryFirst)
 	} else {
 		s.failures++
+		s.trouble = cause(err).Error()
 		s.next = time.Now().Add(backoff(s.failures, recent))
 		if _, ok := k.candidates[p]; ok && s.failures >= maxFailures {
 			delete(k.candidates, p)

@@ -112,6 +112,7 @@ func (h *Host) Join(ctx context.Context, requester peer.ID) (*Link, error) {
 	}
 	started := h.goRun(func(ctx context.Context) {
 		defer close(orders)
+		defer h.engage(requester)()
 		stop := context.AfterFunc(ctx, func() { ses.cut(fmt.Errorf("%w: this node is leaving", ErrLinkCut)) })
 		defer stop()
 		ses.read(func(m *wire.Sync) error {
@@ -160,7 +161,8 @@ func (h *Host) open(ctx context.Context, p peer.ID, id string) (network.Stream, 
 		h.clearBackoff(p)
 		ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 		defer cancel()
-		if err := h.host.Connect(ctx, peer.AddrInfo{ID: p, Addrs: h.members.contacts()[p].addrs}); err != nil {
+		addrs := append(h.through(p), h.members.contacts()[p].addrs...)
+		if err := h.host.Connect(ctx, peer.AddrInfo{ID: p, Addrs: addrs}); err != nil {
 			return nil, fmt.Errorf("cannot be reached: %w", cause(err))
 		}
 	}

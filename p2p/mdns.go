@@ -29,3 +29,18 @@ func (h *Host) startMDNS(f FarmID) {
 	}
 	h.mdns = s
 }
+
+// restartMDNS looks again, on the interfaces that there are now.
+func (h *Host) restartMDNS() {
+	h.mu.Lock()
+	old := h.mdns
+	h.mdns = nil
+	h.mu.Unlock()
+	if old == nil {
+		return
+	}
+	old.Close()
+	if f, ok := h.members.Farm(); ok && !f.Revoked {
+		h.startMDNS(f.ID)
+	}
+}

@@ -367,15 +367,23 @@ func (m *Membership) tellLocked() {
 
 // Invite returns a ticket with which one peer can join until it expires.
 func (m *Membership) Invite(valid time.Duration) (string, error) {
-	return m.InviteAs(valid, RoleMember)
+	return m.invite(valid, RoleMember, 0)
 }
 
-// InviteAs is Invite for a role.
-func (m *Membership) InviteAs(valid time.Duration, role Role) (string, error) {
+// InviteGuest is Invite for a peer that is a member for so long after it came,
+// in whole seconds.
+func (m *Membership) InviteGuest(valid, stay time.Duration) (string, error) {
+	if stay < time.Second || stay > certificateLife {
+		return "", fmt.Errorf("invite: a guest for %v: a second at least and ten years at most are possible", stay)
+	}
+	return m.invite(valid, RoleGuest, stay)
+}
+
+func (m *Membership) invite(valid time.Duration, role Role, stay time.Duration) (string, error) {
 	if valid <= 0 || valid > MaxInvite {
 		return "", fmt.Errorf("invite: valid for %v: more than nothing and at most %v is possible", valid, MaxInvite)
 	}
-	addrs := m.host.host.Addrs()
+	addrs := m.host.direct() // relays carry members only
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.root == "" {
@@ -386,7 +394,7 @@ func (m *Membership) InviteAs(valid time.Duration, role Role) (string, error) {
 	}
 	return newTicket(m.rootKey, Ticket{
 		Farm: farmIDOf(m.root), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
-		Addrs: addrBytes(addrs), Role: role, Expires: time.Now().Add(valid),
+		Addrs: addrBytes(addrs), Role: role, Expires: time.Now().Add(valid), Stay: int64(stay / time.Second),
 	})
 }
 

@@ -51,7 +51,7 @@ func TestJoinByTicket(t *testing.T) {
 		t.Errorf("names %q", got)
 	}
 	for _, p := range farm[0].Peers() {
-		if !p.Self && p.Path != "direct tcp" { // QUIC is there too, and slower here
+		if !p.Self && p.Transport != "tcp" { // QUIC is there too, and slower here
 			t.Errorf("path %q of %s", p.Path, p.Addr)
 		}
 	}
@@ -313,6 +313,52 @@ func TestRevokedPeerLearnsItOnReturn(t *testing.T) {
 	}
 }
 
+// TestGuest: a guest is a member like others, and its time ends open
+// connections.
+func TestGuest(t *testing.T) {
+	t.Parallel()
+	owner := newFarm(t, 1)[0]
+	for _, stay := range []time.Duration{0, time.Millisecond, 11 * 365 * 24 * time.Hour} {
+		if _, err := owner.Membership().InviteGuest(time.Minute, stay); err == nil {
+			t.Errorf("a guest for %v", stay)
+		}
+	}
+	const stay = 3 * time.Second
+	ticket, err := owner.Membership().InviteGuest(time.Minute, stay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := newHost(t, "guest")
+	asked := time.Now()
+	f, err := guest.Membership().Join(t.Context(), ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range owner.Membership().Members() {
+		if m.Peer == guest.ID() && (m.Role != RoleGuest || m.Expires.After(time.Now().Add(stay)) || m.Expires.Before(asked.Add(stay))) {
+			t.Errorf("%+v", m)
+		}
+	}
+	eventually(t, time.Minute, "the guest's time is over, and its connections", func() bool {
+		return !owner.Membership().Known(guest.ID()) && owner.host.Network().Connectedness(guest.ID()) != network.Connected
+	})
+	if got := time.Since(asked); got < stay {
+		t.Errorf("over after %v", got)
+	}
+	// A ticket with a stay is a guest's, and the other way round.
+	for _, bad := range []Ticket{{Role: RoleMember, Stay: 5}, {Role: RoleGuest}, {Role: RoleGuest, Stay: -1}, {Role: RoleGuest, Stay: 1 << 60}} {
+		m := owner.Membership()
+		bad.Farm, bad.Name, bad.Root, bad.Inviter, bad.Expires = f.ID, f.Name, []byte(m.rootID()), owner.ID().String(), time.Now().Add(time.Hour)
+		text, err := newTicket(m.rootKey, bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseTicket(text); !errors.Is(err, ErrTicketMalformed) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
 func TestForgedRevocation(t *testing.T) {
 	farm := newFarm(t, 2)
 	s, err := job.Sign(farm[1].cfg.Key, job.ContextRevoke, Revocation{Version: 1, Farm: farm[0].Membership().FarmID(), Peer: farm[0].ID().String(), At: time.Now()})
@@ -535,7 +581,7 @@ func TestQUICWhereThereIsNoTCP(t *testing.T) {
 	}
 	joinFarm(t, owner, h)
 	for _, p := range h.Peers() {
-		if !p.Self && p.Path != "direct quic" {
+		if !p.Self && p.Transport != "quic" {
 			t.Errorf("path %q", p.Path)
 		}
 	}

@@ -2,28 +2,41 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 const (
-	pingEvery = 15 * time.Second
-	pingTime  = 10 * time.Second
+	pingEvery   = 15 * time.Second // of every member
+	pingEngaged = 5 * time.Second  // of those with a job
+	pingTime    = 10 * time.Second
+	// maxUnanswered pings in a row are a dead connection: after a cut, TCP may
+	// wait for as long as the cut lasted before it tries again.
+	maxUnanswered = 2
 )
 
 // Peer is a member as this node sees it now.
 type Peer struct {
 	Member
 	Connected bool
-	Path      string        // "direct tcp", "direct quic", "relayed"; empty: not connected
-	Addr      string        // the other end of the connection
-	RTT       time.Duration // smoothed; 0: not measured yet
+	Path      Path          // how; empty: not connected
+	Transport string        // "tcp", "quic"
+	Via       peer.ID       // the relay
+	PunchTook time.Duration // from the relayed connection to the direct one; 0: there was none
+	PunchFail string        // why the last hole punch failed
+	Trouble   string        // why it is not connected
+	Agent     string        // program and version of a connected one, by its word
+	// Capability that the member told of; 0: not heard yet.
+	Capability uint32
+	Addr       string        // the other end of the connection
+	RTT        time.Duration // smoothed; 0: not measured yet
 }
 
 // Peers lists every member, this node included, with its connection.
@@ -32,8 +45,19 @@ func (h *Host) Peers() []Peer {
 	for _, m := range h.members.Members() {
 		v := Peer{Member: m}
 		if c := best(h.host.Network().ConnsToPeer(m.Peer)); c != nil {
-			v.Connected, v.Addr, v.Path = true, c.RemoteMultiaddr().String(), path(c)
+			v.Connected, v.Addr = true, c.RemoteMultiaddr().String()
+			s := h.paths.state(m.Peer)
+			v.Path, v.Transport, v.Via = path(c, s.punched), transport(c), via(c)
+			v.PunchTook, v.PunchFail = s.took, s.failed
 			v.RTT = h.host.Peerstore().LatencyEWMA(m.Peer)
+			if a, err := h.host.Peerstore().Get(m.Peer, "AgentVersion"); err == nil {
+				v.Agent, _ = a.(string)
+			}
+			h.mu.Lock()
+			v.Capability = h.abilities[m.Peer]
+			h.mu.Unlock()
+		} else if !m.Self {
+			v.Trouble = h.keeper.trouble(m.Peer)
 		}
 		out = append(out, v)
 	}
@@ -47,7 +71,7 @@ func best(conns []network.Conn) network.Conn {
 		return nil
 	}
 	return slices.MinFunc(conns, func(a, b network.Conn) int {
-		if l, m := a.Stat().Limited, b.Stat().Limited; l != m {
+		if l, m := relayed(a), relayed(b); l != m {
 			if l {
 				return 1
 			}
@@ -57,18 +81,58 @@ func best(conns []network.Conn) network.Conn {
 	})
 }
 
-func path(c network.Conn) string {
+// Path is how a member is reached.
+type Path string
+
+// Paths, best first.
+const (
+	PathHost    Path = "same machine"
+	PathLAN     Path = "LAN"     // at a private address
+	PathDirect  Path = "direct"  // at a public address
+	PathPunched Path = "punched" // through a hole in one router or two
+	PathRelayed Path = "relayed" // by way of another member
+)
+
+func path(c network.Conn, punched bool) Path {
 	a := c.RemoteMultiaddr()
-	if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
-		return "relayed"
+	switch {
+	case relayed(c):
+		return PathRelayed
+	case punched:
+		return PathPunched
+	case manet.IsIPLoopback(a):
+		return PathHost
+	case manet.IsPrivateAddr(a):
+		return PathLAN
 	}
-	if strings.Contains(a.String(), "/quic") {
-		return "direct quic"
+	return PathDirect
+}
+
+func transport(c network.Conn) string {
+	a := c.RemoteMultiaddr()
+	if _, err := a.ValueForProtocol(ma.P_QUIC_V1); err == nil {
+		return "quic"
 	}
 	if _, err := a.ValueForProtocol(ma.P_TCP); err == nil {
-		return "direct tcp"
+		return "tcp"
 	}
-	return "direct"
+	return ""
+}
+
+// via is the relay of a relayed connection.
+func via(c network.Conn) peer.ID {
+	if !relayed(c) {
+		return ""
+	}
+	v, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_P2P)
+	if err != nil {
+		return ""
+	}
+	id, err := peer.Decode(v)
+	if err != nil {
+		return ""
+	}
+	return id
 }
 
 // servePing answers the pings of members.
@@ -86,16 +150,26 @@ func (h *Host) Ping(ctx context.Context, p peer.ID) (time.Duration, error) {
 	}
 }
 
-// pingAll measures every connected member, for Peers.
-func (h *Host) pingAll() {
+// pingAll measures the connected members, or those with a job, for Peers. A
+// connection that does not answer is closed.
+func (h *Host) pingAll(all bool) {
 	for _, p := range h.host.Network().Peers() {
-		if !h.members.Known(p) {
+		if !h.members.Known(p) || !all && !h.isEngaged(p) {
 			continue
 		}
 		h.goRun(func(ctx context.Context) {
+			if h.isEngaged(p) {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, pingEngaged)
+				defer cancel()
+			}
 			if _, err := h.Ping(network.WithNoDial(ctx, "ping"), p); err != nil {
 				h.log.Debug("no ping", "peer", p, "err", err)
+				if errors.Is(err, context.DeadlineExceeded) && h.keeper.unanswered(p) >= maxUnanswered {
+					_ = h.host.Network().ClosePeer(p)
+				}
 			} else {
+				h.keeper.answered(p)
 				h.members.seen(p, nil)
 			}
 		})

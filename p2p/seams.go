@@ -37,6 +37,15 @@ type Grants interface {
 	Had(p peer.ID, requester peer.ID, past job.Signed, root cid.Cid) bool
 }
 
+// Words is what members tell each other about others, each its own. p2p knows
+// only bytes that their author signed.
+type Words interface {
+	// Words is what this machine says, the newest first.
+	Words() []job.Signed
+	// Heard is called with what a proven member sent; nothing is checked yet.
+	Heard(from peer.ID, s job.Signed)
+}
+
 // Source is where blocks to serve lie: this machine's store.
 type Source interface {
 	Get(ctx context.Context, id cid.Cid) ([]byte, error)

@@ -29,6 +29,7 @@ func (h *Host) serveSync(ctx context.Context, c Coordinator, s network.Stream) {
 	ses := newSession(s, &h.stats)
 	stop := context.AfterFunc(ctx, func() { ses.cut(fmt.Errorf("%w: this node is leaving", ErrLinkCut)) })
 	defer stop()
+	defer h.engage(worker)()
 	in, out := c.Open(ctx, worker)
 	defer close(in)
 	log.Debug("worker's stream opened")

@@ -155,6 +155,14 @@ func (t *throttle) wait(ctx context.Context, who turn, n int) error {
 	if t.bound() == nil {
 		return t.yield(ctx, who)
 	}
+	return t.pay(ctx, who, n)
+}
+
+// pay is wait for what yields to nobody where there is no bound.
+func (t *throttle) pay(ctx context.Context, who turn, n int) error {
+	if t.bound() == nil {
+		return nil
+	}
 	for n > 0 {
 		part := min(n, burst)
 		if err := t.enter(ctx, who); err != nil {

@@ -29,6 +29,15 @@ type Ticket struct {
 	Addrs   [][]byte  `cbor:"addrs"` // multiaddrs of the inviter
 	Role    Role      `cbor:"role"`
 	Expires time.Time `cbor:"expires"`
+	Stay    int64     `cbor:"stay,omitempty"` // seconds for which a guest is a member; 0: a member like others
+}
+
+// stay is how long the certificate is good that the ticket gives.
+func (t Ticket) stay() time.Duration {
+	if t.Stay == 0 {
+		return certificateLife
+	}
+	return time.Duration(t.Stay) * time.Second
 }
 
 func newTicket(root job.Signer, t Ticket) (string, error) {
@@ -85,7 +94,8 @@ func ParseTicket(text string) (Ticket, error) {
 	if err := s.Open(root, job.ContextTicket, wire.MaxTicketBytes, &t); err != nil {
 		return malformed("its signature is wrong")
 	}
-	if t.Version != 1 || t.Farm != farmIDOf(root) || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil {
+	if t.Version != 1 || t.Farm != farmIDOf(root) || len(t.Secret) != 16 || len(t.Addrs) > wire.MaxAddrs || checkName(t.Name) != nil ||
+		t.Stay < 0 || t.Stay > int64(certificateLife/time.Second) || (t.Stay > 0) != (t.Role == RoleGuest) {
 		return malformed("its content is wrong")
 	}
 	if _, err := peer.Decode(t.Inviter); err != nil {

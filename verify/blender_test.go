@@ -178,7 +178,7 @@ func TestBlenderHonestAgainstCheats(t *testing.T) {
 		})
 		whole := []job.Range{{}}
 		if !s.adaptive {
-			whole = Ranges(job.Range{To: s.samples})
+			whole = Ranges(job.Range{To: s.samples}, nil, [32]byte{})
 		}
 		for _, r := range whole {
 			mine = append(mine, s.part(dir, job.Part{Samples: r}))

@@ -38,7 +38,8 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 		return Unverified(fmt.Errorf("no crops"))
 	}
 	var all measure
-	var worstZ, worstSZ float64
+	var others passes
+	var worstZ, worstSZ, worstTouched float64
 	for _, crop := range crops {
 		v, err := newView(c, claim, crop)
 		if bad := (claimError{}); errors.As(err, &bad) {
@@ -47,22 +48,30 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 		if err != nil {
 			return Unverified(err)
 		}
+		if err := others.add(c, claim, crop); err != nil {
+			return Unverified(err)
+		}
 		var one measure
 		one.add(v, th)
 		all.add(v, th)
 		if one.informative >= th.Informative {
 			worstZ = math.Max(worstZ, one.z50())
 			worstSZ = math.Max(worstSZ, one.sz())
+			worstTouched = math.Max(worstTouched, one.touchedShare())
 		}
 	}
 	if all.informative >= th.Informative {
 		worstZ = math.Max(worstZ, all.z50())
 		worstSZ = math.Max(worstSZ, all.sz())
 	}
-	e := evidence{measure: &all, z50: worstZ, sz: worstSZ, z50all: all.z50()}
-	e.slope, e.t = all.beta()
+	e := evidence{measure: &all, z50: worstZ, sz: worstSZ, z50all: all.z50(), touchedCrop: worstTouched}
+	e.slope, e.t = all.beta(th)
 	v := e.judge(c, th)
 	v.Method = method
 	v.Numbers = e.numbers(len(crops))
+	v = others.verdict(v, claim, c, th)
+	if l, ok := lookAtDenoised(c, claim, th); ok {
+		v = l.Verdict(v, "noisy picture", th)
+	}
 	return v
 }

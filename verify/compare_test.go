@@ -354,7 +354,7 @@ func TestCompareAdaptive(t *testing.T) {
 		"five sixths":    {adaptiveRender(f, 80, 4), job.Rejected},
 		"looser":         {adaptiveRender(f, 96, 2.5), job.Rejected},
 		"looser, lying":  {lie(adaptiveRender(f, 96, 2.5), 1), job.Rejected},
-		"looser, NaN":    {lie(adaptiveRender(f, 96, 2.5), math.NaN()), job.Unsure},
+		"looser, NaN":    {lie(adaptiveRender(f, 96, 2.5), math.NaN()), job.Rejected},
 		"other seed":     {adaptiveRender(fake{seed: 2, noise: 0.8}, 96, 4), job.Rejected},
 		"seed, no count": {without(adaptiveRender(fake{seed: 2, noise: 0.8}, 96, 4)), job.Rejected},
 		"other frame":    {adaptiveRender(fake{seed: 1, noise: 0.8, shift: 4}, 96, 4), job.Rejected},
@@ -387,7 +387,7 @@ func TestCountsFindTheirUnit(t *testing.T) {
 func TestHeatmap(t *testing.T) {
 	truth := fake{seed: 1, noise: 0.8}
 	crops := answer(t, fakeCheck(), job.Part{}, truth.render)
-	img, err := Heatmap(fakeCheck(), Claim{Image: truth.render(0, 16)}, crops)
+	img, err := Heatmap(fakeCheck(), Claim{Image: truth.render(0, 16)}, crops, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,10 +51,10 @@ type view struct {
 	w, h         int
 	keep         job.Rect // the judged pixels within it: origin at the top left
 	claim, crop  colour
-	sigma        []float32 // spread of a pixel's noise, relative to its brightness
-	noisy        float32   // above this sigma a pixel is informative
-	slope        []float32 // direction of missing samples in units of sigma; nil: unknown
-	count        []float32 // samples of the crop's pixels, nil: unknown
+	sigma        []float32   // spread of a pixel's noise, relative to its brightness
+	noisy        float32     // above this sigma a pixel is informative
+	slopes       [][]float32 // directions in which missing samples move a picture, in units of sigma; nil: unknown
+	count        []float32   // samples of the crop's pixels, nil: unknown
 	claimedCount []float32
 }
 
@@ -223,12 +223,16 @@ func (v *view) fromRanges(c job.CropCheck, ranges []SampleRange, read func(*medi
 	v.setSigma(noise, 2)
 	v.noisy = 3e-3
 
-	first := n(0) + n(1)
-	spread := sqrt(1/first + 1/n(2)) // of the difference of the two means
-	v.slope = make([]float32, v.w*v.h)
-	for j := range v.slope {
-		a := (n(0)*parts[0].lum[j] + n(1)*parts[1].lum[j]) / first
-		v.slope[j] = (a - parts[2].lum[j]) / v.scale(j) / v.sigma[j] / spread
+	// Without range i a picture is the mean of the others, and moves towards
+	// them from what range i alone shows.
+	for i, p := range parts {
+		spread := sqrt(1/(1-n(i)) + 1/n(i)) // of the difference of the two means
+		slope := make([]float32, v.w*v.h)
+		for j := range slope {
+			others := (v.crop.lum[j] - n(i)*p.lum[j]) / (1 - n(i))
+			slope[j] = (others - p.lum[j]) / v.scale(j) / v.sigma[j] / spread
+		}
+		v.slopes = append(v.slopes, slope)
 	}
 	return nil
 }
@@ -262,10 +266,11 @@ func (v *view) fromRender(c job.CropCheck, claim Claim, crop Crop, within job.Re
 		if err != nil {
 			return err
 		}
-		v.slope = make([]float32, v.w*v.h)
+		slope := make([]float32, v.w*v.h)
 		for j, x := range loose.lum {
-			v.slope[j] = (x - v.crop.lum[j]) / v.scale(j) / v.sigma[j]
+			slope[j] = (x - v.crop.lum[j]) / v.scale(j) / v.sigma[j]
 		}
+		v.slopes = [][]float32{slope}
 	}
 	if !c.Adaptive {
 		return nil

@@ -18,7 +18,7 @@ const Pad = 2
 type DrawOptions struct {
 	Share  float64 // of the frame's pixels; default 0.01
 	Pixels int     // at least so many judged pixels, where the frame has them; default 2000
-	Crops  int     // rectangles, 1 to 3; default 2
+	Crops  int     // rectangles, 1 to 12; default 6
 }
 
 func (o DrawOptions) withDefaults() DrawOptions {
@@ -30,9 +30,9 @@ func (o DrawOptions) withDefaults() DrawOptions {
 		o.Pixels = 2000
 	}
 	if o.Crops <= 0 {
-		o.Crops = 2
+		o.Crops = 6
 	}
-	o.Crops = min(o.Crops, 3)
+	o.Crops = min(o.Crops, 12)
 	return o
 }
 
@@ -121,19 +121,38 @@ func overlaps(r job.Rect, others []job.Rect) bool {
 	return false
 }
 
-// Ranges cuts a range of samples as the comparer wants it: the first half, up
-// to nine tenths, the rest. Together they are the whole render, at no more cost
-// than it. With fewer than four samples there is nothing to cut and the range
-// comes back whole.
-func Ranges(whole job.Range) []job.Range {
+// Pick draws one of n things that are not looked at every time; -1 where n is 0.
+func Pick(secret []byte, root [32]byte, n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return newStream("idlewild pick 1", secret, root).intn(n)
+}
+
+// Ranges cuts a range of samples as the comparer wants it: into three, at places
+// that are drawn from the secret and the root, so that no worker knows which
+// samples are looked at together. Together they are the whole render, at no more
+// cost than it. With fewer than four samples there is nothing to cut and the
+// range comes back whole.
+func Ranges(whole job.Range, secret []byte, root [32]byte) []job.Range {
 	n := whole.To - whole.From
 	if n < 4 {
 		return []job.Range{whole}
 	}
-	a := whole.From + n/2
-	b := whole.From + int(math.Round(0.9*float64(n)))
+	rnd := newStream("idlewild ranges 1", secret, root)
+	a := whole.From + clampInt(int(math.Round((0.3+0.3*rnd.float())*float64(n))), 1, n-2)
+	b := whole.From + int(math.Round((0.7+0.25*rnd.float())*float64(n)))
 	b = clampInt(b, a+1, whole.To-1)
 	return []job.Range{{From: whole.From, To: a}, {From: a, To: b}, {From: b, To: whole.To}}
+}
+
+// LookSamples is how many of n samples a look at the whole frame takes: a small
+// part, at most four, and none where the least would be more than a sixteenth.
+func LookSamples(n int) int {
+	if n < 16 {
+		return 0
+	}
+	return clampInt(n/32, 1, 4)
 }
 
 // Crops draws, as Draw does, within a claimed part of a frame (the zero Part: all

@@ -13,9 +13,10 @@ const heatSide = 640
 
 // Heatmap draws for people where a claim was looked at and what was found: the
 // claim in dim grey, the crops in colour, from blue (equal) over green (off by
-// 1 %) to red (by 100 % or more). Large frames are made smaller; a small pixel
+// 1 %) to red (by 100 % or more), and frames of yellow around what a look at the
+// whole found odd, if there was one. Large frames are made smaller; a small pixel
 // shows the worst of those that it stands for.
-func Heatmap(c job.CropCheck, claim Claim, crops []Crop) (image.Image, error) {
+func Heatmap(c job.CropCheck, claim Claim, crops []Crop, odd []job.Rect) (image.Image, error) {
 	m := claim.Image
 	colour, err := newColour(m, c, job.Rect{X1: m.Width, Y1: m.Height})
 	if err != nil {
@@ -52,6 +53,19 @@ func Heatmap(c job.CropCheck, claim Claim, crops []Crop) (image.Image, error) {
 				}
 			}
 			out.SetNRGBA(x, y, heat(worst, light))
+		}
+	}
+	yellow := color.NRGBA{R: 255, G: 220, A: 255}
+	for _, r := range odd {
+		x0, x1 := (r.X0-area.X0)/step, (r.X1-area.X0-1)/step
+		y0, y1 := (area.Y1-r.Y1)/step, (area.Y1-r.Y0-1)/step
+		for x := x0; x <= x1; x++ {
+			out.SetNRGBA(x, y0, yellow)
+			out.SetNRGBA(x, y1, yellow)
+		}
+		for y := y0; y <= y1; y++ {
+			out.SetNRGBA(x0, y, yellow)
+			out.SetNRGBA(x1, y, yellow)
 		}
 	}
 	return out, nil

@@ -38,6 +38,8 @@ type evidence struct {
 	z50, sz  float64 // worst of the crops and of all together
 	z50all   float64 // of all together, however few
 	slope, t float64
+
+	touchedCrop float64 // the worst crop's share
 }
 
 func (e evidence) numbers(crops int) map[string]float64 {
@@ -45,8 +47,11 @@ func (e evidence) numbers(crops int) map[string]float64 {
 		"crops": float64(crops), "pixels": float64(e.pixels), "informative": float64(e.informative),
 		"out": e.share(e.out), "z50": e.z50,
 	}
-	if e.slopes > 0 {
+	if e.slopes() {
 		n["beta"], n["beta_t"] = e.slope, e.t
+	}
+	if e.informative > 0 {
+		n["touched"], n["touched_crop"] = e.touchedShare(), e.touchedCrop
 	}
 	if e.squares.n > 0 {
 		n["squares"], n["shifted"] = float64(e.squares.n), float64(e.squares.shifted)
@@ -105,6 +110,28 @@ func (e evidence) judge(c job.CropCheck, th Thresholds) job.Verdict {
 	if v.Ruling == job.Accepted && e.flat >= th.Informative/4 && flatOut > th.FlatShare {
 		return ruling(job.Unsure, "%.1f %% of the pixels without noise differ from the crops", 100*flatOut)
 	}
+	if v.Ruling == job.Accepted && th.Calibrated {
+		return e.judgeCalibrated(c, th, v)
+	}
+	return v
+}
+
+// judgeCalibrated looks at an accepted claim with what honest machines keep to
+// in this very job.
+func (e evidence) judgeCalibrated(c job.CropCheck, th Thresholds, v job.Verdict) job.Verdict {
+	touched, square := e.touchedShare(), 0.0
+	if len(e.squares.z) > 0 {
+		square = float64(slices.Max(e.squares.z))
+	}
+	const more = "more than honest machines do in this job"
+	switch {
+	case touched > th.Touched || e.touchedCrop > th.TouchedCrop:
+		return ruling(job.Unsure, "%.1f %% of the noisy pixels are not those of the crops, %.1f %% of one crop's, %s", 100*touched, 100*e.touchedCrop, more)
+	case c.Adaptive && e.sz > th.SZAny:
+		return ruling(job.Unsure, "pixels that stopped alike differ by %.2f of the noise, %s", e.sz, more)
+	case square > th.SquareAny:
+		return ruling(job.Unsure, "a square of the crops differs by %.2f of the noise, %s", square, more)
+	}
 	return v
 }
 
@@ -138,7 +165,7 @@ func (e evidence) judgeNoise(th Thresholds) job.Verdict {
 func (e evidence) judgeAdaptive(th Thresholds) job.Verdict {
 	worst := max(e.sz, e.z50)
 	sq, eq := e.squares, e.equals
-	if e.slopes > 0 && e.slope > th.BetaAdaptive && e.t > th.BetaT {
+	if e.slopes() && e.slope > th.BetaAdaptive && e.t > th.BetaT {
 		return ruling(job.Rejected, "sampling stopped too early: the difference follows a render with a looser threshold (slope %.2f, t %.0f)", e.slope, e.t)
 	}
 	if worst <= th.SZ && !sq.several(sq.above(th.Square), th.Squares) {

@@ -5,6 +5,35 @@ import (
 	"slices"
 )
 
+// maxSlopes is how many directions a view can have: one per range of samples.
+const maxSlopes = 3
+
+// line is the sums of a regression through the origin.
+type line struct {
+	xx, xy, xyxy float64
+	n            int // points with a direction worth the name
+}
+
+func (l *line) add(x32, y32 float32) {
+	if !finite(x32) {
+		return
+	}
+	x, y := float64(clamp3(x32)), float64(clamp3(y32))
+	l.xx += x * x
+	l.xy += x * y
+	l.xyxy += x * x * y * y
+	if math.Abs(x) > 0.05 {
+		l.n++
+	}
+}
+
+func (l line) fit() (slope, t float64) {
+	if l.n < 15 || l.xx == 0 {
+		return 0, 0
+	}
+	return l.xy / l.xx, l.xy / math.Sqrt(l.xyxy+1e-12)
+}
+
 // measure is what a crop, or several together, show.
 type measure struct {
 	pixels      int // judged, where the crop itself is a number
@@ -13,6 +42,7 @@ type measure struct {
 	flat        int // noise-free pixels
 	flatOut     int // of them, differ by more than Thresholds.Flat
 	informative int // noisy pixels
+	touched     int // of them, differ by more than a few tenths of their noise
 
 	z     []float32 // |difference| in sigmas, of the informative pixels
 	zeq   []float32 // of those whose counts agree
@@ -23,8 +53,7 @@ type measure struct {
 	timed            int // pixels in those sums
 	otherCount       int // of them, the two disagree
 
-	xx, xy, xyxy float64 // sums for beta
-	slopes       int     // pixels in them with a direction worth the name
+	lines [maxSlopes]line // one per direction in which missing samples move a picture
 
 	squares squares // of all informative pixels
 	equals  squares // of those whose counts agree
@@ -72,24 +101,25 @@ func (m *measure) add(v *view, th Thresholds) {
 			d := v.difference(i)
 			z := abs(d)
 			m.z = append(m.z, z)
+			if z > touch {
+				m.touched++
+			}
 			if v.count != nil {
 				m.byAge[age(v.count[i], least, most)] = append(m.byAge[age(v.count[i], least, most)], z)
 				if v.sameCount(i) {
 					m.zeq = append(m.zeq, z)
 				}
 			}
-			if v.slope != nil && finite(v.slope[i]) {
-				x, y := float64(clamp3(v.slope[i])), float64(clamp3(d))
-				m.xx += x * x
-				m.xy += x * y
-				m.xyxy += x * x * y * y
-				if math.Abs(x) > 0.05 {
-					m.slopes++
-				}
+			for k, slope := range v.slopes {
+				m.lines[k].add(slope[i], d)
 			}
 		}
 	}
 }
+
+// touch is the difference, in units of noise, from which on a pixel counts as
+// another one: not rounding, not 16-bit floats.
+const touch = 0.3
 
 // squares of blockSide pixels are looked at each by itself.
 const blockSide = 8
@@ -226,13 +256,20 @@ func age(count, least, most float32) int {
 
 func (m *measure) z50() float64 { return middle(m.z) }
 
-// beta is the slope and its t; 0, 0 where there is too little to fit.
-func (m *measure) beta() (slope, t float64) {
-	if m.slopes < 15 || m.xx == 0 {
-		return 0, 0
+// beta is the steepest slope of those that are significant, and its t; 0, 0
+// where there is too little to fit.
+func (m *measure) beta(th Thresholds) (slope, t float64) {
+	for _, l := range m.lines {
+		s, st := l.fit()
+		if s > slope && (st > th.BetaHintT || t <= th.BetaHintT) {
+			slope, t = s, st
+		}
 	}
-	return m.xy / m.xx, m.xy / math.Sqrt(m.xyxy+1e-12)
+	return slope, t
 }
+
+// slopes is whether there was a direction to fit.
+func (m *measure) slopes() bool { return m.lines[0].n > 0 }
 
 // sz is the worst median of the classes that have enough pixels.
 func (m *measure) sz() float64 {
@@ -243,6 +280,14 @@ func (m *measure) sz() float64 {
 		}
 	}
 	return worst
+}
+
+// touchedShare is how many of the informative pixels are other pixels.
+func (m *measure) touchedShare() float64 {
+	if m.informative == 0 {
+		return 0
+	}
+	return float64(m.touched) / float64(m.informative)
 }
 
 func (m *measure) share(n int) float64 {

@@ -1,7 +1,25 @@
 package verify
 
-// newcomer is how many results of a peer are all checked before the rate falls.
-const newcomer = 10
+import (
+	"strings"
+	"time"
+)
+
+// The policy: how many results of a peer are checked, what its work is worth,
+// and what it loses when others agree that it delivered something else. It is
+// arithmetic over what the ledger counted; `go run ./bench game` plays it
+// against cheats.
+const (
+	// newcomer is how many results of a peer are all checked before the rate
+	// falls, and how many after a strike.
+	newcomer = 10
+	// Unvested is how many of a peer's newest verified results it can still lose
+	// the credit of: its stake.
+	Unvested = 50
+	// Independent is how many members a device class needs before one of them
+	// may decide about another: who claims, who checks, and who decides.
+	Independent = 3
+)
 
 // Rate is the share of a peer's results to check, by what was found before:
 // checked results so far, of them rejected. The first ten are all checked, then
@@ -29,6 +47,40 @@ func Rate(checked, rejected int, base float64) float64 {
 		return 1
 	}
 	return max(base, float64(newcomer)/float64(checked))
+}
+
+// AfterStrike is Rate for a peer with strikes: results that it withheld or
+// changed after it had signed for them, or about which checkers disagreed. A
+// strike never means wrong, but the next results are all checked. since is the
+// number of results that were accepted after the last strike.
+func AfterStrike(rate float64, strikes, since int) float64 {
+	if strikes > 0 && since < newcomer {
+		return 1
+	}
+	return rate
+}
+
+// ClassRate is what a second of a device of that class is worth, in credit. It
+// is a convention that all members share, not a measurement: a second of a CPU
+// is one, a second of a GPU ten.
+func ClassRate(class string) float64 {
+	if strings.HasPrefix(class, "gpu/") {
+		return 10
+	}
+	return 1
+}
+
+// Ban is how long a peer gets no work after it was caught for the nth time, from
+// 1. The owner of a machine may pardon it earlier.
+func Ban(nth int) time.Duration {
+	const day = 24 * time.Hour
+	switch {
+	case nth <= 1:
+		return 7 * day
+	case nth == 2:
+		return 30 * day
+	}
+	return 365 * day
 }
 
 // Selected says whether a result is checked at that rate. It is drawn from the

@@ -28,6 +28,13 @@ package verify
 //	       themselves. Who lies about them in both directions can hide what a
 //	       slightly looser threshold saves.
 //
+//	touched    share of informative pixels that differ by more than 0.3 σ, and
+//	touched_crop that of the worst crop. Next to nothing between honest machines
+//	but on hair, so that only Calibrate gives them limits.
+//	pass_odd   the largest share, over the other passes, of pixels that lie
+//	       outside of what the crops' renders show there.
+//	look_…_odd_blocks  see Look.
+//
 // The defaults of z50, beta, sz, zeq and count_ratio were fitted elsewhere on
 // 160x90 renders of eight Cycles scenes; those of squares on the four scenes of
 // this package's tests, with and without adaptive sampling, honest variation
@@ -65,13 +72,30 @@ type Thresholds struct {
 	OtherCount   float64 // adaptive: the share of pixels that a different count can excuse
 	BetaAdaptive float64 // adaptive: slope towards a render with a looser threshold
 
-	Out         float64 // share of pixels that may be off where nothing should be: without noise, denoised, or no numbers
-	OutNoise    float64 // above this share, with a third of Z50, is not accepted (not adaptive)
-	Flat        float64 // relative difference up to which a pixel without noise is not off
-	FlatShare   float64 // above this share of pixels without noise is not accepted: strands before a flat ground are off by more than Out
-	FlatSure    float64 // above this share of pixels without noise is rejected
-	Informative int     // fewer pixels than this are no sample for most rules
-	Few         int     // fewer informative pixels than this say nothing at all
+	Out       float64 // share of pixels that may be off where nothing should be: without noise, denoised, or no numbers
+	OutNoise  float64 // above this share, with a third of Z50, is not accepted (not adaptive)
+	Flat      float64 // relative difference up to which a pixel without noise is not off
+	FlatShare float64 // above this share of pixels without noise is not accepted: strands before a flat ground are off by more than Out
+	FlatSure  float64 // above this share of pixels without noise is rejected
+
+	// Calibrated says that the limits are those of a job's canaries. Those
+	// that follow are asked for only then: what they measure is next to
+	// nothing on most scenes, and most of the hair on a hairy one.
+	Calibrated  bool
+	Touched     float64 // share of noisy pixels that may be other pixels than the crops'
+	TouchedCrop float64 // and of those of one crop
+	SquareAny   float64 // z50 that no square may exceed
+	SZAny       float64 // adaptive: sz that may not be exceeded, whatever counts excuse
+
+	Pass     float64 // share of pixels of another pass that may be outside of what the crops' renders show
+	PassSure float64 // above this is rejected
+
+	LookShift   float64 // relative difference of a block's mean that a look calls odd
+	LookSpread  float64 // how many times the frame's own spread it must also be
+	LookCluster int     // so many odd blocks must touch
+
+	Informative int // fewer pixels than this are no sample for most rules
+	Few         int // fewer informative pixels than this say nothing at all
 }
 
 // DefaultThresholds are those of the measurements.
@@ -80,6 +104,8 @@ func DefaultThresholds() Thresholds {
 		Z50: 0.12, Z50Sure: 0.45, Beta: 0.15, BetaT: 2, BetaHint: 0.03, BetaHintT: 4,
 		Square: 0.3, SquareSure: 0.5, Squares: 0.05, SquareAlone: 2,
 		SZ: 0.12, Zeq: 0.12, CountRatio: 0.96, OtherCount: 0.25, BetaAdaptive: 0.35,
-		Out: 0.02, OutNoise: 0.3, Flat: 1e-2, FlatShare: 0.1, FlatSure: 0.25, Informative: 200, Few: 60,
+		Out: 0.02, OutNoise: 0.3, Flat: 1e-2, FlatShare: 0.1, FlatSure: 0.25,
+		Pass: 0.2, PassSure: 0.5, LookShift: 0.1, LookSpread: 6, LookCluster: 2,
+		Informative: 200, Few: 60,
 	}
 }

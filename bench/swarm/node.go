@@ -316,10 +316,12 @@ func (n *node) done(h *held) {
 	if n.lie > 1 {
 		said, load = time.Duration(float64(took)/n.lie), time.Duration(float64(load)/n.lie)
 	}
+	file := ref(g.Task.Params)
 	leaf := job.Leaf{
 		Task: g.Task.Key(), Fence: g.Fence, Outcome: job.Succeeded, Device: n.device(), DeviceClass: "simulated",
-		Outputs: []job.Output{{Name: "frame.exr", Media: job.MediaEXR, File: ref(g.Task.Params), Bytes: 4 << 20}},
-		Meter:   job.Meter{Wall: said, Render: said - load, Load: load},
+		Outputs: []job.Output{{Name: "frame.exr", Media: job.MediaEXR, File: file, Bytes: 4 << 20, Pixels: file.Hash()[2:]}},
+		Log:     ref(append(g.Task.Params, 'l')), Runner: "runner", Build: "build",
+		Meter: job.Meter{Wall: said, Render: said - load, Load: load, CPU: said * 7, Peak: 1 << 30},
 	}
 	r := n.receipt(h, []job.Leaf{leaf})
 	i := h.task + 1

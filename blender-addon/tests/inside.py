@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import stat
 import sys
 import threading
@@ -284,6 +285,15 @@ def troubles(folder: str) -> None:
     refused(bpy.ops.idlewild.load_result, "has no finished frame yet", job=id_, how="image")
     os.rename(library + ".away", library)
 
+    # Several views; a # in the name of a folder is that folder's.
+    s = scene(path)
+    s.render.use_multiview = True
+    refused(bpy.ops.idlewild.submit, "switch off Output > Stereoscopy")
+    s.render.use_multiview = False
+    s.render.filepath = "//take #2/x"
+    submitted(frames="2", wait=True)
+    equal(os.listdir(os.path.join(folder, "take #2")), ["x0002.png"])
+
     # No permission to write the output; a file that may not be written.
     scene(path)
     refused(bpy.ops.idlewild.submit, "choose a folder that you may write to", output="/proc/nowhere")
@@ -306,6 +316,13 @@ def troubles(folder: str) -> None:
     daemon.shutil.disk_usage = lambda p: real(p)._replace(free=0)  # type: ignore[assignment]
     refused(bpy.ops.idlewild.submit, "nearly full and a copy of the unsaved work does not fit")
     daemon.shutil.disk_usage = real
+    # And where it turns out to be full only while Blender writes.
+    if hasattr(signal, "SIGXFSZ"):
+        import resource
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, before[1]))
+        refused(bpy.ops.idlewild.submit, "make room in")
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     equal([n for n in os.listdir(os.path.join(os.environ["IDLEWILD_DATA_DIR"], "copies"))], [])
 
 
@@ -321,6 +338,12 @@ def newer_blender(folder: str) -> None:
     id_ = submitted()
     wait(lambda: job(id_).ended, "the refusal")
     has("it was saved by Blender %d.%d" % bpy.app.version[:2], *state().get().notes)
+    if bpy.app.version >= (5, 0, 0):
+        s.render.filepath = "//{blend_name}_r/a_##"
+        has(os.path.join("neu_r", "a_##"), collected(s))
+        s.render.filepath = "//{nonsense}/"
+        refused(bpy.ops.idlewild.submit, "The output path cannot be read")
+        s.render.filepath = "//render/shot_"
     # Results are loaded by this version's own means.
     from idlewild_addon.core import jobs
     from idlewild_addon.shell import compat, results
@@ -338,10 +361,16 @@ def newer_blender(folder: str) -> None:
     equal(len(list(compat.strips(s))), 1)
 
 
+def collected(s: Any) -> str:
+    """The output of the wish."""
+    from idlewild_addon.shell import collect
+    w = collect.wish(s)
+    return os.path.join(w.output, w.name)
+
+
 @case
 def no_daemon(folder: str) -> None:
     """Nobody answers; then the daemon is started from here, and stopped."""
-    import signal
     scene(os.path.join(folder, "s.blend"))
     idlewild_addon.register()
     refused(bpy.ops.idlewild.submit, "not running on this machine: press Start, or run idlewild up")

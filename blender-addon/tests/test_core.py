@@ -123,10 +123,16 @@ class Frames(unittest.TestCase):
 
     def test_output_path(self) -> None:
         for path, want in (("/p/render/", ("/p/render", "")), ("/p/render/shot_", ("/p/render", "shot_")),
-                           ("/p/a_####.png", ("/p", "a_####")), ("x", ("/here", "x"))):
+                           ("/p/a_####.png", ("/p", "a_####")), ("x", ("/here", "x")), ("/p/##/a", ("/p/##", "a"))):
             o = frames.Output(path, "/here/f.blend")
-            self.assertEqual((o.folder, o.name, o.problem), want + ("",))
-        self.assertIn("folder", frames.Output("/p/##/a", "/here/f.blend").problem)
+            self.assertEqual((o.folder, o.name), want)
+
+    def test_output_path_with_braces(self) -> None:
+        for path, rendered, want in (
+            ("//{blend_name}/a_", "/p/film/a_987654.png", "/p/film/a_####"), ("//{blend_name}_##_x", "/p/film_987654_x.png", "/p/film_##_x"),
+            ("/p#/{fps}/", "/p#/24/987654.png", "/p#/24/####"),
+        ):
+            self.assertEqual(frames.from_probe(path, rendered, ".png"), want)
 
 
 class Problems(unittest.TestCase):
@@ -160,6 +166,7 @@ class Jobs(unittest.TestCase):
         self.assertEqual([j.id for j in many.shown("", 1)], ["C"])
         told[0] = dict(told[0], state="cancelled")
         (before, now), = many.update(told)
+        assert before is not None
         self.assertEqual((before.state, now.state), ("planned", "cancelled"))
         self.assertIn("This file is being rendered into that folder already", many.clash("/out/", "/f.blend"))
         self.assertEqual(many.clash("/elsewhere", "/f.blend"), "")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside a Blender with a window: `blender -P window.py -- FOLDER PICTURES`.
+"""Runs inside a Blender with a window: `blender -P window.py -- FOLDER PICTURES SCREEN`,
+the last being what Xvfb was given as -fbdir.
 
 It does what an artist does, with the timers that only a window has, takes
 pictures of the panel, and measures what the main thread spends. The last line
@@ -17,15 +18,17 @@ from typing import Any, Callable, Generator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.dirname(HERE))
+sys.path[:0] = [os.path.dirname(HERE), HERE]
 
 import bpy  # noqa: E402
 
+import framebuffer  # noqa: E402
 import idlewild_addon  # noqa: E402
-from idlewild_addon.shell import panel, state  # noqa: E402
+from idlewild_addon.shell import collect, panel, results, state  # noqa: E402
 
-PATIENCE = 60.0
-FOLDER, PICTURES = sys.argv[sys.argv.index("--") + 1:][:2]
+PATIENCE = 300.0
+FOLDER, PICTURES, SCREEN = sys.argv[sys.argv.index("--") + 1:][:3]
+shown: dict[str, dict[str, float]] = {}
 spent: dict[str, list[float]] = {"draw": [], "tick": []}
 
 
@@ -46,9 +49,21 @@ def timed_tick(tick: Callable[..., Any]) -> Callable[..., Any]:
     return measured
 
 
+def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def measured(*args: Any, **said: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*args, **said)
+        finally:
+            spent.setdefault(name, []).append(time.perf_counter() - start)
+    return measured
+
+
 for c in panel.CLASSES:
     c.draw = timed_draw(c.draw)  # type: ignore[method-assign]
 state.tick = timed_tick(state.tick)
+collect.keep_dirty = timed("mark", collect.keep_dirty)
+results.in_window = timed("window", results.in_window)
 
 
 def scene(path: str) -> None:
@@ -100,8 +115,10 @@ def shows_output() -> bool:
 
 def picture(name: str) -> None:
     window, area = properties()
-    with bpy.context.temp_override(window=window, area=area):
-        bpy.ops.screen.screenshot_area(filepath=os.path.join(PICTURES, name + ".png"))
+    _, height, rows = framebuffer.read(SCREEN)
+    rows = framebuffer.crop(rows, window.x + area.x, height - window.y - area.y - area.height, area.width, area.height)
+    framebuffer.png(os.path.join(PICTURES, name + ".png"), rows)
+    shown[name] = {"colours": framebuffer.colours(rows), "brightness": framebuffer.brightness(rows)}
 
 
 def theme(name: str) -> None:
@@ -147,6 +164,7 @@ def steps() -> Generator[Callable[[], bool], None, None]:
     # The copy must not make Blender believe that the artist's file is saved.
     yield lambda: not s.watch_dirty
     yield lambda: bool(bpy.data.is_dirty)
+    assert bpy.context.preferences.edit.use_global_undo
     bpy.data.materials["Clay"].node_tree.nodes.remove(node)
     bpy.data.images.remove(lost)
     pressed(bpy.ops.idlewild.check)
@@ -165,7 +183,7 @@ def steps() -> Generator[Callable[[], bool], None, None]:
     picture("addon-light")
     pressed(bpy.ops.idlewild.submit, only_frame=True)
     yield lambda: len(s.mine) == 2
-    yield lambda: bool(s.jobs.all) and all(j.ended for j in s.jobs.all)
+    yield lambda: len(s.jobs.all) == 2 and all(j.ended for j in s.jobs.all)
     assert [j.state for j in s.jobs.all] == ["finished", "finished"], s.jobs.all
     # A still opens by itself.
     yield lambda: any(a.type == "IMAGE_EDITOR" and a.spaces.active.image is not None and a.spaces.active.image.name == "shot_0001.png"
@@ -180,7 +198,7 @@ def report(failure: str) -> None:
                for k, v in spent.items() if v}
     s = state.get()
     print(json.dumps({"failure": failure, "blocked_ms": round(1000 * s.blocked_s, 2), "save_ms": round(1000 * s.save_s, 2),
-                      "notes": s.notes, **numbers}), flush=True)
+                      "notes": s.notes, "pictures": shown, **numbers}), flush=True)
     os._exit(1 if failure else 0)
 
 

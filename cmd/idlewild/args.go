@@ -11,7 +11,7 @@ import (
 // behind "--" stays an argument.
 func arrange(commands []*cli.Command, args []string) []string {
 	i := 1
-	var leaf *cli.Command
+	var leaf, last *cli.Command
 	for ; i < len(args) && leaf == nil; i++ {
 		var found *cli.Command
 		for _, c := range commands {
@@ -19,9 +19,14 @@ func arrange(commands []*cli.Command, args []string) []string {
 				found = c
 			}
 		}
+		if found == nil && last != nil && args[i] != "" && args[i][0] != '-' {
+			leaf = last // which has subcommands, and this is none of them
+			break
+		}
 		if found == nil {
 			return args
 		}
+		last = found
 		if commands = found.Subcommands; len(commands) == 0 {
 			leaf = found
 		}

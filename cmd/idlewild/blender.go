@@ -1,12 +1,14 @@
 package main
 
 import (
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"idlewild/node"
 	"idlewild/render/blender"
+	"idlewild/render/blender/install"
 )
 
 // blenderFlag is named as the program that it chooses, which is the kind's name
@@ -31,8 +33,10 @@ func blenderCommand(p *program) *cli.Command {
 				Name: "list", Usage: "every Blender that jobs can be rendered with here, and what is wrong with others",
 			}, 0, 0, blenderList),
 			command(p, &cli.Command{
-				Name: "add", Usage: "register a Blender, or a Python whose environment has the package bpy", ArgsUsage: "PATH",
-				Description: "It is started to see that it works. A daemon takes it up when it starts next.",
+				Name: "add", Usage: "register a Blender, or a Python whose environment has the package bpy, or download a Blender", ArgsUsage: "PATH|VERSION",
+				Description: "A version, as 4.5 or 4.5.4, is downloaded from blender.mirror, if its hash is known here or in blender.releases;\n" +
+					"what was cut off is gone on with. The program is started to see that it works. A daemon takes it up when it\n" +
+					"starts next.",
 			}, 1, 1, blenderAdd),
 			command(p, &cli.Command{
 				Name: "remove", Usage: "forget a Blender that was added; its files stay", ArgsUsage: "PATH",
@@ -83,7 +87,15 @@ func blenderAdd(k *call) error {
 	if err != nil {
 		return err
 	}
-	b, err := node.AddBlender(k.Context.Context, cfg, k.Args().First())
+	name := k.Args().First()
+	var b blender.Program
+	if _, there := os.Stat(name); there != nil && install.IsVersion(name) {
+		l := k.newLoading("Blender " + name)
+		b, err = node.InstallBlender(k.Context.Context, cfg, name, l.show)
+		l.close()
+	} else {
+		b, err = node.AddBlender(k.Context.Context, cfg, name)
+	}
 	if err != nil {
 		return err
 	}

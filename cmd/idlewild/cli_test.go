@@ -54,6 +54,8 @@ func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
 		"cancel":                                "cancel takes JOB",
 		"cancel a b":                            "cancel takes JOB",
 		"peers x":                               "peers takes no arguments",
+		"peers pardon":                          "peers pardon takes PEER",
+		"peers ban x --for 9000h":               "--for is",
 		"cancel abc":                            "not a ULID",
 		"status --watch":                        "name it",
 		"submit a.blend":                        "-o DIR",
@@ -76,6 +78,7 @@ func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
 		"farm invite --valid 0s":                      "--valid",
 		"farm invite --valid 721h":                    "1s to 720h",
 		"farm invite --valid long":                    "invalid value",
+		"farm invite --guest 1ms":                     "--guest",
 		"config show --config " + bad:                 `line 2: no setting is called "worker.threds"`,
 		"up --config " + bad:                          `line 2: no setting is called "worker.threds"`,
 		"up --threads -1":                             "worker.threads",
@@ -113,7 +116,7 @@ func TestWithoutDaemon(t *testing.T) {
 	id := string(job.NewID(time.Now()))
 	for _, args := range []string{
 		"status", "status " + id, "submit --kind echo -o x", "cancel " + id, "pause", "resume " + id, "logs " + id,
-		"fetch " + id, "requeue " + id + " 1", "farm create", "farm invite", "farm join x", "farm members", "farm revoke x", "peers",
+		"fetch " + id, "requeue " + id + " 1", "farm create", "farm invite", "farm join x", "farm members", "farm revoke x", "peers", "doctor",
 	} {
 		r := idlewild(append(strings.Fields(args), "--data-dir", dir)...)
 		want := "idlewild: no daemon is running for " + dir + "; start it with: idlewild up\n"
@@ -325,6 +328,29 @@ func TestSteering(t *testing.T) {
 	}
 }
 
+func TestDoctor(t *testing.T) {
+	f := newFakeDaemon(t)
+	r := f.idlewild("doctor")
+	for _, want := range []string{
+		"lets no hole be punched", "/ip4/11.0.0.1/udp/4001", "reached through desk", "has relayed 2.0 GB",
+		"relayed via desk", "41.0 ms", "-1.500 s", "gone", "not connected",
+		"job 01J of far: not for this machine: lacks blender 9\n  install it\n", "warning: 1 of 1 members", "  pass on UDP port 4001\n",
+	} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("%q is not in\n%s", want, r.out)
+		}
+	}
+	if r.code != exitDone || strings.Contains(r.out, "\x1b") || strings.Contains(r.out, "Mbit/s") {
+		t.Errorf("exit %d\n%q", r.code, r.out)
+	}
+	if r := f.idlewild("doctor", "--speed"); !strings.Contains(r.out, "10.0 Mbit/s") || !strings.Contains(r.out, "20.0 Mbit/s") {
+		t.Errorf("%s", r.out)
+	}
+	if d := doc[localapi.DoctorView](t, f.idlewild("doctor", "--json")); len(d.Peers) != 2 || d.Offers[0].Outcome != "unfit" || d.Network.NAT != "symmetric" {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestFarmAndPeers(t *testing.T) {
 	f := newFakeDaemon(t)
 	if r := f.idlewild("peers"); !strings.Contains(r.out, "in no farm") {
@@ -339,6 +365,9 @@ func TestFarmAndPeers(t *testing.T) {
 	if d := doc[localapi.Ticket](t, f.idlewild("farm", "invite", "--json")); d.Ticket != "ticket-24h0m0s" {
 		t.Errorf("%+v", d)
 	}
+	if r := f.idlewild("farm", "invite", "--guest", "48h"); r.out != "guest-48h0m0s\n" {
+		t.Errorf("%+v", r)
+	}
 	if r := f.idlewild("farm", "join", "good"); r.out != "joined farm there (farm2)\n" {
 		t.Errorf("%+v", r)
 	}
@@ -348,7 +377,7 @@ func TestFarmAndPeers(t *testing.T) {
 	if r := f.idlewild("farm", "members"); r.code != exitDone || strings.Count(r.out, "\n") != 3 || strings.Contains(r.out, "\x1b") {
 		t.Errorf("%+v", r)
 	}
-	if r := f.idlewild("peers"); !strings.Contains(r.out, "direct tcp") || strings.Contains(r.out, "p0") {
+	if r := f.idlewild("peers"); !strings.Contains(r.out, "direct, tcp") || strings.Contains(r.out, "p0") {
 		t.Errorf("%+v", r)
 	}
 	if d := doc[localapi.FarmView](t, f.idlewild("peers", "--json")); len(d.Members) != 2 {

@@ -54,7 +54,7 @@ func (f *fakeDaemon) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := localapi.New(localapi.Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Version: "1"})
+	h := localapi.New(localapi.Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Version: "1"})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -199,6 +199,22 @@ func (f *fakeDaemon) Why() localapi.WhyView {
 	}
 }
 
+func (f *fakeDaemon) Doctor(_ context.Context, speed bool) localapi.DoctorView {
+	v := localapi.DoctorView{
+		Network:  localapi.NetworkView{NAT: "symmetric", Listen: []string{}, Seen: []string{"/ip4/11.0.0.1/udp/4001/quic-v1"}, Relays: []string{"desk"}, RelayedBytes: 2e9},
+		Findings: []localapi.Finding{{Severity: "warning", What: "1 of 1 members are reached through a relay\x1b[2J", Remedy: "pass on UDP port 4001"}},
+		Peers: []localapi.DoctorPeer{
+			{Peer: "p1", Name: "far", Connected: true, Path: "relayed", Transport: "quic", Via: "desk", RTTMillis: 41, ClockMillis: -1500, Agent: "idlewild/1"},
+			{Peer: "p2", Name: "gone", Trouble: "no answer"},
+		},
+		Offers: []localapi.OfferOutcome{{Job: "01J", Requester: "p1", Name: "far", Outcome: "unfit", Reason: "lacks blender 9", Remedy: "install it"}},
+	}
+	if speed {
+		v.Peers[0].UpBytes, v.Peers[0].DownBytes = 1.25e6, 2.5e6
+	}
+	return v
+}
+
 func (f *fakeDaemon) SetPaused(_ context.Context, w localapi.PauseWish) error {
 	paused, reason := w.Paused, w.Reason
 	f.mu.Lock()
@@ -215,12 +231,15 @@ type fakeFarm struct{ *fakeDaemon }
 func (f fakeFarm) Create(_ context.Context, name string) (localapi.FarmView, error) {
 	f.farm = localapi.FarmView{ID: "farm1", Name: name, Owner: true, Members: []localapi.PeerView{
 		{Peer: "p0", Name: "here", Self: true},
-		{Peer: "p1", Name: "other\x1b]0;evil\x07", Connected: true, Path: "direct tcp", RTTMillis: 1.5, Score: "10 checked"},
+		{Peer: "p1", Name: "other\x1b]0;evil\x07", Connected: true, Path: "direct", Transport: "tcp", RTTMillis: 1.5, Score: "10 checked"},
 	}}
 	f.fakeDaemon.farm = f.farm
 	return f.farm, nil
 }
-func (f fakeFarm) Invite(_ context.Context, d time.Duration) (string, error) {
+func (f fakeFarm) Invite(_ context.Context, d, stay time.Duration) (string, error) {
+	if stay > 0 {
+		return "guest-" + stay.String(), nil
+	}
 	return "ticket-" + d.String(), nil
 }
 func (f fakeFarm) Join(_ context.Context, t string) (localapi.FarmView, error) {
@@ -230,7 +249,11 @@ func (f fakeFarm) Join(_ context.Context, t string) (localapi.FarmView, error) {
 	return localapi.FarmView{ID: "farm2", Name: "there"}, nil
 }
 func (f fakeFarm) Revoke(context.Context, string) error { return nil }
-func (f fakeFarm) View() localapi.FarmView              { return f.fakeDaemon.farm }
+func (f fakeFarm) Ban(context.Context, string, string, time.Duration) error {
+	return nil
+}
+func (f fakeFarm) Pardon(context.Context, string, string) error { return nil }
+func (f fakeFarm) View() localapi.FarmView                      { return f.fakeDaemon.farm }
 
 // result of one run of the command line.
 type result struct {

@@ -28,7 +28,10 @@ func farmCommand(p *program) *cli.Command {
 			}, 0, 1, farmCreate),
 			command(p, &cli.Command{
 				Name: "invite", Usage: "print a ticket that lets one machine in, once",
-				Flags: []cli.Flag{&cli.DurationFlag{Name: "valid", Usage: "it can be used for `TIME`", Value: 24 * time.Hour}},
+				Flags: []cli.Flag{
+					&cli.DurationFlag{Name: "valid", Usage: "it can be used for `TIME`", Value: 24 * time.Hour},
+					&cli.DurationFlag{Name: "guest", DefaultText: "for good", Usage: "whoever comes is a member for `TIME` only"},
+				},
 			}, 0, 0, farmInvite),
 			command(p, &cli.Command{
 				Name: "join", Usage: "join the farm that a ticket is for", ArgsUsage: "TICKET",
@@ -42,6 +45,9 @@ func farmCommand(p *program) *cli.Command {
 		},
 	}
 }
+
+// maxGuest is how long a guest may stay: whoever comes for longer is a member.
+const maxGuest = 366 * 24 * time.Hour
 
 // withFarm does one thing through the daemon and tells what came of it.
 func withFarm[T any](k *call, do func(*localapi.Client) (T, error), tell func(T)) error {
@@ -81,8 +87,12 @@ func farmInvite(k *call) error {
 	if valid < time.Second || valid > p2p.MaxInvite {
 		return usagef("--valid is %v; it may be 1s to %dh", valid, int(p2p.MaxInvite.Hours()))
 	}
+	stay := k.Duration("guest")
+	if k.IsSet("guest") && (stay < time.Second || stay > maxGuest) {
+		return usagef("--guest is %v; it may be 1s to %dh", stay, int(maxGuest.Hours()))
+	}
 	return withFarm(k, func(c *localapi.Client) (localapi.Ticket, error) {
-		t, err := c.Invite(k.Context.Context, valid)
+		t, err := c.InviteGuest(k.Context.Context, valid, stay)
 		return localapi.Ticket{Ticket: t}, err
 	}, func(t localapi.Ticket) { k.say("%s", t.Ticket) })
 }
@@ -103,7 +113,7 @@ func farmMembers(k *call) error {
 		}
 		rows := [][]string{{"PEER", "NAME", "", ""}}
 		for _, m := range v.Members {
-			rows = append(rows, []string{m.Peer, m.Name, selfText(m), lastSeen(m)})
+			rows = append(rows, []string{m.Peer, m.Name, roleText(m), lastSeen(m)})
 		}
 		k.table(rows...)
 	})
@@ -115,9 +125,12 @@ func farmRevoke(k *call) error {
 	}, func(v localapi.FarmView) { k.say("%s is no member any more", clean(k.Args().First())) })
 }
 
-func selfText(m localapi.PeerView) string {
-	if m.Self {
+func roleText(m localapi.PeerView) string {
+	switch {
+	case m.Self:
 		return "this machine"
+	case !m.Expires.IsZero():
+		return "guest until " + m.Expires.Local().Format(time.DateTime)
 	}
 	return ""
 }

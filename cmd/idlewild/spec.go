@@ -12,6 +12,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/node"
+	"idlewild/render/ai"
 	"idlewild/render/blender/install"
 )
 
@@ -28,6 +29,8 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: blenderFlag, DefaultText: "the one that saved the file", Usage: "render with the Blender `VERSION|PATH`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
 		&cli.StringFlag{Name: "params", Usage: "parameters of the kind itself, as `JSON`"},
+		&cli.StringFlag{Name: "model", Usage: "AI jobs: the `MODEL`, an ONNX file or one that was added"},
+		&cli.IntFlag{Name: "upscale", DefaultText: "as the model does", Usage: "AI jobs: make the pictures of a folder `N` times as large"},
 	}
 }
 
@@ -39,6 +42,8 @@ func specFlags() []cli.Flag {
 		&cli.Float64Flag{Name: "recheck", DefaultText: "the farm's", Usage: "check the share `RATE` of results, 0 to 1"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "only-missing", Usage: "leave out frames whose files are in the folder already"},
 		&cli.StringFlag{Name: "parts", DefaultText: "auto", Usage: "cut frames into parts: `HOW` is auto, no, tiles as 4x2 or ranges of samples as 8s"},
+		&cli.StringFlag{Name: "video", DefaultText: "the file's", Usage: "make a film of the frames: `CODEC` is h264, h265, av1, prores or none"},
+		&cli.StringFlag{Name: "finish", DefaultText: "requester", Usage: "where files are made of what was rendered: `PLACE` is requester, member or worker"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
 	}, overrides()...)
 }
@@ -50,6 +55,25 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
 		Engine: k.String("engine"), Samples: k.Int("samples"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
+		Video: k.String("video"), Finish: k.String("finish"),
+	}
+	o.Model, o.Upscale = k.String("model"), k.Int("upscale")
+	if k.IsSet("upscale") && o.Upscale < 2 {
+		return o, usagef("--upscale is %d; it must be at least 2", o.Upscale)
+	}
+	if ai.IsPath(o.Model) {
+		abs, err := absolute(o.Model)
+		if err != nil {
+			return o, err
+		}
+		o.Model = abs
+	}
+	if o.Kind != "" {
+		cfg, _, err := k.config()
+		if err != nil {
+			return o, err
+		}
+		o.Config = cfg
 	}
 	if o.Blender = k.String(blenderFlag); strings.ContainsAny(o.Blender, `/\\`) {
 		abs, err := absolute(o.Blender)
@@ -69,6 +93,9 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		}
 	}
 	if _, err := job.ParseCut(o.Parts); err != nil {
+		return o, usagef("--%v", err)
+	}
+	if _, err := job.ParseFinish(o.Finish); err != nil {
 		return o, usagef("--%v", err)
 	}
 	if k.IsSet("recheck") {

@@ -163,6 +163,9 @@ func (p *program) detail(s job.Status, frames int) string {
 			}
 			if f.Verdict != nil {
 				verdict = string(f.Verdict.Ruling)
+				if f.Verdict.Ruling == job.Accepted {
+					verdict = f.Verdict.Basis()
+				}
 			}
 			rows = append(rows, []string{f.Label, f.State, fmt.Sprint(f.Attempts), done, verdict, p.who(f.Worker), f.Reason})
 		}

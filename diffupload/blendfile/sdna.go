@@ -50,6 +50,8 @@ type layout struct {
 	pointers []uint32
 	arrays   []uint32 // those of pointers that lead to an array of pointers
 	zeros    []span
+	loose    []span   // what counts for nothing in an outline
+	selected []uint32 // fields of 16 bits, whose lowest counts for nothing in one
 	flags    []flags
 	chars    []span // texts
 	property *property
@@ -262,6 +264,12 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 	}
 	l := &layout{name: name, size: s.sizes[s.structs[i].typ]}
 	for n, f := range fields {
+		if f.stars == 0 && looseFields[member{f.owner, f.name}] {
+			l.loose = append(l.loose, span{uint32(f.at), uint32(f.size * f.count)})
+		}
+		if isSelected(f) {
+			l.selected = append(l.selected, uint32(f.at))
+		}
 		switch whole := cleared(f.owner, f.name); {
 		case whole:
 			l.zeros = append(l.zeros, span{uint32(f.at), uint32(f.size * f.count)})
@@ -289,7 +297,7 @@ func (s *sdna) layoutAt(i int, order binary.ByteOrder, depth int) (*layout, erro
 					break
 				}
 				l.add(in, uint32(f.at+k*f.size))
-				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.flags) + len(in.tables) + len(in.texts)
+				s.marks += len(in.pointers) + len(in.arrays) + len(in.zeros) + len(in.loose) + len(in.flags) + len(in.tables) + len(in.texts)
 			}
 		}
 		if keep, ok := keptBits(f.owner, f.name); ok && f.size == 4 && f.count == 1 {
@@ -315,6 +323,9 @@ func (l *layout) add(in *layout, at uint32) {
 	}
 	for _, z := range in.zeros {
 		l.zeros = append(l.zeros, span{at + z.at, z.size})
+	}
+	for _, z := range in.loose {
+		l.loose = append(l.loose, span{at + z.at, z.size})
 	}
 	for _, f := range in.flags {
 		l.flags = append(l.flags, flags{at + f.at, f.keep})

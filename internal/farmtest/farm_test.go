@@ -263,7 +263,9 @@ func TestACheatIsCaughtAndItsWorkDoneAgain(t *testing.T) {
 				t.Errorf("the cheat is not told why it gets no work: %+v", w)
 			}
 		}
-		if n := work(f, "cheat"); n > 15 {
+		// It works on until a second look agrees with the first: three pieces of
+		// eight, and two tasks. Unhindered it would do half of all, and more.
+		if n := work(f, "cheat"); n > 28 {
 			t.Errorf("the cheat did %d tasks", n)
 		}
 	})

@@ -44,13 +44,15 @@ var table = map[string][]string{
 	"render":          {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":  {},
 	"render/blender":  {"job", "media", "render", "render/assemble"},
-	"render/ai":       {"job", "media", "render"},
+	"render/ai":       {"job", "media", "render", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai/onnx":  {"render/ai/onnxtest"}, // its tests
 	"render/echo":     {"job", "media", "render", "render/gorunner"},
 	"render/gorunner": {"job", "render"},
 	"render/assemble": {"job", "media", "render", "render/gorunner"},
 	"render/gpu":      {},
 
-	"render/blender/install": {},
+	"render/ai/onnxtest":     {},
+	"render/blender/install": {"internal/recordlog"},
 
 	"p2p":      {"job", "p2p/wire", "internal/digest"},
 	"p2p/wire": {"job"},
@@ -72,7 +74,10 @@ var table = map[string][]string{
 	"internal/digest":      {},
 	"internal/farmtest":    {everything},
 	"internal/importrules": {},
+	"internal/netlab":      {},
 	"internal/recordlog":   {},
+	"internal/service":     {"packaging"},
+	"packaging":            {},
 }
 
 // library says where packages below a third-party path may be imported.
@@ -92,8 +97,12 @@ var libraries = []library{
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
 	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
+	{prefix: "github.com/therootcompany/xz", in: []string{"render/blender/install"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/prometheus", in: []string{"node"}},
+	{prefix: "github.com/chromedp", in: []string{"node"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
 }
 

@@ -17,13 +17,13 @@ func Check(dir string, o Options, replay func(rec []byte) error) (Found, error) 
 		return Found{}, err
 	}
 	l := &Log{dir: dir, o: o}
-	segs, err := segments(dir)
+	_, segs, err := l.segments()
 	if err != nil {
 		return Found{}, err
 	}
 	var f Found
 	for i, seq := range segs {
-		good, _, why, err := l.read(seq, replay)
+		good, _, _, why, err := l.read(seq, replay)
 		if err != nil {
 			return f, fmt.Errorf("%s: %w", l.path(seq), err)
 		}

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +25,15 @@ import (
 )
 
 // Header of a segment, little-endian: magic (8), the user's magic (4), the
-// user's version (2), reserved (2), segment number (8), checksum of these (4).
+// user's version (2), flags (2), segment number (8), checksum of these (4).
 const (
 	magic      = "IDLWLOG\x01"
 	headerSize = 28
-	frameSize  = 8 // length and checksum
+	// FrameBytes is what a record costs beside itself: length and checksum.
+	FrameBytes = 8
+
+	// flagStart: the log begins here; segments before it were rewritten into it.
+	flagStart = 1
 )
 
 var table = crc32.MakeTable(crc32.Castagnoli)
@@ -47,6 +52,7 @@ type Options struct {
 	Version      uint16 // of the records; an older log may be read, a newer one not
 	MaxRecord    int    // bytes of one record; 16 MiB
 	SegmentBytes int64  // a new segment is begun after this many bytes; 8 MiB
+	disk         disk
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -59,6 +65,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 8 << 20
 	}
+	if o.disk == nil {
+		o.disk = system{}
+	}
 	return o, nil
 }
 
@@ -68,9 +77,11 @@ type Log struct {
 	o    Options
 	Cut  int64  // bytes that were cut off at open: a torn tail, or damage
 	Torn string // what was cut and why; empty where nothing was
+	// Upgraded: what was there is of an older version.
+	Upgraded bool
 
 	mu      sync.Mutex // guards what follows, and writing
-	f       *os.File
+	f       file
 	seq     uint64 // of the segment in f
 	size    int64
 	crc     uint32 // of the newest frame
@@ -90,18 +101,26 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := o.disk.MkdirAll(dir); err != nil {
 		return nil, err
 	}
 	l := &Log{dir: dir, o: o}
-	segs, err := segments(dir)
+	old, segs, err := l.segments()
 	if err != nil {
 		return nil, err
 	}
+	// What a rewriting left behind when it was cut short.
+	if err := l.remove(old); err != nil {
+		return nil, err
+	}
+	version := o.Version
 	for i, seq := range segs {
-		good, crc, why, err := l.read(seq, replay)
+		good, crc, v, why, err := l.read(seq, replay)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.path(seq), err)
+		}
+		if good > 0 {
+			version = v
 		}
 		if why == "" && i+1 < len(segs) && segs[i+1] != seq+1 {
 			why = fmt.Sprintf("segment %d is missing", seq+1)
@@ -115,26 +134,105 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 			break
 		}
 	}
-	if l.size == 0 {
-		if l.seq == 0 {
-			l.seq = 1
-		}
+	switch {
+	case l.size == 0:
+		l.seq = max(l.seq, 1)
 		return l, l.begin(l.seq)
+	case version < o.Version:
+		// An older program must not take new records for damage.
+		l.Upgraded = true
+		return l, l.begin(l.seq + 1)
 	}
-	l.f, err = os.OpenFile(l.path(l.seq), os.O_RDWR, 0o600)
+	l.f, err = o.disk.Open(l.path(l.seq), os.O_RDWR)
 	return l, err
+}
+
+// segments lists the segments of the log, and those before its start.
+func (l *Log) segments() (old, segs []uint64, err error) {
+	if segs, err = segments(l.o.disk, l.dir); err != nil {
+		return nil, nil, err
+	}
+	for i := len(segs) - 1; i > 0; i-- {
+		h, err := l.header(segs[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, flags, why, err := l.parse(segs[i], h); err == nil && why == "" && flags&flagStart != 0 {
+			return segs[:i], segs[i:], nil
+		}
+	}
+	return nil, segs, nil
+}
+
+// header reads the first bytes of a segment, fewer where there are fewer.
+func (l *Log) header(seq uint64) ([]byte, error) {
+	f, err := l.o.disk.Open(l.path(seq), os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := make([]byte, headerSize)
+	n, err := f.ReadAt(h, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return h[:n], nil
+}
+
+// parse reads a header; why says what is wrong with it.
+func (l *Log) parse(seq uint64, b []byte) (version, flags uint16, why string, err error) {
+	if len(b) < headerSize {
+		return 0, 0, "torn header", nil
+	}
+	if binary.LittleEndian.Uint32(b[headerSize-4:]) != crc32.Checksum(b[:headerSize-4], table) || string(b[:8]) != magic || binary.LittleEndian.Uint64(b[16:]) != seq {
+		return 0, 0, "damaged header", nil
+	}
+	if string(b[8:12]) != l.o.Magic {
+		return 0, 0, "", fmt.Errorf("holds %q, not %q", b[8:12], l.o.Magic)
+	}
+	version, flags = binary.LittleEndian.Uint16(b[12:]), binary.LittleEndian.Uint16(b[14:])
+	if version > l.o.Version {
+		return 0, 0, "", fmt.Errorf("format %d: %w (it knows %d)", version, ErrNewer, l.o.Version)
+	}
+	return version, flags, "", nil
+}
+
+// remove deletes segments, the oldest first, and files of a rewriting.
+func (l *Log) remove(segs []uint64) error {
+	names, err := l.o.disk.List(l.dir)
+	if err != nil {
+		return err
+	}
+	var left []string
+	for _, name := range names {
+		if strings.HasSuffix(name, ".new") {
+			left = append(left, filepath.Join(l.dir, name))
+		}
+	}
+	for _, seq := range segs {
+		left = append(left, l.path(seq))
+	}
+	for _, path := range left {
+		if err := l.o.disk.Remove(path); err != nil {
+			return err
+		}
+	}
+	if len(left) > 0 {
+		return l.o.disk.SyncDir(l.dir)
+	}
+	return nil
 }
 
 func (l *Log) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprintf("%08d.log", seq)) }
 
-func segments(dir string) ([]uint64, error) {
-	entries, err := os.ReadDir(dir)
+func segments(d disk, dir string) ([]uint64, error) {
+	names, err := d.List(dir)
 	if err != nil {
 		return nil, err
 	}
 	var out []uint64
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".log")
+	for _, name := range names {
+		name, ok := strings.CutSuffix(name, ".log")
 		if n, err := strconv.ParseUint(name, 10, 64); ok && err == nil && n > 0 {
 			out = append(out, n)
 		}
@@ -145,44 +243,36 @@ func segments(dir string) ([]uint64, error) {
 
 // read replays one segment. good is the offset behind the last valid frame, 0
 // where not even the header is; why says what follows it, "" for nothing.
-func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint32, why string, err error) {
-	b, err := os.ReadFile(l.path(seq))
+func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint32, version uint16, why string, err error) {
+	b, err := l.o.disk.Read(l.path(seq))
 	if err != nil {
-		return 0, 0, "", err
+		return 0, 0, 0, "", err
 	}
-	if len(b) < headerSize {
-		return 0, 0, "torn header", nil
+	version, _, why, err = l.parse(seq, b)
+	if err != nil || why != "" {
+		return 0, 0, 0, why, err
 	}
-	crc = crc32.Checksum(b[:headerSize-4], table)
-	if binary.LittleEndian.Uint32(b[headerSize-4:]) != crc || string(b[:8]) != magic || binary.LittleEndian.Uint64(b[16:]) != seq {
-		return 0, 0, "damaged header", nil
-	}
-	if string(b[8:12]) != l.o.Magic {
-		return 0, 0, "", fmt.Errorf("holds %q, not %q", b[8:12], l.o.Magic)
-	}
-	if v := binary.LittleEndian.Uint16(b[12:]); v > l.o.Version {
-		return 0, 0, "", fmt.Errorf("format %d: %w (it knows %d)", v, ErrNewer, l.o.Version)
-	}
+	crc = binary.LittleEndian.Uint32(b[headerSize-4:])
 	good = headerSize
 	for rest := b[headerSize:]; len(rest) > 0; {
-		if len(rest) < frameSize {
-			return good, crc, "torn frame", nil
+		if len(rest) < FrameBytes {
+			return good, crc, version, "torn frame", nil
 		}
 		n := binary.LittleEndian.Uint32(rest)
-		if int64(n) > int64(l.o.MaxRecord) || int64(n) > int64(len(rest)-frameSize) {
-			return good, crc, "torn frame", nil
+		if int64(n) > int64(l.o.MaxRecord) || int64(n) > int64(len(rest)-FrameBytes) {
+			return good, crc, version, "torn frame", nil
 		}
-		rec := rest[frameSize : frameSize+int(n)]
+		rec := rest[FrameBytes : FrameBytes+int(n)]
 		sum := frameSum(crc, rest[:4], rec)
 		if binary.LittleEndian.Uint32(rest[4:]) != sum {
-			return good, crc, "checksum does not match", nil
+			return good, crc, version, "checksum does not match", nil
 		}
 		if err := replay(rec); err != nil {
-			return 0, 0, "", fmt.Errorf("record at %d: %w", good, err)
+			return 0, 0, 0, "", fmt.Errorf("record at %d: %w", good, err)
 		}
-		crc, good, rest = sum, good+frameSize+int64(n), rest[frameSize+int(n):]
+		crc, good, rest = sum, good+FrameBytes+int64(n), rest[FrameBytes+int(n):]
 	}
-	return good, crc, "", nil
+	return good, crc, version, "", nil
 }
 
 func frameSum(prev uint32, length, rec []byte) uint32 {
@@ -197,26 +287,31 @@ func frameSum(prev uint32, length, rec []byte) uint32 {
 func (l *Log) repair(segs []uint64, good int64, why string) error {
 	l.Torn = fmt.Sprintf("%s at byte %d of segment %d", why, good, segs[0])
 	for _, seq := range segs[1:] {
-		if fi, err := os.Stat(l.path(seq)); err == nil {
-			l.Cut += fi.Size()
+		if b, err := l.o.disk.Read(l.path(seq)); err == nil {
+			l.Cut += int64(len(b))
 		}
-		if err := os.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
+		if err := l.o.disk.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
 			return err
 		}
 	}
-	b, err := os.ReadFile(l.path(segs[0]))
+	b, err := l.o.disk.Read(l.path(segs[0]))
 	if err != nil {
 		return err
 	}
 	tail := b[good:]
 	l.Cut += int64(len(tail))
 	// More than one torn write can leave is kept for a person to look at.
-	if len(segs) > 1 || (len(tail) > frameSize && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-frameSize)) {
-		if err := os.WriteFile(l.path(segs[0])+".damaged", tail, 0o600); err != nil {
+	if len(segs) > 1 || (len(tail) > FrameBytes && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-FrameBytes)) {
+		f, err := l.o.disk.Open(l.path(segs[0])+".damaged", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(tail, 0)
+		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
-	f, err := os.OpenFile(l.path(segs[0]), os.O_RDWR, 0o600)
+	f, err := l.o.disk.Open(l.path(segs[0]), os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -227,32 +322,113 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return SyncDir(l.dir)
+	return l.o.disk.SyncDir(l.dir)
 }
 
-// begin makes f a new segment; its header reaches the disk before it returns.
-func (l *Log) begin(seq uint64) error {
+// head is the header of a segment and its checksum.
+func (l *Log) head(seq uint64, flags uint16) ([]byte, uint32) {
 	h := make([]byte, 0, headerSize)
 	h = append(h, magic...)
 	h = append(h, l.o.Magic...)
 	h = binary.LittleEndian.AppendUint16(h, l.o.Version)
-	h = append(h, 0, 0)
+	h = binary.LittleEndian.AppendUint16(h, flags)
 	h = binary.LittleEndian.AppendUint64(h, seq)
 	crc := crc32.Checksum(h, table)
-	h = binary.LittleEndian.AppendUint32(h, crc)
-	f, err := os.OpenFile(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	return binary.LittleEndian.AppendUint32(h, crc), crc
+}
+
+// frames appends records to b as they stand behind the frame with checksum crc.
+func (l *Log) frames(b []byte, crc uint32, recs [][]byte) ([]byte, uint32, error) {
+	n := 0
+	for _, r := range recs {
+		if len(r) > l.o.MaxRecord {
+			return nil, 0, fmt.Errorf("recordlog: record of %d bytes where at most %d are allowed", len(r), l.o.MaxRecord)
+		}
+		n += FrameBytes + len(r)
+	}
+	b = slices.Grow(b, n)
+	for _, r := range recs {
+		at := len(b)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(r)))
+		crc = frameSum(crc, b[at:], r)
+		b = binary.LittleEndian.AppendUint32(b, crc)
+		b = append(b, r...)
+	}
+	return b, crc, nil
+}
+
+// Rewrite replaces everything in the log by records that say the same: after a
+// power cut either all of the old ones are there or all of the new ones. It is
+// not for several goroutines at a time. An error other than ErrInDoubt leaves
+// the log as it was.
+func (l *Log) Rewrite(recs ...[]byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dead != nil {
+		return l.dead
+	}
+	seq := l.seq + 1
+	h, crc := l.head(seq, flagStart)
+	b, crc, err := l.frames(h, crc, recs)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(h); err == nil {
+	tmp := filepath.Join(l.dir, fmt.Sprintf("%08d.new", seq))
+	f, err := l.o.disk.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return fmt.Errorf("recordlog: %w", err)
+	}
+	if _, err = f.WriteAt(b, 0); err == nil {
+		err = f.Sync()
+	}
+	if runtime.GOOS == "windows" && err == nil {
+		// An open file cannot be renamed there.
+		err = f.Close()
+		f = nil
+	}
+	if err == nil {
+		err = l.o.disk.Rename(tmp, l.path(seq))
+	}
+	if err != nil {
+		if f != nil {
+			f.Close()
+		}
+		l.o.disk.Remove(tmp)
+		return fmt.Errorf("recordlog: %w", err)
+	}
+	if err = l.o.disk.SyncDir(l.dir); err == nil && f == nil {
+		f, err = l.o.disk.Open(l.path(seq), os.O_RDWR)
+	}
+	if err != nil {
+		l.dead = fmt.Errorf("%w: %w", ErrInDoubt, err)
+		return l.dead
+	}
+	l.f.Close()
+	l.f, l.seq, l.size, l.crc, l.total = f, seq, int64(len(b)), crc, int64(len(b))
+	l.written += uint64(len(recs))
+	if segs, err := segments(l.o.disk, l.dir); err == nil {
+		// What cannot be removed now is at the next opening.
+		l.remove(slices.DeleteFunc(segs, func(s uint64) bool { return s >= seq }))
+	}
+	return nil
+}
+
+// begin makes f a new segment; its header reaches the disk before it returns.
+func (l *Log) begin(seq uint64) error {
+	h, crc := l.head(seq, 0)
+	f, err := l.o.disk.Open(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(h, 0); err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = SyncDir(l.dir)
+		err = l.o.disk.SyncDir(l.dir)
 	}
 	if err != nil {
 		f.Close()
-		os.Remove(l.path(seq))
+		l.o.disk.Remove(l.path(seq))
 		return err
 	}
 	if l.f != nil {
@@ -277,20 +453,9 @@ func (l *Log) Append(recs ...[]byte) error {
 			return err
 		}
 	}
-	n := 0
-	for _, r := range recs {
-		if len(r) > l.o.MaxRecord {
-			return fmt.Errorf("recordlog: record of %d bytes where at most %d are allowed", len(r), l.o.MaxRecord)
-		}
-		n += frameSize + len(r)
-	}
-	buf, crc := make([]byte, 0, n), l.crc
-	for _, r := range recs {
-		at := len(buf)
-		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(r)))
-		crc = frameSum(crc, buf[at:], r)
-		buf = binary.LittleEndian.AppendUint32(buf, crc)
-		buf = append(buf, r...)
+	buf, crc, err := l.frames(nil, l.crc, recs)
+	if err != nil {
+		return err
 	}
 	if _, err := l.f.WriteAt(buf, l.size); err != nil {
 		if terr := l.f.Truncate(l.size); terr != nil {

@@ -32,16 +32,24 @@ func (j *jobState) apply(r record) error {
 			return fmt.Errorf("tasks from %d after %d", r.From, len(j.unplaned))
 		}
 		j.unplaned = append(j.unplaned, ts...)
-	case *planRecord:
-		if r.Tasks != len(j.unplaned) {
-			return fmt.Errorf("plan of %d tasks, %d are here", r.Tasks, len(j.unplaned))
+	case *blockRecord:
+		if r.From == 0 {
+			j.drawing, j.zips = drawing{}, nil
 		}
-		j.facts = r.Facts
-		j.problems = r.Problems
-		j.snapshot = Snapshot{Root: r.Root.Cid, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.Blocks}
-		ts := j.unplaned
-		j.unplaned = nil
-		return j.setTasks(ts, r.Skipped)
+		if r.From != j.drawing.n {
+			return fmt.Errorf("tasks from %d after %d", r.From, j.drawing.n)
+		}
+		if err := j.drawing.add(r.Zip); err != nil {
+			return err
+		}
+		j.zips = append(j.zips, r.Zip)
+	case *planRecord:
+		return j.applyPlan(r)
+	case *textRecord:
+		j.textNo[r.Text] = len(j.texts)
+		j.texts = append(j.texts, r.Text)
+	case *leaseRecord:
+		j.leaseIDs = append(j.leaseIDs, string(r.Lease))
 	case *peerRecord:
 		p, err := peer.Decode(r.ID)
 		if err != nil {
@@ -56,11 +64,37 @@ func (j *jobState) apply(r record) error {
 		if err != nil {
 			return err
 		}
-		o := OpenedReceipt{Signed: job.Signed{Body: r.Body, Sig: r.Sig}, Peer: p}
-		if err := job.Decode(r.Body, job.MaxReceiptBytes, &o.Receipt); err != nil {
-			return fmt.Errorf("receipt: %w", err)
+		packed := r.Packed
+		if r.Body != nil {
+			var x packer
+			x.byte(keptRaw)
+			x.bytes(r.Body)
+			x.bytes(r.Sig)
+			packed = string(x.b)
 		}
-		j.receipts = append(j.receipts, o)
+		j.receipts = append(j.receipts, kept{peer: int32(j.peerNo[p]), packed: packed})
+	case *gapRecord:
+		if r.N > 1<<24 {
+			return fmt.Errorf("%d receipts are not kept", r.N)
+		}
+		j.receipts = append(j.receipts, make([]kept, r.N)...)
+	case *pieceRecord:
+		return j.applyPiece(r)
+	case *taskRecord:
+		t, err := j.taskAt(r.Task)
+		if err != nil {
+			return err
+		}
+		t.granted = int32(r.Granted)
+		if r.Floor > 0 || t.more != nil {
+			t.add().floor = r.Floor
+		}
+		if t.placed = r.Placed; r.Files != nil {
+			t.add().files = r.Files
+		}
+		j.touch(t)
+	case *totalRecord:
+		j.results, j.maxFence, j.messages = r.Results, max(j.maxFence, r.MaxFence), max(j.messages, r.Messages)
 	case *returnRecord:
 		return j.applyReturn(r)
 	case *attemptRecord:
@@ -72,8 +106,9 @@ func (j *jobState) apply(r record) error {
 		if err != nil {
 			return err
 		}
-		t.ended = append(t.ended, attempt{p, r.Outcome, r.Reason})
-		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: unpackLease(r.Lease), peer: p, state: retEnded, receipt: -1, settled: "recorded: " + string(r.Outcome)}
+		l := unpackLease(r.Lease)
+		t.add().ended = append(t.add().ended, attempt{p, r.Outcome, r.Reason, r.Fence, l})
+		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, settled: "recorded: " + string(r.Outcome)}
 		j.touch(t)
 	case *judgeRecord:
 		return j.applyJudge(r)
@@ -82,9 +117,8 @@ func (j *jobState) apply(r record) error {
 		if err != nil {
 			return err
 		}
-		t.placed, t.files = true, r.Files
-		if r.Files == nil {
-			t.files = finalFiles(j.spec, t.Task)
+		if t.placed = true; r.Files != nil || t.also().files != nil {
+			t.add().files = r.Files
 		}
 		j.touch(t)
 	case *stateRecord:
@@ -93,6 +127,9 @@ func (j *jobState) apply(r record) error {
 			break
 		}
 		j.paused = false
+		if j.state.Ended() && !r.State.Ended() {
+			j.letGo()
+		}
 		j.state = r.State
 		j.reason = r.Reason
 		j.problems = append(j.problems, r.Problems...)
@@ -111,12 +148,37 @@ func (j *jobState) apply(r record) error {
 			}
 			j.reset(t)
 		}
+	case *givenRecord:
+		t, err := j.taskAt(r.Task)
+		if err != nil {
+			return err
+		}
+		if t.ready() || len(r.Outputs) == 0 {
+			return fmt.Errorf("files of task %d taken again", r.Task)
+		}
+		t.add().given = r.Outputs
+		for _, n := range t.next() {
+			n.missing--
+			j.touch(n)
+		}
+	case *awayRecord:
+		for _, i := range r.Tasks {
+			t, err := j.taskAt(i)
+			if err != nil {
+				return err
+			}
+			if t.accepted == nil {
+				return fmt.Errorf("result of task %d is away, and there is none", i)
+			}
+			j.loseOutputs(t)
+		}
 	case *failRecord:
 		t, err := j.taskAt(r.Task)
 		if err != nil {
 			return err
 		}
-		t.isFailed, t.failure = true, r.Reason
+		t.isFailed = true
+		t.add().failure = r.Reason
 		j.touch(t)
 	case *accountRecord:
 		p, err := j.peerAt(r.Peer)
@@ -148,40 +210,72 @@ func (j *jobState) peerAt(i int) (peer.ID, error) {
 	return j.peers[i], nil
 }
 
-// setTasks makes the plan: classes, keys, and who follows whom.
-func (j *jobState) setTasks(ts []job.Task, skip []int) error {
-	j.tasks = make([]*task, len(ts))
-	classes := map[string]*class{}
-	for i, t := range ts {
-		x := &task{Task: t, key: t.Key(), index: i}
-		if j.byKey[x.key] != nil {
-			return fmt.Errorf("tasks %q and %q are the same", j.byKey[x.key].Label, t.Label)
-		}
-		j.byKey[x.key] = x
-		j.tasks[i] = x
-		name, err := job.Encode([]any{t.Needs, t.Place})
+func (j *jobState) applyPlan(r *planRecord) error {
+	if ts := j.unplaned; len(ts) > 0 {
+		zips, err := folded(ts)
 		if err != nil {
 			return err
 		}
-		if x.class = classes[string(name)]; x.class == nil {
-			x.class = &class{needs: t.Needs, place: t.Place, costs: newCosts(len(ts)), fits: map[*shape]bool{}}
-			classes[string(name)] = x.class
-			j.classes = append(j.classes, x.class)
-		}
-		if x.early() {
-			x.class.previews++
+		j.drawing, j.zips = drawing{}, zips
+		for _, z := range zips {
+			if err := j.drawing.add(z); err != nil {
+				return err
+			}
 		}
 	}
-	for _, t := range j.tasks {
-		for _, k := range t.After {
-			p := j.byKey[k]
-			if p == nil {
+	if r.Tasks != j.drawing.n {
+		return fmt.Errorf("plan of %d tasks, %d are here", r.Tasks, j.drawing.n)
+	}
+	j.facts = r.Facts
+	j.problems = r.Problems
+	j.snapshot = Snapshot{Root: r.Root.Cid, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.Blocks}
+	d := j.drawing
+	j.unplaned, j.drawing = nil, drawing{}
+	return j.setTasks(d, r.Skipped)
+}
+
+// setTasks makes the plan: classes, and who follows whom.
+func (j *jobState) setTasks(d drawing, skip []int) error {
+	j.tasks = make([]*task, 0, d.n)
+	for _, block := range d.blocks {
+		for i := range block {
+			j.tasks = append(j.tasks, &block[i])
+		}
+	}
+	classes := map[string]*class{}
+	for _, s := range d.sheets {
+		name, err := job.Encode([]any{s.Needs, s.Place})
+		if err != nil {
+			return err
+		}
+		if s.class = classes[string(name)]; s.class == nil {
+			s.class = &class{needs: s.Needs, place: s.Place, costs: newCosts(d.n), fits: map[*shape]bool{}}
+			classes[string(name)] = s.class
+			j.classes = append(j.classes, s.class)
+		}
+	}
+	for i, t := range j.tasks {
+		if t.early() {
+			t.class.previews++
+		}
+		if len(d.after[i]) == 0 {
+			continue
+		}
+		if t.kin == nil {
+			t.kin = &kin{}
+		}
+		for _, n := range d.after[i] {
+			p, err := j.taskAt(int(n))
+			if err != nil || p == t {
 				return fmt.Errorf("task %q comes after a task that is not planned", t.Label)
 			}
-			t.prior = append(t.prior, p)
-			p.next = append(p.next, t)
+			t.kin.prior = append(t.kin.prior, p)
+			if p.kin == nil {
+				p.kin = &kin{}
+			}
+			p.kin.next = append(p.kin.next, t)
 		}
-		t.missing = len(t.prior)
+		t.missing = int32(len(t.kin.prior))
 	}
 	for _, i := range skip {
 		t, err := j.taskAt(i)
@@ -191,6 +285,7 @@ func (j *jobState) setTasks(ts []job.Task, skip []int) error {
 		t.skip = true
 	}
 	j.left = len(j.tasks)
+	j.byKey = nil
 	j.state = job.StatePlanned
 	return nil
 }
@@ -203,18 +298,22 @@ func (j *jobState) applyGrant(r *grantRecord) error {
 	if len(r.Tasks) > job.MaxTasksPerLease {
 		return fmt.Errorf("lease of %d tasks", len(r.Tasks))
 	}
-	l := &lease{id: unpackLease(r.Lease), job: j, peer: p, device: r.Device}
+	l := &lease{id: unpackLease(r.Lease), no: len(j.leaseIDs), job: j, peer: p, device: r.Device}
+	all := make([]grant, len(r.Tasks))
+	l.grants = make([]*grant, 0, len(r.Tasks))
 	for n, i := range r.Tasks {
 		t, err := j.taskAt(i)
 		if err != nil {
 			return err
 		}
-		g := &grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: n}
+		g := &all[n]
+		*g = grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: n}
 		l.grants = append(l.grants, g)
 		j.grants[g.fence] = g
 		t.granted++
 		j.maxFence = max(j.maxFence, g.fence)
 	}
+	j.leaseIDs = append(j.leaseIDs, string(r.Lease))
 	j.leases[l.id] = l
 	j.leaseSeq = append(j.leaseSeq, l)
 	return nil
@@ -225,25 +324,65 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 	if err != nil {
 		return err
 	}
-	if r.Receipt < 0 || r.Receipt >= len(j.receipts) || r.Leaf < 0 || r.Leaf >= len(j.receipts[r.Receipt].Receipt.Leaves) {
-		return fmt.Errorf("leaf %d of receipt %d", r.Leaf, r.Receipt)
+	if r.Receipt < 0 || r.Receipt >= len(j.receipts) {
+		return fmt.Errorf("receipt %d", r.Receipt)
 	}
-	o := j.receipts[r.Receipt]
-	leaf := o.Receipt.Leaves[r.Leaf]
-	x := j.rets[leaf.Fence]
-	if x == nil { // replay
-		x = &ret{t: t, fence: leaf.Fence, lease: o.Receipt.Lease, peer: o.Peer, leaf: leaf, signed: o.Signed, leafNo: r.Leaf}
-		j.rets[leaf.Fence] = x
-		t.rets = append(t.rets, x)
+	k := &j.receipts[r.Receipt]
+	x := j.arriving(t)
+	if x == nil || x.receipt != int32(r.Receipt) || int(x.leafNo) != r.Leaf { // replay
+		lease, leaf, err := j.skim(*k, r.Leaf)
+		if err != nil {
+			return fmt.Errorf("leaf %d of receipt %d: %w", r.Leaf, r.Receipt, err)
+		}
+		if x = j.rets[leaf.Fence]; x == nil {
+			p, err := j.peerAt(int(k.peer))
+			if err != nil {
+				return err
+			}
+			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p}
+			j.rets[leaf.Fence] = x
+			t.rets = append(t.rets, x)
+		}
+		x.note(leaf)
+		x.receipt, x.leafNo = int32(r.Receipt), uint16(r.Leaf)
 	}
-	x.receipt, x.state, x.moved = r.Receipt, retSafe, r.Moved
-	x.inline = nil
+	k.uses++
+	x.state, x.moved = retSafe, r.Moved
+	x.forgetInline()
 	j.results += r.Moved
 	if t.active == nil && t.accepted == nil {
 		t.active = x
 	}
 	j.touch(t)
 	return nil
+}
+
+// arriving is the result of t that the board takes in.
+func (j *jobState) arriving(t *task) *ret {
+	if x := t.active; x != nil && x.state == retFetching {
+		return x
+	}
+	return nil
+}
+
+// applyPiece brings back a result of which only this is kept.
+func (j *jobState) applyPiece(r *pieceRecord) error {
+	t, err := j.taskAt(r.Task)
+	if err != nil {
+		return err
+	}
+	p, err := j.peerAt(r.Peer)
+	if err != nil {
+		return err
+	}
+	if r.Lease >= len(j.leaseIDs) || j.rets[r.Fence] != nil {
+		return fmt.Errorf("piece of lease %d, fence %x", r.Lease, r.Fence)
+	}
+	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved,
+		wall: r.Wall, render: r.Render, load: r.Load, device: r.Device, log: r.Log}
+	j.rets[r.Fence] = x
+	t.rets = append(t.rets, x)
+	return j.applyJudge(&judgeRecord{Task: r.Task, Fence: r.Fence, Take: r.Take, Standard: r.Standard, Verdict: r.Verdict})
 }
 
 func (j *jobState) applyJudge(r *judgeRecord) error {
@@ -263,7 +402,7 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 		v = &standardVerdicts[r.Standard]
 	}
 	x.verdict, x.state, x.taken = v, retJudged, r.Take
-	x.recheck, x.pending, x.checks, x.evidence = false, nil, nil, nil
+	x.recheck, x.pending, x.checks, x.evidence, x.live = false, nil, nil, nil, nil
 	if v.Ruling == job.Rejected {
 		j.barred[x.peer] = v.Reason
 		j.rejected = append(j.rejected, x)
@@ -274,7 +413,7 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 	switch {
 	case r.Take && t.accepted == nil:
 		t.accepted = x
-		for _, n := range t.next {
+		for _, n := range t.next() {
 			n.missing--
 			j.touch(n)
 		}
@@ -287,10 +426,16 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 
 // reset makes t, and whatever was made from it, run again.
 func (j *jobState) reset(t *task) {
+	ready := t.ready()
 	if t.accepted != nil {
 		t.accepted.taken = false
 		t.accepted = nil
-		for _, n := range t.next {
+	}
+	if t.away = false; t.more != nil {
+		t.more.given = nil
+	}
+	if ready {
+		for _, n := range t.next() {
 			n.missing++
 			j.reset(n)
 		}
@@ -304,9 +449,30 @@ func (j *jobState) reset(t *task) {
 			j.rechecks--
 		}
 	}
-	t.active, t.avoid, t.floor = nil, nil, j.maxFence
-	t.placed, t.files, t.skip, t.isFailed, t.failure, t.ended = false, nil, false, false, "", nil
+	t.active, t.more = nil, &more{floor: j.maxFence}
+	t.placed, t.skip, t.isFailed = false, false, false
 	j.touch(t)
+}
+
+// letGo: a job that ended begins again, and the blocks of its results were
+// released.
+func (j *jobState) letGo() {
+	for _, t := range j.tasks {
+		j.loseOutputs(t)
+	}
+}
+
+// loseOutputs has those after t wait for its outputs again.
+func (j *jobState) loseOutputs(t *task) {
+	if t.ready() {
+		for _, n := range t.next() {
+			n.missing++
+			j.touch(n)
+		}
+	}
+	if t.adopts, t.away = false, t.accepted != nil; t.more != nil {
+		t.more.given = nil
+	}
 }
 
 func finalFiles(s job.Spec, t job.Task) []string {

@@ -37,10 +37,13 @@ type Board struct {
 	waiting   []*seat   // want work, and may have got it since
 	restful   []*worker // may have to be told why they get none
 	connected int
-	rate      float64   // of a usual worker's link, bytes a second; 0: unknown
-	pace0     float64   // logarithm of the speed of a usual device
-	usual     float64   // what a task costs, roughly; 0: unknown
-	copied    time.Time // when idle devices were last offered copies
+	rate      float64            // of a usual worker's link, bytes a second; 0: unknown
+	pace0     float64            // logarithm of the speed of a usual device
+	usual     float64            // what a task costs, roughly; 0: unknown
+	checkTime time.Duration      // that a check takes this machine; 0: unknown
+	checked   map[peer.ID]int    // checks of members that were found true
+	liars     map[peer.ID]string // members that check no more, and why
+	copied    time.Time          // when idle devices were last offered copies
 
 	timers  timerHeap
 	timerNo uint64
@@ -127,10 +130,14 @@ func (b *Board) take(ev Event) {
 		b.judged(e)
 	case Booked:
 		b.booked(e)
+	case Adopted:
+		b.adopted(e)
 	case Delivered:
 		b.delivered(e)
 	case Lost:
 		b.lost(e)
+	case Scored:
+		b.scored(e)
 	case Steered:
 		b.steered(e)
 	case Requeued:
@@ -171,7 +178,7 @@ func (b *Board) place(j *jobState, t *task) {
 		t.phase = is
 		c := t.class
 		count := func(d int) {
-			c.costs.count(t.index, d, t.early())
+			c.costs.count(int(t.index), d, t.early())
 		}
 		switch was {
 		case open:
@@ -210,9 +217,9 @@ func (b *Board) place(j *jobState, t *task) {
 			b.deliver(j, t)
 		}
 		if is == failed {
-			for _, n := range t.next {
+			for _, n := range t.next() {
 				if !n.isFailed && n.accepted == nil {
-					why := t.failure
+					why := t.also().failure
 					if n.Label != t.Label {
 						why = fmt.Sprintf("needs %s, which failed: %s", t.Label, why)
 					}
@@ -233,7 +240,7 @@ func (b *Board) place(j *jobState, t *task) {
 }
 
 func (b *Board) fail(j *jobState, t *task, reason string) {
-	b.write(j, &failRecord{Task: t.index, Reason: reason})
+	b.write(j, &failRecord{Task: int(t.index), Reason: reason})
 	b.emit(j, job.Event{Type: job.EventFailed, Task: t.Label, Text: reason})
 }
 
@@ -389,8 +396,10 @@ func (b *Board) announce() {
 					}
 				}
 			}
-			if len(j.checks) > 0 && !b.selfHere() {
+			if !b.selfHere() {
 				n += len(j.checks)
+			} else {
+				n += j.handed
 			}
 		}
 		fresh := n > 0 && j.told == 0
@@ -433,7 +442,7 @@ func (b *Board) finish(j *jobState) {
 		total++
 		if t.isFailed {
 			if n++; n == 1 {
-				first = t.Label + ": " + t.failure
+				first = t.Label + ": " + t.also().failure
 			}
 		}
 	}
@@ -441,7 +450,7 @@ func (b *Board) finish(j *jobState) {
 		for _, t := range j.tasks {
 			if t.isFailed {
 				if n++; n == 1 {
-					first = t.Label + ": " + t.failure
+					first = t.Label + ": " + t.also().failure
 				}
 			}
 		}
@@ -465,12 +474,14 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		delete(b.leases, id)
 	}
 	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
+	clear(j.receipts) // their indexes stay taken
 	j.checks, j.checking = nil, map[uint64]*grant{}
 	j.rechecks = 0
 	for _, t := range j.tasks {
 		t.grants, t.active = nil, nil
 		for _, x := range t.rets {
-			x.inline, x.checks, x.evidence, x.pending = nil, nil, nil, nil
+			x.checks, x.evidence, x.pending = nil, nil, nil
+			x.forgetInline()
 			if x.state < retJudged {
 				x.state, x.settled = retEnded, "the job is "+string(s)
 				b.settle(j, x)
@@ -487,5 +498,5 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 
 // counts reports whether t is one of the tasks that people are shown.
 func (j *jobState) counts(t *task) bool {
-	return t.final() || len(t.next) == 0
+	return t.final() || len(t.next()) == 0
 }

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,12 +45,27 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 		parts := rapid.IntRange(0, 2).Draw(rt, "parts")
 		check := rapid.Bool().Draw(rt, "check")
 		x.checks = rapid.Bool().Draw(rt, "challenged")
-		p := fakeParams{Frames: frames, Parts: parts}
+		p := fakeParams{Frames: frames, Parts: parts, Film: rapid.Bool().Draw(rt, "film")}
+		labels, there := []string{}, []string{}
+		for i := range frames {
+			labels = append(labels, fmt.Sprint(i+1))
+		}
+		if p.Film {
+			labels = append(labels, "film")
+			if there = labels; rapid.Bool().Draw(rt, "some are not there") {
+				there = rapid.SliceOf(rapid.SampledFrom(labels)).Draw(rt, "there")
+			}
+			p.Reels = rapid.IntRange(0, 3).Draw(rt, "reels")
+		}
+		if parts > 0 {
+			p.Member = rapid.Bool().Draw(rt, "finished by members")
+		}
 		if check {
 			p.Check = job.CheckExact
 		}
-		x.submit("J", p, job.Policy{})
+		x.submit("J", p, job.Policy{}, there...)
 		id := x.jobs["J"]
+		again, firm := false, 0 // how many records are on disk for certain
 		actors := []*actor{{name: "self"}, {name: "a"}, {name: "b"}, {name: "c"}}
 		over := map[string]bool{}
 		harsh := rapid.Bool().Draw(rt, "failures")
@@ -95,7 +111,7 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 		ended := func() bool { return x.b.byID[id].state.Ended() }
 		restart := func() {
 			recs := x.records[id]
-			for len(recs) > 0 && rapid.Bool().Draw(rt, "lost") {
+			for len(recs) > firm && rapid.Bool().Draw(rt, "lost") {
 				r, err := decodeRecord(recs[len(recs)-1])
 				if err != nil {
 					rt.Fatal(err)
@@ -104,6 +120,13 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 					break
 				}
 				recs = recs[:len(recs)-1] // nobody waited for it to be on disk
+			}
+			if rapid.Bool().Draw(rt, "rewritten") {
+				var err error
+				if recs, err = replayedFrom(rt, id, recs).rewritten(); err != nil {
+					rt.Fatal(err)
+				}
+				firm = len(recs)
 			}
 			x.records[id] = recs
 			x.b = x.replayed(x.b.epoch + 1)
@@ -160,6 +183,10 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 					x.step(Steered{ID: id, Action: job.Resume})
 				case 2:
 					restart()
+				case 3:
+					again = true
+					x.gone = map[string]bool{rapid.SampledFrom(labels).Draw(rt, "gone"): true}
+					x.step(Requeued{ID: id, Label: rapid.SampledFrom(labels).Draw(rt, "label")})
 				}
 			}
 			if d := cmp.Diff(durable(x.b), durable(x.replayed(x.b.epoch+1))); d != "" {
@@ -167,30 +194,57 @@ func TestAnyOrderCountsOnceAndEnds(t *testing.T) {
 			}
 		}
 		// From here on everybody is there and does their work.
-		if !ended() {
-			x.step(Steered{ID: id, Action: job.Resume})
-		}
-		for round := 0; !ended(); round++ {
-			if round > 200 {
-				s, _ := x.b.Status(x.now, id, 0, true)
-				rt.Fatalf("no end: %+v, %d checks, todo %d, left %d, rechecks %d", s, len(x.b.byID[id].checks), len(x.todo), x.b.byID[id].left, x.b.byID[id].rechecks)
+		finish := func() {
+			if !ended() {
+				x.step(Steered{ID: id, Action: job.Resume})
 			}
-			for _, a := range actors {
-				if !a.open {
-					connect(a)
+			for round := 0; !ended(); round++ {
+				if round > 200 {
+					s, _ := x.b.Status(x.now, id, 0, true)
+					rt.Fatalf("no end: %+v, %d checks, todo %d, left %d, rechecks %d", s, len(x.b.byID[id].checks), len(x.todo), x.b.byID[id].left, x.b.byID[id].rechecks)
 				}
-				report(a, false, true, func() job.Outcome { return job.Succeeded })
+				for _, a := range actors {
+					if !a.open {
+						connect(a)
+					}
+					report(a, false, true, func() job.Outcome { return job.Succeeded })
+				}
+				x.answer(true)
+				x.pass(2 * time.Second)
 			}
 			x.answer(true)
-			x.pass(2 * time.Second)
 		}
-		x.answer(true)
+		finish()
 		s, _ := x.b.Status(x.now, id, 0, true)
 		if !harsh && s.State != job.StateFinished {
 			rt.Fatalf("%+v", s)
 		}
-		if s.Delivered+s.FailedN != frames || s.Running+s.Waiting != 0 || s.Tasks != frames {
+		if s.Delivered+s.FailedN+s.Skipped != len(labels) || s.Running+s.Waiting != 0 || s.Tasks != len(labels) {
 			rt.Fatalf("%+v", s)
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "requeued after the end") {
+			again = true
+			films := x.deliver["film"]
+			if rapid.Bool().Draw(rt, "restarted") {
+				restart()
+			}
+			x.gone = map[string]bool{rapid.SampledFrom(labels).Draw(rt, "gone"): true}
+			x.step(Requeued{ID: id, Label: rapid.SampledFrom(labels).Draw(rt, "label")})
+			if rapid.Bool().Draw(rt, "restarted") {
+				restart()
+			}
+			finish()
+			if d := cmp.Diff(durable(x.b), durable(x.replayed(x.b.epoch+1))); d != "" {
+				rt.Fatalf("a board made from the journal differs: %s", d)
+			}
+			if s, _ := x.b.Status(x.now, id, 0, true); !harsh && s.State != job.StateFinished {
+				rt.Fatalf("%+v", s)
+			} else if p.Film && s.State == job.StateFinished && x.deliver["film"] != films+1 {
+				rt.Fatalf("the film was made %d times before, and %d times after something was made again", films, x.deliver["film"])
+			}
+		}
+		if again {
+			return // some are delivered more often
 		}
 		total := 0
 		for label, n := range x.deliver {
@@ -314,4 +368,21 @@ func BenchmarkStep(b *testing.B) {
 		x.answer(true)
 	}
 	b.ReportMetric(float64(x.written)/float64(next), "journal-B/task")
+}
+
+// TestAPeerIsNotAsFastAsItSays: its own clock counts for twice this machine's at
+// most, also once its result is judged.
+func TestAPeerIsNotAsFastAsItSays(t *testing.T) {
+	x := newTable(t)
+	for _, line := range []string{
+		"open a", "submit J frames=3", "report a want=1",
+		// The first result is not held against it: it fetched the content then.
+		"pass 50s", "report a want=1 done=L1:0 wall=5s", "answer",
+		"pass 50s", "report a want=1 done=L2:0 wall=5s", "answer",
+	} {
+		x.play(strings.Fields(line))
+	}
+	if p := x.b.byPeer[x.id("a")].seat("cpu").pace(); p > .5 {
+		t.Errorf("pace %.2f after a task of 50 s that it said took 5 s, like the one before", p)
+	}
 }

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -21,8 +22,8 @@ func (b *Board) check(j *jobState, x *ret) {
 			one := 1.0
 			rate = &one
 		}
-		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task, Leaf: x.leaf,
-			Secret: j.secretOf(x.peer, x.lease, x.leaf.Task, x.fence), Rate: rate})
+		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task(), Leaf: j.leaf(x),
+			Secret: j.secretOf(x.peer, x.lease, t.key(), x.fence), Rate: rate})
 	}
 }
 
@@ -44,53 +45,108 @@ func (b *Board) challenged(e Challenged) {
 	if j == nil || x.checks != nil || x.pending != nil {
 		return
 	}
+	if len(x.looks) == 0 && x.audit == "" {
+		x.share = e.Share
+	}
 	switch {
 	case e.Err != nil:
-		b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "no check could be drawn: " + e.Err.Error()})
+		b.looked(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "no check could be drawn: " + e.Err.Error()})
+	case len(e.Tasks) == 0 && len(x.looks) > 0:
+		b.looked(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "no second look could be drawn"})
 	case len(e.Tasks) == 0:
 		b.found(j, x, standardVerdicts[verdictNotDrawn])
 	default:
+		if len(x.looks) == 0 && x.audit == "" {
+			x.want = b.whose(j, x, e.Tasks)
+		}
 		for _, ct := range e.Tasks {
 			ct.Place = job.AtRequester
-			t := &task{Task: ct, key: ct.Key(), index: -1, class: &class{needs: ct.Needs, place: job.AtRequester}, check: x}
+			t := newCheck(ct, x)
 			x.checks = append(x.checks, t)
+		}
+		if why := b.nobodyChecks(j, x, x.checks); why != "" && x.want != byHome && x.want != byAny {
+			x.checks = nil
+			b.looked(j, x, unverified(x, why))
+			return
+		}
+		for _, t := range x.checks {
 			b.queueCheck(j, t)
 		}
 		b.watchChecks(j, x)
 	}
 }
 
-// checkPatience is how long a result waits for a worker on this machine to
-// check it before it counts as one that could not be verified.
+// checkPatience is how long a result waits for somebody to check it before it
+// counts as one that could not be verified.
 const checkPatience = 2 * time.Minute
 
-// watchChecks gives up on checks that nobody here can run. A worker of this
-// machine that is there but busy, or paused by its owner, is waited for.
+// watchChecks gives up on checks that nobody can run. A worker of this machine
+// that is there but busy, or paused by its owner, is waited for; a member that
+// is at one for too long is not.
 func (b *Board) watchChecks(j *jobState, x *ret) {
-	checks := x.checks
+	checks, every := x.checks, checkPatience
+	if x.want == byThird || x.want == byClass {
+		every /= 8 // there is nobody to wait for
+	}
 	var look func()
 	look = func() {
 		if len(checks) == 0 || len(x.checks) == 0 || &x.checks[0] != &checks[0] || j.state.Ended() {
 			return
 		}
-		why := ""
-		if w := b.byPeer[b.self]; w == nil || !w.connected {
-			why = "this machine runs no worker that could check it"
-		} else {
-			for _, t := range checks {
-				if lacks := b.lacking(w, t.Needs, job.AtRequester); lacks != "" {
-					why = "this machine cannot check it: it " + lacks
-				}
+		for _, l := range slices.Clone(j.leaseSeq) {
+			if l.check && !l.closed && l.peer != b.self && b.now.Sub(l.granted) >= stalled && slices.ContainsFunc(l.grants, func(g *grant) bool { return g.t.check == x }) {
+				x.spare(l.peer)
+				b.stop(l, "the check takes too long")
 			}
 		}
-		if why != "" && j.live() {
+		if why := b.nobodyChecks(j, x, checks); why != "" && j.live() {
 			b.dropChecks(j, x)
-			b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: why})
+			b.looked(j, x, unverified(x, why))
 			return
 		}
-		b.after(checkPatience, look)
+		b.after(every, look)
 	}
-	b.after(checkPatience, look)
+	b.after(every, look)
+}
+
+// unverified is the verdict where nobody can check. What only others of its
+// class could check is taken from a peer against whom nothing speaks.
+func unverified(x *ret, why string) job.Verdict {
+	v := job.Verdict{Ruling: job.Unsure, Method: job.MethodTrusted, Reason: why}
+	if x.want == byClass && len(x.looks) == 0 {
+		v.Ruling = job.Accepted
+	}
+	return v
+}
+
+// nobodyChecks says why nobody can run the checks of x, or "".
+func (b *Board) nobodyChecks(j *jobState, x *ret, checks []*task) string {
+	at := func(t *task) bool { // somebody runs it, or did
+		for _, g := range x.runs {
+			if g.t == t && (j.checking[g.fence] == g || slices.ContainsFunc(x.evidence, func(e evidence) bool { return e.fence == g.fence })) {
+				return true
+			}
+		}
+		return false
+	}
+	why, left := "", 0
+	for _, t := range checks {
+		switch {
+		case at(t):
+		case x.want == byThird || x.want == byClass:
+			if left++; b.candidates(t) < left || b.classMembers(x.deviceClass) < independent {
+				why = fmt.Sprintf("its device class %q has too few independent members here that could check it", x.deviceClass)
+			}
+		case x.want == byAny && b.candidates(t) > 0:
+		default:
+			if w := b.byPeer[b.self]; w == nil || !w.connected {
+				return "this machine runs no worker that could check it"
+			} else if lacks := b.lacking(w, t.Needs, job.AtRequester); lacks != "" {
+				why = "this machine cannot check it: it " + lacks
+			}
+		}
+	}
+	return why
 }
 
 // lacking says in words why none of w's devices meets n there, or "".
@@ -109,20 +165,28 @@ func (b *Board) lacking(w *worker, n job.Needs, p job.Place) string {
 
 // dropChecks takes x's checks off the board.
 func (b *Board) dropChecks(j *jobState, x *ret) {
+	for _, g := range x.runs {
+		if !g.over && g.lease.peer != b.self {
+			b.stop(g.lease, "the check is not needed any more")
+		}
+	}
 	j.checks = slices.DeleteFunc(j.checks, func(t *task) bool { return t.check == x })
-	x.checks = nil
-	x.evidence = nil
+	j.countHanded()
+	x.checks, x.evidence, x.runs = nil, nil, nil
 }
 
-// checkLeaf: this machine ran a check.
+// checkLeaf: this machine, or a member, ran a check.
 func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inline []job.Block) {
 	if g.over {
 		return
 	}
 	b.endGrant(g)
 	x := g.t.check
-	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task, leaf) == "" {
-		g.t.rets = []*ret{{t: g.t, fence: g.fence, leaf: leaf, peer: w.peer}}
+	if leaf.Outcome == job.Succeeded && mismatch(g.t.Task(), leaf) == "" {
+		if w.peer == b.self {
+			b.timeCheck(leaf.Meter.Wall)
+		}
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer}}
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
@@ -134,15 +198,18 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 	if leaf.Outcome == job.Broken {
 		b.restFor(w, j, reason)
 	}
+	if w.peer != b.self {
+		x.spare(w.peer)
+	}
 	b.retryCheck(j, g.t, reason, leaf.Outcome != job.Cancelled)
 }
 
-// checkDone lets this machine's worker forget a check that it ran.
+// checkDone lets a worker forget a check that it ran.
 func (b *Board) checkDone(j *jobState, g *grant) {
 	delete(j.checking, g.fence)
 	if w := b.byPeer[g.lease.peer]; w != nil && w.connected {
-		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key, Ruling: job.Accepted, Reason: "a check",
-			Secret: j.secretOf(w.peer, g.lease.id, g.t.key, g.fence)})
+		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key(), Ruling: job.Accepted, Reason: "a check",
+			Secret: j.secretOf(w.peer, g.lease.id, g.t.key(), g.fence)})
 	}
 }
 
@@ -168,39 +235,54 @@ func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
 		return
 	}
 	b.dropChecks(j, x)
-	b.found(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "the check could not be run: " + reason})
+	b.looked(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "the check could not be run: " + reason})
 }
 
 // evident: the outputs of a check are here.
-func (b *Board) evident(j *jobState, g *grant, err error) {
-	b.checkDone(j, g)
+func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 	x := g.t.check
+	if e.Local && slices.Contains(x.checks, g.t) && len(g.t.rets) > 0 {
+		// The disk is full, say. The check is done, and its outputs wait where
+		// it was run.
+		j.stuck = fmt.Sprintf("the check of %s cannot be kept: %v", x.t.Label, e.Err)
+		b.after(localPatience, func() {
+			if j.checking[g.fence] == g && slices.Contains(x.checks, g.t) && !j.state.Ended() {
+				b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: g.lease.peer, Leaf: g.t.rets[0].live.leaf})
+			}
+		})
+		return
+	}
+	b.checkDone(j, g)
 	if !slices.Contains(x.checks, g.t) || len(g.t.rets) == 0 {
 		return
 	}
-	leaf := g.t.rets[0].leaf
-	if err != nil {
-		b.retryCheck(j, g.t, err.Error(), true)
+	leaf := g.t.rets[0].live.leaf
+	if e.Err != nil {
+		if g.lease.peer != b.self {
+			x.spare(g.lease.peer)
+		}
+		b.retryCheck(j, g.t, e.Err.Error(), true)
 		return
 	}
-	x.evidence = append(x.evidence, evidence{g.t.Task, leaf, g.fence})
+	j.stuck = ""
+	x.evidence = append(x.evidence, evidence{g.t.Task(), leaf, g.fence})
 	if len(x.evidence) < len(x.checks) {
 		return
 	}
 	// In the order in which they were drawn.
 	order := map[job.TaskKey]int{}
 	for i, t := range x.checks {
-		if _, ok := order[t.key]; !ok {
-			order[t.key] = i
+		if _, ok := order[t.key()]; !ok {
+			order[t.key()] = i
 		}
 	}
 	slices.SortStableFunc(x.evidence, func(a, c evidence) int { return order[a.leaf.Task] - order[c.leaf.Task] })
-	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task, Leaf: x.leaf, Evidence: x.evidence})
+	b.do(Compare{ID: j.id, Fence: x.fence, Task: x.t.Task(), Leaf: j.leaf(x), Evidence: x.evidence})
 }
 
 func (b *Board) judged(e Judged) {
 	if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending == nil {
-		b.found(j, x, e.Verdict)
+		b.looked(j, x, e.Verdict)
 	}
 }
 
@@ -212,35 +294,32 @@ func (b *Board) found(j *jobState, x *ret, v job.Verdict) {
 		b.conclude(j, x)
 		return
 	}
-	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: v})
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Verdict: v})
 }
 
 func (b *Board) booked(e Booked) {
+	if e.Err == nil {
+		b.scored(Scored{e.Worker, e.Score})
+	}
 	j, x := b.judging(e.ID, e.Fence)
-	if j == nil || x.pending == nil {
+	if e.Strike || j == nil || x.pending == nil {
 		return
 	}
 	if e.Err != nil {
 		b.do(Note{"verdict could not be booked", []any{"job", j.id, "peer", x.peer, "err", e.Err}})
 		b.after(time.Second, func() {
 			if j, x := b.judging(e.ID, e.Fence); j != nil && x.pending != nil {
-				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: x.signed, Leaf: x.leaf, Verdict: *x.pending})
+				b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Verdict: *x.pending})
 			}
 		})
 		return
 	}
-	if w := b.byPeer[x.peer]; w != nil {
-		if was := w.score.Banned; was != e.Score.Banned {
-			w.score = e.Score
-			for _, s := range w.seats {
-				b.tally(s)
-			}
-			b.mark(w)
-		}
-		w.score = e.Score
-	}
 	b.conclude(j, x)
 }
+
+// mostDisputed is how many peers' results of one task may be disputed before the
+// task itself is taken for one that cannot be judged.
+const mostDisputed = 3
 
 // conclude acts on a verdict that is booked.
 func (b *Board) conclude(j *jobState, x *ret) {
@@ -249,12 +328,15 @@ func (b *Board) conclude(j *jobState, x *ret) {
 	take := v.Ruling == job.Accepted
 	if v.Ruling == job.Unsure {
 		// Once, somebody else gets a try; then it is delivered as what it is.
-		take = was || len(t.avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
+		take = was || len(t.also().avoid) > 0 || v.Method == "trusted" || !b.others(x.peer, j, t)
+		if v.Strike {
+			take = len(t.also().avoid) >= mostDisputed || !b.others(x.peer, j, t)
+		}
 	}
 	if was {
 		j.rechecks--
 	}
-	r := &judgeRecord{Task: t.index, Fence: x.fence, Take: take, Standard: isStandard(v)}
+	r := &judgeRecord{Task: int(t.index), Fence: x.fence, Take: take, Standard: isStandard(v)}
 	if r.Standard < 0 {
 		r.Verdict = &v
 	}
@@ -274,7 +356,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		}
 		for _, o := range t.rets {
 			if o.state == retHeld {
-				o.state, o.settled, o.inline = retEnded, "another peer was first", nil
+				o.state, o.settled, o.live = retEnded, "another peer was first", nil
 				b.settle(j, o)
 			}
 		}
@@ -283,7 +365,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		b.bar(j, x)
 		b.next(j, t)
 	default:
-		t.avoid = append(t.avoid, x.peer)
+		t.add().avoid = append(t.add().avoid, x.peer)
 		b.do(Discard{ID: j.id, Fence: x.fence})
 		b.next(j, t)
 	}
@@ -291,9 +373,11 @@ func (b *Board) conclude(j *jobState, x *ret) {
 }
 
 // bar ends a peer's part in a job after a result of it was rejected: its
-// leases go to others, what it returned unseen is checked.
+// leases go to others. What it returned unseen is checked, or where others agree
+// that it cheated, done again.
 func (b *Board) bar(j *jobState, caught *ret) {
 	p := caught.peer
+	var again []*task
 	for _, l := range slices.Clone(j.leaseSeq) {
 		if l.peer == p && !l.closed {
 			b.stop(l, "a result was rejected: "+caught.verdict.Reason)
@@ -306,14 +390,21 @@ func (b *Board) bar(j *jobState, caught *ret) {
 			}
 			switch x.state {
 			case retHeld:
-				x.state, x.settled, x.inline = retEnded, "no more work of this peer is taken for this job", nil
+				x.state, x.settled, x.live = retEnded, "no more work of this peer is taken for this job", nil
 				b.settle(j, x)
 			case retFetching, retSafe:
 				x.force = true
 			case retJudged:
+				if caught.verdict.Confirmed && b.unseen(x) {
+					again = append(again, t)
+					continue
+				}
 				b.suspect(j, x)
 			}
 		}
+	}
+	if len(again) > 0 {
+		b.redo(j, again)
 	}
 	if w := b.byPeer[p]; w != nil {
 		b.tell(w)
@@ -324,11 +415,18 @@ func (b *Board) bar(j *jobState, caught *ret) {
 	b.hungry = true
 }
 
+// unseen reports whether x is a task's result that could have been checked and
+// was not.
+func (b *Board) unseen(x *ret) bool {
+	return x.taken && x.t.accepted == x && x.verdict.Ruling == job.Accepted && x.verdict.Method == "trusted" && x.t.Check.Method != job.CheckNone && x.peer != b.self
+}
+
 // suspect checks a result that was accepted unseen from a peer that was caught.
 func (b *Board) suspect(j *jobState, x *ret) {
-	if x.taken && x.t.accepted == x && !x.suspect && x.verdict.Ruling == job.Accepted && x.verdict.Method == "trusted" && x.t.Check.Method != job.CheckNone && x.peer != b.self {
+	if !x.suspect && b.unseen(x) {
 		x.recheck, x.suspect = true, true
 		x.checks, x.evidence, x.pending = nil, nil, nil
+		x.looks, x.found, x.draw, x.runs = nil, nil, 0, nil
 		j.rechecks++
 		b.check(j, x)
 	}

@@ -18,7 +18,7 @@ type Deps struct {
 	Kinds   map[job.Kind]Kind // the planners, by the name of their kind
 	Content Content
 	Market  Market
-	// Results may also be a LogFetcher.
+	// Results may also be a LogFetcher and an Adopter.
 	Results Results
 	Judge   Judge
 	Book    Book
@@ -44,6 +44,12 @@ type Options struct {
 	Fetches int
 	// Judges is how many results are judged at a time; 2.
 	Judges int
+	// Behind is how much checking may wait for this machine before members are
+	// asked to help; 20 s.
+	Behind time.Duration
+	// Checkers are the members that may check for this machine whatever their
+	// device class.
+	Checkers []peer.ID
 }
 
 func (o Options) withDefaults() Options {
@@ -61,12 +67,20 @@ func (o Options) withDefaults() Options {
 	set(&o.BeatEvery, 20*time.Second)
 	set(&o.Announce, 60*time.Second)
 	set(&o.LeaseWork, 25*time.Second)
+	set(&o.Behind, 20*time.Second)
 	num(&o.MaxLeaseTasks, 64)
 	num(&o.Credit, 2)
 	num(&o.Fetches, 16)
 	num(&o.Judges, 2)
 	o.MaxLeaseTasks = min(o.MaxLeaseTasks, job.MaxTasksPerLease)
 	return o
+}
+
+// Adopter is what Results may also be: it takes delivered files for outputs.
+type Adopter interface {
+	// Adopt stores files, one for each output of t, where workers get them. They
+	// are the job's until its content is released.
+	Adopt(ctx context.Context, id job.ID, t job.Task, files []string) ([]job.Output, error)
 }
 
 // LogFetcher is what Results may also be: it brings the log that a leaf names.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -47,10 +49,12 @@ func (d *Dispatcher) carryOut(e Effect) {
 	case Enter:
 		d.in(d.booking, e.ID, func(context.Context) Event {
 			err := d.deps.Book.Record(e.Worker, e.Signed, e.Leaf, e.Verdict)
-			return Booked{ID: e.ID, Fence: e.Fence, Score: d.deps.Book.Score(e.Worker), Err: err}
+			return Booked{ID: e.ID, Fence: e.Fence, Worker: e.Worker, Strike: e.Strike, Score: d.deps.Book.Score(e.Worker), Err: err}
 		})
 	case Deliver:
 		d.in(d.delivering, e.ID, func(ctx context.Context) Event { return d.deliver(ctx, e) })
+	case Adopt:
+		d.in(d.fetching, e.ID, func(ctx context.Context) Event { return d.adopt(ctx, e) })
 	case Discard:
 		d.in(d.saving, e.ID, func(context.Context) Event {
 			for _, dir := range []string{d.staging(e.ID, e.Fence), d.evidence(e.ID, e.Fence)} {
@@ -144,7 +148,7 @@ func (d *Dispatcher) clean(id job.ID) {
 		if j := d.board.byID[id]; j != nil {
 			for _, t := range j.tasks {
 				if t.isFailed {
-					keep[filepath.Base(d.logPath(id, t.index))] = true
+					keep[filepath.Base(d.logPath(id, int(t.index)))] = true
 				}
 			}
 		}
@@ -206,10 +210,13 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 	if e.For != 0 {
 		dir = filepath.Join(d.evidence(e.ID, e.For), fmt.Sprintf("%016x", e.Fence))
 	}
-	if out.Err = os.RemoveAll(dir); out.Err != nil {
-		return out
+	out.Err = os.RemoveAll(dir)
+	if out.Err == nil {
+		out.Err = os.MkdirAll(dir, 0o700)
 	}
-	if out.Err = os.MkdirAll(dir, 0o700); out.Err != nil {
+	if out.Err != nil {
+		out.Local = true
+		d.log.Warn("no room for a result", "job", e.ID, "err", out.Err)
 		return out
 	}
 	out.Moved, out.Err = d.deps.Results.Fetch(ctx, Returned{Worker: e.Worker, Job: e.ID, Leaf: e.Leaf, Inline: e.Inline, Keep: e.Keep}, dir)
@@ -217,9 +224,17 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 		out.Err = recordlog.SyncDir(filepath.Dir(dir))
 	}
 	if out.Err != nil {
+		out.Local = ours(out.Err)
 		d.log.Warn("result not fetched", "job", e.ID, "peer", e.Worker, "err", out.Err)
 	}
 	return out
+}
+
+// ours reports whether an error is of this machine's own disk, and so nobody
+// else's fault.
+func ours(err error) bool {
+	var p *fs.PathError
+	return errors.As(err, &p) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
 }
 
 // here reports whether the folder of a result still exists.
@@ -241,7 +256,7 @@ func (d *Dispatcher) challenge(e Challenge) Event {
 		rate = 1
 	}
 	tasks, err := d.deps.Judge.Challenge(e.Task, e.Leaf, e.Secret, rate)
-	return Challenged{ID: e.ID, Fence: e.Fence, Tasks: tasks, Err: err}
+	return Challenged{ID: e.ID, Fence: e.Fence, Tasks: tasks, Share: rate, Err: err}
 }
 
 func (d *Dispatcher) compare(ctx context.Context, e Compare) Event {
@@ -267,6 +282,21 @@ func (d *Dispatcher) deliver(ctx context.Context, e Deliver) Event {
 	return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: files, Err: err}
 }
 
+// adopt stores delivered files again.
+func (d *Dispatcher) adopt(ctx context.Context, e Adopt) Event {
+	out := Adopted{ID: e.ID, Task: e.Index}
+	a, ok := d.deps.Results.(Adopter)
+	switch {
+	case !ok:
+		out.Err = errors.New("delivered files cannot be stored again")
+	case !d.deps.Sink.Delivered(e.Spec, e.Task):
+		out.Err = errors.New("its delivered files are gone")
+	default:
+		out.Outputs, out.Err = a.Adopt(ctx, e.ID, e.Task, finalFiles(e.Spec, e.Task))
+	}
+	return out
+}
+
 // saveLog keeps the newest account of a task that did not succeed.
 func (d *Dispatcher) saveLog(ctx context.Context, e SaveLog) {
 	text := []byte(e.Leaf.LogTail)
@@ -288,5 +318,5 @@ func (d *Dispatcher) saveLog(ctx context.Context, e SaveLog) {
 	d.log.Warn("log not kept", "job", e.ID)
 }
 
-// Encode is the record as it stands in the journal.
+// Encode is the record as it stands in a frame of the journal.
 func (w Write) Encode() ([]byte, error) { return encodeRecord(w.Record) }

@@ -64,12 +64,14 @@ type (
 		Fence uint64
 		Moved int64
 		Err   error
+		Local bool // Err is this machine's own: a full disk, say
 	}
 	// Challenged: what a result is compared with; no tasks: it is not checked.
 	Challenged struct {
 		ID    job.ID
 		Fence uint64
 		Tasks []job.Task
+		Share float64 // of the peer's results that are checked
 		Err   error
 	}
 	// Judged: a verdict was found.
@@ -80,10 +82,18 @@ type (
 	}
 	// Booked: the verdict is in the book, or could not be written.
 	Booked struct {
-		ID    job.ID
-		Fence uint64
+		ID     job.ID
+		Fence  uint64
+		Worker peer.ID
+		Strike bool // see Enter
+		Score  Score
+		Err    error
+	}
+	// Scored: a peer stands otherwise than before, by what the owner or other
+	// members said.
+	Scored struct {
+		Peer  peer.ID
 		Score Score
-		Err   error
 	}
 	// Delivered: the final files of a task are in the output folder, or not.
 	Delivered struct {
@@ -92,6 +102,14 @@ type (
 		Fence uint64
 		Files []string
 		Err   error
+	}
+	// Adopted: delivered files of a task are stored again for those after it,
+	// or cannot be.
+	Adopted struct {
+		ID      job.ID
+		Task    int
+		Outputs []job.Output
+		Err     error
 	}
 	// Lost: the folder of a result is gone; it counts as never returned.
 	Lost struct {
@@ -130,7 +148,9 @@ func (Fetched) event()    {}
 func (Challenged) event() {}
 func (Judged) event()     {}
 func (Booked) event()     {}
+func (Scored) event()     {}
 func (Delivered) event()  {}
+func (Adopted) event()    {}
 func (Lost) event()       {}
 func (Steered) event()    {}
 func (Requeued) event()   {}
@@ -201,11 +221,19 @@ type (
 		Signed  job.Signed
 		Leaf    job.Leaf
 		Verdict job.Verdict
+		Strike  bool // it ends nothing: it is only counted
 	}
 	// Deliver hands finished files to the artist; answered by Delivered.
 	Deliver struct {
 		ID    job.ID
 		Fence uint64
+		Index int
+		Spec  job.Spec
+		Task  job.Task
+	}
+	// Adopt stores the delivered files of a task again; answered by Adopted.
+	Adopt struct {
+		ID    job.ID
 		Index int
 		Spec  job.Spec
 		Task  job.Task
@@ -249,6 +277,7 @@ func (Challenge) effect() {}
 func (Compare) effect()   {}
 func (Enter) effect()     {}
 func (Deliver) effect()   {}
+func (Adopt) effect()     {}
 func (Discard) effect()   {}
 func (SaveLog) effect()   {}
 func (Clean) effect()     {}

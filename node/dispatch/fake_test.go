@@ -55,6 +55,9 @@ type fakeParams struct {
 	Needs   map[string]string
 	Bad     string `json:"bad,omitempty"`     // inspection finds this wrong
 	Crash   string `json:"crash,omitempty"`   // inspection itself fails
+	Film    bool   `json:"film,omitempty"`    // one more task, made of all frames
+	Reels   int    `json:"reels,omitempty"`   // so many frames are first put together for the film
+	Member  bool   `json:"member,omitempty"`  // parts are joined anywhere, and that is checked
 	NoFinal bool   `json:"nofinal,omitempty"` // nothing is delivered
 }
 
@@ -98,7 +101,9 @@ func fakeTasks(p fakeParams, input job.Ref) []job.Task {
 			continue
 		}
 		join := t
-		join.Place, join.Check = job.AtRequester, job.Check{}
+		if join.Place = job.AtMember; !p.Member {
+			join.Place, join.Check = job.AtRequester, job.Check{}
+		}
 		join.Params = []byte("join " + label)
 		for i := range p.Parts {
 			part := t
@@ -109,6 +114,29 @@ func fakeTasks(p fakeParams, input job.Ref) []job.Task {
 			join.After = append(join.After, part.Key())
 		}
 		out = append(out, join)
+	}
+	if p.Film {
+		film := job.Task{Kind: "fake", Params: []byte("film"), Label: "film", Rank: p.Frames, Place: job.AtRequester,
+			Outputs: []job.OutputRule{{Name: "out", Media: job.MediaFile, Final: "film.txt"}}}
+		var reels []job.Task
+		for _, t := range out {
+			switch n := len(reels); {
+			case !isFinal(t):
+			case p.Reels == 0:
+				film.After = append(film.After, t.Key())
+			case n == 0 || len(reels[n-1].After) == p.Reels:
+				label := fmt.Sprint("reel ", n+1)
+				reels = append(reels, job.Task{Kind: "fake", Params: []byte(label), Label: label, Rank: t.Rank, Place: job.AtRequester,
+					Outputs: []job.OutputRule{{Name: "out", Media: job.MediaFile}}, After: []job.TaskKey{t.Key()}})
+			default:
+				reels[n-1].After = append(reels[n-1].After, t.Key())
+			}
+		}
+		for _, r := range reels {
+			film.After = append(film.After, r.Key())
+		}
+		out = append(out, reels...)
+		out = append(out, film)
 	}
 	return out
 }
@@ -133,6 +161,7 @@ type world struct {
 	full      bool   // the output folder
 	gone      map[peer.ID]bool
 	existing  map[string]bool // final files that were there before
+	adopted   []string        // labels of tasks whose files were taken again
 	fetches   int
 	judged    int
 }
@@ -275,6 +304,16 @@ func (w *world) Deliver(_ context.Context, s job.Spec, t job.Task, dir string) (
 		out = append(out, path)
 	}
 	return out, nil
+}
+
+// Adopt takes what lies in the output folder.
+func (w *world) Adopt(_ context.Context, _ job.ID, t job.Task, _ []string) ([]job.Output, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.adopted = append(w.adopted, t.Label)
+	b := truth(t)
+	w.data[refOf(b).String()] = b
+	return []job.Output{{Name: "out", Media: job.MediaFile, File: refOf(b), Bytes: int64(len(b))}}, nil
 }
 
 func (w *world) Delivered(_ job.Spec, t job.Task) bool {

@@ -127,6 +127,8 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 			// A check should not have to wait behind two leases.
 			credit = min(credit, 1)
 		}
+	} else if work+checks < credit && b.leaseCheck(s) {
+		return true
 	}
 	if work+checks >= credit {
 		return false
@@ -285,12 +287,12 @@ func (b *Board) suits(s *seat, c *class) bool {
 // may reports whether w may try t, given who failed at it.
 func (b *Board) may(w *worker, j *jobState, t *task) bool {
 	failures := 0
-	for _, a := range t.ended {
+	for _, a := range t.also().ended {
 		if a.peer == w.peer && a.outcome == job.Failed {
 			failures++
 		}
 	}
-	if failures == 0 && !slices.Contains(t.avoid, w.peer) {
+	if failures == 0 && !slices.Contains(t.also().avoid, w.peer) {
 		return true
 	}
 	// A second time only where nobody else could.
@@ -300,10 +302,10 @@ func (b *Board) may(w *worker, j *jobState, t *task) bool {
 // others reports whether a connected peer other than p could try t.
 func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
 	for _, o := range b.workers {
-		if o.peer == p || !b.can(o, j) || slices.Contains(t.avoid, o.peer) {
+		if o.peer == p || !b.can(o, j) || slices.Contains(t.also().avoid, o.peer) {
 			continue
 		}
-		if slices.ContainsFunc(t.ended, func(a attempt) bool { return a.peer == o.peer && a.outcome == job.Failed }) {
+		if slices.ContainsFunc(t.also().ended, func(a attempt) bool { return a.peer == o.peer && a.outcome == job.Failed }) {
 			continue
 		}
 		for _, d := range o.machine.Devices {
@@ -317,10 +319,11 @@ func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
 
 // fits reports whether device d of w can run tasks with these needs there. The
 // requester's own work goes to its home slot where there is one, and nothing
-// else does.
+// else does. Whoever has a stream to us was admitted as a member of the farm, so
+// AtMember keeps nobody away here.
 func (b *Board) fits(w *worker, d job.Device, n job.Needs, p job.Place) bool {
 	home := d.Name == job.HomeDevice
-	if p == job.Anywhere && home || p != job.Anywhere && (w.peer != b.self || !home && w.home()) {
+	if own := p == job.AtRequester; !own && home || own && (w.peer != b.self || !home && w.home()) {
 		return false
 	}
 	return w.machine.Has(n, d)
@@ -403,7 +406,7 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 	// First what people wait for, if s is of use for it.
 	if t := c.lead.head(); t != nil && c.early() {
 		left := lead / all
-		if p, _ := c.costs.at(t.index); held+cold+p/own <= max(inTime*left, tooSlow*p/each) {
+		if p, _ := c.costs.at(int(t.index)); held+cold+p/own <= max(inTime*left, tooSlow*p/each) {
 			target := b.piece(s, left, held)
 			if ahead && p/own > target {
 				return nil
@@ -433,7 +436,7 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left, soon, each, held, cold float64, ahead bool) []*task {
 	own := s.pace()
 	cost := func(t *task) float64 {
-		p, _ := c.costs.at(t.index)
+		p, _ := c.costs.at(int(t.index))
 		return p
 	}
 	p := cost(t)
@@ -478,7 +481,7 @@ func (b *Board) holds(s *seat) float64 {
 		}
 		for _, g := range l.grants {
 			if !g.over && g.t.check == nil {
-				p, _ := g.t.class.costs.at(g.t.index)
+				p, _ := g.t.class.costs.at(int(g.t.index))
 				sum += b.remaining(l, g, p/s.pace())
 			}
 		}
@@ -506,7 +509,7 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 			aside = append(aside, t)
 			return true
 		}
-		p, _ := c.costs.at(t.index)
+		p, _ := c.costs.at(int(t.index))
 		if n := len(out); n > 0 {
 			same := t.frame() != nil && t.frame() == out[n-1].frame()
 			if !same {
@@ -526,7 +529,7 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 	}
 	more := true
 	if f := s.frame; f != nil && qs[0] == c.queues(f) {
-		for _, t := range f.prior {
+		for _, t := range f.prior() {
 			if more && t.phase == open && t.class == c {
 				more = add(t)
 			}
@@ -556,7 +559,7 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 	}
 	if len(out) > 0 {
 		if s.frame = out[len(out)-1].frame(); s.frame != nil {
-			for _, t := range s.frame.prior {
+			for _, t := range s.frame.prior() {
 				if t.class == c && !t.begun {
 					t.begun = true
 					if t.phase == open && t.in != nil {
@@ -571,10 +574,10 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 
 // frame is what t is a part of, nil where it is all of it.
 func (t *task) frame() *task {
-	if len(t.next) == 0 {
-		return nil
+	if n := t.next(); len(n) > 0 {
+		return n[0]
 	}
-	return t.next[0]
+	return nil
 }
 
 // lease grants tasks to a device.
@@ -582,7 +585,7 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	w := s.w
 	r := &grantRecord{Peer: b.peerNo(j, w.peer), Device: s.Name, Fence: b.fence(), Tasks: make([]int, len(tasks))}
 	for i, t := range tasks {
-		r.Tasks[i] = t.index
+		r.Tasks[i] = int(t.index)
 		if i > 0 {
 			b.fence()
 		}
@@ -600,6 +603,7 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	if n := len(j.leaseSeq); n >= 64 && n&(n-1) == 0 {
 		j.compact()
 	}
+	b.sweep(j)
 	b.write(j, r)
 	l := j.leases[id]
 	for _, g := range l.grants {
@@ -623,15 +627,16 @@ func (b *Board) hand(s *seat, l *lease) {
 	b.account(w, s.Name, j)
 	o := job.Lease{ID: l.id, Job: j.id, Device: l.device, Epoch: b.epoch, TTL: b.ttl()}
 	for _, g := range l.grants {
-		gr := job.Granted{Task: g.t.Task, Fence: g.fence, SecretHash: job.HashSecret(j.secretOf(w.peer, l.id, g.t.key, g.fence))}
-		prior := g.t.prior
+		task := g.t.Task()
+		gr := job.Granted{Task: task, Fence: g.fence, SecretHash: job.HashSecret(j.secretOf(w.peer, l.id, g.t.key(), g.fence))}
+		prior := g.t.prior()
 		if g.t.check != nil {
-			prior = g.t.check.t.prior
+			prior = g.t.check.t.prior()
 		}
-		for i := range g.t.After {
-			p := job.Prior{Task: g.t.After[i]}
-			if t := find(prior, g.t.After[i]); t != nil && t.accepted != nil {
-				p.Outputs = t.accepted.leaf.Outputs
+		for _, k := range task.After {
+			p := job.Prior{Task: k}
+			if t := find(prior, k); t != nil && t.ready() {
+				p.Outputs = j.outputs(t)
 			}
 			gr.Prior = append(gr.Prior, p)
 		}
@@ -642,6 +647,25 @@ func (b *Board) hand(s *seat, l *lease) {
 	b.expect()
 }
 
+// sweep forgets leases that are closed and of whose tasks nothing is open, once
+// there may be many.
+func (b *Board) sweep(j *jobState) {
+	const least = 256
+	if len(j.leases) < max(least, j.sweepAt) {
+		return
+	}
+	for id, l := range j.leases {
+		if l.check && l.closed || l.closed && !slices.ContainsFunc(l.grants, func(g *grant) bool { return !g.t.phase.final() }) {
+			for _, g := range l.grants {
+				delete(j.grants, g.fence)
+			}
+			delete(j.leases, id)
+			delete(b.leases, id)
+		}
+	}
+	j.sweepAt = 2 * len(j.leases)
+}
+
 // compact forgets leases that are over, in the order of leases.
 func (j *jobState) compact() {
 	j.leaseSeq = slices.DeleteFunc(j.leaseSeq, func(l *lease) bool { return l.closed })
@@ -649,7 +673,7 @@ func (j *jobState) compact() {
 
 func find(ts []*task, k job.TaskKey) *task {
 	for _, t := range ts {
-		if t.key == k {
+		if t.is(k) {
 			return t
 		}
 	}
@@ -661,33 +685,65 @@ func (b *Board) queueCheck(j *jobState, t *task) {
 	if t.check.state != retSafe && !t.check.recheck {
 		return
 	}
-	j.checks = append(j.checks, t)
+	// Somebody is under suspicion until the next look: it goes before first looks.
+	at := len(j.checks)
+	if again(t) {
+		at = slices.IndexFunc(j.checks, func(o *task) bool { return !again(o) })
+		if at < 0 {
+			at = len(j.checks)
+		}
+	}
+	j.checks = slices.Insert(j.checks, at, t)
+	j.countHanded()
 	b.hungry = true
 }
 
-// leaseCheck gives this machine the checks of one job that wait.
+// again reports whether a check is one more look at a result.
+func again(t *task) bool { return len(t.check.looks) > 0 }
+
+// countHanded counts the waiting checks that members may run.
+func (j *jobState) countHanded() {
+	j.handed = 0
+	for _, t := range j.checks {
+		if t.check.want != byHome {
+			j.handed++
+		}
+	}
+}
+
+// leaseCheck gives a device the checks of one job that wait, a member one at a
+// time.
 func (b *Board) leaseCheck(s *seat) bool {
-	const most = 16
+	most := 16
 	w := s.w
+	if w.peer != b.self {
+		most = 1
+	}
 	for _, j := range b.live {
-		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) {
+		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) || w.peer != b.self && (j.handed == 0 || !b.can(w, j)) {
 			continue
 		}
-		l := &lease{job: j, peer: w.peer, device: s.Name, check: true}
+		l := &lease{job: j, no: -1, peer: w.peer, device: s.Name, check: true}
 		var left []*task
 		for _, t := range j.checks {
-			if len(l.grants) == most || !b.fits(w, s.Device, t.Needs, job.AtRequester) {
+			if len(l.grants) == most || !b.mayCheck(s, t) {
 				left = append(left, t)
 				continue
 			}
+			t.check.checker = w.peer
+			if t.check.want == byClass {
+				t.check.replicas = append(t.check.replicas, w.peer)
+			}
 			g := &grant{lease: l, t: t, fence: b.fence(), pos: len(l.grants)}
 			l.grants = append(l.grants, g)
+			t.check.runs = append(t.check.runs, g)
 			j.checking[g.fence] = g
 		}
 		if len(l.grants) == 0 {
 			continue
 		}
 		j.checks = left
+		j.countHanded()
 		l.id = b.leaseID()
 		j.leases[l.id] = l
 		j.leaseSeq = append(j.leaseSeq, l)

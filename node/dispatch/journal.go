@@ -16,7 +16,7 @@ import (
 )
 
 // journalOptions name the format of a job's journal; see docs/formats.md.
-var journalOptions = recordlog.Options{Magic: "jobs", Version: 1, MaxRecord: maxRecordBytes}
+var journalOptions = recordlog.Options{Magic: "jobs", Version: 2, MaxRecord: maxRecordBytes}
 
 // journal keeps the facts of all jobs of this machine, one log per job:
 //
@@ -32,7 +32,8 @@ type journal struct {
 	lock  io.Closer
 	log   *slog.Logger
 	logs  map[job.ID]*recordlog.Log
-	dirty []job.ID // written and not synced
+	dirty []job.ID         // written and not synced
+	due   map[job.ID]int64 // bytes at which a journal is rewritten
 	// epoch of this opening: higher than all before.
 	epoch uint64
 }
@@ -45,7 +46,7 @@ func openJournal(dir string, log *slog.Logger) (*journal, []*jobState, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("journal: %w", err)
 	}
-	n := &journal{dir: dir, lock: lock, log: log, logs: map[job.ID]*recordlog.Log{}}
+	n := &journal{dir: dir, lock: lock, log: log, logs: map[job.ID]*recordlog.Log{}, due: map[job.ID]int64{}}
 	jobs, err := n.read()
 	if err == nil {
 		err = n.count(jobs)
@@ -105,19 +106,23 @@ func (n *journal) open(id job.ID) (*jobState, error) {
 		n.log.Warn("journal repaired", "job", id, "bytes", l.Cut, "reason", l.Torn)
 	}
 	n.logs[id] = l
+	if l.Upgraded && j.state.Ended() {
+		// Old ones are read at every start.
+		err = n.shorten(id, l, true)
+		return j, err
+	}
 	return j, nil
 }
 
-// replay makes the next record of a journal true.
+// replay makes the next records of a journal true.
 func (j *jobState) replay(b []byte) error {
-	r, err := decodeRecord(b)
-	if err != nil {
-		return err
-	}
-	if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
-		return fmt.Errorf("the journal does not begin with the job")
-	}
-	return j.apply(r)
+	return j.decoder.frame(b, func(r record) error {
+		if _, first := r.(*jobRecord); first != j.submitted.IsZero() {
+			return fmt.Errorf("the journal does not begin with the job")
+		}
+		j.records++
+		return j.apply(r)
+	}, j.decoder.record)
 }
 
 // drop closes a log until it is written again.
@@ -152,16 +157,31 @@ func (n *journal) count(jobs []*jobState) error {
 // write puts records on disk in their order. Where it returns nil, those that
 // are not lazy survive a power cut; else left are those that are not written.
 func (n *journal) write(ws []Write) (left []Write, err error) {
+	if left, err = n.append(ws); err != nil {
+		return left, err
+	}
+	for len(n.dirty) > 0 {
+		if err := n.logs[n.dirty[0]].Sync(); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		n.dirty = n.dirty[1:]
+	}
+	return nil, nil
+}
+
+// append writes records without waiting for the disk.
+func (n *journal) append(ws []Write) (left []Write, err error) {
 	for len(ws) > 0 {
 		// Runs of one job are one write.
-		id, recs, must, run := ws[0].ID, [][]byte(nil), false, 0
+		id, w, must, over, run := ws[0].ID, rewriter{}, false, false, 0
 		for run < len(ws) && ws[run].ID == id {
-			b, err := encodeRecord(ws[run].Record)
-			if err != nil {
-				return ws, fmt.Errorf("journal: %w: %w", recordlog.ErrInDoubt, err)
+			if w.add(ws[run].Record); w.err != nil {
+				return ws, fmt.Errorf("journal: %w: %w", recordlog.ErrInDoubt, w.err)
 			}
-			recs = append(recs, b)
 			must = must || !lazy(ws[run].Record)
+			if s, ok := ws[run].Record.(*stateRecord); ok {
+				over = s.State.Ended()
+			}
 			run++
 		}
 		l := n.logs[id]
@@ -179,19 +199,16 @@ func (n *journal) write(ws []Write) (left []Write, err error) {
 			}
 			n.logs[id] = l
 		}
-		if err := l.Append(recs...); err != nil {
+		if err := l.Append(w.frames...); err != nil {
 			return ws, fmt.Errorf("journal: %w", err)
 		}
 		ws = ws[run:]
 		if must && !slices.Contains(n.dirty, id) {
 			n.dirty = append(n.dirty, id)
 		}
-	}
-	for len(n.dirty) > 0 {
-		if err := n.logs[n.dirty[0]].Sync(); err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
+		if err := n.shorten(id, l, over); err != nil {
+			return ws, fmt.Errorf("journal: %w", err)
 		}
-		n.dirty = n.dirty[1:]
 	}
 	return nil, nil
 }

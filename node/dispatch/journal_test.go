@@ -311,7 +311,10 @@ func FuzzDecodeRecord(f *testing.F) {
 	for _, r := range []record{
 		&peerRecord{ID: "12D3KooWMPVbXF8RRNTLfcUpCuGi4PtK8gKMuXwMYHrxBmRYr7P7"}, &grantRecord{Lease: make([]byte, 16), Tasks: []int{0, 1}},
 		&returnRecord{}, &judgeRecord{Standard: 1}, &attemptRecord{Outcome: job.Failed}, &resetRecord{Tasks: []int{0}}, &failRecord{}, &deliverRecord{},
-		&stateRecord{State: job.StatePaused}, &accountRecord{}, &cleanRecord{}, &receiptRecord{}, &planRecord{},
+		&stateRecord{State: job.StatePaused}, &accountRecord{}, &cleanRecord{}, &receiptRecord{Packed: "\x00\x00\x00"}, &planRecord{},
+		&textRecord{Text: "cpu"}, &leaseRecord{Lease: make([]byte, 16)}, &pieceRecord{Standard: 1}, &pieceRecord{Standard: -1, Verdict: &job.Verdict{}},
+		&taskRecord{Granted: 2, Files: []string{"a"}}, &totalRecord{Results: 7}, &gapRecord{N: 3}, &givenRecord{Outputs: []job.Output{{Name: "out"}}},
+		&awayRecord{Tasks: []int{1, 3}},
 	} {
 		b, err := encodeRecord(r)
 		if err != nil {
@@ -319,11 +322,11 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	zip, err := zipTasks(fakeTasks(fakeParams{Frames: 2, Parts: 1}, job.Ref{}))
+	zips, err := folded(fakeTasks(fakeParams{Frames: 2, Parts: 1}, job.Ref{}))
 	if err != nil {
 		f.Fatal(err)
 	}
-	b, _ := encodeRecord(&tasksRecord{Zip: zip})
+	b, _ := encodeRecord(&blockRecord{Zip: zips[0]})
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := decodeRecord(b)
@@ -331,8 +334,10 @@ func FuzzDecodeRecord(f *testing.F) {
 			return
 		}
 		j := newJobState("01ARZ3NDEKTSV4RRFFQ69G5FAV")
-		if err := j.setTasks(fakeTasks(fakeParams{Frames: 2, Parts: 1}, job.Ref{}), nil); err != nil {
-			t.Fatal(err)
+		for _, r := range []record{&blockRecord{Zip: zips[0]}, &planRecord{Tasks: 4}, &peerRecord{ID: "12D3KooWMPVbXF8RRNTLfcUpCuGi4PtK8gKMuXwMYHrxBmRYr7P7"}} {
+			if err := j.apply(r); err != nil {
+				t.Fatal(err)
+			}
 		}
 		j.apply(r) // must not panic, whatever it says
 		again, err := encodeRecord(r)

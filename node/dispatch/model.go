@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -32,39 +33,126 @@ func (p phase) String() string {
 
 // task is a planned task, or a check of a result (see check).
 type task struct {
-	job.Task
-	key   job.TaskKey
-	index int // among the job's tasks
-	class *class
-	prior []*task // the tasks of After
-	next  []*task // tasks that have this one in After
-
-	// Durable.
-	rets     []*ret
-	accepted *ret
-	placed   bool // delivered
-	files    []string
-	failure  string
-	isFailed bool
-	skip     bool
-	ended    []attempt // without a result
-	granted  int       // how often
-	floor    uint64    // results of fences up to this one are void
+	*sheet
+	Label string
+	Rank  int
+	own   string // what is its own of parameters and final names, packed
+	sum   [keySize]byte
+	keyed bool // sum is its key
 
 	// Of this moment.
+	begun   bool // somebody is at its frame
+	adopts  bool // its files are being stored again
 	phase   phase
-	missing int // predecessors without an accepted result
-	grants  []*grant
-	active  *ret // the result being fetched or judged
-	avoid   []peer.ID
-	in      *taskHeap // the queue that it counts in; others may still hold it
-	begun   bool      // somebody is at its frame
-	check   *ret      // not nil: this task is evidence for that result
-	tries   int       // of delivering, or of running a check
+	tries   uint16 // of delivering, or of running a check
+	missing int32  // predecessors without an accepted result
+
+	// Durable.
+	placed   bool // delivered
+	isFailed bool
+	skip     bool
+	away     bool  // what its result left was let go of, at an end of the job
+	index    int32 // among the job's tasks
+	granted  int32 // how often
+	rets     []*ret
+	accepted *ret
+	more     *more // nil: nothing of that
+
+	kin    *kin // nil: it neither needs others nor is needed
+	grants []*grant
+	active *ret      // the result being fetched or judged
+	in     *taskHeap // the queue that it counts in; others may still hold it
+	check  *ret      // not nil: this task is evidence for that result
+}
+
+// kin of a task: those of After, and those that have it there.
+type kin struct{ prior, next []*task }
+
+// more is what most tasks have not.
+type more struct {
+	files   []string // where they are not the final names
+	failure string
+	ended   []attempt // without a result
+	floor   uint64    // results of fences up to this one are void
+	// given are its outputs as they were taken from the output folder again: it
+	// did not run, or what it left is away.
+	given []job.Output
+	avoid []peer.ID // of this moment
+}
+
+var nothing more
+
+// also returns what few tasks have, for reading.
+func (t *task) also() *more {
+	if t.more == nil {
+		return &nothing
+	}
+	return t.more
+}
+
+// add returns the same for writing.
+func (t *task) add() *more {
+	if t.more == nil {
+		t.more = &more{}
+	}
+	return t.more
+}
+
+// prior are the tasks of After.
+func (t *task) prior() []*task {
+	if t.kin == nil {
+		return nil
+	}
+	return t.kin.prior
+}
+
+// next are the tasks that have t in After.
+func (t *task) next() []*task {
+	if t.kin == nil {
+		return nil
+	}
+	return t.kin.next
+}
+
+// ready reports whether those after t can have its outputs.
+func (t *task) ready() bool { return t.also().given != nil || t.accepted != nil && !t.away }
+
+// outputs are what those after t read.
+func (j *jobState) outputs(t *task) []job.Output {
+	if given := t.also().given; given != nil || t.accepted == nil {
+		return given
+	}
+	return j.leaf(t.accepted).Outputs
+}
+
+// forgotten reports whether t's outputs are not known any more: everything was
+// made of them that was wanted then.
+func (t *task) forgotten() bool {
+	return t.ready() && t.also().given == nil && t.accepted.live == nil && t.accepted.receipt < 0
+}
+
+// wanted reports whether t's outputs may be asked for again while the job runs,
+// when t is long done: what is made of its delivered files is made once more, or
+// what was made of it is checked late.
+func (t *task) wanted() bool {
+	return len(t.next()) > 0 && (t.final() || slices.ContainsFunc(t.next(), func(n *task) bool { return n.accepted != nil && n.accepted.doubtable() }))
+}
+
+// doubtable reports whether suspicion can fall on a judged result later.
+func (x *ret) doubtable() bool {
+	s := isStandard(*x.verdict)
+	return x.verdict.Method == "trusted" && s != verdictSelf && s != verdictNoCheck
+}
+
+// adoptable reports whether delivered files are all that t leaves.
+func adoptable(t job.Task) bool {
+	return len(t.Outputs) > 0 && !slices.ContainsFunc(t.Outputs, func(o job.OutputRule) bool { return o.Final == "" })
 }
 
 // final reports whether a task ends in a delivered file.
-func (t *task) final() bool {
+func (t *task) final() bool { return t.sheet.final }
+
+func isFinal(t job.Task) bool {
 	for _, o := range t.Outputs {
 		if o.Final != "" {
 			return true
@@ -78,6 +166,8 @@ type attempt struct {
 	peer    peer.ID
 	outcome job.Outcome
 	reason  string
+	fence   uint64
+	lease   job.LeaseID
 }
 
 // ret is a leaf that a worker returned.
@@ -86,27 +176,62 @@ type ret struct {
 	fence   uint64
 	lease   job.LeaseID
 	peer    peer.ID
-	leaf    job.Leaf
-	receipt int // index among the job's receipts, -1 before it is recorded
-	signed  job.Signed
-	inline  []job.Block
-	leafNo  int
-
+	live    *arrival // until it is judged
+	receipt int32    // index among the job's receipts, -1 before it is recorded
+	leafNo  uint16
 	state   retState
-	moved   int64
-	verdict *job.Verdict
 	taken   bool // verdict made it the task's result
 	// recheck: it was accepted unseen from a peer that was caught since.
 	recheck  bool
 	force    bool // check it whatever the rate says
 	suspect  bool // it was looked at again, or is being
+	moved    int64
+	verdict  *job.Verdict
+	settled  string       // what a late or useless one was told
+	pending  *job.Verdict // found, being booked
 	checks   []*task
 	evidence []evidence
 	checkErr string
-	tries    int
-	elapsed  time.Duration // by this machine's clock
-	settled  string        // what a late or useless one was told
-	pending  *job.Verdict  // found, being booked
+	seen     time.Duration // the same with the content's way; 0: unknown
+	struck   bool          // something it did is booked against its worker
+
+	// The looks at it, see looks.go.
+	want     by
+	draw     int
+	checker  peer.ID   // of the present look
+	spared   []peer.ID // could not run its checks
+	replicas []peer.ID // that ran one, or run it
+	runs     []*grant  // of its checks
+	looks    []Look
+	found    []job.Verdict // the rejections among them
+	audit    peer.ID       // whose check is done again now
+	kept     job.Verdict   // what came of that
+	doubtful []peer.ID     // accepted what others did not
+	cost     float64       // seconds, of all looks
+	share    float64       // of the peer's results that are checked
+
+	elapsed time.Duration // by this machine's clock; 0: not known
+
+	// What its leaf says, for those who ask later.
+	wall, render, load time.Duration
+	device             string
+	deviceClass        string
+	log                job.Ref
+}
+
+// arrival is what is kept of a result until it is judged.
+type arrival struct {
+	leaf    job.Leaf
+	receipt OpenedReceipt // that it came in
+	inline  []job.Block
+	tries   int
+}
+
+// forgetInline lets go of blocks that came with the receipt.
+func (x *ret) forgetInline() {
+	if x.live != nil {
+		x.live.inline = nil
+	}
 }
 
 type evidence struct {
@@ -267,11 +392,18 @@ type jobState struct {
 	served    int64
 
 	tasks    []*task
-	unplaned []job.Task // read before their planRecord
-	byKey    map[job.TaskKey]*task
+	decoder  decoder
+	records  int               // read from the journal
+	unplaned []job.Task        // of format 1, read before their planRecord
+	drawing  drawing           // blocks read before their planRecord
+	zips     [][]byte          // the blocks
+	byKey    map[[8]byte]int32 // by the first bytes of keys; nil until it is asked for
+	texts    []string
+	textNo   map[string]int
+	leaseIDs []string // as bytes
 	peers    []peer.ID
 	peerNo   map[peer.ID]int
-	receipts []OpenedReceipt // recorded ones
+	receipts []kept // recorded ones
 	rets     map[uint64]*ret
 	barred   map[peer.ID]string
 	rejected []*ret
@@ -285,8 +417,9 @@ type jobState struct {
 
 	// Of this moment.
 	classes  []*class
-	grants   map[uint64]*grant // every one ever made, by fence
-	checks   []*task           // waiting for this machine
+	grants   map[uint64]*grant // of tasks without an end, by fence
+	checks   []*task           // waiting for this machine, or for a member
+	handed   int               // of them, may be run by members
 	checking map[uint64]*grant // leased checks, by fence
 	left     int               // tasks without an end
 	rechecks int
@@ -300,6 +433,7 @@ type jobState struct {
 	toldAt   time.Time
 	stuck    string // what keeps results from being delivered
 	touched  []*task
+	sweepAt  int // leases at which those that are over are forgotten
 }
 
 type account struct {
@@ -322,7 +456,7 @@ type OpenedReceipt struct {
 func newJobState(id job.ID) *jobState {
 	return &jobState{
 		id: id, state: job.StateAccepted,
-		byKey: map[job.TaskKey]*task{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
+		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
 		barred: map[peer.ID]string{}, accounts: map[account]*joined{},
 		leases: map[job.LeaseID]*lease{}, grants: map[uint64]*grant{}, checking: map[uint64]*grant{},
 	}
@@ -372,6 +506,7 @@ func (t *task) where() phase {
 // lease is the board's side of a job.Lease.
 type lease struct {
 	id       job.LeaseID
+	no       int // in the journal's order; -1: it is not there
 	job      *jobState
 	peer     peer.ID
 	device   string

@@ -122,11 +122,38 @@ func checkPlan(tasks []job.Task) error {
 }
 
 // unneeded returns the tasks whose files are there, and those that only they
-// would have used.
+// would have used. What is made of something that is not there is made again.
+// Where only files that are there lead up to a task, they are taken for it
+// instead of being made again (see Board.adopt).
 func unneeded(tasks []job.Task, there func(job.Task) bool) []int {
 	index := make(map[job.TaskKey]int, len(tasks))
 	for i, t := range tasks {
 		index[t.Key()] = i
+	}
+	last, have := make([]bool, len(tasks)), make([]bool, len(tasks))
+	for i, t := range tasks {
+		last[i] = true
+		have[i] = isFinal(t) && there(t)
+	}
+	for _, t := range tasks {
+		for _, k := range t.After {
+			last[index[k]] = false
+		}
+	}
+	// stale: a file that it is made of, at whatever remove, is not there.
+	known, stale := make([]bool, len(tasks)), make([]bool, len(tasks))
+	var old func(i int) bool
+	old = func(i int) bool {
+		if !known[i] {
+			known[i] = true
+			for _, k := range tasks[i].After {
+				p := index[k]
+				if old(p) || isFinal(tasks[p]) && !have[p] {
+					stale[i] = true
+				}
+			}
+		}
+		return stale[i]
 	}
 	need := make([]bool, len(tasks))
 	var mark func(i int)
@@ -136,21 +163,14 @@ func unneeded(tasks []job.Task, there func(job.Task) bool) []int {
 		}
 		need[i] = true
 		for _, k := range tasks[i].After {
-			mark(index[k])
-		}
-	}
-	last := make([]bool, len(tasks))
-	for i := range last {
-		last[i] = true
-	}
-	for _, t := range tasks {
-		for _, k := range t.After {
-			last[index[k]] = false
+			if p := index[k]; !have[p] || old(p) || !adoptable(tasks[p]) {
+				mark(p)
+			}
 		}
 	}
 	for i, t := range tasks {
-		final := (&task{Task: t}).final()
-		if (final && !there(t)) || (!final && last[i]) {
+		final := isFinal(t)
+		if final && (!have[i] || old(i)) || !final && last[i] {
 			mark(i)
 		}
 	}

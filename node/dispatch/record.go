@@ -11,8 +11,11 @@ import (
 )
 
 // Records are the durable facts of one job, in the order in which they became
-// true. A record is one byte that names its sort and a CBOR array. Tasks, peers
-// and receipts are named by their index: the order in which they came.
+// true. Tasks, peers, receipts, leases and texts are named by their index: the
+// order in which they came. A frame of the log holds the records of one batch,
+// each one byte that names its sort, with the bit packed set, and its fields:
+// the frequent ones in the packer's encoding, the others as CBOR behind its
+// length. A frame of format 1 is one record, a byte and CBOR.
 const (
 	recJob     byte = 1
 	recTasks   byte = 2
@@ -29,6 +32,18 @@ const (
 	recFail    byte = 13
 	recAccount byte = 14
 	recClean   byte = 15
+	// From format 2 on.
+	recBlock byte = 16
+	recText  byte = 17
+	recLease byte = 18
+	recPiece byte = 19
+	recTask  byte = 20
+	recTotal byte = 21
+	recGap   byte = 22
+	recGiven byte = 23
+	recAway  byte = 24
+
+	packedRecord byte = 0x20
 )
 
 // maxRecordBytes bounds one record: a batch of planned tasks is the largest.
@@ -49,7 +64,7 @@ type (
 		Submitted int64 // Unix microseconds
 	}
 	// tasksRecord holds tasks From, From+1, … : zstd over their encoding. They
-	// count once a planRecord follows.
+	// count once a planRecord follows. Format 1; see blockRecord.
 	tasksRecord struct {
 		_    struct{} `cbor:",toarray"`
 		From int
@@ -81,11 +96,13 @@ type (
 		Fence  uint64 // of the first task; the others follow
 		Tasks  []int
 	}
+	// receiptRecord holds a receipt: as it came in format 1, later Packed.
 	receiptRecord struct {
-		_    struct{} `cbor:",toarray"`
-		Peer int
-		Body []byte
-		Sig  []byte
+		_      struct{} `cbor:",toarray"`
+		Peer   int
+		Body   []byte
+		Sig    []byte
+		Packed string `cbor:"-"`
 	}
 	// returnRecord: a result is safe here, in its staging folder.
 	returnRecord struct {
@@ -132,6 +149,12 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Tasks []int
 	}
+	// givenRecord: a task's delivered files are stored again for those after it.
+	givenRecord struct {
+		_       struct{} `cbor:",toarray"`
+		Task    int
+		Outputs []job.Output
+	}
 	failRecord struct {
 		_      struct{} `cbor:",toarray"`
 		Task   int
@@ -149,6 +172,47 @@ type (
 		_      struct{} `cbor:",toarray"`
 		Served int64
 	}
+	// blockRecord holds tasks From, From+1, … as folded makes them. They count
+	// once a planRecord follows.
+	blockRecord struct {
+		From int
+		Zip  []byte
+	}
+	// textRecord names something that records repeat: a device, a build.
+	textRecord struct{ Text string }
+	// leaseRecord names a lease of which there is no grantRecord here.
+	leaseRecord struct{ Lease []byte }
+	// pieceRecord stands, in a journal that was rewritten, for everything that
+	// was known of a result that nobody will look at again.
+	pieceRecord struct {
+		Task, Peer, Lease  int
+		Fence              uint64
+		Take               bool
+		Standard           int
+		Verdict            *job.Verdict
+		Moved              int64
+		Wall, Render, Load time.Duration
+		Device             string
+		Log                job.Ref
+	}
+	// taskRecord stands there for what else was known of a task.
+	taskRecord struct {
+		Task, Granted int
+		Floor         uint64
+		Placed        bool
+		Files         []string // nil: the final names
+	}
+	// totalRecord stands there for sums over what is not there any more.
+	totalRecord struct {
+		Results  int64
+		MaxFence uint64
+		Messages int
+	}
+	// gapRecord: so many receipts are not kept.
+	gapRecord struct{ N int }
+	// awayRecord, in a journal that was rewritten: what the results of these tasks
+	// left was let go of, at an end of the job.
+	awayRecord struct{ Tasks []int }
 )
 
 func (*jobRecord) sort() byte     { return recJob }
@@ -163,86 +227,200 @@ func (*judgeRecord) sort() byte   { return recJudge }
 func (*deliverRecord) sort() byte { return recDeliver }
 func (*stateRecord) sort() byte   { return recState }
 func (*resetRecord) sort() byte   { return recReset }
+func (*givenRecord) sort() byte   { return recGiven }
 func (*failRecord) sort() byte    { return recFail }
 func (*accountRecord) sort() byte { return recAccount }
 func (*cleanRecord) sort() byte   { return recClean }
+func (*blockRecord) sort() byte   { return recBlock }
+func (*textRecord) sort() byte    { return recText }
+func (*leaseRecord) sort() byte   { return recLease }
+func (*pieceRecord) sort() byte   { return recPiece }
+func (*taskRecord) sort() byte    { return recTask }
+func (*totalRecord) sort() byte   { return recTotal }
+func (*gapRecord) sort() byte     { return recGap }
+func (*awayRecord) sort() byte    { return recAway }
 
 // lazy reports whether nothing need wait for r to be on disk.
 func lazy(r record) bool {
 	switch r.(type) {
-	case *grantRecord, *accountRecord, *peerRecord:
+	case *grantRecord, *accountRecord, *peerRecord, *textRecord, *leaseRecord:
 		return true
 	}
 	return false
 }
 
+// encodeRecord is r as it stands in a frame.
 func encodeRecord(r record) ([]byte, error) {
+	p := packer{b: []byte{r.sort() | packedRecord}}
+	if x, ok := r.(packable); ok {
+		x.put(&p)
+		return p.b, nil
+	}
 	b, err := job.Encode(r)
 	if err != nil {
 		return nil, err
 	}
-	return append([]byte{r.sort()}, b...), nil
+	p.bytes(b)
+	return p.b, nil
 }
 
-func decodeRecord(b []byte) (record, error) {
-	if len(b) == 0 {
-		return nil, fmt.Errorf("empty record")
-	}
-	var r record
-	switch b[0] {
-	case recJob:
-		r = new(jobRecord)
-	case recTasks:
-		r = new(tasksRecord)
-	case recPlan:
-		r = new(planRecord)
-	case recPeer:
-		r = new(peerRecord)
-	case recGrant:
-		r = new(grantRecord)
+// packable records are encoded by hand.
+type packable interface {
+	record
+	put(*packer)
+	get(*unpacker)
+}
+
+// decodeRecord reads a frame of one record.
+func decodeRecord(b []byte) (r record, err error) {
+	err = decodeFrame(b, func(x record) error {
+		if r != nil {
+			return fmt.Errorf("more than one record")
+		}
+		r = x
+		return nil
+	})
+	return r, err
+}
+
+// decodeFrame hands out the records of a frame.
+func decodeFrame(b []byte, f func(record) error) error { return new(decoder).frame(b, f, newRecord) }
+
+// decoder reads a journal; its records are valid until the next one is read.
+type decoder struct {
+	receipt receiptRecord
+	back    returnRecord
+	judge   judgeRecord
+	deliver deliverRecord
+	grant   grantRecord
+	piece   pieceRecord
+	task    taskRecord
+}
+
+func (d *decoder) record(sort byte) (record, error) {
+	switch sort {
 	case recReceipt:
-		r = new(receiptRecord)
+		d.receipt = receiptRecord{}
+		return &d.receipt, nil
 	case recReturn:
-		r = new(returnRecord)
-	case recAttempt:
-		r = new(attemptRecord)
+		d.back = returnRecord{}
+		return &d.back, nil
 	case recJudge:
-		r = new(judgeRecord)
+		d.judge = judgeRecord{}
+		return &d.judge, nil
 	case recDeliver:
-		r = new(deliverRecord)
+		d.deliver = deliverRecord{}
+		return &d.deliver, nil
+	case recGrant:
+		d.grant = grantRecord{}
+		return &d.grant, nil
+	case recPiece:
+		d.piece = pieceRecord{}
+		return &d.piece, nil
+	case recTask:
+		d.task = taskRecord{}
+		return &d.task, nil
+	}
+	return newRecord(sort)
+}
+
+func (d *decoder) frame(b []byte, f func(record) error, newRecord func(byte) (record, error)) error {
+	if len(b) == 0 {
+		return fmt.Errorf("empty record")
+	}
+	if b[0]&packedRecord == 0 {
+		r, err := newRecord(b[0])
+		if err != nil {
+			return err
+		}
+		if b[0] >= recBlock {
+			return fmt.Errorf("record of unknown sort %d", b[0])
+		}
+		if err := job.Decode(b[1:], maxRecordBytes, r); err != nil {
+			return fmt.Errorf("record of sort %d: %w", b[0], err)
+		}
+		return f(r)
+	}
+	u := unpacker{s: string(b)}
+	for u.s != "" {
+		sort := u.byte()
+		if sort&packedRecord == 0 {
+			return fmt.Errorf("record of unknown sort %d", sort)
+		}
+		r, err := newRecord(sort &^ packedRecord)
+		if err != nil {
+			return err
+		}
+		if x, ok := r.(packable); ok {
+			x.get(&u)
+		} else if err := job.Decode([]byte(u.str()), maxRecordBytes, r); err != nil && u.err == nil {
+			return fmt.Errorf("record of sort %d: %w", sort&^packedRecord, err)
+		}
+		if u.err != nil {
+			return fmt.Errorf("record of sort %d: %w", sort&^packedRecord, u.err)
+		}
+		if err := f(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newRecord(sort byte) (record, error) {
+	switch sort {
+	case recJob:
+		return new(jobRecord), nil
+	case recTasks:
+		return new(tasksRecord), nil
+	case recPlan:
+		return new(planRecord), nil
+	case recPeer:
+		return new(peerRecord), nil
+	case recGrant:
+		return new(grantRecord), nil
+	case recReceipt:
+		return new(receiptRecord), nil
+	case recReturn:
+		return new(returnRecord), nil
+	case recAttempt:
+		return new(attemptRecord), nil
+	case recJudge:
+		return new(judgeRecord), nil
+	case recDeliver:
+		return new(deliverRecord), nil
 	case recState:
-		r = new(stateRecord)
+		return new(stateRecord), nil
 	case recReset:
-		r = new(resetRecord)
+		return new(resetRecord), nil
 	case recFail:
-		r = new(failRecord)
+		return new(failRecord), nil
 	case recAccount:
-		r = new(accountRecord)
+		return new(accountRecord), nil
 	case recClean:
-		r = new(cleanRecord)
-	default:
-		return nil, fmt.Errorf("record of unknown sort %d", b[0])
+		return new(cleanRecord), nil
+	case recBlock:
+		return new(blockRecord), nil
+	case recText:
+		return new(textRecord), nil
+	case recLease:
+		return new(leaseRecord), nil
+	case recPiece:
+		return new(pieceRecord), nil
+	case recTask:
+		return new(taskRecord), nil
+	case recTotal:
+		return new(totalRecord), nil
+	case recGap:
+		return new(gapRecord), nil
+	case recGiven:
+		return new(givenRecord), nil
+	case recAway:
+		return new(awayRecord), nil
 	}
-	if err := job.Decode(b[1:], maxRecordBytes, r); err != nil {
-		return nil, fmt.Errorf("record of sort %d: %w", b[0], err)
-	}
-	return r, nil
+	return nil, fmt.Errorf("record of unknown sort %d", sort)
 }
 
-// zipTasks packs tasks for a record.
-func zipTasks(tasks []job.Task) ([]byte, error) {
-	b, err := job.Encode(tasks)
-	if err != nil {
-		return nil, err
-	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	return w.EncodeAll(b, nil), nil
-}
-
+// unzipTasks unpacks the tasks of a record of format 1.
 func unzipTasks(b []byte) ([]job.Task, error) {
 	const most = tasksPerRecord * (job.MaxTaskBytes + 64<<10)
 	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(most))

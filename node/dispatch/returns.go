@@ -68,10 +68,7 @@ func (b *Board) settle(j *jobState, x *ret) {
 	if w == nil || !w.connected {
 		return
 	}
-	s := job.Settled{Job: j.id, Lease: x.lease, Task: x.leaf.Task}
-	if !s.Task.Defined() {
-		s.Task = x.t.key
-	}
+	s := job.Settled{Job: j.id, Lease: x.lease, Task: x.t.key()}
 	switch x.state {
 	case retHeld, retFetching:
 		return // nothing is certain yet
@@ -94,7 +91,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		b.sayTo(w, job.Settled{Job: j.id, Lease: r.Lease, Task: leaf.Task, Ruling: job.Unsure, Reason: reason})
 	}
 	if g := j.checking[leaf.Fence]; g != nil {
-		if g.lease.peer == w.peer && g.lease.id == r.Lease && g.t.key == leaf.Task {
+		if g.lease.peer == w.peer && g.lease.id == r.Lease && g.t.is(leaf.Task) {
 			b.checkLeaf(w, j, g, leaf, inline)
 		} else {
 			no1("not granted like that")
@@ -102,15 +99,23 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		return
 	}
 	if x := j.rets[leaf.Fence]; x != nil {
-		if x.peer == w.peer && x.lease == r.Lease && x.t.key == leaf.Task {
+		if x.peer == w.peer && x.lease == r.Lease && x.t.is(leaf.Task) {
+			if x.live != nil && x.live.leaf.Root() != leaf.Root() {
+				b.strike(j, x, "it signed two different accounts of one task")
+			}
 			b.settle(j, x)
 		} else {
 			no1("that fence was granted to somebody else")
 		}
 		return
 	}
-	t := j.byKey[leaf.Task]
 	g := j.grants[leaf.Fence]
+	var t *task
+	if g != nil && g.t.is(leaf.Task) {
+		t = g.t
+	} else {
+		t = j.find(leaf.Task)
+	}
 	switch {
 	case j.state.Ended():
 		no1("the job is " + string(j.state))
@@ -118,11 +123,14 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	case t == nil:
 		no1("no such task")
 		return
-	case leaf.Fence <= t.floor:
+	case leaf.Fence <= t.also().floor:
 		no1("granted before the task was begun anew")
 		return
 	case g != nil && (g.t != t || g.lease.peer != w.peer || g.lease.id != r.Lease):
 		no1("not granted like that")
+		return
+	case g == nil && t.phase >= taken && leaf.Fence>>32 == b.epoch:
+		no1("the task has its result") // such grants are not kept
 		return
 	case g == nil && (leaf.Fence>>32 == 0 || leaf.Fence>>32 >= b.epoch):
 		// A grant of an earlier epoch may have been lost with the power.
@@ -135,7 +143,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	}
 	switch {
 	case leaf.Outcome == job.Succeeded:
-		if why := mismatch(t.Task, leaf); why != "" {
+		if why := mismatch(t.Task(), leaf); why != "" {
 			leaf.Outcome, leaf.Reason = job.Broken, why
 			b.attempt(w, j, t, r.Lease, leaf)
 			return
@@ -144,7 +152,13 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		b.attempt(w, j, t, r.Lease, leaf)
 		return
 	}
-	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, leaf: leaf, receipt: -1, signed: o.Signed, inline: only(inline, leaf), leafNo: no, elapsed: elapsed}
+	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed,
+		live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf)}}
+	if g != nil {
+		x.lease = g.lease.id // of which there is one copy
+	}
+	x.note(leaf)
+	x.seen = elapsed
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	if !w.worked[j.id] {
@@ -202,7 +216,7 @@ func (b *Board) next(j *jobState, t *task) {
 			if x.state == retHeld {
 				t.active = x
 				x.state = retFetching
-				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline, Keep: len(x.t.next) > 0})
+				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline, Keep: len(x.t.next()) > 0})
 				break
 			}
 		}
@@ -212,12 +226,12 @@ func (b *Board) next(j *jobState, t *task) {
 
 // attempt notes one that ended without a result.
 func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job.Leaf) {
-	b.do(SaveLog{ID: j.id, Index: t.index, Worker: w.peer, Leaf: leaf})
+	b.do(SaveLog{ID: j.id, Index: int(t.index), Worker: w.peer, Leaf: leaf})
 	reason := leaf.Reason
 	if reason == "" {
 		reason = string(leaf.Outcome)
 	}
-	b.write(j, &attemptRecord{Task: t.index, Peer: b.peerNo(j, w.peer), Lease: packLease(l), Fence: leaf.Fence, Outcome: leaf.Outcome, Reason: reason})
+	b.write(j, &attemptRecord{Task: int(t.index), Peer: b.peerNo(j, w.peer), Lease: packLease(l), Fence: leaf.Fence, Outcome: leaf.Outcome, Reason: reason})
 	b.settle(j, j.rets[leaf.Fence])
 	if t.phase >= taken {
 		return
@@ -237,7 +251,8 @@ func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job
 		// Nobody's fault: its owner came back, say. One that bids and cancels
 		// again and again is left alone.
 		n := 0
-		for i := len(t.ended) - 1; i >= 0 && t.ended[i].outcome == job.Cancelled && t.ended[i].peer == w.peer; i-- {
+		ended := t.also().ended
+		for i := len(ended) - 1; i >= 0 && ended[i].outcome == job.Cancelled && ended[i].peer == w.peer; i-- {
 			n++
 		}
 		if n > 1 {
@@ -253,7 +268,7 @@ func hopeless(t *task) string {
 	failed, broken := map[string]int{}, map[string]int{}
 	last := ""
 	nf, nb := 0, 0
-	for _, a := range t.ended {
+	for _, a := range t.also().ended {
 		switch a.outcome {
 		case job.Failed:
 			failed[string(a.peer)]++
@@ -286,7 +301,7 @@ func (b *Board) fetched(e Fetched) {
 		return
 	}
 	if g := j.checking[e.Fence]; g != nil {
-		b.evident(j, g, e.Err)
+		b.evident(j, g, e)
 		return
 	}
 	x := j.rets[e.Fence]
@@ -295,32 +310,47 @@ func (b *Board) fetched(e Fetched) {
 	}
 	t := x.t
 	if e.Err == nil {
-		if x.receipt = b.receiptNo(j, x); x.receipt < 0 {
+		j.stuck = ""
+		no := b.receiptNo(j, x)
+		if no < 0 {
 			return
 		}
-		b.write(j, &returnRecord{Task: t.index, Receipt: x.receipt, Leaf: x.leafNo, Moved: e.Moved})
+		x.receipt = int32(no)
+		b.write(j, &returnRecord{Task: int(t.index), Receipt: no, Leaf: int(x.leafNo), Moved: e.Moved})
 		b.settle(j, x)
 		b.check(j, x)
 		return
 	}
 	w := b.byPeer[x.peer]
-	x.tries++
+	if e.Local && w != nil && w.connected {
+		// Nobody's fault but this machine's, and for a person to mend.
+		j.stuck = fmt.Sprintf("%s cannot be kept: %v", t.Label, e.Err)
+		b.after(localPatience, func() { b.fetchAgain(j, x) })
+		return
+	}
+	x.live.tries++
 	switch {
 	case w == nil || !w.connected || errors.Is(e.Err, errGone):
 		// It keeps the receipt and offers it again when it is back.
 		b.forget(j, x)
-	case x.tries < 3:
-		b.after(time.Duration(x.tries)*time.Second, func() {
-			if x.state == retFetching {
-				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.leaf, Inline: x.inline, Keep: len(x.t.next) > 0})
-			}
-		})
+	case x.live.tries < 3:
+		b.after(time.Duration(x.live.tries)*time.Second, func() { b.fetchAgain(j, x) })
 	default:
-		leaf := x.leaf
+		b.strike(j, x, fmt.Sprintf("it does not give what it signed for: %v", e.Err))
+		leaf := x.live.leaf
 		leaf.Outcome, leaf.Reason = job.Broken, fmt.Sprintf("its outputs could not be fetched: %v", e.Err)
 		b.forget(j, x)
 		b.attempt(w, j, t, x.lease, leaf)
 		b.next(j, t)
+	}
+}
+
+// localPatience is how long a fetch waits that failed for want of room here.
+const localPatience = 5 * time.Second
+
+func (b *Board) fetchAgain(j *jobState, x *ret) {
+	if x.state == retFetching && !j.state.Ended() {
+		b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline, Keep: len(x.t.next()) > 0})
 	}
 }
 
@@ -329,7 +359,7 @@ func (b *Board) forget(j *jobState, x *ret) {
 	delete(j.rets, x.fence)
 	x.t.rets = slices.DeleteFunc(x.t.rets, func(o *ret) bool { return o == x })
 	x.state = retEnded
-	x.inline = nil
+	x.live = nil
 	if x.t.active == x {
 		x.t.active = nil
 	}
@@ -340,19 +370,22 @@ func (b *Board) forget(j *jobState, x *ret) {
 // receiptNo returns the index of x's receipt in the journal, writing it if it
 // is the first of its leaves to be recorded.
 func (b *Board) receiptNo(j *jobState, x *ret) int {
-	for i := len(j.receipts) - 1; i >= 0 && i >= len(j.receipts)-256; i-- {
-		r := &j.receipts[i]
-		if r.Peer == x.peer && r.Receipt.Lease == x.lease && string(r.Signed.Sig) == string(x.signed.Sig) && string(r.Signed.Body) == string(x.signed.Body) {
-			return i
+	no, o := b.peerNo(j, x.peer), x.live.receipt
+	packed := j.pack(naming{b, j}, o)
+	if len(o.Receipt.Leaves) > 1 {
+		for i := len(j.receipts) - 1; i >= 0 && i >= len(j.receipts)-256; i-- {
+			if k := &j.receipts[i]; int(k.peer) == no && k.packed == packed {
+				return i
+			}
 		}
 	}
-	b.write(j, &receiptRecord{Peer: b.peerNo(j, x.peer), Body: x.signed.Body, Sig: x.signed.Sig})
+	b.write(j, &receiptRecord{Peer: no, Packed: packed})
 	return len(j.receipts) - 1
 }
 
 // deliver hands t's files over.
 func (b *Board) deliver(j *jobState, t *task) {
-	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: t.index, Spec: j.spec, Task: t.Task})
+	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task()})
 }
 
 func (b *Board) delivered(e Delivered) {
@@ -371,7 +404,7 @@ func (b *Board) delivered(e Delivered) {
 		if t.tries == 1 {
 			b.emit(j, job.Event{Type: job.EventWarning, Task: t.Label, Text: j.stuck})
 		}
-		b.after(min(time.Second<<min(t.tries-1, 5), 30*time.Second), func() {
+		b.after(min(time.Second<<min(int(t.tries)-1, 5), 30*time.Second), func() {
 			if t.phase == taken && t.accepted.fence == e.Fence {
 				b.deliver(j, t)
 			}
@@ -379,14 +412,14 @@ func (b *Board) delivered(e Delivered) {
 		return
 	}
 	j.stuck = ""
-	r := &deliverRecord{Task: t.index, Files: e.Files}
-	if slices.Equal(e.Files, finalFiles(j.spec, t.Task)) {
+	r := &deliverRecord{Task: int(t.index), Files: e.Files}
+	if slices.Equal(e.Files, finalFiles(j.spec, t.Task())) {
 		r.Files = nil
 	}
 	b.write(j, r)
-	b.emit(j, job.Event{Type: job.EventDelivered, Task: t.Label, Worker: t.accepted.peer.String(), Files: t.files, Verdict: t.accepted.verdict})
+	b.emit(j, job.Event{Type: job.EventDelivered, Task: t.Label, Worker: t.accepted.peer.String(), Files: t.delivered(j), Verdict: t.accepted.verdict})
 	b.tidy(j, t)
-	for _, p := range t.prior {
+	for _, p := range t.prior() {
 		b.tidy(j, p)
 	}
 }
@@ -395,11 +428,14 @@ func (b *Board) delivered(e Delivered) {
 // is made of it is made, and no suspicion can fall on it later.
 func (b *Board) tidy(j *jobState, t *task) {
 	x := t.accepted
-	if t.phase != done || slices.ContainsFunc(t.next, func(n *task) bool { return !n.phase.final() }) {
+	if t.phase != done || slices.ContainsFunc(t.next(), func(n *task) bool { return !n.phase.final() }) {
 		return
 	}
 	if x.verdict.Method != "trusted" || x.peer == b.self || t.Check.Method == job.CheckNone {
 		b.do(Discard{ID: j.id, Fence: x.fence})
+		if !t.wanted() {
+			j.drop(x)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type table struct {
 	taken   map[string]int
 	written int
 	silent  bool
+	gone    map[string]bool // labels of tasks whose delivered files are not there any more
 }
 
 // tester is what testing.T and rapid.T have in common.
@@ -115,7 +116,17 @@ func (x *table) see(e Effect) {
 		x.say("  judge %s by %d", e.Task.Label, len(e.Evidence))
 		x.todo = append(x.todo, e)
 	case Enter:
-		x.say("  book %s for %s: %s", e.Verdict.Ruling, x.names[e.Worker], e.Verdict.Reason)
+		what := string(e.Verdict.Ruling)
+		if e.Verdict.Confirmed {
+			what += ", confirmed,"
+		}
+		if e.Verdict.Strike {
+			what += ", a strike,"
+		}
+		x.say("  book %s for %s: %s", what, x.names[e.Worker], e.Verdict.Reason)
+		x.todo = append(x.todo, e)
+	case Adopt:
+		x.say("  take the files of %s again", e.Task.Label)
 		x.todo = append(x.todo, e)
 	case Prepare, Clean:
 		x.say("  %s", strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "dispatch.")))
@@ -147,6 +158,11 @@ func (x *table) sent(e Send) {
 		x.short[l.ID], x.leases[s], x.holder[s] = s, &l, name
 		var labels []string
 		for _, g := range l.Tasks {
+			for _, p := range g.Prior {
+				if len(p.Outputs) == 0 {
+					x.t.Errorf("%s is handed out without outputs of %s", g.Task.Label, x.label(l.Job, p.Task))
+				}
+			}
 			labels = append(labels, g.Task.Label)
 			if len(g.SecretHash) != 32 {
 				x.t.Error("grant without a commitment")
@@ -178,7 +194,7 @@ func (x *table) sent(e Send) {
 
 func (x *table) label(id job.ID, k job.TaskKey) string {
 	if j := x.b.byID[id]; j != nil {
-		if t := j.byKey[k]; t != nil {
+		if t := j.find(k); t != nil {
 			return t.Label
 		}
 	}
@@ -212,19 +228,29 @@ func (x *table) carryOut(e Effect) {
 	case Compare:
 		x.step(Judged{ID: e.ID, Fence: e.Fence, Verdict: job.Verdict{Ruling: x.ruling, Method: "exact", Reason: "compared"}})
 	case Enter:
-		x.step(Booked{ID: e.ID, Fence: e.Fence, Score: x.score})
+		x.step(Booked{ID: e.ID, Fence: e.Fence, Worker: e.Worker, Strike: e.Strike, Score: x.score})
 	case Deliver:
 		d := Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: finalFiles(e.Spec, e.Task)}
 		if x.broken != "" {
 			d.Err, d.Files = fmt.Errorf("%s", x.broken), nil
 		}
 		x.step(d)
+	case Adopt:
+		a := Adopted{ID: e.ID, Task: e.Index}
+		if x.gone[e.Task.Label] {
+			a.Err = fmt.Errorf("its delivered files are gone")
+		} else {
+			for _, o := range e.Task.Outputs {
+				a.Outputs = append(a.Outputs, job.Output{Name: o.Name, Media: o.Media, File: refOf([]byte("taken again " + e.Task.Label)), Bytes: 2})
+			}
+		}
+		x.step(a)
 	case Clean:
 		x.step(Cleaned{ID: e.ID, Served: 42})
 	}
 }
 
-func (x *table) submit(name string, p fakeParams, pol job.Policy) {
+func (x *table) submit(name string, p fakeParams, pol job.Policy, there ...string) {
 	var raw [16]byte
 	raw[0] = byte(len(x.jobs) + 1)
 	s := spec(p)
@@ -233,7 +259,8 @@ func (x *table) submit(name string, p fakeParams, pol job.Policy) {
 	x.jobs[name], x.names2[job.ID(id)] = job.ID(id), name
 	x.step(Submitted{ID: job.ID(id), Spec: s, Secret: []byte("secret of " + name)})
 	x.drop("prepare")
-	x.step(Planned{ID: job.ID(id), Tasks: fakeTasks(p, job.Ref{})})
+	tasks := fakeTasks(p, job.Ref{})
+	x.step(Planned{ID: job.ID(id), Tasks: tasks, Skipped: unneeded(tasks, func(t job.Task) bool { return slices.Contains(there, t.Label) })})
 }
 
 // drop forgets effects of a sort that the script plays itself.
@@ -267,7 +294,7 @@ func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int
 		if !ok {
 			continue
 		}
-		leaf := job.Leaf{Task: g.Task.Key(), Fence: g.Fence, Outcome: o, Device: l.Device, Meter: job.Meter{Wall: wall, Render: wall}}
+		leaf := job.Leaf{Task: g.Task.Key(), Fence: g.Fence, Outcome: o, Device: l.Device, DeviceClass: x.class(name, l.Device), Meter: job.Meter{Wall: wall, Render: wall}}
 		if o == job.Succeeded {
 			for _, out := range g.Task.Outputs {
 				leaf.Outputs = append(leaf.Outputs, job.Output{Name: out.Name, Media: out.Media, File: refOf([]byte(name + g.Task.Label)), Bytes: 1})
@@ -284,6 +311,16 @@ func (x *table) receipt(name, lease string, wall time.Duration, outcomes map[int
 	return OpenedReceipt{Signed: job.Signed{Body: body, Sig: []byte(name)}, Receipt: r, Peer: x.id(name)}
 }
 
+// class is that of a worker's device.
+func (x *table) class(name, device string) string {
+	if w := x.b.byPeer[x.id(name)]; w != nil {
+		if d, ok := w.device(device); ok {
+			return d.Class
+		}
+	}
+	return ""
+}
+
 // replayed makes a board from what was written, as after a crash.
 func (x *table) replayed(epoch uint64) *Board {
 	b := NewBoard(x.ids["self"], epoch, Options{})
@@ -291,11 +328,7 @@ func (x *table) replayed(epoch uint64) *Board {
 	for _, old := range x.b.jobs {
 		j := newJobState(old.id)
 		for _, rec := range x.records[old.id] {
-			r, err := decodeRecord(rec)
-			if err == nil {
-				err = j.apply(r)
-			}
-			if err != nil {
+			if err := j.replay(rec); err != nil {
 				x.t.Fatalf("replay: %v", err)
 			}
 		}
@@ -314,7 +347,7 @@ func durable(b *Board) string {
 			if t.accepted != nil {
 				fmt.Fprintf(&s, " accepted %x of %s as %v", t.accepted.fence, t.accepted.peer, *t.accepted.verdict)
 			}
-			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d", t.placed, t.files, t.isFailed, t.failure, t.skip, t.floor, t.ended, t.missing)
+			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d away %v given %v", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing, t.away, t.also().given)
 			for _, x := range t.rets {
 				if x.state == retSafe || x.state == retJudged {
 					fmt.Fprintf(&s, " ret %x %d", x.fence, x.state)

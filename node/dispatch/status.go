@@ -87,10 +87,10 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		}
 		render := rendered(x).Seconds()
 		s.RenderSeconds += render
-		if x.leaf.Device != job.HomeDevice {
+		if x.device != job.HomeDevice {
 			worked += render
 		}
-		w := share(x.peer, x.leaf.Device)
+		w := share(x.peer, x.device)
 		w.Tasks++
 		w.RenderSeconds += render
 		if x.verdict.Method != "trusted" {
@@ -107,7 +107,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 	for _, x := range j.rejected {
 		s.Rechecked++
 		s.Rejected++
-		share(x.peer, x.leaf.Device).Rejected++
+		share(x.peer, x.device).Rejected++
 	}
 	if joinedAll > 0 {
 		s.Efficiency = min(1, worked/joinedAll)
@@ -132,10 +132,10 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 
 // rendered is the time that counts as work done.
 func rendered(x *ret) time.Duration {
-	if x.leaf.Meter.Render > 0 {
-		return x.leaf.Meter.Render
+	if x.render > 0 {
+		return x.render
 	}
-	return x.leaf.Meter.Wall
+	return x.wall
 }
 
 // shown is where people see t: a frame that is joined or finished of parts runs
@@ -143,7 +143,7 @@ func rendered(x *ret) time.Duration {
 func (t *task) shown() (at phase, via *task) {
 	if t.phase == blocked {
 		at = blocked
-		for _, p := range t.prior {
+		for _, p := range t.prior() {
 			if q, _ := p.shown(); q == leased || q == returned || q == taken || q == done {
 				if via == nil || q > at {
 					at, via = q, p
@@ -155,21 +155,32 @@ func (t *task) shown() (at phase, via *task) {
 		}
 		return at, via
 	}
-	if len(t.prior) > 0 && (t.phase == open || t.phase == leased || t.phase == returned) {
+	if len(t.prior()) > 0 && (t.phase == open || t.phase == leased || t.phase == returned) {
 		return taken, nil // the parts are there and accepted
 	}
 	return t.phase, nil
 }
 
+// delivered names the files that t was delivered in.
+func (t *task) delivered(j *jobState) []string {
+	switch {
+	case !t.placed:
+		return nil
+	case t.also().files != nil:
+		return t.also().files
+	}
+	return finalFiles(j.spec, t.Task())
+}
+
 func (t *task) status(j *jobState) job.TaskStatus {
 	at, via := t.shown()
-	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: t.granted, Files: t.files, Reason: t.failure}
+	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: int(t.granted), Files: t.delivered(j), Reason: t.also().failure}
 	// What its parts say counts where they have no files of their own.
-	for _, p := range t.prior {
+	for _, p := range t.prior() {
 		if p.final() {
 			continue
 		}
-		s.Attempts = max(s.Attempts, p.granted)
+		s.Attempts = max(s.Attempts, int(p.granted))
 		if x := p.accepted; x != nil {
 			s.RenderSeconds += rendered(x).Seconds()
 		}
@@ -180,7 +191,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 		s.Worker, s.Verdict, s.Fraction = x.peer.String(), x.verdict, 1
 		s.RenderSeconds += rendered(x).Seconds()
 		if t.Place == job.AtRequester {
-			for _, p := range t.prior {
+			for _, p := range t.prior() {
 				if y := p.accepted; y != nil && !p.final() && (s.Verdict == x.verdict || y.verdict.Ruling == job.Unsure) {
 					s.Worker, s.Verdict = y.peer.String(), y.verdict
 				}
@@ -189,8 +200,8 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	case via != nil:
 		p := via.status(j)
 		s.Worker, s.Reason = p.Worker, p.Reason
-		for _, p := range t.prior {
-			s.Fraction += p.status(j).Fraction / float64(len(t.prior))
+		for _, p := range t.prior() {
+			s.Fraction += p.status(j).Fraction / float64(len(t.prior()))
 		}
 	case t.active != nil:
 		s.Worker, s.Fraction = t.active.peer.String(), 1
@@ -206,8 +217,8 @@ func (t *task) status(j *jobState) job.TaskStatus {
 			}
 		}
 	}
-	if s.Reason == "" && len(t.ended) > 0 && t.accepted == nil {
-		a := t.ended[len(t.ended)-1]
+	if s.Reason == "" && len(t.also().ended) > 0 && t.accepted == nil {
+		a := t.also().ended[len(t.also().ended)-1]
 		s.Reason = fmt.Sprintf("%s on %s: %s", a.outcome, short(a.peer), a.reason)
 	}
 	if t.phase == failed {

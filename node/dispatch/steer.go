@@ -58,13 +58,13 @@ func (b *Board) planned(e Planned) {
 	if j == nil || j.state != job.StateAccepted {
 		return
 	}
-	for from := 0; from < len(e.Tasks); from += tasksPerRecord {
-		zip, err := zipTasks(e.Tasks[from:min(from+tasksPerRecord, len(e.Tasks))])
-		if err != nil {
-			b.end(j, job.StateFailed, fmt.Sprintf("the plan cannot be stored: %v", err), nil)
-			return
-		}
-		b.write(j, &tasksRecord{From: from, Zip: zip})
+	zips, err := folded(e.Tasks)
+	if err != nil {
+		b.end(j, job.StateFailed, fmt.Sprintf("the plan cannot be stored: %v", err), nil)
+		return
+	}
+	for i, zip := range zips {
+		b.write(j, &blockRecord{From: i * tasksPerRecord, Zip: zip})
 	}
 	s := e.Snapshot
 	b.write(j, &planRecord{
@@ -81,6 +81,9 @@ func (b *Board) planned(e Planned) {
 func (b *Board) begin(j *jobState) {
 	for _, t := range j.tasks {
 		b.place(j, t)
+	}
+	for _, t := range j.tasks {
+		b.adopt(j, t)
 	}
 	b.hungry = true
 	b.maybeEnd(j)
@@ -120,7 +123,7 @@ func (b *Board) restore(j *jobState) {
 			for _, o := range g.t.grants {
 				newest = newest && o.fence < g.fence
 			}
-			if j.rets[g.fence] != nil || g.fence <= g.t.floor || g.t.where() > leased || !newest || j.barred[l.peer] != "" {
+			if j.rets[g.fence] != nil || g.fence <= g.t.also().floor || g.t.where() > leased || !newest || j.barred[l.peer] != "" {
 				g.over = true
 				continue
 			}
@@ -239,10 +242,10 @@ func (b *Board) requeued(e Requeued) {
 		}
 	}
 	// A frame that is made of parts is made of new ones. What has files of its
-	// own stays, unless it was let go of at the end.
+	// own stays.
 	for i := 0; i < len(ts); i++ {
-		for _, p := range ts[i].prior {
-			if ended || !p.final() {
+		for _, p := range ts[i].prior() {
+			if !p.final() {
 				more(p)
 			}
 		}
@@ -263,15 +266,13 @@ func (b *Board) redo(j *jobState, ts []*task) {
 		}
 		in[t] = true
 		list = append(list, t)
-		for _, p := range t.prior {
-			if p.accepted == nil && (p.skip || p.isFailed) {
+		for _, p := range t.prior() {
+			if p.isFailed || (p.skip || p.away) && !p.ready() && !adoptable(p.Task()) || p.forgotten() {
 				add(p)
 			}
 		}
-		for _, n := range t.next {
-			if !n.skip {
-				add(n)
-			}
+		for _, n := range t.next() {
+			add(n)
 		}
 	}
 	for _, t := range ts {
@@ -279,7 +280,7 @@ func (b *Board) redo(j *jobState, ts []*task) {
 	}
 	r := &resetRecord{}
 	for _, t := range list {
-		r.Tasks = append(r.Tasks, t.index)
+		r.Tasks = append(r.Tasks, int(t.index))
 		for _, g := range slices.Clone(t.grants) {
 			b.stop(g.lease, "the task is begun anew")
 		}
@@ -293,5 +294,42 @@ func (b *Board) redo(j *jobState, ts []*task) {
 	for _, t := range list {
 		b.place(j, t)
 	}
+	for _, t := range list {
+		b.adopt(j, t)
+	}
 	b.hungry = true
+}
+
+// adopt has the delivered files of t's predecessors stored again that t waits
+// for and that do not run.
+func (b *Board) adopt(j *jobState, t *task) {
+	if t.phase != blocked {
+		return
+	}
+	for _, p := range t.prior() {
+		if !p.adopts && !p.ready() && (p.skip || p.away) {
+			p.adopts = true
+			b.do(Adopt{ID: j.id, Index: int(p.index), Spec: j.spec, Task: p.Task()})
+		}
+	}
+}
+
+func (b *Board) adopted(e Adopted) {
+	j := b.byID[e.ID]
+	if j == nil || j.state.Ended() || e.Task < 0 || e.Task >= len(j.tasks) {
+		return // what begins again asks again, see letGo
+	}
+	t := j.tasks[e.Task]
+	t.adopts = false
+	switch {
+	case t.ready() || !t.skip && !t.away:
+	case e.Err != nil:
+		b.do(Note{"a delivered file is made again", []any{"job", j.id, "task", t.Label, "err", e.Err}})
+		b.redo(j, []*task{t})
+	default:
+		b.write(j, &givenRecord{Task: int(t.index), Outputs: e.Outputs})
+		for _, n := range t.next() {
+			b.place(j, n)
+		}
+	}
 }

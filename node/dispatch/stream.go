@@ -140,6 +140,11 @@ func (d *Dispatcher) listen(ctx context.Context, s *stream, in <-chan job.Report
 	}
 }
 
+// Rescore tells the board that a peer stands otherwise than it did.
+func (d *Dispatcher) Rescore(p peer.ID) {
+	d.post(Scored{Peer: p, Score: d.deps.Book.Score(p)})
+}
+
 func drainReports(in <-chan job.Report) {
 	for range in {
 	}

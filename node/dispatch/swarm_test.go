@@ -564,6 +564,60 @@ func TestOnlyMissingAndRequeue(t *testing.T) {
 	})
 }
 
+// TestAFilmIsMadeAgain: what is made of all frames takes those that are there
+// from the output folder, and is made again when one of them is.
+func TestAFilmIsMadeAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		for _, name := range []string{"1.txt", "3.txt", "film.txt"} {
+			w.existing[name] = true
+		}
+		dir := t.TempDir()
+		f := startFarm(t, w, dir)
+		f.home()
+		a := newFakeWorker(t, w, "a", time.Second)
+		f.add(a)
+		missing := func(s *job.Spec) { s.Policy.OnlyMissing = true }
+		id := f.submit(fakeParams{Frames: 3, Parts: 2, Film: true}, missing)
+		s := f.wait(id, time.Hour, job.StateFinished)
+		if s.Skipped != 2 || s.Delivered != 2 || a.ran["1.0"] != 0 || a.ran["2.0"] != 1 || w.delivered["/out/film.txt"] != 1 || len(w.adopted) != 2 {
+			t.Errorf("only missing: %+v, ran %v, adopted %v", s, a.ran, w.adopted)
+		}
+		w.mu.Lock()
+		w.existing["2.txt"] = true
+		w.mu.Unlock()
+		again := f.submit(fakeParams{Frames: 3, Parts: 2, Film: true}, missing)
+		if s := f.wait(again, time.Hour, job.StateFinished); s.Skipped != 4 {
+			t.Errorf("all of it is there: %+v", s)
+		}
+
+		// The job ended, and what its tasks left was let go of.
+		w.adopted = nil
+		if err := f.d.Requeue(f.ctx, id, "2"); err != nil {
+			t.Fatal(err)
+		}
+		s = f.wait(id, time.Hour, job.StateFinished)
+		if a.ran["1.0"] != 0 || a.ran["2.0"] != 2 || w.delivered["/out/film.txt"] != 2 || len(w.adopted) != 2 {
+			t.Errorf("requeued: %+v, ran %v, adopted %v", s, a.ran, w.adopted)
+		}
+		// A frame that is gone is rendered for it. The journal says all this again.
+		delete(w.existing, "3.txt")
+		f.stop()
+		f = startFarm(t, w, dir)
+		defer f.stop()
+		f.home()
+		a = newFakeWorker(t, w, "a", time.Second)
+		f.add(a)
+		if err := f.d.Requeue(f.ctx, id, "film"); err != nil {
+			t.Fatal(err)
+		}
+		s = f.wait(id, time.Hour, job.StateFinished)
+		if a.ran["1.0"] != 0 || a.ran["2.0"] != 0 || a.ran["3.0"] != 1 || w.delivered["/out/film.txt"] != 3 || s.Delivered+s.Skipped != 4 {
+			t.Errorf("gone: %+v, ran %v, adopted %v", s, a.ran, w.adopted)
+		}
+	})
+}
+
 func TestTailIsCopiedToAFasterWorker(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -135,7 +135,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.may(s.w, j, t) {
 				continue
 			}
-			cost, ok := t.class.costs.at(t.index)
+			cost, ok := t.class.costs.at(int(t.index))
 			if !ok {
 				continue
 			}
@@ -195,7 +195,7 @@ func (b *Board) lookAt(j *jobState) {
 				}
 				p := 1.0 // of a check
 				if x.t.check == nil {
-					p, _ = x.t.class.costs.at(x.t.index)
+					p, _ = x.t.class.costs.at(int(x.t.index))
 				}
 				left += b.remaining(o, x, p/s.pace())
 				if o == l && p > 0 {
@@ -257,17 +257,16 @@ func (b *Board) closeCopies(j *jobState, t *task) {
 
 // learn takes cost and speed from an accepted result.
 func (b *Board) learn(j *jobState, x *ret) {
-	m := x.leaf.Meter
-	took := max(m.Wall-m.Load, m.Render).Seconds()
+	took := max(x.wall-x.load, x.render).Seconds()
 	w := b.worker(x.peer)
 	// A peer cannot look fast by its own clock for long.
 	if x.elapsed > 0 {
 		took = max(took, x.elapsed.Seconds()/2)
 	}
 	took = max(took, 1e-5)
-	s := w.seat(x.leaf.Device)
+	s := w.seat(x.device)
 	c := &x.t.class.costs
-	if p, ok := c.at(x.t.index); ok {
+	if p, ok := c.at(int(x.t.index)); ok {
 		if s.speed.n > 0 {
 			c.judge(p/s.pace(), took)
 		}
@@ -278,7 +277,7 @@ func (b *Board) learn(j *jobState, x *ret) {
 		b.tally(s)
 	}
 	v := took * s.pace()
-	c.add(x.t.index, v)
+	c.add(int(x.t.index), v)
 	if x.t.Place == job.Anywhere {
 		if b.usual == 0 {
 			b.usual = v

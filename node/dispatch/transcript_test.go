@@ -21,15 +21,17 @@ var update = flag.Bool("update", false, "write transcripts anew")
 // TestTranscripts runs testdata/*.txt: lines that begin with a verb are played,
 // indented lines below are what the board did about it, as recorded. Verbs:
 //
-//	submit JOB frames=N [parts=N] [check] [needs=FACT:VALUE] [recheck=R]
-//	open PEER [DEVICE...]          a stream opens; its first report says what it is
+//	submit JOB frames=N [parts=N] [check] [film] [needs=FACT:VALUE] [recheck=R]
+//	       [there=LABEL,…]         delivered files that are there already
+//	open PEER [DEVICE...] [class=CLASS]  a stream opens; its first report says what it is
 //	report PEER [want=N] [has=L1,L2] [run=L1:TASK:FRACTION] [jobs=JOB] [leaving=WHY]
 //	       [done=L1:TASK:OUTCOME,…] [wall=DURATION]
 //	close PEER
 //	pass DURATION                  time passes, tick by tick
 //	answer [N]                     what the board wanted done is done (N effects)
 //	steer JOB ACTION · requeue JOB LABEL
-//	set checks=on|off ruling=R deliver=ERROR|ok
+//	set checks=on|off ruling=R deliver=ERROR|ok banned=WHY disputes=N gone=LABEL,…
+//	disk-full                      the next thing wanted done is a fetch: there is no room here
 //	fetch-fails                    the next thing wanted done is a fetch: it fails
 //	status JOB                     what a person sees
 //	restart                        a new board is made from the journal
@@ -97,6 +99,7 @@ func (x *table) play(words []string) {
 			if r == "check" {
 				p.Check = job.CheckExact
 			}
+			p.Film = p.Film || r == "film"
 		}
 		if s, ok := arg["recheck"]; ok {
 			f, err := strconv.ParseFloat(s, 64)
@@ -105,7 +108,7 @@ func (x *table) play(words []string) {
 			}
 			pol.Recheck = &f
 		}
-		x.submit(rest[0], p, pol)
+		x.submit(rest[0], p, pol, strings.FieldsFunc(arg["there"], func(r rune) bool { return r == ',' })...)
 	case "open":
 		x.open(rest[0])
 		devices := rest[1:]
@@ -113,6 +116,9 @@ func (x *table) play(words []string) {
 			devices = []string{"cpu"}
 		}
 		m := machine(map[string][]string{"fake": {"1"}}, devices...)
+		for i := range m.Devices {
+			m.Devices[i].Class = arg["class"]
+		}
 		r := job.Report{Session: "s", Machine: m}
 		r.Progress = x.progress(arg)
 		x.step(Reported{Peer: x.id(rest[0]), Stream: x.streams[rest[0]], Report: r})
@@ -175,6 +181,10 @@ func (x *table) play(words []string) {
 		f := x.todo[0].(Fetch)
 		x.todo = x.todo[1:]
 		x.step(Fetched{ID: f.ID, Fence: f.Fence, Err: fmt.Errorf("bad block")})
+	case "disk-full":
+		f := x.todo[0].(Fetch)
+		x.todo = x.todo[1:]
+		x.step(Fetched{ID: f.ID, Fence: f.Fence, Err: fmt.Errorf("no space left"), Local: true})
 	case "steer":
 		x.step(Steered{ID: x.jobs[rest[0]], Action: job.Action(rest[1])})
 	case "requeue":
@@ -185,6 +195,18 @@ func (x *table) play(words []string) {
 		}
 		if v, ok := arg["ruling"]; ok {
 			x.ruling = job.Ruling(v)
+		}
+		if v, ok := arg["gone"]; ok {
+			x.gone = map[string]bool{}
+			for _, l := range strings.Split(v, ",") {
+				x.gone[l] = true
+			}
+		}
+		if v, ok := arg["banned"]; ok {
+			x.score.Banned = v
+		}
+		if v, ok := arg["disputes"]; ok {
+			x.score.Disputes, _ = strconv.Atoi(v)
 		}
 		if v, ok := arg["deliver"]; ok {
 			x.broken = strings.ReplaceAll(v, "_", " ")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 
 	"idlewild/internal/recordlog"
@@ -19,13 +20,51 @@ type Verified struct {
 	Tasks     int       `json:"tasks"`
 	Accepted  int       `json:"accepted"` // tasks that have a result
 	Delivered int       `json:"delivered"`
-	Receipts  int       `json:"receipts"`
+	Receipts  int       `json:"receipts"`      // that are still here: of a result that is done with the ledger has it
 	Forged    int       `json:"forged"`        // receipts whose signature is not their worker's
 	Bad       string    `json:"bad,omitempty"` // what is damaged, and where
 }
 
-// JournalOptions name the format of journals.
-func JournalOptions() recordlog.Options { return journalOptions }
+// Recorder keeps a journal of what a board wants written, as a Dispatcher does
+// but for waiting for the disk. It is for benchmarks.
+type Recorder struct {
+	n       *journal
+	Written int64 // bytes appended, rewriting aside
+}
+
+// NewRecorder opens the journal in dir.
+func NewRecorder(dir string) (*Recorder, error) {
+	n, _, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	return &Recorder{n: n}, err
+}
+
+// Record writes the records among the effects of one step.
+func (r *Recorder) Record(out []Effect) error {
+	var ws []Write
+	w := rewriter{}
+	for _, e := range out {
+		if x, ok := e.(Write); ok {
+			ws = append(ws, x)
+			w.add(x.Record)
+		}
+	}
+	for _, f := range w.frames {
+		r.Written += int64(len(f)) + recordlog.FrameBytes
+	}
+	_, err := r.n.append(ws)
+	return err
+}
+
+// Bytes is the length of a job's journal now.
+func (r *Recorder) Bytes(id job.ID) int64 {
+	if l := r.n.logs[id]; l != nil {
+		return l.Bytes()
+	}
+	return 0
+}
+
+// Close puts everything on disk.
+func (r *Recorder) Close() error { return r.n.close() }
 
 // Replay reads a job's journal as a start does, and says how many records it
 // has.
@@ -38,11 +77,8 @@ func Replay(dir string, id job.ID) (records int, err error) {
 func readJournal(dir string, id job.ID) (j *jobState, found recordlog.Found, records int, err error) {
 	path := filepath.Join((&journal{dir: dir}).jobDir(id), "journal")
 	j = newJobState(id)
-	found, err = recordlog.Check(path, journalOptions, func(b []byte) error {
-		records++
-		return j.replay(b)
-	})
-	return j, found, records, err
+	found, err = recordlog.Check(path, journalOptions, j.replay)
+	return j, found, j.records, err
 }
 
 // VerifyJournal reads the journal of a job below dir, as a Dispatcher would,
@@ -59,7 +95,7 @@ func VerifyJournal(dir string, id job.ID) (Verified, error) {
 	case err != nil:
 		return v, fmt.Errorf("journal of job %s: %w", id, err)
 	}
-	v.State, v.Bytes, v.Bad, v.Tasks, v.Receipts = j.State(), found.Bytes, found.Bad, len(j.tasks), len(j.receipts)
+	v.State, v.Bytes, v.Bad, v.Tasks = j.State(), found.Bytes, found.Bad, len(j.tasks)
 	for _, t := range j.tasks {
 		if t.accepted != nil {
 			v.Accepted++
@@ -68,9 +104,14 @@ func VerifyJournal(dir string, id job.ID) (Verified, error) {
 			v.Delivered++
 		}
 	}
-	for _, o := range j.receipts {
+	for _, k := range j.receipts {
+		if k.packed == "" {
+			continue // not kept
+		}
+		v.Receipts++
+		o, err := j.receiptOf(k)
 		var r job.Receipt
-		if err := o.Signed.Open(o.Peer, job.ContextReceipt, job.MaxReceiptBytes, &r); err != nil {
+		if err != nil || o.Signed.Open(o.Peer, job.ContextReceipt, job.MaxReceiptBytes, &r) != nil {
 			v.Forged++
 		}
 	}

@@ -32,6 +32,17 @@ func (d *Dispatcher) List() []job.Status {
 	return out
 }
 
+// Facts are what a look at a job's files found; nil where there is no such job
+// or it was not looked at yet.
+func (d *Dispatcher) Facts(id job.ID) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j := d.board.byID[id]; j != nil {
+		return j.facts
+	}
+	return nil
+}
+
 // Status implements localapi.Views.
 func (d *Dispatcher) Status(id job.ID) (job.Status, error) {
 	served := d.deps.Content.Served(id)
@@ -64,9 +75,9 @@ func (d *Dispatcher) Log(ctx context.Context, id job.ID, label string) ([]byte, 
 			if label != "" && t.Label != label {
 				continue
 			}
-			e := entry{index: t.index, label: t.Label}
+			e := entry{index: int(t.index), label: t.Label}
 			if x := t.accepted; x != nil {
-				e.worker, e.leaf, e.ran = x.peer, x.leaf, true
+				e.worker, e.leaf, e.ran = x.peer, j.leaf(x), true
 			}
 			list = append(list, e)
 		}

@@ -148,7 +148,8 @@ func (b *Board) opened(e Opened) {
 	}
 	w.connected, w.stream, w.fresh = true, e.Stream, true
 	b.connected++
-	w.heard, w.score, w.leaving, w.resting = b.now, e.Score, "", ""
+	w.heard, w.leaving, w.resting = b.now, "", ""
+	b.standing(w, e.Score)
 	w.order, w.urgent = job.Order{}, false
 	b.mark(w)
 	b.urge(w) // says epoch and beat

@@ -232,8 +232,14 @@ func (c *Client) CreateFarm(ctx context.Context, name string) (v FarmView, err e
 
 // Invite makes a ticket; see Farm.
 func (c *Client) Invite(ctx context.Context, valid time.Duration) (string, error) {
+	return c.InviteGuest(ctx, valid, 0)
+}
+
+// InviteGuest makes a ticket for a machine that is a member for so long; see
+// Farm.
+func (c *Client) InviteGuest(ctx context.Context, valid, stay time.Duration) (string, error) {
 	var v Ticket
-	err := c.call(ctx, "POST", "/v1/farm/invite", inviteBody{valid.Seconds()}, &v)
+	err := c.call(ctx, "POST", "/v1/farm/invite", inviteBody{valid.Seconds(), stay.Seconds()}, &v)
 	return v.Ticket, err
 }
 
@@ -247,6 +253,16 @@ func (c *Client) Revoke(ctx context.Context, peer string) (v FarmView, err error
 	return v, c.call(ctx, "POST", "/v1/farm/revoke", revokeBody{peer}, &v)
 }
 
+// Ban gives a member no work of this machine; see Farm.
+func (c *Client) Ban(ctx context.Context, peer, reason string, d time.Duration) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm/ban", banBody{peer, reason, d.Seconds()}, &v)
+}
+
+// Pardon ends a ban; see Farm.
+func (c *Client) Pardon(ctx context.Context, peer, reason string) (v FarmView, err error) {
+	return v, c.call(ctx, "POST", "/v1/farm/pardon", pardonBody{peer, reason}, &v)
+}
+
 // SetPaused stops or starts taking work from others; see Machine.
 func (c *Client) SetPaused(ctx context.Context, paused bool, reason string) (v MachineView, err error) {
 	return c.Pause(ctx, PauseWish{Paused: paused, Reason: reason})
@@ -255,6 +271,12 @@ func (c *Client) SetPaused(ctx context.Context, paused bool, reason string) (v M
 // Pause stops or starts taking work from others, for as long as is wished.
 func (c *Client) Pause(ctx context.Context, w PauseWish) (v MachineView, err error) {
 	return v, c.call(ctx, "POST", "/v1/machine/pause", w, &v)
+}
+
+// Doctor says what is wrong between the machine and its farm; with speed it
+// takes some seconds for each member.
+func (c *Client) Doctor(ctx context.Context, speed bool) (v DoctorView, err error) {
+	return v, c.call(ctx, "GET", fmt.Sprintf("/v1/doctor?speed=%v", speed), nil, &v)
 }
 
 // Why says which signal decides what each device may do for others.

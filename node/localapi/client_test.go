@@ -84,6 +84,12 @@ func TestClientSpeaksToTheFarm(t *testing.T) {
 	if _, err := c.Revoke(ctx, "p"); err != nil {
 		t.Errorf("revoke: %v", err)
 	}
+	if _, err := c.Ban(ctx, "p", "r", time.Hour); err != nil {
+		t.Errorf("ban: %v", err)
+	}
+	if _, err := c.Pardon(ctx, "p", "r"); err != nil {
+		t.Errorf("pardon: %v", err)
+	}
 }
 
 func TestClientErrorsAreThoseOfTheFarm(t *testing.T) {

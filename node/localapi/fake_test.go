@@ -156,6 +156,10 @@ func (f *fake) SetPaused(_ context.Context, w PauseWish) error {
 	return nil
 }
 
+func (f *fake) Doctor(_ context.Context, speed bool) DoctorView {
+	return DoctorView{Network: NetworkView{NAT: "none", Listen: []string{}}, Findings: []Finding{}, Peers: []DoctorPeer{{Name: fmt.Sprint(speed)}}, Offers: []OfferOutcome{}}
+}
+
 func (f *fake) Why() WhyView {
 	return WhyView{Mode: "auto", Devices: []WhyDevice{{Name: "cpu", Level: "stop", Signal: "input", Reason: "ada uses it"}}, Signals: map[string]any{}}
 }
@@ -168,7 +172,7 @@ func (f fakeFarm) Create(_ context.Context, name string) (FarmView, error) {
 	f.fake.farm = f.farm
 	return f.farm, nil
 }
-func (f fakeFarm) Invite(_ context.Context, d time.Duration) (string, error) {
+func (f fakeFarm) Invite(_ context.Context, d, _ time.Duration) (string, error) {
 	return "ticket for " + d.String(), nil
 }
 func (f fakeFarm) Join(_ context.Context, t string) (FarmView, error) {
@@ -179,6 +183,18 @@ func (f fakeFarm) Join(_ context.Context, t string) (FarmView, error) {
 }
 func (f fakeFarm) Revoke(_ context.Context, p string) error {
 	if p != "p" {
+		return fmt.Errorf("no member %s", p)
+	}
+	return nil
+}
+func (f fakeFarm) Ban(_ context.Context, p, reason string, d time.Duration) error {
+	if p != "p" || reason != "r" || d != time.Hour {
+		return fmt.Errorf("no member %s", p)
+	}
+	return nil
+}
+func (f fakeFarm) Pardon(_ context.Context, p, reason string) error {
+	if p != "p" || reason != "r" {
 		return fmt.Errorf("no member %s", p)
 	}
 	return nil
@@ -196,7 +212,7 @@ func door(t *testing.T, f *fake) (dir string, ep Endpoint, stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Store: fakeStore{}, Previews: fakePreviews{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
+	h := New(Deps{Jobs: f, Views: f, Machine: f, Farm: fakeFarm{f}, Doctor: f, Store: fakeStore{}, Previews: fakePreviews{}, Records: fakeRecords{}, AddOn: AddOn{Version: "1.2.3", File: "x-1.2.3.zip", Zip: []byte("zip")}, Version: "1.2.3", Token: testToken, Log: slog.New(slog.DiscardHandler)})
 	d, err := Listen(dir, "", nil)
 	if err != nil {
 		t.Fatal(err)

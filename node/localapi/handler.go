@@ -35,8 +35,11 @@ type Deps struct {
 	Views    Views
 	Machine  Machine
 	Farm     Farm
+	Doctor   Doctor
 	Store    Store
 	Previews Previews
+	Records  Records
+	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
 	Version  string       // of the program
 	Token    string       // empty: a fresh one is drawn
@@ -46,8 +49,9 @@ type Deps struct {
 // Handler answers /v1.
 type Handler struct {
 	Deps
-	api   huma.API
-	guard guard
+	api    huma.API
+	guard  guard
+	logins logins
 }
 
 // New returns the handler for everything in d.
@@ -60,7 +64,7 @@ func New(d Deps) *Handler {
 	}
 	d.Log = d.Log.With("part", "localapi")
 	mux := http.NewServeMux()
-	h := &Handler{Deps: d}
+	h := &Handler{Deps: d, logins: logins{now: time.Now, codes: map[string]time.Time{}}}
 	h.guard = guard{token: sha256.Sum256([]byte(d.Token)), version: d.Version, public: h.public, next: mux}
 
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
@@ -95,6 +99,9 @@ func New(d Deps) *Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(b) // the caller may be gone
 	})
+	if d.Metrics != nil {
+		mux.Handle("GET /metrics", d.Metrics)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, newError(http.StatusNotFound, fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)))
 	})
@@ -111,18 +118,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // strictJSON refuses fields that the target does not have, whatever the schema
 // says, and anything behind the document.
 var strictJSON = huma.Format{
-	Marshal: huma.DefaultJSONFormat.Marshal,
-	Unmarshal: func(b []byte, v any) error {
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		if err := d.Decode(v); err != nil {
-			return err
-		}
-		if _, err := d.Token(); err != io.EOF {
-			return fmt.Errorf("more than one JSON document")
-		}
-		return nil
-	},
+	Marshal:   huma.DefaultJSONFormat.Marshal,
+	Unmarshal: func(b []byte, v any) error { return strictDecode(bytes.NewReader(b), v) },
+}
+
+func strictDecode(r io.Reader, v any) error {
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("more than one JSON document")
+	}
+	return nil
 }
 
 // Bodies of requests and answers. The types of package job go as they are.
@@ -159,12 +168,22 @@ type (
 	}
 	inviteBody struct {
 		ValidSeconds float64 `json:"valid_s" exclusiveMinimum:"0" maximum:"31536000" doc:"How long the ticket can be used; more than 30 days are refused"`
+		GuestSeconds float64 `json:"guest_s,omitempty" minimum:"0" maximum:"315360000" doc:"For how long the machine is a member once it came; 0: until it is put out"`
 	}
 	joinBody struct {
 		Ticket string `json:"ticket" minLength:"1" maxLength:"16384"`
 	}
 	revokeBody struct {
 		Peer string `json:"peer" minLength:"1" maxLength:"128"`
+	}
+	banBody struct {
+		Peer       string  `json:"peer" minLength:"1" maxLength:"128"`
+		Reason     string  `json:"reason,omitempty" maxLength:"1024"`
+		ForSeconds float64 `json:"for_s,omitempty" minimum:"0" maximum:"31536000" doc:"0: until a pardon"`
+	}
+	pardonBody struct {
+		Peer   string `json:"peer" minLength:"1" maxLength:"128"`
+		Reason string `json:"reason,omitempty" maxLength:"1024"`
 	}
 	gcBody struct {
 		KeepBytes int64 `json:"keep_bytes" minimum:"0" doc:"Stop where at most so many bytes are left"`
@@ -220,6 +239,13 @@ func (h *Handler) routes() {
 			return &out[WhyView]{h.Machine.Why()}, nil
 		})
 
+	huma.Register(h.api, op("doctor", "GET", "/v1/doctor", "What is wrong between this machine and its farm", 200),
+		func(ctx context.Context, r *struct {
+			Speed bool `query:"speed" doc:"Measure how fast bytes pass, for some seconds per member"`
+		}) (*out[DoctorView], error) {
+			return &out[DoctorView]{h.Doctor.Doctor(ctx, r.Speed)}, nil
+		})
+
 	huma.Register(h.api, op("submit", "POST", "/v1/jobs", "Submit a job; it is on disk once this answers", 201),
 		func(ctx context.Context, r *in[job.Spec]) (*out[Submitted], error) {
 			if err := r.Body.Validate(); err != nil {
@@ -259,7 +285,16 @@ func (h *Handler) routes() {
 			return &out[JobList]{JobList{l}}, nil
 		})
 	huma.Register(h.api, op("job", "GET", "/v1/jobs/{id}", "One job, with its frames and workers", 200),
-		func(_ context.Context, r *JobPath) (*out[job.Status], error) { return h.status(r.ID) })
+		func(_ context.Context, r *struct {
+			JobPath
+			Frames bool `query:"frames" default:"true" doc:"With its frames, of which there may be many"`
+		}) (*out[job.Status], error) {
+			s, err := h.status(r.ID)
+			if err == nil && !r.Frames {
+				s.Body.Frames = nil
+			}
+			return s, err
+		})
 	huma.Register(h.api, op("steer", "POST", "/v1/jobs/{id}/{action}", "Cancel, pause or resume a job", 200),
 		func(ctx context.Context, r *struct {
 			JobPath
@@ -304,6 +339,7 @@ func (h *Handler) routes() {
 			return &text{"text/plain; charset=utf-8", b}, nil
 		})
 	h.previewRoutes(op)
+	h.dashboardRoutes(op)
 	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
 
 	huma.Register(h.api, op("store", "GET", "/v1/store", "What is in this machine's store", 200),
@@ -338,7 +374,7 @@ func (h *Handler) routes() {
 		})
 	huma.Register(h.api, op("invite", "POST", "/v1/farm/invite", "Make a ticket that lets one machine in, once", 201),
 		func(ctx context.Context, r *in[inviteBody]) (*out[Ticket], error) {
-			t, err := h.Farm.Invite(ctx, time.Duration(r.Body.ValidSeconds*float64(time.Second)))
+			t, err := h.Farm.Invite(ctx, time.Duration(r.Body.ValidSeconds*float64(time.Second)), time.Duration(r.Body.GuestSeconds*float64(time.Second)))
 			return &out[Ticket]{Ticket{t}}, answer(err)
 		})
 	huma.Register(h.api, op("join", "POST", "/v1/farm/join", "Join the farm that a ticket is for", 200),
@@ -349,6 +385,20 @@ func (h *Handler) routes() {
 	huma.Register(h.api, op("revoke", "POST", "/v1/farm/revoke", "Take a member's right away", 200),
 		func(ctx context.Context, r *in[revokeBody]) (*out[FarmView], error) {
 			if err := h.Farm.Revoke(ctx, r.Body.Peer); err != nil {
+				return nil, answer(err)
+			}
+			return &out[FarmView]{h.Farm.View()}, nil
+		})
+	huma.Register(h.api, op("ban", "POST", "/v1/farm/ban", "Give a member no work of this machine", 200),
+		func(ctx context.Context, r *in[banBody]) (*out[FarmView], error) {
+			if err := h.Farm.Ban(ctx, r.Body.Peer, r.Body.Reason, time.Duration(r.Body.ForSeconds*float64(time.Second))); err != nil {
+				return nil, answer(err)
+			}
+			return &out[FarmView]{h.Farm.View()}, nil
+		})
+	huma.Register(h.api, op("pardon", "POST", "/v1/farm/pardon", "End a ban of a member", 200),
+		func(ctx context.Context, r *in[pardonBody]) (*out[FarmView], error) {
+			if err := h.Farm.Pardon(ctx, r.Body.Peer, r.Body.Reason); err != nil {
 				return nil, answer(err)
 			}
 			return &out[FarmView]{h.Farm.View()}, nil

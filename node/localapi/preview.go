@@ -5,8 +5,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -158,33 +156,4 @@ func someFrames(all []job.TaskStatus, state string, limit int) FrameList {
 	out := FrameList{Frames: []job.TaskStatus{}, Total: len(l)}
 	out.Frames = append(out.Frames, l[:min(limit, len(l))]...)
 	return out
-}
-
-// page is what a person sees who opens the daemon's address in a browser. It
-// holds nothing of this machine, so it needs no token: there is no place in a
-// browser to put one.
-const page = `<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>idlewild</title>
-<h1>idlewild %[1]s</h1>
-<p>The add-on for Blender 3.4 and newer that goes with this daemon: <a href="/%[2]s">%[2]s</a></p>
-<p>Let <code>idlewild addon install</code> put it into Blender. By hand: in Blender 4.2 and newer drop the file onto the
-window; in older ones choose it with Edit &gt; Preferences &gt; Add-ons &gt; Install, and tick it.</p>
-`
-
-// public answers what needs no token, and reports whether it did.
-func (h *Handler) public(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || h.AddOn.File == "" {
-		return false
-	}
-	switch r.URL.Path {
-	case "/":
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = fmt.Fprintf(w, page, h.Version, h.AddOn.File) // the caller may be gone
-	case "/" + h.AddOn.File:
-		w.Header().Set("Content-Type", "application/zip")
-		_, _ = w.Write(h.AddOn.Zip) // the caller may be gone
-	default:
-		return false
-	}
-	return true
 }

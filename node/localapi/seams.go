@@ -134,11 +134,16 @@ type DeviceView struct {
 // Farm is who is in the farm.
 type Farm interface {
 	Create(ctx context.Context, name string) (FarmView, error)
-	// Invite returns a ticket: one use, valid for the given time.
-	Invite(ctx context.Context, valid time.Duration) (string, error)
+	// Invite returns a ticket: one use, valid for the given time. Who uses it
+	// is a member for stay; 0: until it is put out.
+	Invite(ctx context.Context, valid, stay time.Duration) (string, error)
 	Join(ctx context.Context, ticket string) (FarmView, error)
 	// Revoke takes a member's right away; its connections close.
 	Revoke(ctx context.Context, peer string) error
+	// Ban gives a member no work of this machine, for d or with 0 until Pardon,
+	// which also ends a ban for having been caught.
+	Ban(ctx context.Context, peer, reason string, d time.Duration) error
+	Pardon(ctx context.Context, peer, reason string) error
 	View() FarmView
 }
 
@@ -150,16 +155,44 @@ type FarmView struct {
 	Members []PeerView `json:"members"`
 }
 
+// Standing is what this machine found out about a member, and what it follows
+// from that.
+type Standing struct {
+	Checked   int       `json:"checked"` // results
+	Accepted  int       `json:"accepted"`
+	Rejected  int       `json:"rejected"`
+	Confirmed int       `json:"confirmed"` // rejections that a third peer agreed with
+	Unsure    int       `json:"unsure"`
+	Strikes   int       `json:"strikes"`      // results that it withheld or changed, or about which checkers did not agree
+	Warned    int       `json:"warned"`       // members that say they caught it
+	Rate      float64   `json:"rate"`         // share of its results that is checked now
+	Credit    float64   `json:"credit_cpu_s"` // earned for good, in seconds of a CPU
+	Stake     float64   `json:"stake_cpu_s"`  // earned, and lost if it is caught
+	Lost      float64   `json:"lost_cpu_s"`
+	Banned    string    `json:"banned,omitempty"` // why it gets no work
+	Until     time.Time `json:"banned_until,omitzero"`
+	Against   string    `json:"against,omitempty"` // the newest reason that speaks against it
+}
+
 // PeerView is one member.
 type PeerView struct {
 	Peer      string    `json:"peer"`
 	Name      string    `json:"name"`
+	Role      string    `json:"role,omitempty"`   // "owner", "member", "guest"
+	Expires   time.Time `json:"expires,omitzero"` // when a guest is no member any more
 	Self      bool      `json:"self,omitempty"`
 	Connected bool      `json:"connected"`
-	Path      string    `json:"path,omitempty"` // "direct", "relayed", with transport
-	RTTMillis float64   `json:"rtt_ms,omitempty"`
-	LastSeen  time.Time `json:"last_seen,omitzero"`
-	Score     string    `json:"score,omitempty"`
+	Path      string    `json:"path,omitempty"`      // "same machine", "LAN", "direct", "punched", "relayed"
+	Transport string    `json:"transport,omitempty"` // "tcp", "quic"
+	Via       string    `json:"via,omitempty"`       // the member that relays
+	// PunchMillis passed from the relayed connection to the direct one; 0:
+	// there was none. PunchFail says why the last attempt failed.
+	PunchMillis float64   `json:"punch_ms,omitempty"`
+	PunchFail   string    `json:"punch_failed,omitempty"`
+	RTTMillis   float64   `json:"rtt_ms,omitempty"`
+	LastSeen    time.Time `json:"last_seen,omitzero"`
+	Score       string    `json:"score,omitempty"` // Standing in words
+	Standing    Standing  `json:"standing,omitzero"`
 	// Devices, as far as this machine was told of them: of itself, and of
 	// members that work for it.
 	Devices []DeviceView `json:"devices,omitempty"`

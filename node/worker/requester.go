@@ -366,6 +366,9 @@ func (w *Worker) hear(r *requester, o job.Order) {
 		w.settle(r, s)
 	}
 	for _, l := range o.Leases {
+		if h := w.heard[l.Job]; h != nil && h.Requester == r.id {
+			h.Leases++
+		}
 		w.take(r, l)
 	}
 }

@@ -131,7 +131,8 @@ type Worker struct {
 	committed  time.Time            // when the committer last ran
 	secrets    secrets
 	passed     string // why the newest offer was passed over
-	serial     int    // of leases, so that folders are never shared
+	heard      map[job.ID]*Heard
+	serial     int // of leases, so that folders are never shared
 }
 
 // New returns a Worker; Run starts it.
@@ -148,6 +149,7 @@ func New(d Deps, o Options) *Worker {
 		devices:    map[string]*device{},
 		requesters: map[peer.ID]*requester{},
 		jobs:       map[job.ID]time.Time{},
+		heard:      map[job.ID]*Heard{},
 	}
 }
 
@@ -250,17 +252,20 @@ func (w *Worker) emptyDir() string { return filepath.Join(w.deps.Dir, "empty") }
 
 // offers joins whoever has work for this machine.
 func (w *Worker) offers(ctx context.Context) {
-	if w.opts.NoWork {
-		return
-	}
 	for o := range w.deps.Swarm.Offers(ctx) {
 		if o.Requester == w.deps.Self || o.Requester == w.opts.Home {
 			continue
 		}
 		w.mu.Lock()
-		if why := w.passOver(o); why != "" {
+		if w.opts.NoWork {
+			w.noteOffer(o, FateOff, "")
+		} else if fate, why := w.passOver(o); why != "" {
 			w.passed = fmt.Sprintf("job %s: %s", o.Job, why)
-		} else if r := w.requesterLocked(o.Requester, false); r != nil {
+			w.noteOffer(o, fate, why)
+		} else if r := w.requesterLocked(o.Requester, false); r == nil {
+			w.noteOffer(o, FateFull, fmt.Sprintf("this machine works for %d requesters already", len(w.requesters)))
+		} else {
+			w.noteOffer(o, "", "")
 			w.passed = ""
 			r.busy = time.Now()
 			r.hurry()
@@ -269,26 +274,26 @@ func (w *Worker) offers(ctx context.Context) {
 	}
 }
 
-// passOver says why an offer is not for this machine, or "".
-func (w *Worker) passOver(o job.Offer) string {
+// passOver says why an offer is not for this machine, or "". mu is held.
+func (w *Worker) passOver(o job.Offer) (Fate, string) {
 	switch {
 	case o.Open <= 0:
-		return "nothing is open"
+		return FateWaiting, "nothing is open"
 	case o.MaxPrice < w.opts.Price:
-		return fmt.Sprintf("pays %g per device-second, %g is asked here", o.MaxPrice, w.opts.Price)
+		return FateUnfit, fmt.Sprintf("pays %g per device-second, %g is asked here", o.MaxPrice, w.opts.Price)
 	}
 	if w.opts.Accept != nil {
 		if err := w.opts.Accept(o.Requester); err != nil {
-			return err.Error()
+			return FateRefused, err.Error()
 		}
 	}
 	why := "there is no device here"
 	for _, d := range w.machine.Devices {
 		if why = w.machine.Lacks(o.Needs, d); why == "" {
-			return ""
+			return "", ""
 		}
 	}
-	return why
+	return FateUnfit, why
 }
 
 // requesterLocked returns the requester, beginning a link to it if there is

@@ -835,6 +835,9 @@ func TestNoWorkOnlyServesHome(t *testing.T) {
 		if d := b.w.Doing()["cpu"]; !strings.Contains(d, "no work for others") {
 			t.Errorf("doing %q", d)
 		}
+		if h := b.w.Heard(); len(h) != 1 || h[0].Requester != r || h[0].Fate != FateOff {
+			t.Errorf("heard %+v", h)
+		}
 	})
 }
 

@@ -55,6 +55,7 @@ const (
 	MaxHelloMembers  = 1024
 	MaxRevocations   = 4096
 	MaxHelloOffers   = 256
+	MaxHelloWords    = 256
 	MaxCertificates  = 8
 	MaxVersionBytes  = 128
 	MaxNameBytes     = 128     // of a member or farm

@@ -506,6 +506,7 @@ type Details struct {
 	Offers        []*Offer               `protobuf:"bytes,3,rep,name=offers,proto3" json:"offers,omitempty"`                           // the sender's own, open now
 	Addrs         [][]byte               `protobuf:"bytes,4,rep,name=addrs,proto3" json:"addrs,omitempty"`                             // the sender's multiaddrs
 	ContentKey    *Signed                `protobuf:"bytes,6,opt,name=content_key,json=contentKey,proto3" json:"content_key,omitempty"` // the farm's, by the root; absent where the sender has none
+	Words         []*Signed              `protobuf:"bytes,7,rep,name=words,proto3" json:"words,omitempty"`                             // what the sender says of others: ledger.Word; at most 256
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -571,6 +572,13 @@ func (x *Details) GetAddrs() [][]byte {
 func (x *Details) GetContentKey() *Signed {
 	if x != nil {
 		return x.ContentKey
+	}
+	return nil
+}
+
+func (x *Details) GetWords() []*Signed {
+	if x != nil {
+		return x.Words
 	}
 	return nil
 }
@@ -2482,14 +2490,15 @@ const file_wire_proto_rawDesc = "" +
 	"capability\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x123\n" +
 	"\arefusal\x18\x04 \x01(\v2\x19.idlewild.wire.v1.RefusalR\arefusal\x123\n" +
-	"\adetails\x18\x05 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\"\x87\x02\n" +
+	"\adetails\x18\x05 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\"\xb7\x02\n" +
 	"\aDetails\x128\n" +
 	"\amembers\x18\x01 \x03(\v2\x1e.idlewild.wire.v1.MemberRecordR\amembers\x12:\n" +
 	"\vrevocations\x18\x02 \x03(\v2\x18.idlewild.wire.v1.SignedR\vrevocations\x12/\n" +
 	"\x06offers\x18\x03 \x03(\v2\x17.idlewild.wire.v1.OfferR\x06offers\x12\x14\n" +
 	"\x05addrs\x18\x04 \x03(\fR\x05addrs\x129\n" +
 	"\vcontent_key\x18\x06 \x01(\v2\x18.idlewild.wire.v1.SignedR\n" +
-	"contentKeyJ\x04\b\x05\x10\x06\"\x82\x01\n" +
+	"contentKey\x12.\n" +
+	"\x05words\x18\a \x03(\v2\x18.idlewild.wire.v1.SignedR\x05wordsJ\x04\b\x05\x10\x06\"\x82\x01\n" +
 	"\fMemberRecord\x12:\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x18.idlewild.wire.v1.SignedR\vcertificate\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12 \n" +
@@ -2710,41 +2719,42 @@ var file_wire_proto_depIdxs = []int32{
 	2,  // 9: idlewild.wire.v1.Details.revocations:type_name -> idlewild.wire.v1.Signed
 	10, // 10: idlewild.wire.v1.Details.offers:type_name -> idlewild.wire.v1.Offer
 	2,  // 11: idlewild.wire.v1.Details.content_key:type_name -> idlewild.wire.v1.Signed
-	2,  // 12: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
-	10, // 13: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
-	2,  // 14: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
-	8,  // 15: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
-	11, // 16: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
-	33, // 17: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
-	14, // 18: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
-	21, // 19: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
-	13, // 20: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
-	15, // 21: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
-	18, // 22: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
-	19, // 23: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
-	2,  // 24: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
-	20, // 25: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
-	16, // 26: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
-	17, // 27: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
-	22, // 28: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
-	24, // 29: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
-	25, // 30: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
-	23, // 31: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
-	2,  // 32: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
-	28, // 33: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 34: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
-	27, // 35: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
-	2,  // 36: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
-	2,  // 37: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
-	31, // 38: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
-	1,  // 39: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	28, // 40: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 41: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	2,  // 12: idlewild.wire.v1.Details.words:type_name -> idlewild.wire.v1.Signed
+	2,  // 13: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
+	10, // 14: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
+	2,  // 15: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
+	8,  // 16: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
+	11, // 17: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
+	33, // 18: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
+	14, // 19: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
+	21, // 20: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
+	13, // 21: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
+	15, // 22: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
+	18, // 23: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
+	19, // 24: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
+	2,  // 25: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
+	20, // 26: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
+	16, // 27: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
+	17, // 28: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
+	22, // 29: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
+	24, // 30: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
+	25, // 31: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
+	23, // 32: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
+	2,  // 33: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
+	28, // 34: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 35: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
+	27, // 36: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
+	2,  // 37: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
+	2,  // 38: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
+	31, // 39: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
+	1,  // 40: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
+	28, // 41: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 42: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

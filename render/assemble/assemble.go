@@ -26,10 +26,14 @@ const Name job.Kind = "assemble"
 // Version of what parameters mean: a fact that a machine has.
 const Version = "1"
 
+// VersionReels is that of machines that pack reels, too.
+const VersionReels = "2"
+
 // Files that tasks of this kind leave.
 const (
 	FrameFile  = "frame.exr"
 	GuidesFile = "guides.exr"
+	ReelFile   = "reel.tar"
 )
 
 // DenoisedFile is what a denoiser leaves for Denoised: the picture of
@@ -38,9 +42,9 @@ const DenoisedFile = "denoised.exr"
 
 // Params are a task's parameters: JSON with the fields in this order.
 type Params struct {
-	Op     string `json:"op"` // "join" or "denoised"
-	Width  int    `json:"width"`
-	Height int    `json:"height"`
+	Op     string `json:"op"` // "join", "denoised" or "reel"
+	Width  int    `json:"width,omitempty"`
+	Height int    `json:"height,omitempty"`
 	// Parts are what the predecessors rendered, in their order (join only).
 	// Those of one Keep follow each other.
 	Parts []Part `json:"parts,omitempty"`
@@ -50,6 +54,11 @@ type Params struct {
 	// frame too (denoised only).
 	Guided []string `json:"guided,omitempty"`
 	Half   bool     `json:"half,omitempty"` // light is stored as 16-bit floats
+	// A reel holds Count predecessors' files Frame under their numbers in the
+	// film, from First on (reel only).
+	First int    `json:"first,omitempty"`
+	Count int    `json:"count,omitempty"`
+	Frame string `json:"frame,omitempty"`
 }
 
 // Part is what one predecessor rendered.
@@ -63,6 +72,7 @@ type Part struct {
 const (
 	OpJoin     = "join"
 	OpDenoised = "denoised"
+	OpReel     = "reel"
 )
 
 // Bounds.
@@ -96,7 +106,12 @@ func decode(b []byte) (Params, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return p, fmt.Errorf("assemble task: bytes after the end")
 	}
+	if p.Op == OpReel {
+		return p, p.checkReel()
+	}
 	switch {
+	case p.First != 0 || p.Count != 0 || p.Frame != "":
+		return p, fmt.Errorf("assemble task: %s of a reel", p.Op)
 	case p.Op != OpJoin && p.Op != OpDenoised:
 		return p, fmt.Errorf("assemble task: operation %q", p.Op)
 	case p.Width <= 0 || p.Height <= 0 || p.Width > maxSide || p.Height > maxSide:
@@ -132,7 +147,7 @@ func New(exe string) *Kind { return &Kind{exe: exe} }
 
 // Probe implements render.Kind.
 func (k *Kind) Probe(context.Context) (map[string][]string, []string, error) {
-	return map[string][]string{string(Name): {Version}}, nil, nil
+	return map[string][]string{string(Name): {Version, VersionReels}}, nil, nil
 }
 
 // Session implements render.Kind: one process serves all tasks.
@@ -153,7 +168,7 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if err != nil {
 		return render.Request{}, err
 	}
-	if want := max(len(p.Parts), 1); len(at.Prior) < want {
+	if want := max(len(p.Parts), p.Count, 1); len(at.Prior) < want {
 		return render.Request{}, fmt.Errorf("assemble task: %d parts where %d are told", len(at.Prior), want)
 	}
 	b, err := json.Marshal(request{Params: p, Prior: at.Prior, Out: at.Out})

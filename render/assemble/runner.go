@@ -31,8 +31,11 @@ func answer(asked gorunner.Request) gorunner.Answer {
 }
 
 func (r request) run(progress func(phase string, fraction float64)) error {
-	if r.Params.Op == OpDenoised {
+	switch r.Params.Op {
+	case OpDenoised:
 		return r.denoised()
+	case OpReel:
+		return r.reel(progress)
 	}
 	frame, err := r.join(progress)
 	if err != nil {

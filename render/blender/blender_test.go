@@ -291,9 +291,9 @@ func TestChallenge(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Evidence{
-		{File: "crop-0-0.exr", Rect: rects[0], Covers: rects[0], Samples: job.Range{From: 0, To: 8}},
-		{File: "crop-0-1.exr", Rect: rects[0], Covers: rects[0], Samples: job.Range{From: 8, To: 14}},
-		{File: "crop-0-2.exr", Rect: rects[0], Covers: rects[0], Samples: job.Range{From: 14, To: 16}},
+		{File: "crop-0-0.exr", Layer: "ViewLayer", Rect: rects[0], Covers: rects[0], Samples: job.Range{From: 0, To: 8}},
+		{File: "crop-0-1.exr", Layer: "ViewLayer", Rect: rects[0], Covers: rects[0], Samples: job.Range{From: 8, To: 14}},
+		{File: "crop-0-2.exr", Layer: "ViewLayer", Rect: rects[0], Covers: rects[0], Samples: job.Range{From: 14, To: 16}},
 	}
 	if d := cmp.Diff(want, ev[:3]); d != "" {
 		t.Error(d)
@@ -310,10 +310,25 @@ func TestChallenge(t *testing.T) {
 		t.Fatal(err)
 	}
 	want = []Evidence{
-		{File: "crop-1-0.exr", Rect: rects[1], Covers: job.Rect{X0: 298, Y0: 168, X1: 320, Y1: 180}, Samples: job.Range{To: 16}, Counts: true},
-		{File: "crop-1-1.exr", Rect: rects[1], Covers: job.Rect{X0: 298, Y0: 168, X1: 320, Y1: 180}, Samples: job.Range{To: 16}, SeedDelta: seedDelta},
+		{File: "crop-1-0.exr", Layer: "ViewLayer", Rect: rects[1], Covers: job.Rect{X0: 298, Y0: 168, X1: 320, Y1: 180}, Samples: job.Range{To: 16}, Counts: true},
+		{File: "crop-1-1.exr", Layer: "ViewLayer", Rect: rects[1], Covers: job.Rect{X0: 298, Y0: 168, X1: 320, Y1: 180}, Samples: job.Range{To: 16}, SeedDelta: seedDelta},
 	}
 	if d := cmp.Diff(want, ev[2:]); d != "" {
+		t.Error(d)
+	}
+	look, err := k.Look(task, job.Range{To: 2}, rects[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ev, err = ReadEvidence(look, task.Check); err != nil {
+		t.Fatal(err)
+	}
+	all := job.Rect{X1: 320, Y1: 180}
+	want = []Evidence{
+		{File: "crop-0-0.exr", Layer: "ViewLayer", Rect: all, Covers: all, Samples: job.Range{To: 2}, Look: true},
+		{File: "crop-1-0.exr", Layer: "ViewLayer", Rect: rects[0], Covers: grown(rects[0], 320, 180), Samples: job.Range{To: 16}, Counts: true, Other: true},
+	}
+	if d := cmp.Diff(want, ev); d != "" {
 		t.Error(d)
 	}
 	many := slices.Repeat(rects, 40)

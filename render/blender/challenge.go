@@ -10,16 +10,19 @@ import (
 // Evidence is one EXR that a challenge task leaves, and what it shows.
 type Evidence struct {
 	File   string   // the OutputRule's name
+	Layer  string   // the view layer that was rendered
 	Rect   job.Rect // the rectangle that was asked for
 	Covers job.Rect // the rectangle that the file's pixels are, which holds Rect
 	// Samples is the range that was rendered, half-open.
 	Samples   job.Range
 	SeedDelta int  // 0: the claim's own seed
 	Counts    bool // has the pass "Debug Sample Count"
+	Look      bool // all of the claim, with few samples
+	Other     bool // as other hardware might render it
 }
 
 // PassCombined names the channels of every evidence file that are compared
-// with the claim's CropCheck.Pass, in the layer that CropCheck names.
+// with the claim's CropCheck.Pass, in the layer that Evidence names.
 const PassCombined = passCombined
 
 // margin is what a crop of an adaptively sampled frame is rendered larger on
@@ -35,22 +38,11 @@ const seedDelta = 7919
 // add up to the whole; with it, once as the claim was, counting samples, and
 // once with another seed.
 func (k *Kind) Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error) {
-	if t.Check.Method != job.CheckCrop {
-		return nil, fmt.Errorf("challenge: task %s is not checked by crops", t.Label)
-	}
-	p, err := DecodeParams(t.Params)
+	p, c, err := challenged(t)
 	if err != nil {
-		return nil, fmt.Errorf("challenge: %w", err)
+		return nil, err
 	}
-	var c job.CropCheck
-	if err := job.Decode(t.Check.Params, job.MaxTaskBytes, &c); err != nil {
-		return nil, fmt.Errorf("challenge: %w", err)
-	}
-	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("challenge: %w", err)
-	}
-	frame := job.Rect{X1: c.Width, Y1: c.Height}
-	runs, err := challengeRuns(c, t.Part.Samples, samples)
+	runs, err := challengeRuns(c.CropCheck, t.Part.Samples, samples)
 	if err != nil {
 		return nil, fmt.Errorf("challenge: %w", err)
 	}
@@ -59,31 +51,99 @@ func (k *Kind) Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]j
 	for len(crops) > 0 {
 		n := min(perTask, len(crops))
 		q := p
-		q.Op, q.Denoise, q.ViewLayer, q.Depth, q.Codec = opCrop, denoiseOff, c.Layer, "", ""
 		for _, asked := range crops[:n] {
-			if asked.X0 < 0 || asked.Y0 < 0 || asked.Dx() <= 0 || asked.Dy() <= 0 || asked.X1 > frame.X1 || asked.Y1 > frame.Y1 {
-				return nil, fmt.Errorf("challenge: crop %v of a frame of %dx%d", asked, c.Width, c.Height)
+			crop, err := c.crop(asked, runs)
+			if err != nil {
+				return nil, err
 			}
-			rect := asked
-			if c.Adaptive {
-				rect = grown(asked, frame.X1, frame.Y1)
-			}
-			q.Crops = append(q.Crops, Crop{Rect: rect, Asked: asked, Runs: runs})
+			q.Crops = append(q.Crops, crop)
 		}
 		crops = crops[n:]
-		tasks = append(tasks, job.Task{
-			Kind:    t.Kind,
-			Params:  q.encode(),
-			Input:   t.Input,
-			Outputs: q.cropOutputs(),
-			Label:   strings.TrimSuffix(t.Label, " render") + " check",
-			Needs:   job.Needs{Require: t.Needs.Require, MemoryBytes: t.Needs.MemoryBytes},
-			Place:   job.AtRequester,
-			Timeout: t.Timeout,
-			Rank:    t.Rank,
-		})
+		tasks = append(tasks, c.task(t, q))
 	}
 	return tasks, nil
+}
+
+// Look returns the task that renders all of what t shows with the samples of
+// few, which is a small part of t's own, and canaries: rectangles as other hardware might
+// render them, which show how much honest machines differ in this job.
+func (k *Kind) Look(t job.Task, few job.Range, canaries []job.Rect) (job.Task, error) {
+	p, c, err := challenged(t)
+	if err != nil {
+		return job.Task{}, err
+	}
+	all := t.Part.Tile
+	if all == (job.Rect{}) {
+		all = job.Rect{X1: c.Width, Y1: c.Height}
+	}
+	if few.From < 0 || few.To <= few.From {
+		return job.Task{}, fmt.Errorf("look: samples %v", few)
+	}
+	p.Crops = []Crop{{Rect: all, Asked: all, Look: true, Runs: []Run{{From: few.From, To: few.To}}}}
+	for _, asked := range canaries {
+		run := Run{Other: true, Count: c.Adaptive}
+		if r := t.Part.Samples; r != (job.Range{}) {
+			run.From, run.To = r.From, r.To
+		}
+		crop, err := c.crop(asked, []Run{run})
+		if err != nil {
+			return job.Task{}, err
+		}
+		p.Crops = append(p.Crops, crop)
+	}
+	return c.task(t, p), nil
+}
+
+// challenge is the CropCheck of a challenged task.
+type challenge struct{ job.CropCheck }
+
+// challenged reads a task that a challenge is made of, and gives its parameters
+// the form of one.
+func challenged(t job.Task) (Params, challenge, error) {
+	var c challenge
+	fail := func(err error) (Params, challenge, error) { return Params{}, c, fmt.Errorf("challenge: %w", err) }
+	if t.Check.Method != job.CheckCrop {
+		return fail(fmt.Errorf("task %s is not checked by crops", t.Label))
+	}
+	p, err := DecodeParams(t.Params)
+	if err != nil {
+		return fail(err)
+	}
+	if err := job.Decode(t.Check.Params, job.MaxTaskBytes, &c.CropCheck); err != nil {
+		return fail(err)
+	}
+	if err := c.Validate(); err != nil {
+		return fail(err)
+	}
+	p.Op, p.Denoise, p.ViewLayer, p.Depth, p.Codec = opCrop, denoiseOff, c.Layer, "", ""
+	return p, c, nil
+}
+
+// crop is one rectangle to render.
+func (c challenge) crop(asked job.Rect, runs []Run) (Crop, error) {
+	if asked.X0 < 0 || asked.Y0 < 0 || asked.Dx() <= 0 || asked.Dy() <= 0 || asked.X1 > c.Width || asked.Y1 > c.Height {
+		return Crop{}, fmt.Errorf("challenge: crop %v of a frame of %dx%d", asked, c.Width, c.Height)
+	}
+	rect := asked
+	if c.Adaptive {
+		rect = grown(asked, c.Width, c.Height)
+	}
+	return Crop{Rect: rect, Asked: asked, Runs: runs}, nil
+}
+
+// task renders the crops of p.
+func (c challenge) task(t job.Task, p Params) job.Task {
+	return job.Task{
+		Kind:    t.Kind,
+		Params:  p.encode(),
+		Input:   t.Input,
+		Outputs: p.cropOutputs(),
+		Label:   strings.TrimSuffix(t.Label, " render") + " check",
+		Needs:   job.Needs{Require: t.Needs.Require, MemoryBytes: t.Needs.MemoryBytes},
+		Place:   job.AtRequester,
+		Timeout: t.Timeout,
+		Rank:    t.Rank,
+	}
 }
 
 // challengeRuns is how each crop is rendered.
@@ -137,8 +197,8 @@ func ReadEvidence(challenge job.Task, check job.Check) ([]Evidence, error) {
 	for i, crop := range p.Crops {
 		for j, r := range crop.Runs {
 			e := Evidence{
-				File: cropFile(i, j), Rect: crop.Asked, Covers: crop.Rect,
-				Samples: job.Range{From: r.From, To: r.To}, SeedDelta: r.SeedDelta, Counts: r.Count,
+				File: cropFile(i, j), Layer: p.ViewLayer, Rect: crop.Asked, Covers: crop.Rect,
+				Samples: job.Range{From: r.From, To: r.To}, SeedDelta: r.SeedDelta, Counts: r.Count, Look: crop.Look, Other: r.Other,
 			}
 			if r.To == 0 {
 				e.Samples.To = c.Samples

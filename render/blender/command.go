@@ -35,9 +35,15 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 	if p.Op == opFinish || p.Op == opDenoise {
 		class = "finish " + p.ViewLayer // the compositor is rebuilt once
 	}
+	if p.Op == opFilm {
+		class = "film" // it lays strips over the scene's own
+	}
 	env := k.environment("{in}")
 	if p.OCIO != "" {
 		env = append(env, "OCIO="+mountedOCIO(p.OCIO))
+	}
+	if p.Op == opFilm {
+		env = append(env, "OCIO=") // its frames have their final colours, and Blender's own configuration shows them
 	}
 	if t.Device.Type == "gpu" && strings.HasPrefix(t.Device.Name, "GPU-") {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+t.Device.Name)
@@ -112,7 +118,7 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if err != nil {
 		return render.Request{}, err
 	}
-	if (p.Op == opFinish || p.Op == opDenoise) && len(at.Prior) == 0 {
+	if (p.Op == opFinish || p.Op == opDenoise || p.Op == opFilm) && len(at.Prior) == 0 {
 		return render.Request{}, fmt.Errorf("blender task: nothing rendered to %s", p.Op)
 	}
 	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,19 +51,37 @@ type Facts struct {
 	Untiled   []string `json:"untiled"`
 	Unsampled []string `json:"unsampled"`
 
-	Format     string   `json:"format"`
-	Extension  string   `json:"extension"`
-	Depth      string   `json:"depth"`
-	Codec      string   `json:"codec"`
-	Multilayer bool     `json:"multilayer"`
-	Compositor bool     `json:"compositor"`
-	OCIO       string   `json:"ocio"`      // colour configuration, in the input tree or Blender's built in; empty: Blender's default
-	Files      []string `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
-	Denoisers  []string `json:"denoisers"` // of the Blender that looked
-	Engines    []string `json:"engines"`
+	Format     string    `json:"format"`
+	Extension  string    `json:"extension"`
+	Depth      string    `json:"depth"`
+	Codec      string    `json:"codec"`
+	Multilayer bool      `json:"multilayer"`
+	Compositor bool      `json:"compositor"`
+	OCIO       string    `json:"ocio"`      // colour configuration, in the input tree or Blender's built in; empty: Blender's default
+	Film       FilmFacts `json:"film"`      // what all frames end in
+	Files      []string  `json:"files"`     // of File Output nodes, under their delivered names, # for the frame
+	Denoisers  []string  `json:"denoisers"` // of the Blender that looked
+	Engines    []string  `json:"engines"`
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`
+
+	// at is where files are made of what was rendered; see place.
+	at job.Place
+}
+
+// Weigh returns samples of a frame, and says of what size and quality it is.
+// Where the engine does not count samples, it is pixels.
+func (k *Kind) Weigh(facts []byte) (float64, string) {
+	var f Facts
+	if json.Unmarshal(facts, &f) != nil || f.Width < 1 || f.Height < 1 {
+		return 0, ""
+	}
+	pixels, text := float64(f.Width)*float64(f.Height), fmt.Sprintf("%dx%d", f.Width, f.Height)
+	if f.Engine != cycles || f.Samples < 1 {
+		return pixels, text
+	}
+	return pixels * float64(f.Samples), fmt.Sprintf("%s with %d samples", text, f.Samples)
 }
 
 // survey is what runner/survey.py writes.
@@ -73,6 +92,7 @@ type survey struct {
 	Main     string          `json:"main"`
 	Facts    json.RawMessage `json:"facts"`
 	Files    []surveyFile    `json:"files"`
+	Folders  []string        `json:"folders"` // whose names decided something, there or not
 	Problems []job.Problem   `json:"problems"`
 }
 
@@ -103,18 +123,32 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 	if note != nil && note.Severity == job.SeverityError {
 		return job.Inspection{Problems: []job.Problem{*note}}, nil
 	}
-	var load loadLog
-	found, log, err := k.survey(ctx, p.program, s, &load)
-	if err != nil {
-		return job.Inspection{}, err
+	began, before := time.Now(), stampOf(s.Input)
+	key, keyed := k.lookKey(ctx, p, s)
+	found, load, known := k.looks.recall(key, s.Input)
+	if !known {
+		load = new(loadLog)
+		var log []byte
+		if found, log, err = k.survey(ctx, p.program, s, load); err != nil {
+			return job.Inspection{}, err
+		}
+		if !found.Opened {
+			return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
+		}
 	}
-	if !found.Opened {
-		return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
+	in, err := k.inspection(s, note, found, load)
+	if !known && keyed && err == nil && len(in.Refused()) == 0 && before.same(stampOf(s.Input)) {
+		k.looks.remember(key, s.Input, began, found, load)
 	}
+	return in, err
+}
+
+// inspection is what was found, in the words of the farm.
+func (k *Kind) inspection(s job.Spec, note *job.Problem, found survey, load *loadLog) (job.Inspection, error) {
+	in := job.Inspection{Problems: slices.Clone(found.Problems)}
 	if note != nil {
-		found.Problems = append([]job.Problem{*note}, found.Problems...)
+		in.Problems = slices.Insert(in.Problems, 0, *note)
 	}
-	in := job.Inspection{Problems: found.Problems}
 	for _, f := range found.Files {
 		in.Deps = append(in.Deps, job.Dep{Path: f.Path, Name: f.Name})
 	}
@@ -131,16 +165,15 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 		return job.Inspection{}, err
 	}
 	in.Problems = append(in.Problems, load.problems(facts.Scene, spec.Engine != "", k.ocio(s) == "")...)
+	in.Problems = append(in.Problems, facts.filmProblems(spec.Frames)...)
 	for i, d := range in.Deps {
 		if job.SafeName(d.Name) != nil {
 			in.Problems = append(in.Problems, problem(d.Path, "its name cannot travel to every system", "rename it without backslash or colon"))
 			in.Deps[i].Name = ""
 		}
 	}
-	if in.Facts, err = json.Marshal(facts); err != nil {
-		return job.Inspection{}, err
-	}
-	return in, nil
+	in.Facts, err = json.Marshal(facts)
+	return in, err
 }
 
 // refuseEarly finds what needs no Blender to see.
@@ -236,6 +269,9 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 	}
 	for i := range found.Files {
 		found.Files[i].Path = real(found.Files[i].Path)
+	}
+	for i, f := range found.Folders {
+		found.Folders[i] = real(f)
 	}
 	for i := range found.Problems {
 		p := &found.Problems[i]

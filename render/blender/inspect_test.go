@@ -70,7 +70,6 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 		{"rig_ui.py", "scripts"},
 		{"time limit of 2 s"},
 		{"cycles.samples", "animated"},
-		{"movie", "PNG"},
 	} {
 		hasProblem(t, in, job.SeverityWarning, parts...)
 	}

@@ -1,6 +1,7 @@
 package blender
 
 import (
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -52,7 +53,10 @@ type Options struct {
 	Timeout time.Duration
 	// Roots say which files may leave this machine with a job.
 	Roots Roots
-	Log   *slog.Logger // nil: silent
+	// Outline is a hash of a .blend that stays as it is while nothing changes
+	// that a look at the file could find. nil: Blender opens it every time.
+	Outline func(ctx context.Context, path string) ([sha256.Size]byte, error)
+	Log     *slog.Logger // nil: silent
 }
 
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and
@@ -63,6 +67,7 @@ type Kind struct {
 	absent   error  // why there is none
 	runner   string // folder of the runner's files
 	runners  string // hash over them
+	looks    looks
 }
 
 // ErrNoBlender is matched by every error of a Kind that has no Blender.

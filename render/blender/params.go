@@ -27,6 +27,7 @@ type SpecParams struct {
 	Name      string `json:"name,omitempty"`    // of finished files, # for the frame: "shot_####"
 	Denoise   string `json:"denoise,omitempty"` // "off", or "auto": as the file says, where the build can
 	OCIO      string `json:"ocio,omitempty"`    // absolute path of the colour configuration; empty: Blender's own
+	Video     string `json:"video,omitempty"`   // "h264", "h265", "av1", "prores"; "none"; empty: as the scene's output says
 	Blender   string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
 }
 
@@ -49,6 +50,9 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 	case p.Width != 0 && p.Percent != 0:
 		return p, fmt.Errorf("render options: a resolution and a percentage of it exclude each other")
 	}
+	if err := checkVideo(p.Video); err != nil {
+		return p, err
+	}
 	if p.OCIO != "" && !filepath.IsAbs(p.OCIO) && !builtInOCIO(p.OCIO) {
 		return p, fmt.Errorf("render options: the colour configuration %q is no absolute path", clip(p.OCIO))
 	}
@@ -68,7 +72,7 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 // Params are what one task asks of Blender: job.Task.Params, JSON with the
 // fields in this order. Zero values mean the file's own.
 type Params struct {
-	Op        string `json:"op"`   // "render", "denoise", "finish" or "crop"
+	Op        string `json:"op"`   // "render", "denoise", "finish", "film" or "crop"
 	Main      string `json:"main"` // the .blend, in the input tree
 	Frame     int    `json:"frame"`
 	Build     string `json:"build,omitempty"` // of Blender, that the job is pinned to; empty: any
@@ -97,6 +101,9 @@ type Params struct {
 	// Files that the compositor's File Output nodes leave, in their order.
 	Files []string `json:"files,omitempty"`
 	Crops []Crop   `json:"crops,omitempty"`
+	// FilmFrame asks a finish task for a PNG beside the finished file.
+	FilmFrame bool  `json:"film_frame,omitempty"`
+	Film      *Film `json:"film,omitempty"`
 }
 
 // Crop is one rectangle to render again.
@@ -106,6 +113,8 @@ type Crop struct {
 	// Asked is the rectangle that is compared.
 	Asked job.Rect `json:"asked"`
 	Runs  []Run    `json:"runs"`
+	// Look says that this is no crop but all of it, with few samples.
+	Look bool `json:"look,omitempty"`
 }
 
 // Run is one way of rendering a crop.
@@ -114,6 +123,9 @@ type Run struct {
 	To        int  `json:"to,omitempty"`
 	SeedDelta int  `json:"seed_delta,omitempty"` // added to the file's seed
 	Count     bool `json:"count,omitempty"`      // with a pass that counts samples
+	// Other renders as other hardware might: with another ray tracing
+	// structure and older instructions. On the CPU only.
+	Other bool `json:"other,omitempty"`
 }
 
 // The operations of Params.Op.
@@ -121,6 +133,7 @@ const (
 	opRender  = "render"
 	opDenoise = "denoise"
 	opFinish  = "finish"
+	opFilm    = "film"
 	opCrop    = "crop"
 )
 
@@ -158,7 +171,7 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %w", err)
 	}
 	switch {
-	case p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opCrop:
+	case p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opFilm && p.Op != opCrop:
 		return p, fmt.Errorf("blender task: operation %q", clip(p.Op))
 	case p.Frame < -maxFrame || p.Frame > maxFrame:
 		return p, fmt.Errorf("blender task: frame %d", p.Frame)
@@ -174,6 +187,15 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: extension %q", clip(p.Extension))
 	case (p.Op == opCrop) != (len(p.Crops) > 0):
 		return p, fmt.Errorf("blender task: %s with %d crops", p.Op, len(p.Crops))
+	case (p.Op == opFilm) != (p.Film != nil) || p.Op == opFilm && p.Extension == "":
+		return p, fmt.Errorf("blender task: %s with a film, or a film without a name", p.Op)
+	case p.FilmFrame && p.Op != opFinish:
+		return p, fmt.Errorf("blender task: %s that leaves a frame of a film", p.Op)
+	}
+	if p.Film != nil {
+		if err := p.Film.validate(); err != nil {
+			return p, err
+		}
 	}
 	if err := job.SafeName(p.Main); err != nil {
 		return p, fmt.Errorf("blender task: main file: %w", err)

@@ -142,8 +142,9 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 		Kind:    assemble.Name,
 		Outputs: []job.OutputRule{{Name: assemble.FrameFile, Media: job.MediaEXR}},
 		Label:   fmt.Sprintf("%d join", p.Frame),
-		Needs:   job.Needs{Require: map[string]string{string(assemble.Name): assemble.Version}},
-		Place:   job.AtRequester,
+		Needs:   f.afterwards(map[string]string{string(assemble.Name): assemble.Version}),
+		Check:   f.again(assemble.FrameFile),
+		Place:   f.at,
 		Rank:    whole.Rank,
 	}
 	for i, c := range pieces {
@@ -160,6 +161,9 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 		join.Parts = append(join.Parts, assemble.Part{Tile: tile, Keep: c.keep, Samples: s.To - s.From})
 		gather.After = append(gather.After, t.Key())
 	}
+	if pieces[0].part.Samples != (job.Range{}) {
+		gather.Check = job.Check{} // averages may differ in their last bit from one sort of processor to another
+	}
 	gather.Params = join.Encode()
 	if !denoise {
 		gather.Outputs[0].Final = final
@@ -175,11 +179,12 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 		Outputs: []job.OutputRule{{Name: assemble.DenoisedFile, Media: job.MediaEXR}},
 		After:   []job.TaskKey{gather.Key()},
 		Label:   fmt.Sprintf("%d denoise", p.Frame),
-		Needs:   job.Needs{Require: whole.Needs.Require},
-		Place:   job.AtRequester,
+		Needs:   f.afterwards(whole.Needs.Require),
+		Place:   f.at,
 		Rank:    whole.Rank,
 	}
 	put := gather
+	put.Check = f.again(assemble.FrameFile)
 	put.Params = assemble.Params{
 		Op: assemble.OpDenoised, Width: f.Width, Height: f.Height,
 		Denoise: f.DenoiseLayers, Guided: f.GuideLayers, Half: half,

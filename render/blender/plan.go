@@ -15,7 +15,8 @@ import (
 const claimFile = "frame.exr"
 
 // Plan implements dispatch.Kind: two tasks for every frame, one where the
-// artist wants the EXR itself; more where frames are cut into parts.
+// artist wants the EXR itself; more where frames are cut into parts, and at the
+// end a film where one is wanted.
 func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, error) {
 	spec, err := DecodeSpec(s.Params)
 	if err != nil {
@@ -33,6 +34,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		return nil, err
 	}
 	base := f.params(spec)
+	if f.at, err = job.ParseFinish(s.Policy.Finish); err != nil {
+		return nil, err
+	}
 	pieces, err := f.pieces(s.Policy.Parts, spec, len(frames))
 	if err != nil {
 		return nil, err
@@ -44,6 +48,11 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	ranks := previewOrder(len(frames))
 	tasks := make([]job.Task, 0, 2*len(frames))
 	names := map[string]int{}
+	filmed := f.filmed(len(frames))
+	if !filmed {
+		f.Film = FilmFacts{}
+	}
+	var finished []job.Task
 	for i, frame := range frames {
 		final := frameName(spec.Name, frame) + f.extension()
 		if other, taken := names[final]; taken {
@@ -81,13 +90,21 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			made = append(made, f.finish(*last, render, p, final))
 		} else {
 			last.Label = strconv.Itoa(frame)
-			if len(f.Files) > 0 {
+			if len(f.Files) > 0 || filmed {
 				made = append(made, f.finish(*last, render, p, ""))
 			}
 		}
 		tasks = append(tasks, made...)
+		finished = append(finished, made[len(made)-1])
 	}
-	return tasks, nil
+	if !filmed {
+		return tasks, nil
+	}
+	film, err := f.film(spec, frames, finished)
+	if err != nil {
+		return nil, err
+	}
+	return append(tasks, film...), nil
 }
 
 // finish is the task that turns the EXR of last into the artist's file, and
@@ -100,6 +117,10 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		outputs = append(outputs, job.OutputRule{Name: "frame" + ext, Media: mediaOf(ext), Final: final})
 	}
 	rules := f.rules(p.Frame)
+	extra := f.Film.Extension != "" && f.frameFile() == filmFrame
+	if extra {
+		outputs = append(outputs, job.OutputRule{Name: filmFrame, Media: job.MediaPNG})
+	}
 	label := strconv.Itoa(p.Frame)
 	if final == "" {
 		label += " files"
@@ -109,16 +130,36 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
 			Op: opFinish, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
-			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules), OCIO: f.OCIO,
+			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules), OCIO: f.OCIO, FilmFrame: extra,
 		}.encode(),
 		Input:   render.Input,
 		Outputs: append(outputs, rules...),
 		After:   []job.TaskKey{last.Key()},
 		Label:   label,
-		Needs:   job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build}},
-		Place:   job.AtRequester,
+		Needs:   f.afterwards(map[string]string{FactVersion: f.Version, FactBuild: f.Build}),
+		Place:   f.at,
 		Rank:    render.Rank,
 	}
+}
+
+// afterwards is what a machine needs for a task that makes something of what
+// was rendered. It is never work for a GPU; only the requester's own slot says
+// nothing of its sort.
+func (f Facts) afterwards(require map[string]string) job.Needs {
+	n := job.Needs{Require: require}
+	if f.at != job.AtRequester {
+		n.Device = "cpu"
+	}
+	return n
+}
+
+// again is how a task is checked whose result depends on nothing but its
+// predecessors, bit for bit: not at all at the requester.
+func (f Facts) again(output string) job.Check {
+	if f.at == job.AtRequester {
+		return job.Check{}
+	}
+	return job.Check{Method: job.CheckExact, Output: output}
 }
 
 // extension of delivered files. Blender has none where the artist switched
@@ -218,7 +259,12 @@ const (
 // check is how frames are verified, or parts of them.
 func (f Facts) check(spec SpecParams, parts bool) (job.Check, error) {
 	if len(f.Uncheckable) > 0 || f.Engine != cycles {
-		return job.Check{}, nil
+		// What a machine makes of it another of its class makes as well, unless
+		// the clock decides.
+		if parts || slices.Contains(f.Uncheckable, "time limit") {
+			return job.Check{}, nil
+		}
+		return job.Check{Method: job.CheckReplica, Output: claimFile, Params: []byte(f.Engine)}, nil
 	}
 	c := job.CropCheck{
 		Layer:    f.ViewLayers[0],
@@ -231,6 +277,12 @@ func (f Facts) check(spec SpecParams, parts bool) (job.Check, error) {
 	}
 	if f.denoises(spec) && !parts { // parts are denoised together
 		c.Pass = passNoisy
+	}
+	for _, l := range f.ViewLayers[1:] {
+		noisy := slices.Contains(f.DenoiseLayers, l)
+		if !f.LayerSamples && len(c.Others) < job.MaxCheckLayers && (c.Pass != passNoisy || noisy) {
+			c.Others = append(c.Others, l)
+		}
 	}
 	if err := c.Validate(); err != nil {
 		return job.Check{}, fmt.Errorf("plan: %w", err)

@@ -56,7 +56,8 @@ type Params struct {
 	Fail      string `json:"fail,omitempty"`
 	FailTasks []int  `json:"fail_tasks,omitempty"`
 
-	Check bool `json:"check,omitempty"` // results are verified by running them again
+	Check   bool `json:"check,omitempty"`   // results are verified by running them again
+	Replica bool `json:"replica,omitempty"` // … on other machines of the worker's device class
 }
 
 // failures are the values of Params.Fail.
@@ -133,8 +134,14 @@ func (k *Kind) Plan(s job.Spec, _ job.Inspection, input cid.Cid) ([]job.Task, er
 		return nil, err
 	}
 	count := max(p.Count, 1)
-	fail, failTasks, check := p.Fail, p.FailTasks, p.Check
-	p.Count, p.FailTasks, p.Check = 0, nil, false // no task's concern
+	fail, failTasks, check := p.Fail, p.FailTasks, job.Check{}
+	switch {
+	case p.Replica:
+		check = job.Check{Method: job.CheckReplica, Output: outName}
+	case p.Check:
+		check = job.Check{Method: job.CheckExact, Output: outName}
+	}
+	p.Count, p.FailTasks, p.Check, p.Replica = 0, nil, false, false // no task's concern
 	tasks := make([]job.Task, 0, count)
 	for i := 1; i <= count; i++ {
 		p.Index, p.Fail = i, ""
@@ -153,9 +160,7 @@ func (k *Kind) Plan(s job.Spec, _ job.Inspection, input cid.Cid) ([]job.Task, er
 		if input.Defined() {
 			t.Input = job.RefOf(input)
 		}
-		if check {
-			t.Check = job.Check{Method: job.CheckExact, Output: outName}
-		}
+		t.Check = check
 		tasks = append(tasks, t)
 	}
 	return tasks, nil

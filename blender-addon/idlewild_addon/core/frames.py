@@ -38,17 +38,26 @@ class Output:
     """Where Blender would put frames, from the scene's output path."""
 
     def __init__(self, path: str, blend: str, fallback: str = "") -> None:
-        """path as it stands in the scene, // already made absolute."""
+        """path as it stands in the scene, // already made absolute. A # in the
+        name of a folder is a # to Blender, and no number of a frame."""
         self.folder, self.name = os.path.split(path)
         if not self.folder:
             self.folder = fallback or os.path.dirname(blend)
-        # A # of a folder is the frame number to Blender. The farm delivers
-        # into one folder.
-        self.problem = ""
-        if "#" in self.folder:
-            self.problem = "The output path has # in a folder's name: the farm needs all frames in one folder"
         # Blender's own extension in the path: the file gets one anyway.
         self.name = re.sub(r"\.(png|jpe?g|exr|tiff?|bmp|tga|webp|hdr)\Z", "", self.name, flags=re.IGNORECASE)
+
+
+PROBE = 987654  # a frame whose number nobody has in a path
+
+
+def from_probe(path: str, rendered: str, extension: str) -> str:
+    """The output path of which Blender makes rendered at frame PROBE: it has
+    replaced the {} of path, and the # too, which are put back."""
+    if extension and rendered.endswith(extension):
+        rendered = rendered[: -len(extension)]
+    head, number, tail = rendered.rpartition(str(PROBE))
+    runs = re.findall("#+", os.path.basename(path))
+    return head + "#" * (len(runs[-1]) if runs else 4) + tail if number else rendered
 
 
 def file_name(pattern: str, frame: int, extension: str) -> str:

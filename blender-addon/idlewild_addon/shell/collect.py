@@ -23,10 +23,10 @@ def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = Non
     file = bpy.data.filepath
     if not file:
         raise Trouble("The file was never saved: save it once with File > Save, then submit")
+    if render.use_multiview:
+        raise Trouble("The scene renders several views, which the farm does not: switch off Output > Stereoscopy, and submit each camera by itself")
     target = frames.Output(compat.output_path(scene), file)
     folder = said.get("output") or bpy.path.abspath(s.output)
-    if target.problem and not folder:
-        raise Trouble(target.problem)
     w = Wish(
         file=os.path.abspath(file), output=os.path.abspath(folder or target.folder), name=target.name, scene=scene.name,
         camera=said.get("camera") or s.camera, view_layer=said.get("view_layer") or s.view_layer,
@@ -86,15 +86,21 @@ def stamp() -> tuple[str, int]:
 def keep_dirty() -> float | None:
     """Blender takes a file of which a copy was saved for saved, a moment later:
     it would let the artist quit without a question. Pushing an undo step is the
-    one way to have it marked again."""
+    one way to have it marked again. With global undo off no step comes of it,
+    which of a large file would take seconds."""
     s = state.get()
     if s.unsaved != stamp() or s.watch_dirty <= 0:
         return None
     s.watch_dirty -= 1
     if not bpy.data.is_dirty:
-        manager = bpy.context.window_manager
-        with bpy.context.temp_override(window=manager.windows[0]):
-            bpy.ops.ed.undo_push(message="Submit to the Farm")
+        preferences = bpy.context.preferences
+        before = preferences.edit.use_global_undo, preferences.is_dirty
+        preferences.edit.use_global_undo = False
+        try:
+            with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+                bpy.ops.ed.undo_push(message="Submit to the Farm")
+        finally:
+            preferences.edit.use_global_undo, preferences.is_dirty = before
         s.watch_dirty = 0
         return None
     return 0.05

@@ -8,6 +8,9 @@ from typing import Any
 
 import bpy
 
+from ..core import frames
+from ..core.errors import Trouble
+
 
 def online() -> bool:
     """Blender's switch for the network, 4.2 and newer. The add-on speaks to
@@ -32,8 +35,14 @@ def dirty_images() -> list[Any]:
 
 
 def output_path(scene: Any) -> str:
-    """The scene's output path with // resolved, its # as they are."""
-    path = bpy.path.abspath(scene.render.filepath)
+    """The scene's output path with // and {} resolved, its # as they are."""
+    path = scene.render.filepath
+    if bpy.app.version >= (5, 0, 0) and "{" in path:
+        try:
+            path = frames.from_probe(path, scene.render.frame_path(frame=frames.PROBE), scene.render.file_extension)
+        except RuntimeError as err:
+            raise Trouble("The output path cannot be read (%s): correct it in Output > Output" % " ".join(str(err).split())) from None
+    path = bpy.path.abspath(path)
     if path and not os.path.isabs(path):
         # Relative to the folder that Blender was started in, as Blender does.
         end = "/" if path.endswith(("/", "\\")) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import Any, Callable
 
 import bpy
 
@@ -77,32 +77,50 @@ def image(files: list[str]) -> Any:
     if len(files) > 1:
         loaded.source = "SEQUENCE"
     if not bpy.app.background:
-        space = editor()
-        if space is not None:
-            space.image = loaded
-            if len(files) > 1:
-                space.image_user.frame_duration = len(files)
-                space.image_user.frame_start = number(files[0])[0]
-                space.image_user.frame_offset = number(files[0])[0] - 1
-                space.image_user.use_auto_refresh = True
+        in_editor(lambda space: put(space, loaded, files))
     return loaded
 
 
-def editor() -> Any:
-    """An image editor that is open, or one in a new window, as Blender's own
-    render does it."""
-    manager = bpy.context.window_manager
-    for window in manager.windows:
+def put(space: Any, loaded: Any, files: list[str]) -> None:
+    space.image = loaded
+    if len(files) > 1:
+        space.image_user.frame_duration = len(files)
+        space.image_user.frame_start = number(files[0])[0]
+        space.image_user.frame_offset = number(files[0])[0] - 1
+        space.image_user.use_auto_refresh = True
+
+
+def in_editor(show: Callable[[Any], None]) -> None:
+    """Shows something in an image editor that is open, or in one where Blender
+    shows its own renders: in a new window, in the largest area, or not at all,
+    as the preferences say."""
+    windows = bpy.context.window_manager.windows
+    for window in windows:
         for area in window.screen.areas:
             if area.type == "IMAGE_EDITOR" and area.spaces.active.mode == "VIEW":
-                return area.spaces.active
+                show(area.spaces.active)
+                return
+    where = bpy.context.preferences.view.render_display_type
+    if where == "WINDOW":
+        # Opening one takes Blender longer than all else here together.
+        bpy.app.timers.register(lambda: in_window(show), first_interval=0.01)
+    elif where != "NONE":
+        show(editor_of(windows[0]))
+
+
+def in_window(show: Callable[[Any], None]) -> None:
+    manager = bpy.context.window_manager
     before = set(manager.windows)
     with bpy.context.temp_override(window=manager.windows[0]):
         bpy.ops.wm.window_new()
-    new = [w for w in manager.windows if w not in before]
-    if not new:
-        return None
-    area = max(new[0].screen.areas, key=lambda a: a.width * a.height)
+    for window in manager.windows:
+        if window not in before:
+            show(editor_of(window))
+
+
+def editor_of(window: Any) -> Any:
+    """The window's largest area, as an image editor."""
+    area = max(window.screen.areas, key=lambda a: a.width * a.height)
     area.type = "IMAGE_EDITOR"
     return area.spaces.active
 

@@ -9,6 +9,8 @@ from typing import Any, Iterator, Optional
 
 import bpy
 
+import paths
+
 
 def points(obj: Any) -> Iterator[tuple[Any, str, Any]]:
     """(modifier, what for people, point cache) of the simulations of an
@@ -37,7 +39,7 @@ def external(cache: Any) -> bool:
 
 def files_of(cache: Any, folder: str) -> list[str]:
     """The files of an external cache: Blender finds them by its name."""
-    if not os.path.isdir(folder):
+    if not paths.look(folder):
         return []
     return sorted(os.path.join(folder, name) for name in os.listdir(folder)
                   if name.startswith(cache.name + "_") and name.endswith((".bphys", ".abc", ".ptcache")))
@@ -54,7 +56,7 @@ def on_disk(cache: Any, obj: Any) -> bool:
     folder, base = os.path.split(owner)
     folder = os.path.join(folder, "blendcache_" + os.path.splitext(base)[0])
     prefix = (cache.name or "".join("%02X" % b for b in obj.name.encode())) + "_"
-    return os.path.isdir(folder) and any(n.startswith(prefix) and n.endswith(".bphys") for n in os.listdir(folder))
+    return paths.look(folder) and any(n.startswith(prefix) and n.endswith(".bphys") for n in os.listdir(folder))
 
 
 def folders(mod: Any) -> Iterator[tuple[Any, str]]:
@@ -91,7 +93,7 @@ def zones(mod: Any, library: Any) -> Iterator[tuple[str, Optional[bool]]]:
 def baked_below(raw: str, library: Any) -> bool:
     """Whether a folder holds a bake: one small file of a frame's shape each."""
     top = bpy.path.abspath(raw.replace("\\", "/"), library=library) if raw else ""
-    return bool(top) and any(os.path.basename(at) == "meta" and names for at, _, names in os.walk(top))
+    return bool(top) and any(os.path.basename(os.path.dirname(path)) == "meta" for path in paths.below(top))
 
 
 class _Bake(ctypes.Structure):

@@ -233,6 +233,86 @@ def vector(tree: Any) -> tuple[Any, Any]:
     return apart.inputs[0], together.outputs[0]
 
 
+# Films. Codecs that a person may ask for: container, codec, extension, sound.
+PRESETS = {
+    "h264": ("MPEG4", "H264", ".mp4", "AAC"),
+    "h265": ("MPEG4", "H265", ".mp4", "AAC"),
+    "av1": ("MPEG4", "AV1", ".mp4", "AAC"),
+    "prores": ("QUICKTIME", "PRORES", ".mov", "PCM"),
+}
+EXTENSIONS = {"MPEG1": ".mpg", "MPEG2": ".dvd", "MPEG4": ".mp4", "AVI": ".avi", "QUICKTIME": ".mov", "DV": ".dv",
+              "OGG": ".ogv", "MKV": ".mkv", "FLASH": ".flv", "WEBM": ".webm"}
+
+
+def codecs(scene: Any) -> list[str]:
+    """Codecs of films that this Blender knows."""
+    return [item.identifier for item in scene.render.ffmpeg.bl_rna.properties["codec"].enum_items]
+
+
+def set_movie(overlay: Any, preset: str) -> None:
+    """Output as a film: as the scene says where preset is empty, or where what
+    it says is of that codec."""
+    render = overlay.scene.render
+    image, ffmpeg = render.image_settings, render.ffmpeg
+    if hasattr(image, "color_management"):
+        overlay.set(image, "color_management", "FOLLOW_SCENE")
+    own = image.file_format
+    if own == "FFMPEG":
+        overlay.set(ffmpeg, "use_autosplit", False)
+    if not preset or own == "FFMPEG" and ffmpeg.codec == PRESETS[preset][1]:
+        return
+    container, codec, _, sound = PRESETS[preset]
+    if hasattr(image, "media_type"):
+        overlay.set(image, "media_type", "VIDEO")
+    overlay.set(image, "file_format", "FFMPEG")
+    overlay.set(image, "color_mode", "RGB")
+    overlay.set(ffmpeg, "format", container)
+    overlay.set(ffmpeg, "codec", codec)
+    overlay.set(image, "color_depth", "10" if codec == "PRORES" else "8")
+    overlay.set(ffmpeg, "use_autosplit", False)
+    overlay.set(ffmpeg, "use_lossless_output", False)
+    overlay.set(ffmpeg, "constant_rate_factor", "HIGH")
+    if own != "FFMPEG":
+        overlay.set(ffmpeg, "audio_codec", sound)
+        overlay.set(ffmpeg, "audio_bitrate", 192)
+
+
+def show_as_is(overlay: Any) -> None:
+    """Colour management that leaves pictures whose colours are final alone."""
+    scene = overlay.scene
+    view = scene.view_settings
+    overlay.set(scene.display_settings, "display_device", "sRGB")
+    overlay.set(view, "view_transform", "Standard")
+    overlay.set(view, "look", "None")
+    overlay.set(view, "exposure", 0.0)
+    overlay.set(view, "gamma", 1.0)
+    overlay.set(view, "use_curve_mapping", False)
+    if hasattr(view, "use_white_balance"):
+        overlay.set(view, "use_white_balance", False)
+    overlay.set(scene.sequencer_colorspace_settings, "name", "sRGB")
+
+
+def editor(scene: Any) -> Any:
+    """The scene's sequencer, made where there is none."""
+    return scene.sequence_editor or scene.sequence_editor_create()
+
+
+def strips(editor: Any) -> Any:
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def image_strip(editor: Any, folder: str, names: list[str], channel: int, start: int) -> Any:
+    """A strip that shows pictures, one a frame, and nothing of those below it.
+    The first of them has to be there."""
+    strip = strips(editor).new_image("idlewild", os.path.join(folder, names[0]), channel, start, fit_method="ORIGINAL")
+    for name in names[1:]:
+        strip.elements.append(name)
+    strip.frame_final_duration = len(names)
+    strip.blend_type = "REPLACE"
+    strip.colorspace_settings.name = "sRGB"
+    return strip
+
+
 def uses_sequencer(scene: Any) -> bool:
     """Whether strips of the sequencer would replace the rendered picture."""
     editor = scene.sequence_editor
@@ -256,12 +336,32 @@ def set_multilayer(overlay: Any, depth: str, codec: str) -> None:
 
 
 def set_png(image: Any) -> None:
-    """Output as an 8-bit PNG: for files that ask for a movie."""
+    """Output as PNG files that hold what the frames of a movie would: for
+    files that ask for one."""
+    mode, depth = image.color_mode, movie_depth(image)
     if hasattr(image, "media_type"):
         image.media_type = "IMAGE"
     image.file_format = "PNG"
-    image.color_mode = "RGB"
-    image.color_depth = "8"
+    image.color_mode = mode if mode in ("BW", "RGBA") else "RGB"
+    image.color_depth = depth
+
+
+def save_png(overlay: Any, path: str) -> None:
+    """Writes what was just rendered a second time, as a frame of a film."""
+    image = overlay.scene.render.image_settings
+    if hasattr(image, "media_type"):
+        overlay.set(image, "media_type", "IMAGE")
+    overlay.set(image, "file_format", "PNG")
+    overlay.set(image, "color_mode", "RGB")
+    overlay.set(image, "color_depth", "8")
+    if hasattr(image, "color_management"):
+        overlay.set(image, "color_management", "FOLLOW_SCENE")
+    bpy.data.images["Render Result"].save_render(path, scene=overlay.scene)
+
+
+def movie_depth(image: Any) -> str:
+    """Bits of a PNG file that holds what a movie's frames have."""
+    return "16" if image.color_depth in ("10", "12", "16") else "8"
 
 
 def sample_range(overlay: Any, cycles: Any, first: int, end: int, total: int) -> None:
@@ -278,6 +378,20 @@ def sample_range(overlay: Any, cycles: Any, first: int, end: int, total: int) ->
         raise RuntimeError("this Blender cannot render a range of samples")
     else:
         overlay.set(cycles, "samples", end)
+
+
+def other_hardware(overlay: Any) -> None:
+    """Another ray tracing structure and older instructions, for the CPU: what
+    honest machines may differ by. Cycles heeds these settings only with both
+    preferences on."""
+    preferences = bpy.context.preferences
+    overlay.set(preferences.view, "show_developer_ui", True)
+    overlay.set(preferences.experimental, "use_cycles_debug", True)
+    cycles = overlay.scene.cycles
+    overlay.set(cycles, "debug_bvh_layout", "BVH2")
+    for name in ("debug_use_cpu_avx", "debug_use_cpu_avx2"):
+        if hasattr(cycles, name):
+            overlay.set(cycles, name, False)
 
 
 def curves(owner: Any) -> Iterator[Any]:

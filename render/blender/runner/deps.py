@@ -18,13 +18,13 @@ from problems import Problems
 Finder = Callable[[str], list[str]]
 
 
-def collect(main: str, problems: Problems, frames: set[int]) -> tuple[paths.Tree, dict[str, str]]:
+def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tuple[paths.Tree, dict[str, str]]:
     """Every file that exists goes into the tree; what is missing is named.
     Also returned is what each file belongs to, for sentences about it. Of
     image sequences only what the frames show is taken, where that is sure."""
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
-    for what, raw, owner, find in wanted(frames):
+    for what, raw, owner, find in wanted(frames, heard):
         if find is alone and raw.endswith(("/", "\\")):
             continue  # a folder: no file was chosen, and saving made the empty path a relative one
         path = bpy.path.abspath(paths.native(raw), library=owner)
@@ -66,15 +66,18 @@ def essential(raw: str) -> str:
     return os.path.join(top, *rest.split("/")) if top and ".." not in rest else ""
 
 
-def wanted(frames: set[int]) -> Iterator[tuple[str, str, Any, Finder]]:
+def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finder]]:
     """(what for people, path as written, library that writes it, finder)."""
     for lib in libraries():
         if packed(lib) or getattr(lib, "is_archive", False):
             continue
         yield "Library '%s'" % lib.name, lib.filepath, lib.parent, alone
+    uses = Uses(frames)
     for image in bpy.data.images:
         if used(image) and image.filepath and not packed(image):
-            find = {"SEQUENCE": shown(image, frames), "TILED": paths.udim}.get(image.source, alone)
+            find = paths.udim if image.source == "TILED" else alone
+            if image.source == "SEQUENCE":
+                find = uses.shown(image)
             if image.source in ("FILE", "SEQUENCE", "MOVIE", "TILED"):
                 yield "Image '%s'" % image.name, image.filepath, image.library, find
     for clip in bpy.data.movieclips:
@@ -84,6 +87,9 @@ def wanted(frames: set[int]) -> Iterator[tuple[str, str, Any, Finder]]:
     for font in bpy.data.fonts:
         if used(font) and font.filepath and not font.filepath.startswith("<") and not packed(font):
             yield "Font '%s'" % font.name, font.filepath, font.library, alone
+    for sound in bpy.data.sounds if heard else ():
+        if used(sound) and sound.filepath and not packed(sound):
+            yield "Sound '%s'" % sound.name, sound.filepath, sound.library, alone
     for volume in bpy.data.volumes:
         if used(volume) and volume.filepath and not packed(volume):
             find = paths.sequence if volume.is_sequence else alone
@@ -102,27 +108,42 @@ def wanted(frames: set[int]) -> Iterator[tuple[str, str, Any, Finder]]:
     yield from modifiers()
 
 
-def shown(image: Any, frames: set[int]) -> Finder:
-    """Finds the files of a sequence that the frames show. Where anything but
-    the nodes found here uses it, or how they count is animated: all."""
-    numbers: set[int] = set()
-    users = 0
-    trees = list(relocate.shader_trees()) + list(bpy.data.node_groups)
-    trees += [t for t in (getattr(scene, "node_tree", None) for scene in bpy.data.scenes) if t]
-    for tree in {t.as_pointer(): t for t in trees}.values():
-        for node in tree.nodes:
-            if getattr(node, "image", None) != image:
-                continue
-            users += 1
+class Uses:
+    """Which nodes show an image sequence, and so which of its files the frames
+    show."""
+
+    def __init__(self, frames: set[int]) -> None:
+        self.frames = frames
+        self._nodes: dict[int, list[tuple[Any, Any]]] | None = None  # by image: tree, node
+
+    def shown(self, image: Any) -> Finder:
+        """Finds the files of the sequence that the frames show. Where anything
+        but the nodes found here uses it, or how they count is animated: all."""
+        if self._nodes is None:
+            self._nodes = self._look()
+        numbers: set[int] = set()
+        users = self._nodes.get(image.as_pointer(), [])
+        for tree, node in users:
             user = getattr(node, "image_user", node)
             if not hasattr(user, "frame_duration") or any("frame_" in c.data_path or "use_cyclic" in c.data_path
                                                           for c in compat.curves(tree)):
                 return paths.sequence
             numbers.update(sequences.number(f, user.frame_start, user.frame_duration, user.frame_offset,
-                                            user.use_cyclic) for f in frames)
-    if not frames or users != image.users - bool(image.use_fake_user):
-        return paths.sequence
-    return lambda path: sequences.shown(paths.sequence(path), numbers)
+                                            user.use_cyclic) for f in self.frames)
+        if not self.frames or len(users) != image.users - bool(image.use_fake_user):
+            return paths.sequence
+        return lambda path: sequences.shown(paths.sequence(path), numbers)
+
+    def _look(self) -> dict[int, list[tuple[Any, Any]]]:
+        trees = list(relocate.shader_trees()) + list(bpy.data.node_groups)
+        trees += [t for t in (getattr(scene, "node_tree", None) for scene in bpy.data.scenes) if t]
+        found: dict[int, list[tuple[Any, Any]]] = {}
+        for tree in {t.as_pointer(): t for t in trees}.values():
+            for node in tree.nodes:
+                image = getattr(node, "image", None)
+                if image is not None:
+                    found.setdefault(image.as_pointer(), []).append((tree, node))
+        return found
 
 
 def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:
@@ -148,7 +169,7 @@ def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:
             elif mod.type == "NODES":
                 for owner, name in caches.folders(mod):
                     raw = folder(getattr(owner, name))
-                    if os.path.isdir(bpy.path.abspath(paths.native(raw), library=obj.library)):
+                    if paths.look(bpy.path.abspath(paths.native(raw), library=obj.library)):
                         yield what, raw, obj.library, paths.below  # hazards says what is not baked
 
 
@@ -177,7 +198,7 @@ def cache_folders() -> Iterator[str]:
     for path in files:
         folder, base = os.path.split(os.path.abspath(path))
         cache = os.path.join(folder, "blendcache_" + os.path.splitext(base)[0])
-        if os.path.isdir(cache):
+        if paths.look(cache):
             yield cache
 
 

@@ -16,10 +16,9 @@ import bpy
 import compat
 import frame
 import outputs
+from movie import MOVIES
 from overlay import Overlay
 from protocol import Broken, Failed, Request
-
-MOVIES = {"FFMPEG", "AVI_JPEG", "AVI_RAW"}
 
 
 class Stage:
@@ -169,6 +168,8 @@ def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
             progress("saving", 0.1)
             scene.frame_set(request.frame)
             result = bpy.ops.render.render(write_still=True)
+            if request.film_frame:
+                compat.save_png(overlay, os.path.join(request.out, "film.png"))
         finally:
             bpy.data.images.remove(image)
     path = base + request.extension

@@ -48,6 +48,8 @@ def crops(request: Request, progress: Progress) -> dict:
             request.denoise = "off"
             name = prepare(overlay, request)
             compat.set_multilayer(overlay, CHECK_DEPTH, CHECK_CODEC)
+            if run.get("other", False):
+                compat.other_hardware(overlay)
             crop(overlay, request, crop_["rect"])
             if run.get("to", 0):
                 samples(overlay, run)

@@ -24,12 +24,13 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bpy  # noqa: E402
 
 import compat  # noqa: E402
+import film  # noqa: E402
 import finish  # noqa: E402
 import frame  # noqa: E402
 import protocol  # noqa: E402
 import relocate  # noqa: E402
 
-OPS = {"render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish}
+OPS = {"render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish, "film": film.film}
 
 
 def serve(events: protocol.Events) -> int:

@@ -15,6 +15,14 @@ import re
 
 ABSOLUTE = "_abs"
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+looked: set[str] = set()  # folders whose names decided something, there or not
+
+
+def look(folder: str) -> bool:
+    """Whether there is such a folder. That it was asked is remembered: what a
+    look at a file found holds while these folders stay as they are."""
+    looked.add(os.path.abspath(folder))
+    return os.path.isdir(folder)
 
 
 def is_relative(raw: str) -> bool:
@@ -94,14 +102,15 @@ class Tree:
         return os.path.commonpath([os.path.dirname(p) for p in self._near])
 
     def main_name(self) -> str:
-        return self._name(self.main)
+        return self._name(self.main, self.root())
 
-    def _name(self, path: str) -> str:
-        return os.path.relpath(path, self.root()).replace(os.sep, "/")
+    def _name(self, path: str, root: str) -> str:
+        return os.path.relpath(path, root).replace(os.sep, "/")
 
     def files(self) -> list[tuple[str, str]]:
         """(path, tree name) of every file, by name."""
-        found = {(path, self._name(path)) for path in self._near}
+        root = self.root()
+        found = {(path, self._name(path, root)) for path in self._near}
         found |= set(self._far.items())
         return sorted(found, key=lambda f: (f[1], f[0]))
 
@@ -110,7 +119,7 @@ def sequence(path: str) -> list[str]:
     """The files that are numbered like path, path itself among them."""
     folder, base = os.path.split(path)
     numbers = list(re.finditer(r"\d+", base))
-    if not numbers or not os.path.isdir(folder):
+    if not numbers or not look(folder):
         return [path]
     last = numbers[-1]
     head, tail = base[: last.start()], base[last.end() :]
@@ -122,7 +131,7 @@ def udim(path: str) -> list[str]:
     """The tiles of an image whose path holds <UDIM> or <UVTILE>."""
     folder, base = os.path.split(path)
     pattern = re.escape(base).replace(re.escape("<UDIM>"), r"\d{4}").replace(re.escape("<UVTILE>"), r"u\d+_v\d+")
-    if not os.path.isdir(folder):
+    if not look(folder):
         return []
     match = re.compile(pattern + r"\Z")
     return sorted(os.path.join(folder, name) for name in os.listdir(folder) if match.match(name))
@@ -131,6 +140,8 @@ def udim(path: str) -> list[str]:
 def below(folder: str) -> list[str]:
     """Every file below a folder."""
     found = []
+    look(folder)
     for top, _, names in os.walk(folder):
+        look(top)
         found += [os.path.join(top, name) for name in names]
     return sorted(found)

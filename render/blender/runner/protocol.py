@@ -53,6 +53,8 @@ class Request:
     ocio: str = ""  # the colour configuration, which this process was started with
     files: list = field(default_factory=list)  # of File Output nodes, under out
     crops: list = field(default_factory=list)
+    film: dict = field(default_factory=dict)  # first, step, count, width, height, codec, sound, frame
+    film_frame: bool = False  # leave a PNG for a film beside the finished file
     # Where: folders as this process sees them.
     out: str = ""
     prior: list = field(default_factory=list)

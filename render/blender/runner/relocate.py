@@ -52,7 +52,7 @@ def place(root: str, raw: str) -> str | None:
 def fields() -> Iterator[tuple[Any, str]]:
     """Every path that a render may read: (owner, property)."""
     data = bpy.data
-    for group in (data.images, data.movieclips, data.volumes, data.cache_files, data.fonts):
+    for group in (data.images, data.movieclips, data.volumes, data.cache_files, data.fonts, data.sounds):
         for item in group:
             if not getattr(item, "packed_file", None):
                 yield item, "filepath"

@@ -8,9 +8,9 @@ from typing import Any
 import bpy
 
 import compat
+import movie
 import outputs
 from border import border_pixel
-from finish import MOVIES
 from problems import Problems, listing
 
 # Compressions of EXR that keep every value.
@@ -43,6 +43,7 @@ def facts(wanted: dict, problems: Problems) -> dict:
     }
     result.update(cycles(scene, layers, wanted, problems) if engine == "CYCLES" else {})
     result.update(output(scene, result["compositor"], problems))
+    result["film"] = movie.facts(scene, wanted.get("video", ""), (width, height), problems)
     result["files"] = outputs.survey(scene, problems)
     return result
 
@@ -166,10 +167,8 @@ def output(scene: Any, compositor: bool, problems: Problems) -> dict:
         "codec": image.exr_codec,
         "multilayer": image.file_format == "OPEN_EXR_MULTILAYER",
     }
-    if image.file_format in MOVIES:
-        problems.warning(where, "the format is a movie; frames are delivered as PNG files",
-                         "make the movie from the frames afterwards")
-        result.update(format="PNG", extension=".png", depth="8")
+    if image.file_format in movie.MOVIES:
+        result.update(format="PNG", extension=".png", depth=compat.movie_depth(image))
     if result["multilayer"]:
         if image.exr_codec not in LOSSLESS:
             problems.warning(where, "%s compression loses detail; frames are delivered with ZIP" % image.exr_codec,

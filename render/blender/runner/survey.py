@@ -21,7 +21,9 @@ import bpy  # noqa: E402
 import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
+import movie  # noqa: E402
 import ocio  # noqa: E402
+import paths  # noqa: E402
 import sequences  # noqa: E402
 import settings  # noqa: E402
 import vram  # noqa: E402
@@ -35,7 +37,7 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted))
+        tree, owners = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted))
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
@@ -46,6 +48,7 @@ def main() -> None:
             facts=facts,
             main=tree.main_name(),
             files=[{"path": path, "name": name, "what": owners.get(path, "")} for path, name in tree.files()],
+            folders=sorted(paths.looked),
             problems=problems.found,
         )
     with open(out + ".part", "w", encoding="utf-8") as f:
@@ -66,6 +69,12 @@ def asked(wanted: dict) -> set:
     if not wanted.get("frames"):
         frames = set(range(scene.frame_start, scene.frame_end + 1)[: sequences.MAX_FRAMES])
     return {g for f in frames for g in (f - 1, f, f + 1)}
+
+
+def heard(wanted: dict) -> bool:
+    """Whether the sounds of the file are wanted: only a film has some."""
+    scene = bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+    return movie.sounds(scene, wanted.get("video", ""))
 
 
 def flush() -> None:

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"idlewild/node"
+)
+
+func runtimeCommand(p *program) *cli.Command {
+	return &cli.Command{
+		Name:            "runtime",
+		Usage:           "what runs AI models on this machine",
+		HideHelpCommand: true,
+		Flags:           commonFlags(),
+		OnUsageError:    usageError,
+		Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return usagef("there is no command %q; see: idlewild runtime --help", "runtime "+name)
+			}
+			return usagef("runtime needs add or list; see: idlewild runtime --help")
+		},
+		Subcommands: []*cli.Command{
+			command(p, &cli.Command{
+				Name: "add", Usage: "install onnxruntime for the CPU, in a fixed version held to its hash", ArgsUsage: "onnx [WHEEL]",
+				Description: "pip fetches the Python package, which carries the library; WHEEL is that file if it is here already.\n" +
+					"For a GPU install onnxruntime-gpu into a Python environment and name it with the setting onnx.library.",
+			}, 1, 2, runtimeAdd),
+			command(p, &cli.Command{Name: "list", Usage: "which runtime is used, on what it works, or why there is none"}, 0, 0, runtimeList),
+		},
+	}
+}
+
+func runtimeAdd(k *call) error {
+	if name := k.Args().First(); name != "onnx" {
+		return usagef("there is no runtime %q; the one there is is onnx", name)
+	}
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	r, err := node.AddRuntime(k.Context.Context, cfg, k.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	return k.answer(r, func() { k.say("onnxruntime %s works; a running daemon takes it up when it starts next", r.Version) })
+}
+
+func runtimeList(k *call) error {
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	r, err := node.FindRuntime(k.Context.Context, cfg, nil)
+	if err != nil {
+		return err
+	}
+	return k.answer(struct {
+		Runtimes []node.Runtime `json:"runtimes"`
+	}{[]node.Runtime{r}}, func() {
+		if r.Error != "" {
+			k.say("AI models are not run here: %s", oneLine(r.Error))
+			return
+		}
+		k.say("onnxruntime %s", r.Version)
+		k.say("in %s", r.Path)
+	})
+}

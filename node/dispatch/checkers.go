@@ -1,0 +1,216 @@
+package dispatch
+
+import (
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// by says who may run the checks of a result.
+type by uint8
+
+const (
+	byHome  by = iota // this machine
+	byAny             // this machine, or a member: see mayCheck
+	byThird           // a member that did not look yet, of the worker's device class
+	byClass           // members of the worker's device class, each one check
+)
+
+const (
+	// independent is how many members a device class needs before one of them
+	// may decide about another: who claims, who checks, and who decides.
+	independent = 3
+	// audited is how many of a member's first checks are done again here; after
+	// those, one in auditEvery.
+	audited, auditEvery = 10, 10
+	// stalled is how long a member may be at a check.
+	stalled = 5 * time.Minute
+)
+
+// mayCheck reports whether s may run the check t.
+func (b *Board) mayCheck(s *seat, t *task) bool {
+	x, w := t.check, s.w
+	if w.peer == b.self && x.want != byThird && x.want != byClass {
+		return b.fits(w, s.Device, t.Needs, job.AtRequester)
+	}
+	if x.want == byHome || w.peer == x.peer || slices.Contains(x.spared, w.peer) || s.Name == job.HomeDevice ||
+		w.score.Banned != "" || w.score.Rejected > 0 || b.liars[w.peer] != "" || !b.fits(w, s.Device, t.Needs, job.Anywhere) {
+		return false
+	}
+	same := s.Class != "" && s.Class == x.deviceClass
+	if slices.ContainsFunc(x.looks, func(l Look) bool { return l.By == w.peer }) {
+		return false
+	}
+	switch x.want {
+	case byThird:
+		return same
+	case byClass:
+		return same && !slices.Contains(x.replicas, w.peer)
+	}
+	if slices.Contains(b.o.Checkers, w.peer) {
+		return true
+	}
+	return same && b.classMembers(x.deviceClass) >= independent
+}
+
+// classMembers counts the connected members with a device of that class.
+func (b *Board) classMembers(class string) int {
+	n := 0
+	for _, w := range b.workers {
+		if w.connected && class != "" && slices.ContainsFunc(w.seats, func(s *seat) bool { return s.there && s.Class == class }) {
+			n++
+		}
+	}
+	return n
+}
+
+// third reports whether somebody could look at x who is neither its worker nor
+// looked already.
+func (b *Board) third(j *jobState, x *ret) bool {
+	if b.classMembers(x.deviceClass) < independent {
+		return false
+	}
+	was := x.want
+	x.want = byThird
+	defer func() { x.want = was }()
+	return b.candidates(newCheck(job.Task{Needs: x.t.Needs}, x)) > 0
+}
+
+// candidates counts the members, this machine aside, that could run t.
+func (b *Board) candidates(t *task) int {
+	n := 0
+	for _, w := range b.workers {
+		if w.connected && w.leaving == "" && w.peer != b.self &&
+			slices.ContainsFunc(w.seats, func(s *seat) bool { return s.there && b.mayCheck(s, t) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// whose decides who runs the checks of a first look: this machine while it
+// keeps up, else members as well.
+func (b *Board) whose(j *jobState, x *ret, tasks []job.Task) by {
+	if x.t.Check.Method == job.CheckReplica {
+		return byClass
+	}
+	w := b.byPeer[b.self]
+	if w == nil || !w.connected || slices.ContainsFunc(tasks, func(t job.Task) bool { return b.lacking(w, t.Needs, job.AtRequester) != "" }) {
+		return byAny
+	}
+	if time.Duration(b.waitingChecks()+len(tasks))*b.checkTime > b.o.Behind {
+		return byAny
+	}
+	return byHome
+}
+
+func (b *Board) waitingChecks() int {
+	n := 0
+	for _, j := range b.live {
+		n += len(j.checks)
+	}
+	return n
+}
+
+// timeCheck notes how long a check took this machine.
+func (b *Board) timeCheck(d time.Duration) {
+	if b.checkTime == 0 {
+		b.checkTime = d
+	}
+	b.checkTime += (d - b.checkTime) / 8
+}
+
+// audits reports whether a result that a member checked is looked at here as
+// well: whether a member tells the truth is seen only where somebody else knows
+// it too. It cannot know when.
+func (b *Board) audits(j *jobState, x *ret) bool {
+	if x.checker == b.self || x.checker == "" || x.want == byThird || x.want == byClass {
+		return false
+	}
+	w := b.byPeer[b.self]
+	if w == nil || !w.connected {
+		return false
+	}
+	n := b.checked[x.checker]
+	return n < audited || j.secretOf(x.peer, x.lease, x.t.key(), x.fence)[31]%auditEvery == 0
+}
+
+func (b *Board) trustChecker(p peer.ID) {
+	if b.checked == nil {
+		b.checked = map[peer.ID]int{}
+	}
+	b.checked[p]++
+}
+
+// distrust keeps a member from checking until this machine starts again. What it
+// is worth as a worker is another matter.
+func (b *Board) distrust(p peer.ID, why string) {
+	if p == b.self || p == "" {
+		return
+	}
+	if b.liars == nil {
+		b.liars = map[peer.ID]string{}
+	}
+	b.liars[p] = why
+	b.do(Note{"member checks no more", []any{"peer", p, "reason", why}})
+}
+
+// spare keeps p from the checks of x, which it could not run.
+func (x *ret) spare(p peer.ID) {
+	if !slices.Contains(x.spared, p) {
+		x.spared = append(x.spared, p)
+	}
+}
+
+// standing takes in how a peer stands now: who is banned loses its leases, whose
+// ban is over is asked again.
+func (b *Board) standing(w *worker, s Score) {
+	was := w.score.Banned
+	w.score = s
+	if s.Banned != "" && !s.Until.IsZero() {
+		b.after(max(0, s.Until.Sub(b.now)), func() {
+			if w.score.Banned != "" && w.score.Until.Equal(s.Until) {
+				free := w.score
+				free.Banned, free.Until = "", time.Time{}
+				b.standing(w, free)
+			}
+		})
+	}
+	if was == s.Banned {
+		return
+	}
+	if was == "" {
+		for _, l := range slices.Clone(w.leases) {
+			b.stop(l, s.Banned)
+		}
+	}
+	for _, x := range w.seats {
+		b.tally(x)
+	}
+	b.mark(w)
+	if w.connected {
+		b.tell(w)
+		b.urge(w)
+	}
+	b.hungry = true
+}
+
+func (b *Board) scored(e Scored) {
+	if w := b.byPeer[e.Peer]; w != nil {
+		b.standing(w, e.Score)
+	}
+}
+
+// strike books something that a peer did against its own word. Nothing else
+// comes of it than that its next results are all checked.
+func (b *Board) strike(j *jobState, x *ret, reason string) {
+	if x.peer == b.self || x.struck {
+		return
+	}
+	x.struck = true
+	b.do(Enter{ID: j.id, Fence: x.fence, Worker: x.peer, Signed: j.signed(x), Leaf: j.leaf(x), Strike: true,
+		Verdict: job.Verdict{Ruling: job.Unsure, Method: job.MethodTrusted, Strike: true, Reason: reason}})
+}

@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// TestHeard: each offer has one fate, with its reason.
+func TestHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		_, away := newPeer(t)
+		_, banned := newPeer(t)
+		b.deny = func(id peer.ID) error {
+			if id == away {
+				return errors.New("no way there")
+			}
+			return nil
+		}
+		b.exec = takes(time.Hour)
+		b.start(Options{Accept: func(id peer.ID) error {
+			if id == banned {
+				return errors.New("not trusted")
+			}
+			return nil
+		}})
+		fate := func(of peer.ID) Heard {
+			t.Helper()
+			synctest.Wait()
+			for _, h := range b.w.Heard() {
+				if h.Requester == of {
+					return h
+				}
+			}
+			t.Fatalf("nothing of %s was heard", of)
+			return Heard{}
+		}
+		is := func(of peer.ID, want Fate, reason string) {
+			t.Helper()
+			if h := fate(of); h.Fate != want || !strings.Contains(h.Reason, reason) {
+				t.Errorf("%s: %q, want %s: %s", h.Fate, h.Reason, want, reason)
+			}
+		}
+		b.offer(banned)
+		is(banned, FateRefused, "not trusted")
+		b.offer(away)
+		is(away, FateUnreachable, "no way there")
+
+		_, picky := newPeer(t)
+		b.swarm.offers <- job.Offer{Job: job.NewID(time.Now()), Requester: picky, Open: 1, Needs: job.Needs{Require: map[string]string{"blender": "9"}}}
+		is(picky, FateUnfit, "blender")
+
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		is(r, FateWaiting, "others")
+		order(c, job.Order{Resting: "its results were wrong"})
+		is(r, FateDenied, "wrong")
+		l := newLease("cpu", 1, job.Ref{})
+		l.Job = fate(r).Job
+		order(c, job.Order{Leases: []job.Lease{l}})
+		if h := fate(r); h.Fate != FateWorked || h.Leases != 1 {
+			t.Errorf("%+v", h)
+		}
+		_, late := newPeer(t)
+		b.offer(late)
+		c2 := b.joined().c
+		order(c2, job.Order{Leases: []job.Lease{newLease("cpu", 1, job.Ref{})}}) // of another job
+		is(late, FateBusy, "devices")
+		b.w.Pause("the owner plays", false)
+		is(late, FateResting, "the owner plays")
+		b.w.Pause("", false)
+
+		time.Sleep(heardFor + time.Minute)
+		if h := b.w.Heard(); len(h) != 0 {
+			t.Errorf("an hour later: %+v", h)
+		}
+	})
+}
+
+func TestHeardIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.deny = func(peer.ID) error { return context.DeadlineExceeded }
+		b.start(Options{})
+		_, r := newPeer(t)
+		var last job.ID
+		for range 2 * maxHeard {
+			last = job.NewID(time.Now())
+			b.swarm.offers <- job.Offer{Job: last, Requester: r, Open: 1, Needs: job.Needs{Require: map[string]string{"echo": "1"}}}
+			time.Sleep(time.Millisecond)
+		}
+		synctest.Wait()
+		if h := b.w.Heard(); len(h) != maxHeard || h[0].Job != last {
+			t.Errorf("%d offers are remembered, the newest %s, want %s", len(h), h[0].Job, last)
+		}
+		b.end()
+	})
+}

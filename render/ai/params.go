@@ -1,0 +1,225 @@
+package ai
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"idlewild/job"
+)
+
+// Params are a task's parameters: JSON with the fields in this order.
+type Params struct {
+	Op string `json:"op"`
+	// Model is the file below model/ of the content, SHA256 its hash.
+	Model  string `json:"model,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+
+	// Of a batch: Count items of which the first has the number First, counted
+	// from 1. They are Length bytes of Input, a file below input/, from Offset
+	// on, or the pictures Files.
+	Format string   `json:"format,omitempty"` // "jsonl", "csv" or "pictures"
+	Input  string   `json:"input,omitempty"`
+	Files  []string `json:"files,omitempty"`
+	Offset int64    `json:"offset,omitempty"`
+	Length int64    `json:"length,omitempty"`
+	First  int      `json:"first,omitempty"`
+	Count  int      `json:"count,omitempty"`
+	Column int      `json:"column,omitempty"` // of a CSV, from 0
+	Batch  int      `json:"batch,omitempty"`
+	// Only are the numbers of the items that are run: those of a check. Empty: all.
+	Only    []int    `json:"only,omitempty"`
+	Outputs []string `json:"outputs,omitempty"` // of the model; empty: all
+	Seed    *int64   `json:"seed,omitempty"`    // given to a model that has an input of that name, plus the item's number
+
+	// Of a picture: what becomes of Input. A task's Part is a tile of the
+	// result.
+	Width   int        `json:"width,omitempty"` // of the result
+	Height  int        `json:"height,omitempty"`
+	Scale   int        `json:"scale,omitempty"`   // the result's width over the input's
+	Overlap int        `json:"overlap,omitempty"` // of tiles, pixels of the input; 0: as far as the model reaches
+	Deep    bool       `json:"deep,omitempty"`    // 16 bits a sample
+	Crops   []job.Rect `json:"crops,omitempty"`   // of the result: those of a check
+
+	Picture Picture `json:"picture,omitzero"`
+}
+
+// Picture says how a picture becomes numbers. The zero value is red, green and
+// blue from 0 to 1.
+type Picture struct {
+	Mean []float64 `json:"mean,omitempty" toml:"mean"` // taken off, per channel
+	Std  []float64 `json:"std,omitempty" toml:"std"`   // then divided by
+}
+
+// The operations of Params.Op.
+const (
+	opItems   = "items"   // the model on a batch of items: one record each
+	opJoin    = "join"    // the records of the predecessors, one after the other
+	opPicture = "picture" // a picture out of a picture
+	opFinish  = "finish"  // the joined tiles as a picture's file
+)
+
+// Formats of inputs.
+const (
+	formatJSONL    = "jsonl"
+	formatCSV      = "csv"
+	formatPictures = "pictures"
+)
+
+// Files that tasks leave.
+const (
+	recordsFile = "records.jsonl"
+	pictureFile = "picture.png"
+	tileFile    = "frame.exr" // as render/assemble reads it
+)
+
+// Bounds of what a task may ask for.
+const (
+	maxBatch  = 4096
+	maxSide   = 1 << 16
+	maxScale  = 16
+	maxCrops  = job.MaxOutputs
+	maxColumn = 1 << 16
+)
+
+// models reports whether the task needs the runtime.
+func (p Params) models() bool { return p.Op == opItems || p.Op == opPicture }
+
+// encode returns the bytes that go into Task.Params.
+func (p Params) encode() []byte {
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(fmt.Sprintf("ai params: %v", err)) // its fields always encode
+	}
+	return b
+}
+
+// decode reads and checks the parameters of a task that may come from a
+// stranger.
+func decode(b []byte) (Params, error) {
+	var p Params
+	if len(b) > job.MaxTaskBytes {
+		return p, fmt.Errorf("ai task: %d bytes of parameters", len(b))
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return p, fmt.Errorf("ai task: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return p, fmt.Errorf("ai task: bytes after the end")
+	}
+	if err := p.validate(); err != nil {
+		return p, fmt.Errorf("ai task: %w", err)
+	}
+	return p, nil
+}
+
+func (p Params) validate() error {
+	for _, name := range append([]string{p.Model, p.Input}, p.Files...) {
+		if name != "" {
+			if err := job.SafeName(name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.Picture.validate(); err != nil {
+		return err
+	}
+	if p.models() && (p.Model == "" || len(p.SHA256) != 64) {
+		return fmt.Errorf("no model is named")
+	}
+	switch p.Op {
+	case opJoin:
+		return nil
+	case opFinish, opPicture:
+		if p.Width <= 0 || p.Height <= 0 || p.Width > maxSide || p.Height > maxSide {
+			return fmt.Errorf("a picture of %dx%d", p.Width, p.Height)
+		}
+		if p.Op == opFinish {
+			return nil
+		}
+		switch {
+		case p.Input == "":
+			return fmt.Errorf("no picture is named")
+		case p.Scale < 1 || p.Scale > maxScale || p.Width%p.Scale != 0 || p.Height%p.Scale != 0:
+			return fmt.Errorf("a picture of %dx%d, %d times as large as its source", p.Width, p.Height, p.Scale)
+		case p.Overlap < 0 || p.Overlap > 1<<14 || len(p.Crops) > maxCrops:
+			return fmt.Errorf("an overlap of %d, %d crops", p.Overlap, len(p.Crops))
+		}
+		for _, c := range p.Crops {
+			if c.X0 < 0 || c.Y0 < 0 || c.Dx() <= 0 || c.Dy() <= 0 || c.X1 > p.Width || c.Y1 > p.Height {
+				return fmt.Errorf("crop %v of a picture of %dx%d", c, p.Width, p.Height)
+			}
+		}
+		return nil
+	case opItems:
+		return p.validateItems()
+	}
+	return fmt.Errorf("operation %q", p.Op)
+}
+
+func (p Params) validateItems() error {
+	switch p.Format {
+	case formatJSONL, formatCSV:
+		if p.Input == "" || p.Offset < 0 || p.Length <= 0 || len(p.Files) > 0 {
+			return fmt.Errorf("%d bytes of items from %d on", p.Length, p.Offset)
+		}
+	case formatPictures:
+		if len(p.Files) != p.Count {
+			return fmt.Errorf("%d pictures where there are %d items", len(p.Files), p.Count)
+		}
+	default:
+		return fmt.Errorf("items of the format %q", p.Format)
+	}
+	switch {
+	case p.Count <= 0 || p.Count > job.MaxItemsPerTask || p.First < 1:
+		return fmt.Errorf("%d items from %d on", p.Count, p.First)
+	case p.Batch < 1 || p.Batch > maxBatch || p.Column < 0 || p.Column > maxColumn:
+		return fmt.Errorf("batches of %d, column %d", p.Batch, p.Column)
+	case len(p.Outputs) > job.MaxOutputs:
+		return fmt.Errorf("%d outputs", len(p.Outputs))
+	}
+	last := p.First - 1
+	for _, n := range p.Only {
+		if n <= last || n >= p.First+p.Count {
+			return fmt.Errorf("item %d among those of %d to %d", n, p.First, p.First+p.Count-1)
+		}
+		last = n
+	}
+	return nil
+}
+
+func (p Picture) validate() error {
+	for _, v := range [][]float64{p.Mean, p.Std} {
+		if n := len(v); n != 0 && n != 1 && n != 3 {
+			return fmt.Errorf("picture: %d numbers where one or three are taken", n)
+		}
+	}
+	for _, s := range p.Std {
+		if !(s > 1e-9 && s < 1e9) {
+			return fmt.Errorf("picture: std %v", s)
+		}
+	}
+	for _, m := range p.Mean {
+		if !(m > -1e9 && m < 1e9) {
+			return fmt.Errorf("picture: mean %v", m)
+		}
+	}
+	return nil
+}
+
+// channel is the mean and std of a channel.
+func (p Picture) channel(c int) (mean, std float32) {
+	pick := func(v []float64, otherwise float64) float32 {
+		switch len(v) {
+		case 0:
+			return float32(otherwise)
+		case 1:
+			return float32(v[0])
+		}
+		return float32(v[c%3])
+	}
+	return pick(p.Mean, 0), pick(p.Std, 1)
+}

@@ -1,0 +1,153 @@
+package ai
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"idlewild/job"
+	"idlewild/render/ai/onnx"
+	"idlewild/render/gorunner"
+)
+
+// envThreads is how many threads an operation may use, 0 for all.
+const envThreads = "IDLEWILD_AI_THREADS"
+
+// Operations of a request.
+const (
+	opTask = "task"
+	opLook = "look" // load the library, and the model File where one is named
+)
+
+// request is one line on the runner's standard input.
+type request struct {
+	Op      string   `json:"op"`
+	Params  Params   `json:"params"`
+	Part    job.Part `json:"part,omitzero"`
+	Library string   `json:"library,omitempty"`
+	File    string   `json:"file,omitempty"`
+	GPU     bool     `json:"gpu,omitempty"`
+	In      string   `json:"in,omitempty"`
+	Prior   []string `json:"prior,omitempty"`
+	Out     string   `json:"out,omitempty"`
+}
+
+// RunnerMain never returns where the environment says that this process is
+// the runner of this kind; else it does nothing. Every program that gives its
+// own path to New calls it first in main.
+func RunnerMain() {
+	w := &warm{}
+	gorunner.Main(string(Name), w.answer)
+}
+
+// warm is what the process keeps: the model, loaded.
+type warm struct {
+	sha256  string
+	session *onnx.Session
+}
+
+// trouble is an error that knows the outcome it means; all others mean failed.
+type trouble struct {
+	outcome job.Outcome
+	error
+}
+
+func (w *warm) answer(asked gorunner.Request) gorunner.Answer {
+	done := gorunner.Answer{Device: "cpu", Build: "ai " + version}
+	var r request
+	err := json.Unmarshal(asked.JSON, &r)
+	if err == nil {
+		switch {
+		case r.Op == opLook:
+			done.Build, done.Device, err = w.look(r)
+			done.Build = "onnxruntime " + done.Build
+		case r.Op != opTask:
+			err = fmt.Errorf("operation %q", r.Op)
+		default:
+			err = w.task(r, asked, &done)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(asked.Log, err)
+		done.Outcome, done.Reason = job.Failed, err.Error()
+		if t, ok := err.(trouble); ok {
+			done.Outcome = t.outcome
+		}
+	}
+	return done
+}
+
+// look says which runtime there is and on what it works, separated by commas.
+func (w *warm) look(r request) (version, devices string, err error) {
+	version, sorts, err := onnx.Runtime(r.Library)
+	if err != nil {
+		return "", "", err
+	}
+	if r.File != "" {
+		s, err := onnx.Open(r.Library, r.File, onnx.Options{Threads: threads()})
+		if err != nil {
+			return "", "", err
+		}
+		s.Close()
+	}
+	return version, strings.Join(sorts, ","), nil
+}
+
+func threads() int {
+	n, _ := strconv.Atoi(os.Getenv(envThreads)) // 0 is all
+	return n
+}
+
+func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) error {
+	if err := r.Params.validate(); err != nil {
+		return err
+	}
+	switch r.Params.Op {
+	case opJoin:
+		return r.join(asked.Progress)
+	case opFinish:
+		return r.finish(asked.Progress)
+	}
+	asked.Progress("loading", 0)
+	if err := w.load(r); err != nil {
+		return err
+	}
+	runtime, _, err := onnx.Runtime(r.Library)
+	if err != nil {
+		return trouble{job.Broken, err}
+	}
+	done.Device, done.Build = w.session.Device(), "onnxruntime "+runtime
+	if r.Params.Op == opPicture {
+		return r.picture(w.session, asked.Progress)
+	}
+	return r.items(w.session, asked.Progress)
+}
+
+// load loads the model unless it is there: once for each process, usually.
+func (w *warm) load(r request) error {
+	if w.session != nil && w.sha256 == r.Params.SHA256 {
+		return nil
+	}
+	if w.session != nil {
+		w.session.Close()
+		w.session = nil
+	}
+	file := filepath.Join(r.In, "model", filepath.FromSlash(r.Params.Model))
+	sum, err := sha256File(file)
+	if err != nil {
+		return trouble{job.Broken, err}
+	}
+	if sum != r.Params.SHA256 {
+		return fmt.Errorf("the model is not the one that was planned with: its hash is %.12s, not %.12s", sum, r.Params.SHA256)
+	}
+	// What does not load here may elsewhere: by another version of the
+	// runtime. Two machines that say so are enough.
+	if w.session, err = onnx.Open(r.Library, file, onnx.Options{Threads: threads(), GPU: r.GPU}); err != nil {
+		return err
+	}
+	w.sha256 = sum
+	return nil
+}

@@ -1,0 +1,74 @@
+package ai
+
+import (
+	"fmt"
+
+	"idlewild/job"
+)
+
+// Evidence of a challenge: which crop of the picture an output shows. For
+// records there is one, without a rectangle.
+type Evidence struct {
+	File string
+	Rect job.Rect
+}
+
+// A check runs one of shareChecked items of a task again, and no more than
+// mostChecked.
+const (
+	shareChecked = 10
+	mostChecked  = 2000
+)
+
+// Sample returns the task that runs again what the draw chose of t: some of
+// its items, or some rectangles of its picture.
+func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, height int) []job.Rect) ([]job.Task, error) {
+	p, err := decode(t.Params)
+	if err != nil {
+		return nil, err
+	}
+	again := job.Task{
+		Kind: Name, Input: t.Input, Label: t.Label + " check", Needs: job.Needs{Require: t.Needs.Require},
+		Place: job.AtRequester, Timeout: t.Timeout, Rank: t.Rank,
+	}
+	switch p.Op {
+	case opItems:
+		for _, i := range items(p.Count, min((p.Count+shareChecked-1)/shareChecked, mostChecked)) {
+			p.Only = append(p.Only, p.First+i)
+		}
+		again.Outputs = []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}}
+	case opPicture:
+		p.Crops = crops(p.Width, p.Height)
+		if len(p.Crops) > maxCrops {
+			p.Crops = p.Crops[:maxCrops]
+		}
+		for i := range p.Crops {
+			again.Outputs = append(again.Outputs, job.OutputRule{Name: cropFile(i), Media: job.MediaEXR})
+		}
+	default:
+		return nil, fmt.Errorf("a task of the operation %s is not checked", p.Op)
+	}
+	again.Params = p.encode()
+	if len(again.Params) > job.MaxTaskBytes {
+		return nil, fmt.Errorf("the check of %s would be too large a task", t.Label)
+	}
+	return []job.Task{again}, nil
+}
+
+// ReadEvidence lists what a task that Sample made leaves, and the numbers of
+// the items in it.
+func ReadEvidence(challenge job.Task) (files []Evidence, items []int, err error) {
+	p, err := decode(challenge.Params)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.Op == opItems {
+		return []Evidence{{File: recordsFile}}, p.Only, nil
+	}
+	for i, c := range p.Crops {
+		files = append(files, Evidence{File: cropFile(i), Rect: c})
+	}
+	return files, nil, nil
+}
+
+func cropFile(i int) string { return fmt.Sprintf("crop-%d.exr", i) }

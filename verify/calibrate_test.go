@@ -1,0 +1,126 @@
+package verify
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"idlewild/job"
+)
+
+func TestCalibrate(t *testing.T) {
+	th := DefaultThresholds()
+	canary := func(z, touched float64) map[string]float64 {
+		return map[string]float64{"informative": 300, "z50": z, "touched": touched, "z50_square": 2 * z, "sz": z}
+	}
+	if got := Calibrate(th, []map[string]float64{canary(0, 0), canary(0, 0)}); got != th {
+		t.Errorf("two canaries change %+v", got)
+	}
+	few := canary(0, 0)
+	few["informative"] = 3
+	if got := Calibrate(th, []map[string]float64{few, few, few, few}); got != th {
+		t.Errorf("canaries without noise change %+v", got)
+	}
+	exact := Calibrate(th, []map[string]float64{canary(1e-6, 0), canary(1e-5, 1e-3), canary(0, 0)})
+	if !exact.Calibrated || exact.Z50 >= th.Z50 || exact.Touched > 0.05 {
+		t.Errorf("exact scene: %+v", exact)
+	}
+	// What rejects is never tightened by a few canaries, and a hairy scene
+	// loosens it.
+	hair := Calibrate(th, []map[string]float64{canary(0.1, 0.2), canary(0.14, 0.2), canary(0.2, 0.1)})
+	for _, c := range []Thresholds{exact, hair} {
+		if c.Z50Sure < th.Z50Sure || c.SquareSure < th.SquareSure || c.Beta < th.Beta || c.BetaHint < th.BetaHint || c.PassSure < th.PassSure || c.FlatSure < th.FlatSure {
+			t.Errorf("a rejection was tightened: %+v", c)
+		}
+	}
+	if hair.Z50 <= th.Z50 || hair.Touched < 0.5 || hair.SquareSure <= th.SquareSure {
+		t.Errorf("hair: %+v", hair)
+	}
+}
+
+// A job's canaries tell a cheat that no constant would: a few pixels cheap, on a
+// scene on which honest machines agree.
+func TestCalibratedThresholdsFindWhatConstantsDoNot(t *testing.T) {
+	c := fakeCheck()
+	truth := fake{seed: 1, noise: 0.8}
+	crops := answer(t, c, job.Part{}, truth.render)
+	var canaries []map[string]float64
+	for i := range crops {
+		canaries = append(canaries, Compare(c, Claim{Image: perturb(truth.render(0, fakeN), 1e-3, 0.1)}, crops[i:i+1], DefaultThresholds()).Numbers)
+	}
+	th := Calibrate(DefaultThresholds(), canaries)
+	cheap, claim := truth.render(0, fakeN/2), truth.render(0, fakeN)
+	for i := range claim.Channels[0].Data {
+		if i%11 == 0 {
+			for k := range claim.Channels {
+				claim.Channels[k].Data[i] = cheap.Channels[k].Data[i]
+			}
+		}
+	}
+	want(t, Compare(c, Claim{Image: claim}, crops, DefaultThresholds()), job.Accepted)
+	want(t, Compare(c, Claim{Image: claim}, crops, th), job.Unsure)
+	want(t, Compare(c, Claim{Image: truth.render(0, fakeN)}, crops, th), job.Accepted)
+}
+
+func TestSequential(t *testing.T) {
+	s := DefaultSequential()
+	run := func(of map[job.Ruling]float64, n int, seed uint64) (Decision, int) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var history []job.Ruling
+		for i := range n {
+			r, x := job.Accepted, rnd.Float64()
+			if x < of[job.Rejected] {
+				r = job.Rejected
+			} else if x < of[job.Rejected]+of[job.Unsure] {
+				r = job.Unsure
+			}
+			history = append(history, r)
+			if d, _ := s.Decide(history); d == Banned {
+				return d, i + 1
+			}
+		}
+		d, _ := s.Decide(history)
+		return d, n
+	}
+	honest := map[job.Ruling]float64{job.Rejected: s.HonestRejected, job.Unsure: s.HonestUnsure}
+	cheat := map[job.Ruling]float64{job.Rejected: s.CheatRejected, job.Unsure: s.CheatUnsure}
+	caught, results := 0, 0
+	for seed := range uint64(300) {
+		if d, _ := run(honest, 100, seed); d == Banned {
+			t.Errorf("an honest peer is banned with seed %d", seed)
+		}
+		d, n := run(cheat, 60, seed)
+		results += n
+		if d == Banned {
+			caught++
+		}
+	}
+	if caught < 297 {
+		t.Errorf("%d of 300 cheats banned", caught)
+	}
+	t.Logf("a cheat is banned after %.1f checks", float64(results)/300)
+
+	repeat := func(n int, r job.Ruling) []job.Ruling {
+		var out []job.Ruling
+		for range n {
+			out = append(out, r)
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		history []job.Ruling
+		want    Decision
+	}{
+		"nobody":                 {nil, Undecided},
+		"a good start":           {repeat(10, job.Accepted), Undecided},
+		"long good":              {repeat(40, job.Accepted), Trusted},
+		"one rejection":          {[]job.Ruling{job.Rejected}, Undecided},
+		"two rejections":         {[]job.Ruling{job.Rejected, job.Rejected}, Banned},
+		"unsure three times":     {repeat(3, job.Unsure), Undecided},
+		"bad after years":        {append(repeat(5000, job.Accepted), repeat(3, job.Rejected)...), Banned},
+		"words that are unknown": {repeat(40, "great"), Undecided},
+	} {
+		if d, e := s.Decide(c.history); d != c.want {
+			t.Errorf("%s: %s (%.1f), want %s", name, d, e, c.want)
+		}
+	}
+}
