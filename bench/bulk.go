@@ -175,6 +175,7 @@ func (b *bulkRun) node(ctx context.Context, exchange string, line *shapedNode) (
 			libp2p.Identity(key), libp2p.ListenAddrStrings(cfg.Listen...),
 			libp2p.Transport(tcp.NewTCPTransport, tcp.WithDialerForAddr(line.forAddr)),
 			libp2p.Security(libp2ptls.ID, libp2ptls.New),
+			p2p.Muxer(),
 			libp2p.ResourceManager(&network.NullResourceManager{}),
 			libp2p.DisableRelay(), libp2p.DisableMetrics(),
 		)

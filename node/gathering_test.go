@@ -39,6 +39,10 @@ func TestManyBlocksAreGathered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, worker, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var there diffupload.Memory
 	wants := make([]diffupload.Want, 2*shareFrom)
 	for i := range wants {
@@ -50,16 +54,18 @@ func TestManyBlocksAreGathered(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		wants         []diffupload.Want
+		holder        peer.ID
 		err           error
 		gathered, one int
 	}{
-		"many":              {wants, nil, 1, 0},
-		"few":               {wants[:shareFrom-1], nil, 0, shareFrom - 1},
-		"of an old version": {wants, p2p.ErrNoShare, 1, 2 * shareFrom},
+		"many":              {wants, requester, nil, 1, 0},
+		"few":               {wants[:shareFrom-1], requester, nil, 0, shareFrom - 1},
+		"of an old version": {wants, requester, p2p.ErrNoShare, 1, 2 * shareFrom},
+		"of a result":       {wants, worker, nil, 0, 2 * shareFrom},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &sharePeer{editsPeer: editsPeer{store: &there}, err: c.err}
-			r := &remote{blocks: p, from: []peer.ID{requester}, requester: requester}
+			r := &remote{blocks: p, from: []peer.ID{c.holder}, requester: requester}
 			got := map[cid.Cid]bool{}
 			for b, err := range r.Fetch(t.Context(), c.wants) {
 				if err != nil {

@@ -29,6 +29,7 @@ type remote struct {
 	requester peer.ID
 	job       job.ID
 	grant     job.Signed
+	urgent    bool         // somebody waits for them, whatever the context says
 	moved     atomic.Int64 // bytes that crossed the network
 }
 
@@ -57,7 +58,7 @@ func (r *remote) Fetch(ctx context.Context, wants []diffupload.Want) iter.Seq2[d
 		var trouble error
 		// lacking asks for what is open, at most max blocks.
 		lacking := func(max int) p2p.BlockRequest {
-			req := p2p.BlockRequest{Requester: r.requester, Job: r.job, Grant: r.grant, Urgent: worker.Waiting(ctx)}
+			req := p2p.BlockRequest{Requester: r.requester, Job: r.job, Grant: r.grant, Urgent: r.urgent || worker.Waiting(ctx)}
 			for _, id := range order {
 				if w, ok := open[id]; ok && len(req.Wants) < max {
 					req.Wants = append(req.Wants, p2p.BlockWant{ID: w.ID, Bases: w.Bases})
@@ -87,7 +88,8 @@ func (r *remote) Fetch(ctx context.Context, wants []diffupload.Want) iter.Seq2[d
 			}
 			return true, nil
 		}
-		for len(r.from) > 0 && len(open) >= shareFrom && ctx.Err() == nil {
+		// A result has one holder, who is not its requester.
+		for len(r.from) > 0 && r.from[0] == r.requester && len(open) >= shareFrom && ctx.Err() == nil {
 			before := len(open)
 			more, err := take(r.blocks.Gather(ctx, p2p.ShareRequest{BlockRequest: lacking(p2p.MaxGather), Near: r.from[1:]}))
 			if !more {

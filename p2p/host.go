@@ -167,6 +167,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(5*time.Second)),
 		libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		Muxer(),
 		libp2p.ResourceManager(rm),
 		libp2p.ConnectionManager(cm),
 		libp2p.ConnectionGater(g),

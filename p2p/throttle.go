@@ -46,7 +46,7 @@ const (
 	// urgentHolds is how long others wait after something urgent has passed,
 	// and with urgentMost how long one of their writes waits at most.
 	urgentHolds = 50 * time.Millisecond
-	urgentMost  = time.Second
+	urgentMost  = time.Second / 4
 	// othersEvery is how many turns go by until what is not urgent has one in
 	// any case.
 	othersEvery = 8
