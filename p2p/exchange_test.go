@@ -18,6 +18,13 @@ import (
 // exchanges are the ways in which blocks move; each has to do what all do.
 var exchanges = map[string]string{"share": ExchangeOurs, "bitswap": ExchangeBitswap}
 
+// hasty makes a host give up soon on what does not come: bitswap never says no.
+func hasty(h *Host, patience time.Duration) {
+	if h.swap != nil {
+		h.swap.patience = patience
+	}
+}
+
 // exchangeFarm is a farm that moves blocks by an exchange; the first host has
 // them.
 func exchangeFarm(t *testing.T, exchange string, n int, grants Grants, blocks ...[]byte) ([]*Host, []*memory) {
@@ -38,9 +45,6 @@ func exchangeFarm(t *testing.T, exchange string, n int, grants Grants, blocks ..
 			stores[i] = newMemory(blocks...)
 		}
 		h.ServeBlocks(stores[i], grants, nil, nil)
-		if h.swap != nil {
-			h.swap.patience = 3 * time.Second
-		}
 	}
 	return farm, stores
 }
@@ -60,6 +64,7 @@ func TestExchanges(t *testing.T) {
 	for name, exchange := range exchanges {
 		for how, ask := range ways {
 			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
 				t.Run("all blocks come", func(t *testing.T) {
 					farm, stores := exchangeFarm(t, exchange, 4, allowAll, all...)
 					req := request(farm[0].ID(), all...)
@@ -92,6 +97,7 @@ func TestExchanges(t *testing.T) {
 					})
 					farm, _ := exchangeFarm(t, exchange, 3, grants, all...)
 					reader = farm[1].ID()
+					hasty(farm[2], time.Second)
 					req := request(farm[0].ID(), all[:10]...)
 					req.Grant = job.Signed{Body: []byte("yes"), Sig: []byte("s")}
 					for i, h := range farm[1:] {
@@ -133,6 +139,7 @@ func TestExchanges(t *testing.T) {
 				})
 				t.Run("what is not there", func(t *testing.T) {
 					farm, _ := exchangeFarm(t, exchange, 2, allowAll, all[1:]...)
+					hasty(farm[1], 4*time.Second)
 					n, missing := 0, 0
 					for r, err := range ask(farm[1], t.Context(), request(farm[0].ID(), all...)) {
 						if err != nil {

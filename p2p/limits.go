@@ -30,7 +30,7 @@ func newResourceManager() (network.ResourceManager, error) {
 	partial := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Memory: max(leastMemory, scaled.ToPartialLimitConfig().System.Memory),
-			Conns: maxConns, ConnsInbound: maxConns, ConnsOutbound: maxConns,
+			Conns:  maxConns, ConnsInbound: maxConns, ConnsOutbound: maxConns,
 			Streams: 16 * maxConns, StreamsInbound: 16 * maxConns, StreamsOutbound: 16 * maxConns,
 		},
 		Transient: rcmgr.ResourceLimits{
