@@ -53,7 +53,10 @@ type bitswapExchange struct {
 func newBitswap(h *Host, b *blockServer) *bitswapExchange {
 	x := &bitswapExchange{h: h, b: b, shown: map[peer.ID][]scope{}, patience: bitswapPatience}
 	x.bs = bitswap.New(h.ctx, bsnet.NewFromIpfsHost(h.guarded), nil, bitswapStore{h, recentFirst{&h.shares.recent, b.src}},
-		bitswap.WithPeerBlockRequestFilter(x.allowed))
+		bitswap.WithPeerBlockRequestFilter(x.allowed),
+		// What a peer wants beyond that is forgotten, and asked for again after
+		// a long while only.
+		bitswap.MaxQueuedWantlistEntriesPerPeer(MaxGather))
 	h.guarded.SetStreamHandler(ProtocolShow, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) { x.serveShow(ctx, s) })
 	})

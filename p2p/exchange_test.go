@@ -90,6 +90,20 @@ func TestExchanges(t *testing.T) {
 					}
 					wg.Wait()
 				})
+				t.Run("more than a thousand", func(t *testing.T) {
+					many := manyBlocks(1300, 100)
+					farm, _ := exchangeFarm(t, exchange, 2, allowAll, many...)
+					n := 0
+					for r, err := range ask(farm[1], t.Context(), request(farm[0].ID(), many...)) {
+						if err != nil || r.Err != nil {
+							t.Fatal(err, r.Err)
+						}
+						n++
+					}
+					if n != len(many) {
+						t.Errorf("%d of %d blocks came", n, len(many))
+					}
+				})
 				t.Run("only with a grant", func(t *testing.T) {
 					var reader peer.ID
 					grants := grantsFunc(func(p, _ peer.ID, _ job.ID, grant job.Signed, _ cid.Cid) bool {
