@@ -216,8 +216,12 @@ func (b *blockServer) takeShare(ctx context.Context, m *wire.Share, sh *share, a
 			other.poke()
 		}
 	} else {
-		for _, i := range m.GetGot() {
-			a.pulls = slices.DeleteFunc(a.pulls, func(p uint64) bool { return p == i })
+		if len(m.GetGot()) > 0 {
+			got := make(map[uint64]bool, min(len(m.GetGot()), MaxGather))
+			for _, i := range m.GetGot() {
+				got[i] = true
+			}
+			a.pulls = slices.DeleteFunc(a.pulls, func(p uint64) bool { return got[p] })
 		}
 		if a.pulls = append(a.pulls, m.GetPull()...); len(a.pulls) > maxPulls {
 			sh.mu.Unlock()
