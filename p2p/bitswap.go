@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ const (
 	maxShown        = 16 // scopes of one peer that are remembered, the newest
 	maxShowers      = 1024
 	bitswapPatience = 20 * time.Second // without a block: bitswap never says no for good
+	bitswapTries    = 4                // in bitswapPatience
+	bitswapAtOnce   = 512              // wants; of more some are forgotten for a long while
 )
 
 // bitswapExchange moves blocks by bitswap, among members only, and only what
@@ -54,9 +57,7 @@ func newBitswap(h *Host, b *blockServer) *bitswapExchange {
 	x := &bitswapExchange{h: h, b: b, shown: map[peer.ID][]scope{}, patience: bitswapPatience}
 	x.bs = bitswap.New(h.ctx, bsnet.NewFromIpfsHost(h.guarded), nil, bitswapStore{h, recentFirst{&h.shares.recent, b.src}},
 		bitswap.WithPeerBlockRequestFilter(x.allowed),
-		// What a peer wants beyond that is forgotten, and asked for again after
-		// a long while only.
-		bitswap.MaxQueuedWantlistEntriesPerPeer(MaxGather))
+		bitswap.MaxQueuedWantlistEntriesPerPeer(MaxGather)) // of several fetches
 	h.guarded.SetStreamHandler(ProtocolShow, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) { x.serveShow(ctx, s) })
 	})
@@ -152,55 +153,88 @@ func (x *bitswapExchange) fetch(ctx context.Context, first peer.ID, near []peer.
 			}
 		}
 		showing.Wait()
-		open := make(map[cid.Cid]bool, len(req.Wants))
+		twice := make(map[cid.Cid]bool, len(req.Wants))
 		var ids []cid.Cid
 		for _, w := range req.Wants {
-			if !open[w.ID] {
-				open[w.ID] = true
+			if !twice[w.ID] {
+				twice[w.ID] = true
 				ids = append(ids, w.ID)
 			}
 		}
-		got, err := x.bs.NewSession(ctx).GetBlocks(ctx, ids)
-		if err != nil {
-			fail(err)
-			return
-		}
-		patience := time.NewTimer(x.patience)
-		defer patience.Stop()
-		for len(open) > 0 {
-			patience.Reset(x.patience)
-			select {
-			case b, ok := <-got:
-				if !ok {
-					fail(errors.New("the session ended"))
-					return
-				}
-				id, data := b.Cid(), b.RawData()
-				if !open[id] {
-					continue
-				}
-				delete(open, id)
-				r := BlockResult{ID: id, Data: slices.Clone(data), Moved: int64(len(data))}
-				x.h.stats.blocksIn.Add(r.Moved)
-				if !checkBlock(id, data) {
-					r.Data, r.Err = nil, fmt.Errorf("block %s: %w", id, ErrBlockWrong)
-				}
-				if !yield(r, nil) {
-					return
-				}
-			case <-patience.C:
-				for _, id := range ids {
-					if open[id] && !yield(BlockResult{ID: id, Err: fmt.Errorf("block %s: %w", id, ErrBlockNotFound)}, nil) {
-						return
-					}
-				}
-				return
-			case <-ctx.Done():
-				fail(context.Cause(ctx))
+		for part := range slices.Chunk(ids, bitswapAtOnce) {
+			more, err := x.part(ctx, part, yield)
+			if err != nil {
+				fail(err)
+			}
+			if !more || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// part brings some blocks. It reports whether the reader wants more. What does
+// not come is asked for again in another session: now and then bitswap sends a
+// want once, to a peer that forgets it.
+func (x *bitswapExchange) part(ctx context.Context, ids []cid.Cid, yield func(BlockResult, error) bool) (more bool, err error) {
+	open := make(map[cid.Cid]bool, len(ids))
+	for _, id := range ids {
+		open[id] = true
+	}
+	for idle := 0; len(open) > 0 && idle < bitswapTries; idle++ {
+		before := len(open)
+		if more, err = x.try(ctx, open, yield); err != nil || !more {
+			return false, err
+		}
+		if len(open) < before {
+			idle = -1
+		}
+	}
+	for id := range open {
+		if !yield(BlockResult{ID: id, Err: fmt.Errorf("block %s: %w", id, ErrBlockNotFound)}, nil) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// try asks for all that is open until nothing has come for a while.
+func (x *bitswapExchange) try(ctx context.Context, open map[cid.Cid]bool, yield func(BlockResult, error) bool) (more bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	got, err := x.bs.NewSession(ctx).GetBlocks(ctx, slices.Collect(maps.Keys(open)))
+	if err != nil {
+		return false, err
+	}
+	patience := time.NewTimer(x.patience / bitswapTries)
+	defer patience.Stop()
+	for len(open) > 0 {
+		patience.Reset(x.patience / bitswapTries)
+		select {
+		case b, ok := <-got:
+			if !ok {
+				return false, errors.New("the session ended")
+			}
+			id, data := b.Cid(), b.RawData()
+			if !open[id] {
+				continue
+			}
+			delete(open, id)
+			r := BlockResult{ID: id, Data: slices.Clone(data), Moved: int64(len(data))}
+			x.h.stats.blocksIn.Add(r.Moved)
+			if !checkBlock(id, data) {
+				r.Data, r.Err = nil, fmt.Errorf("block %s: %w", id, ErrBlockWrong)
+			}
+			if !yield(r, nil) {
+				return false, nil
+			}
+		case <-patience.C:
+			return true, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+	return true, nil
 }
 
 // bitswapStore is what bitswap serves from. What it received it keeps for a
