@@ -34,6 +34,7 @@ type blockServer struct {
 	// documents are those of edits; nil: none are given.
 	documents *documents
 	packed    compressed
+	patience  time.Duration // for the first message to come
 
 	mu   sync.Mutex
 	open map[peer.ID]int // streams by peer
@@ -48,7 +49,7 @@ func (h *Host) ServeBlocks(src Source, grants Grants, codec Codec, served Served
 	if served == nil {
 		served = func(job.ID, int) {}
 	}
-	b := &blockServer{h: h, src: src, grants: grants, codec: codec, served: served, open: map[peer.ID]int{}}
+	b := &blockServer{h: h, src: src, grants: grants, codec: codec, served: served, open: map[peer.ID]int{}, patience: scopeTime}
 	if h.cfg.Editor != nil {
 		b.documents = newDocuments(h.cfg.Editor, h.goRun)
 	}
@@ -191,7 +192,7 @@ func (b *blockServer) serve(ctx context.Context, s network.Stream) {
 	defer stop()
 
 	r := bufio.NewReader(s)
-	idle := time.AfterFunc(scopeTime, cancel)
+	idle := time.AfterFunc(b.patience, cancel)
 	defer idle.Stop()
 	var first wire.Ask
 	if _, err := wire.Read(r, &first, wire.MaxAsk); err != nil {

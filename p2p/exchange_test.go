@@ -129,7 +129,7 @@ func TestExchanges(t *testing.T) {
 				t.Run("not from strangers", func(t *testing.T) {
 					farm, _ := exchangeFarm(t, exchange, 1, allowAll, all...)
 					other, _ := exchangeFarm(t, exchange, 1, allowAll, all...)
-					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 					defer cancel()
 					for r, err := range ask(farm[0], ctx, request(other[0].ID(), all[:3]...)) {
 						if err == nil && r.Err == nil {
@@ -153,7 +153,7 @@ func TestExchanges(t *testing.T) {
 				})
 				t.Run("what is not there", func(t *testing.T) {
 					farm, _ := exchangeFarm(t, exchange, 2, allowAll, all[1:]...)
-					hasty(farm[1], 4*time.Second)
+					hasty(farm[1], 2*time.Second)
 					n, missing := 0, 0
 					for r, err := range ask(farm[1], t.Context(), request(farm[0].ID(), all...)) {
 						if err != nil {

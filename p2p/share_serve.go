@@ -68,7 +68,7 @@ func (b *blockServer) serveShare(ctx context.Context, s network.Stream) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
-	idle := time.AfterFunc(scopeTime, cancel)
+	idle := time.AfterFunc(b.patience, cancel)
 	defer idle.Stop()
 	r := bufio.NewReader(s)
 	var first wire.Share
