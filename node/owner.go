@@ -21,7 +21,6 @@ type owner struct {
 	// constant after construction
 	dir     string
 	log     *slog.Logger
-	policy  idle.Policy
 	devices []string
 	sensor  *sense.Sensor // nil: the policy is off
 	worker  *worker.Worker
@@ -31,13 +30,16 @@ type owner struct {
 	now     func() idle.Instant
 	look    chan struct{} // holds one: sense now
 	metered func(bool)    // is told what the system says; nil: it is not asked
+	reread  func()        // takes up changed settings
 
 	// turn is held from a decision until it is applied, so that decisions are
 	// applied in their order.
 	turn sync.Mutex
 
 	mu        sync.Mutex
-	looked    bool // something was sensed
+	policy    idle.Policy
+	leaving   string // why tasks end and none begin, whatever is sensed
+	looked    bool   // something was sensed
 	signals   idle.Signals
 	state     idle.State
 	pause     *idle.Pause
@@ -53,7 +55,7 @@ func (n *Node) newOwner() (*owner, error) {
 	}
 	o := &owner{
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
-		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1),
+		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
 		energy: loadEnergy(n.cfg.DataDir, time.Now),
 	}
 	if n.cfg.Network.Metered == "auto" && n.host != nil {
@@ -123,6 +125,7 @@ func (o *owner) run(ctx context.Context) error {
 		case <-o.sensor.Woken():
 			o.sensor.Hurry()
 		}
+		o.reread()
 		working := o.work.runs("")
 		s := o.sensor.Sense(ctx, working)
 		if ctx.Err() != nil {
@@ -206,6 +209,7 @@ func (o *owner) decide() {
 			}
 		}
 	}
+	o.leave(next)
 	before := o.decisions
 	o.decisions = next
 	o.mu.Unlock()
@@ -248,6 +252,13 @@ func (o *owner) view() (decisions map[string]idle.Decision, s idle.Signals, desk
 	s = o.signals
 	s.Pause = o.pause
 	return maps.Clone(o.decisions), s, o.policy.Mode == idle.Owner || o.policy.Mode == idle.Auto && s.Desktop
+}
+
+// mode is how it decides.
+func (o *owner) mode() idle.Mode {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.policy.Mode
 }
 
 // paused is the pause in words, or "".
