@@ -13,6 +13,8 @@ var about = map[string]string{
 	"network.interface":           "Name of the one network interface to use; empty: all.",
 	"network.traverse":            "Reach members across routers, by relays and hole punching.",
 	"network.port_map":            "Ask the router to pass our port on.",
+	"network.exchange":            "What moves blocks: share (ours) or bitswap (that of IPFS); the same on all machines of a farm.",
+	"network.metered":             "Whether each byte costs here: then nothing of others' jobs is passed on. auto: as the system says; yes; no.",
 	"network.relay_bytes_per_day": "What this machine carries in a day for members that cannot reach each other; 0: nothing.",
 	"network.mdns":                "Find members on the local network.",
 	"api.address":                 "Loopback address of this page and the local API; port 0 is any.",

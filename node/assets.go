@@ -66,6 +66,14 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 				earlier.Dir, earlier.Since = dir, since
 			}
 		}
+	} else if err := f.gather(ctx, limits.Bytes, func(part float64) {
+		if progress != nil {
+			progress(gatherPart * part)
+		}
+	}); err != nil {
+		return r.moved.Load(), err
+	} else if inner := progress; inner != nil && r.moved.Load() > 0 {
+		progress = func(part float64) { inner(gatherPart + (1-gatherPart)*part) }
 	}
 	err := diffupload.MaterializeFrom(ctx, f.store, earlier, in.Cid, dir, limits, func(done, total int64) {
 		if progress != nil && total > 0 {

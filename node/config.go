@@ -17,6 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"idlewild/node/localapi"
+	"idlewild/p2p"
 	"idlewild/render"
 	"idlewild/render/blender/install"
 )
@@ -69,6 +70,21 @@ type NetworkConfig struct {
 	// RelayBytes is what this machine carries in a day for members that cannot
 	// reach each other; 0: nothing.
 	RelayBytes int64 `toml:"relay_bytes_per_day"`
+	// Exchange is what moves blocks: "share", ours, in which those who fetch the
+	// same content pass it on to each other, or "bitswap", that of IPFS.
+	Exchange string `toml:"exchange"`
+	// Metered says whether each byte costs: "auto" (as the system says), "yes"
+	// or "no". Then nothing of others' jobs is passed on to other workers; what
+	// idle.on_metered says of work is another matter.
+	Metered string `toml:"metered"`
+}
+
+// exchange is Exchange as p2p calls it.
+func (c NetworkConfig) exchange() string {
+	if c.Exchange == "bitswap" {
+		return p2p.ExchangeBitswap
+	}
+	return p2p.ExchangeOurs
 }
 
 // APIConfig is about the local API.
@@ -184,6 +200,7 @@ func DefaultConfig() Config {
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
 			Profile: "home", MDNS: true, Traverse: true, PortMap: true, RelayBytes: defaultRelayBytes,
+			Exchange: "share", Metered: "auto",
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, Spare: true, TreeBytes: defaultTreeBytes},
@@ -333,6 +350,12 @@ func (c Config) validate() error {
 	switch {
 	case !filepath.IsAbs(c.DataDir):
 		return fmt.Errorf("data_dir %q is not an absolute path", c.DataDir)
+	case c.Network.Exchange != "share" && c.Network.Exchange != "bitswap":
+		return fmt.Errorf("network.exchange is %q; it may be share or bitswap", c.Network.Exchange)
+	case c.Network.Metered != "auto" && c.Network.Metered != "yes" && c.Network.Metered != "no":
+		return fmt.Errorf("network.metered is %q; it may be auto, yes or no", c.Network.Metered)
+	case c.Limits.UpBytes < 0 || c.Limits.DownBytes < 0:
+		return errors.New("limits.up_bytes_per_s or limits.down_bytes_per_s is negative; 0 means no limit")
 	case c.Sandbox.Mode != "auto" && c.Sandbox.Mode != "required" && c.Sandbox.Mode != "off":
 		return fmt.Errorf("sandbox.mode is %q; it may be auto, required or off", c.Sandbox.Mode)
 	case c.Sandbox.Threads < 0 || c.Sandbox.DiskBytes < 0 || c.Sandbox.CPUSeconds < 0 || c.Sandbox.CPUSeconds > 1<<30:

@@ -293,7 +293,7 @@ func (c *content) Log(ctx context.Context, worker peer.ID, id job.ID, leaf job.L
 
 // from is our store in front of a worker's.
 func (c *content) from(worker peer.ID, id job.ID) (diffupload.Store, *remote) {
-	r := &remote{blocks: c.blocks, from: []peer.ID{worker}, requester: c.self, job: id}
+	r := &remote{blocks: c.blocks, from: []peer.ID{worker}, requester: c.self, job: id, urgent: true}
 	if c.blocks == nil || worker == c.self {
 		r.from = nil
 	}

@@ -90,6 +90,10 @@ func (p *editsPeer) FetchFrom(ctx context.Context, _ peer.ID, r p2p.BlockRequest
 	}
 }
 
+func (p *editsPeer) Gather(ctx context.Context, r p2p.ShareRequest) iter.Seq2[p2p.BlockResult, error] {
+	return p.FetchFrom(ctx, r.Requester, r.BlockRequest)
+}
+
 func (p *editsPeer) EditsFrom(ctx context.Context, _ peer.ID, r p2p.EditsRequest) ([]byte, int64, error) {
 	p.edits++
 	doc, err := diffupload.Edits(ctx, p.store, r.Have, r.Want)

@@ -143,12 +143,13 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: listen,
 		Traverse: cfg.Network.Traverse, PortMap: cfg.Network.PortMap, RelayBytes: cfg.Network.RelayBytes,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
-		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Words: n.words,
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(), Words: n.words,
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.onClose(n.host.Close)
+	n.host.SetMetered(cfg.Network.Metered == "yes")
 	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
 	n.content = content
 

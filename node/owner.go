@@ -29,6 +29,7 @@ type owner struct {
 	power   *powerCap // nil: not wanted
 	now     func() idle.Instant
 	look    chan struct{} // holds one: sense now
+	metered func(bool)    // is told what the system says; nil: it is not asked
 	reread  func()        // takes up changed settings
 
 	// turn is held from a decision until it is applied, so that decisions are
@@ -56,6 +57,9 @@ func (n *Node) newOwner() (*owner, error) {
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
 		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
 		energy: loadEnergy(n.cfg.DataDir, time.Now),
+	}
+	if n.cfg.Network.Metered == "auto" && n.host != nil {
+		o.metered = n.host.SetMetered
 	}
 	n.onClose(o.energy.close)
 	o.power = newPowerCap(n.cfg.DataDir, n.cfg.Limits.GPUPowerWatts, o.log)
@@ -222,6 +226,9 @@ func (o *owner) decide() {
 		if !x.Level.Works() {
 			rest[d] = worker.Rest{Reason: x.Public(), Finish: x.Level == idle.Leave}
 		}
+	}
+	if o.metered != nil && s.Metered != nil {
+		o.metered(*s.Metered)
 	}
 	o.worker.Yield(rest)
 	o.work.rest(empty)

@@ -12,17 +12,24 @@ import (
 
 	"idlewild/diffupload"
 	"idlewild/job"
+	"idlewild/node/worker"
 	"idlewild/p2p"
 )
 
+// shareFrom is from how many blocks on all peers are asked at once. Of fewer
+// there is nothing to swap, and the requester's answer is here sooner.
+const shareFrom = 96
+
 // remote is the swarm as a diffupload.Store: blocks of one job, from peers
-// that may have them, asked one after the other. It stores nothing.
+// that may have them: all of them together where it is many blocks, else one
+// after the other. It stores nothing.
 type remote struct {
 	blocks    p2p.Blocks
 	from      []peer.ID
 	requester peer.ID
 	job       job.ID
 	grant     job.Signed
+	urgent    bool         // somebody waits for them, whatever the context says
 	moved     atomic.Int64 // bytes that crossed the network
 }
 
@@ -49,20 +56,22 @@ func (r *remote) Fetch(ctx context.Context, wants []diffupload.Want) iter.Seq2[d
 			}
 		}
 		var trouble error
-		for _, p := range r.from {
-			req := p2p.BlockRequest{Requester: r.requester, Job: r.job, Grant: r.grant}
+		// lacking asks for what is open, at most max blocks.
+		lacking := func(max int) p2p.BlockRequest {
+			req := p2p.BlockRequest{Requester: r.requester, Job: r.job, Grant: r.grant, Urgent: r.urgent || worker.Waiting(ctx)}
 			for _, id := range order {
-				if w, ok := open[id]; ok {
+				if w, ok := open[id]; ok && len(req.Wants) < max {
 					req.Wants = append(req.Wants, p2p.BlockWant{ID: w.ID, Bases: w.Bases})
 				}
 			}
-			if len(req.Wants) == 0 {
-				return
-			}
-			for b, err := range r.blocks.FetchFrom(ctx, p, req) {
+			return req
+		}
+		// take hands on what comes. It reports whether the reader wants more.
+		take := func(results iter.Seq2[p2p.BlockResult, error]) (more bool, err error) {
+			for b, err := range results {
 				if err != nil {
 					trouble = err
-					break
+					return true, err
 				}
 				r.moved.Add(b.Moved)
 				if b.Err != nil {
@@ -74,8 +83,33 @@ func (r *remote) Fetch(ctx context.Context, wants []diffupload.Want) iter.Seq2[d
 				}
 				delete(open, b.ID)
 				if !yield(diffupload.Block{ID: b.ID, Data: b.Data}, nil) {
-					return
+					return false, nil
 				}
+			}
+			return true, nil
+		}
+		// A result has one holder, who is not its requester.
+		for len(r.from) > 0 && r.from[0] == r.requester && len(open) >= shareFrom && ctx.Err() == nil {
+			before := len(open)
+			more, err := take(r.blocks.Gather(ctx, p2p.ShareRequest{BlockRequest: lacking(p2p.MaxGather), Near: r.from[1:]}))
+			if !more {
+				return
+			}
+			if err != nil || len(open) == before {
+				break // what is left is asked for one by one, and says what is wrong
+			}
+		}
+		for _, p := range r.from {
+			if ctx.Err() != nil {
+				trouble = context.Cause(ctx)
+				break
+			}
+			req := lacking(len(order))
+			if len(req.Wants) == 0 {
+				return
+			}
+			if more, _ := take(r.blocks.FetchFrom(ctx, p, req)); !more {
+				return
 			}
 			if ctx.Err() != nil {
 				trouble = context.Cause(ctx)

@@ -69,6 +69,10 @@ func (h *Host) FetchFrom(ctx context.Context, from peer.ID, req BlockRequest) it
 		if len(req.Wants) == 0 {
 			return
 		}
+		if x := h.exchange(); x != nil {
+			x.fetch(ctx, from, nil, req)(yield)
+			return
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stopHost := context.AfterFunc(h.ctx, cancel)
@@ -110,6 +114,13 @@ func (h *Host) FetchFrom(ctx context.Context, from peer.ID, req BlockRequest) it
 			yield(BlockResult{}, fmt.Errorf("fetch from %s: %w", from, failed))
 		}
 	}
+}
+
+// exchange is bitswap, where that moves the blocks.
+func (h *Host) exchange() *bitswapExchange {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.swap
 }
 
 // run asks, reads and checks until every want is answered.
@@ -155,6 +166,7 @@ func (f *fetching) run(ctx context.Context) error {
 func (f *fetching) ask(ctx context.Context) error {
 	ask := &wire.Ask{Scope: &wire.Scope{
 		Job: string(f.req.Job), Requester: []byte(f.req.Requester), Grant: wire.FromSigned(f.req.Grant), Capability: wire.Capability,
+		Urgent: f.req.Urgent,
 	}}
 	flush := func() error {
 		if ask.Scope == nil && len(ask.Wants) == 0 {
@@ -211,7 +223,7 @@ func (f *fetching) ask(ctx context.Context) error {
 
 // read takes in answers until there is one for every want.
 func (f *fetching) read(ctx context.Context, answers chan<- raw) error {
-	r := bufio.NewReaderSize(f.h.down.reader(ctx, f.stream), 64<<10)
+	r := bufio.NewReaderSize(f.h.down.reader(ctx, turn{f.from, f.req.Urgent}, f.stream), 64<<10)
 	patience := time.AfterFunc(answerWait, func() { f.stream.Reset() })
 	defer patience.Stop()
 	for left := len(f.req.Wants); left > 0; {
@@ -228,12 +240,13 @@ func (f *fetching) read(ctx context.Context, answers chan<- raw) error {
 		if len(head.Answers) > wire.MaxAnswersPer || head.Padding > wire.MaxPaddingPerAns {
 			return fmt.Errorf("%d answers under one head: %w", len(head.Answers), wire.ErrTooLarge)
 		}
-		for _, a := range head.Answers {
+		for i, a := range head.Answers {
 			patience.Reset(answerWait)
 			v, err := f.take(r, a)
 			if err != nil {
 				return err
 			}
+			v.moved += paddingOf(&head, i)
 			left--
 			patience.Stop() // who is slow now is our own reader
 			select {
@@ -320,6 +333,16 @@ func (f *fetching) decode(ctx context.Context, a raw) ([]byte, error) {
 		return nil, ErrBlockLater
 	}
 	return nil, fmt.Errorf("%w: encoding %v", ErrBlockWrong, a.encoding)
+}
+
+// paddingOf is which part of a frame's padding is counted for its i-th answer.
+func paddingOf(head *wire.Answers, i int) int64 {
+	n := int64(len(head.Answers))
+	part := int64(head.Padding) / n
+	if i == 0 {
+		part += int64(head.Padding) % n
+	}
+	return part
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) }

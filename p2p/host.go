@@ -50,6 +50,9 @@ type Config struct {
 	// UpBytes and DownBytes bound the bytes of blocks that pass in a second; 0:
 	// no bound.
 	UpBytes, DownBytes int64
+	// Exchange is what moves blocks: ExchangeOurs or ExchangeBitswap. Documents
+	// of edits are always ours.
+	Exchange string
 
 	// Traverse reaches members across routers: this node lets itself be reached
 	// through members that relay, and punches holes. Without it there is the
@@ -84,6 +87,7 @@ type Host struct {
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
 	stats    counters
+	metered  atomic.Bool
 
 	mu     sync.Mutex
 	closed bool
@@ -92,6 +96,8 @@ type Host struct {
 	coord  Coordinator
 	blocks *blockServer
 	fetch  fetchSource
+	shares shares
+	swap   *bitswapExchange // nil: our own exchange
 	// engaged counts the sync streams with a member.
 	engaged  map[peer.ID]int
 	renewing atomic.Bool // a new certificate of this node is looked for
@@ -111,13 +117,14 @@ type Stats struct {
 	Refused                int64 // streams and gossip of strangers
 	Malformed              int64 // messages that could not be read
 	OffersDropped          int64
+	BlocksTwice            int64 // blocks that came once more than needed
 	Relayed                int64 // bytes carried for other members
 }
 
 type counters struct {
 	syncSent, syncReceived, syncDropped, syncCut atomic.Int64
 	blocksOut, blocksIn                          atomic.Int64
-	refused, malformed, dropped                  atomic.Int64
+	refused, malformed, dropped, blocksTwice     atomic.Int64
 	relayed                                      atomic.Int64
 }
 
@@ -128,7 +135,8 @@ func (h *Host) Stats() Stats {
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), SyncDropped: c.syncDropped.Load(), SyncCut: c.syncCut.Load(),
 		BlockBytesOut: c.blocksOut.Load(), BlockBytesIn: c.blocksIn.Load(),
 		Refused: c.refused.Load(), Malformed: c.malformed.Load(), OffersDropped: c.dropped.Load(),
-		Relayed: c.relayed.Load(),
+		Relayed:     c.relayed.Load(),
+		BlocksTwice: c.blocksTwice.Load(),
 	}
 }
 
@@ -160,6 +168,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(5*time.Second)),
 		libp2p.Transport(libp2pquic.NewTransport),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		Muxer(),
 		libp2p.ResourceManager(rm),
 		libp2p.ConnectionManager(cm),
 		libp2p.ConnectionGater(g),
@@ -326,6 +335,11 @@ func (h *Host) farmGone() {
 	h.keeper.wake()
 }
 
+// SetMetered says whether each byte costs this machine: then it passes nothing
+// of others' jobs on to other workers. What its own jobs need, and what it owes
+// to the requesters it works for, goes on.
+func (h *Host) SetMetered(yes bool) { h.metered.Store(yes) }
+
 // Close leaves the network: streams end, then what is known of the members is
 // written. It may be called twice.
 func (h *Host) Close() error {
@@ -342,6 +356,12 @@ func (h *Host) Close() error {
 		mdns.Close()
 	}
 	h.gate.close()
+	h.mu.Lock()
+	swap := h.swap
+	h.mu.Unlock()
+	if swap != nil {
+		swap.bs.Close()
+	}
 	err := h.host.Close()
 	h.wg.Wait()
 	return errors.Join(err, h.members.save(true))

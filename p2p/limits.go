@@ -18,14 +18,19 @@ const (
 	dialsPerSecond  = 64 // per address, with a burst of connsPerAddress
 	maxConns        = 2048
 	maxTransient    = 512
+	// leastMemory is what all streams together may have as their windows, on a
+	// small machine too: a studio's 200 nodes have some five streams each.
+	leastMemory = 2 << 30
 )
 
 func newResourceManager() (network.ResourceManager, error) {
 	scaling := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaling)
+	scaled := scaling.AutoScale()
 	partial := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
-			Conns: maxConns, ConnsInbound: maxConns, ConnsOutbound: maxConns,
+			Memory: max(leastMemory, scaled.ToPartialLimitConfig().System.Memory),
+			Conns:  maxConns, ConnsInbound: maxConns, ConnsOutbound: maxConns,
 			Streams: 16 * maxConns, StreamsInbound: 16 * maxConns, StreamsOutbound: 16 * maxConns,
 		},
 		Transient: rcmgr.ResourceLimits{
@@ -33,7 +38,7 @@ func newResourceManager() (network.ResourceManager, error) {
 			Streams: 2 * maxTransient, StreamsInbound: 2 * maxTransient, StreamsOutbound: 2 * maxTransient,
 		},
 	}
-	limits := partial.Build(scaling.AutoScale())
+	limits := partial.Build(scaled)
 	v6 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: connsPerAddress}, {PrefixLength: 48, ConnCount: maxConns}}
 	perSecond := rate.Limit{RPS: dialsPerSecond, Burst: connsPerAddress}
 	return rcmgr.NewResourceManager(

@@ -73,11 +73,12 @@ func (h *Host) serveProbe() {
 				return
 			}
 			defer one.Unlock()
+			who := turn{peer: s.Conn().RemotePeer()}
 			if q[0] == 'd' {
-				_ = h.up.write(ctx, s, make([]byte, n), func() func() bool { return func() bool { return true } })
+				_ = h.up.write(ctx, who, s, make([]byte, n), func() func() bool { return func() bool { return true } })
 				return
 			}
-			if _, err := io.CopyN(io.Discard, h.down.reader(ctx, s), int64(n)); err == nil {
+			if _, err := io.CopyN(io.Discard, h.down.reader(ctx, who, s), int64(n)); err == nil {
 				_, _ = s.Write([]byte{1})
 			}
 		})

@@ -138,7 +138,7 @@ func (s *relayStream) Write(p []byte) (int, error) {
 	if !s.r.budget.take(len(p), time.Now()) {
 		return 0, errRelayBudget
 	}
-	if err := s.r.h.up.wait(s.r.h.ctx, len(p)); err != nil {
+	if err := s.r.h.up.pay(s.r.h.ctx, turn{peer: s.Conn().RemotePeer()}, len(p)); err != nil {
 		return 0, err
 	}
 	n, err := s.Stream.Write(p)

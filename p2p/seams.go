@@ -78,6 +78,7 @@ type BlockRequest struct {
 	Job       job.ID
 	Grant     job.Signed
 	Wants     []BlockWant
+	Urgent    bool // a device waits for them
 }
 
 // BlockWant asks for one block, with blocks that the asker holds as bases.
@@ -106,8 +107,10 @@ type EditsRequest struct {
 	Past job.Signed
 }
 
-// Blocks fetches from one peer.
+// Blocks fetches from peers.
 type Blocks interface {
+	// Gather asks all who have blocks of a job for them.
+	Gather(ctx context.Context, r ShareRequest) iter.Seq2[BlockResult, error]
 	FetchFrom(ctx context.Context, from peer.ID, r BlockRequest) iter.Seq2[BlockResult, error]
 	// EditsFrom returns a document of edits and what crossed the network.
 	EditsFrom(ctx context.Context, from peer.ID, r EditsRequest) (doc []byte, moved int64, err error)

@@ -22,7 +22,7 @@ func TestThrottle(t *testing.T) {
 		free := func() func() bool { return func() bool { return true } }
 		var out bytes.Buffer
 		d := took(func() {
-			if err := newThrottle(perSecond).write(t.Context(), &out, data, free); err != nil {
+			if err := newThrottle(perSecond).write(t.Context(), turn{}, &out, data, free); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -32,7 +32,7 @@ func TestThrottle(t *testing.T) {
 		var in []byte
 		d = took(func() {
 			var err error
-			if in, err = io.ReadAll(newThrottle(perSecond).reader(t.Context(), bytes.NewReader(data))); err != nil {
+			if in, err = io.ReadAll(newThrottle(perSecond).reader(t.Context(), turn{}, bytes.NewReader(data))); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -42,12 +42,12 @@ func TestThrottle(t *testing.T) {
 
 		// No limit takes no time, and writes in one piece.
 		out.Reset()
-		if d = took(func() { newThrottle(0).write(t.Context(), &out, data, free) }); d != 0 || out.Len() != size {
+		if d = took(func() { newThrottle(0).write(t.Context(), turn{}, &out, data, free) }); d != 0 || out.Len() != size {
 			t.Errorf("%v", d)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := newThrottle(1000).write(ctx, &out, data, free); err == nil || errors.Is(err, io.EOF) {
+		if err := newThrottle(1000).write(ctx, turn{}, &out, data, free); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("a wait that is longer than its context: %v", err)
 		}
 	})

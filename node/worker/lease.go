@@ -188,6 +188,9 @@ func (w *Worker) prepare(l *lease) {
 		in.err = w.retry(l, func() (err error) {
 			tr, err = w.trees.acquire(l.ctx, l.r.id, ref, func(ctx context.Context, dir string, progress func(float64)) error {
 				unpacked := func(in job.Ref) (string, time.Time, func()) { return w.trees.hold(l.r.id, in) }
+				if w.waitsFor(l) {
+					ctx = withWaiting(ctx)
+				}
 				moved, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, unpacked, progress)
 				if err == nil {
 					w.log.Debug("content unpacked", "requester", l.r.id, "job", l.grant.Job, "input", ref, "moved_bytes", moved)
@@ -209,6 +212,13 @@ func (w *Worker) prepare(l *lease) {
 		close(in.ready)
 	}
 	<-l.ctx.Done()
+}
+
+// waitsFor reports whether the lease's device has nothing else to do.
+func (w *Worker) waitsFor(l *lease) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(l.device.queue) > 0 && l.device.queue[0] == l
 }
 
 // retry fetches again where the network may be to blame: while the requester

@@ -60,3 +60,14 @@ type Assets interface {
 	// machine's own requester pinned for the same job is something else.
 	Release(ctx context.Context, id job.ID) error
 }
+
+type waitingKey struct{}
+
+// withWaiting marks what a device waits for.
+func withWaiting(ctx context.Context) context.Context {
+	return context.WithValue(ctx, waitingKey{}, true)
+}
+
+// Waiting reports whether a device stands idle until what is fetched with ctx is
+// here: it goes before what is fetched ahead.
+func Waiting(ctx context.Context) bool { return ctx.Value(waitingKey{}) != nil }

@@ -35,6 +35,7 @@ const (
 	MaxHello        = 4 << 20 // from proven members and from the owner
 	MaxSync         = 2 << 20
 	MaxAsk          = 256 << 10
+	MaxShare        = 256 << 10
 	MaxAnswers      = 64 << 10 // the head; payloads have their own bounds
 	MaxGossip       = 1 << 10
 )
@@ -45,7 +46,9 @@ const (
 	MaxEdits         = 1 << 20 // one document of edits
 	MaxBases         = 4       // bases of one want
 	MaxWantsPerAsk   = 1024
-	MaxAnswersPer    = 256 // answers under one head
+	MaxAnswersPer    = 256  // answers under one head
+	MaxHavesPer      = 4096 // wants that one head says can be pulled
+	MaxSharers       = 64   // peers that one head names
 	MaxPayloadsPer   = MaxBlock + 64<<10
 	MaxAddrs         = 16 // of one peer
 	MaxAddrBytes     = 512

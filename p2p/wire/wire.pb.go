@@ -1,4 +1,4 @@
-// Messages of the protocols /idlewild/{admit,hello,sync,blocks}/1.0.0 and of
+// Messages of the protocols /idlewild/{admit,hello,sync,blocks,share}/1.0.0 and of
 // the farm's topic. Each is framed by its length as an unsigned varint; every
 // protocol has a named bound for that length (frame.go).
 //
@@ -2118,6 +2118,7 @@ type Scope struct {
 	Requester     []byte                 `protobuf:"bytes,2,opt,name=requester,proto3" json:"requester,omitempty"` // peer id
 	Grant         *Signed                `protobuf:"bytes,3,opt,name=grant,proto3" json:"grant,omitempty"`         // read grant, may be empty where none is needed
 	Capability    uint32                 `protobuf:"varint,4,opt,name=capability,proto3" json:"capability,omitempty"`
+	Urgent        bool                   `protobuf:"varint,5,opt,name=urgent,proto3" json:"urgent,omitempty"` // a device waits for it: others may wait longer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2178,6 +2179,13 @@ func (x *Scope) GetCapability() uint32 {
 		return x.Capability
 	}
 	return 0
+}
+
+func (x *Scope) GetUrgent() bool {
+	if x != nil {
+		return x.Urgent
+	}
+	return false
 }
 
 type Want struct {
@@ -2246,7 +2254,10 @@ func (x *Want) GetBases() [][]byte {
 type Answers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answers       []*Answer              `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
-	Padding       uint32                 `protobuf:"varint,2,opt,name=padding,proto3" json:"padding,omitempty"` // bytes of padding after the last payload
+	Padding       uint32                 `protobuf:"varint,2,opt,name=padding,proto3" json:"padding,omitempty"`  // bytes of padding after the last payload
+	Have          []uint64               `protobuf:"varint,4,rep,packed,name=have,proto3" json:"have,omitempty"` // share only: wants that can be pulled here now
+	Deals         bool                   `protobuf:"varint,6,opt,name=deals,proto3" json:"deals,omitempty"`      // share only: the sender chooses what to send, in the first frame
+	Peers         [][]byte               `protobuf:"bytes,7,rep,name=peers,proto3" json:"peers,omitempty"`       // share only: peer ids of others who take part
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,6 +2304,27 @@ func (x *Answers) GetPadding() uint32 {
 		return x.Padding
 	}
 	return 0
+}
+
+func (x *Answers) GetHave() []uint64 {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *Answers) GetDeals() bool {
+	if x != nil {
+		return x.Deals
+	}
+	return false
+}
+
+func (x *Answers) GetPeers() [][]byte {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
 }
 
 type Answer struct {
@@ -2367,6 +2399,86 @@ func (x *Answer) GetBase() uint32 {
 func (x *Answer) GetBlockSize() uint32 {
 	if x != nil {
 		return x.BlockSize
+	}
+	return 0
+}
+
+// Share is every message of somebody who gathers many blocks of a job from all
+// who have them. The answers are Answers. Who deals, the job's requester,
+// sends each wanted block to one of those who want it, within their credit, and
+// leaves it to them to pass it on; from all others it is pulled.
+type Share struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`       // first message only
+	Wants         []*Want                `protobuf:"bytes,2,rep,name=wants,proto3" json:"wants,omitempty"`       // from now on of interest; indices never used before on this stream
+	Pull          []uint64               `protobuf:"varint,3,rep,packed,name=pull,proto3" json:"pull,omitempty"` // to be sent now
+	Got           []uint64               `protobuf:"varint,4,rep,packed,name=got,proto3" json:"got,omitempty"`   // came from elsewhere, and is not to be sent any more
+	Credit        uint64                 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"`    // bytes of payload that who deals may send beyond what it might already
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Share) Reset() {
+	*x = Share{}
+	mi := &file_wire_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Share) ProtoMessage() {}
+
+func (x *Share) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Share.ProtoReflect.Descriptor instead.
+func (*Share) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Share) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *Share) GetWants() []*Want {
+	if x != nil {
+		return x.Wants
+	}
+	return nil
+}
+
+func (x *Share) GetPull() []uint64 {
+	if x != nil {
+		return x.Pull
+	}
+	return nil
+}
+
+func (x *Share) GetGot() []uint64 {
+	if x != nil {
+		return x.Got
+	}
+	return nil
+}
+
+func (x *Share) GetCredit() uint64 {
+	if x != nil {
+		return x.Credit
 	}
 	return 0
 }
@@ -2551,21 +2663,25 @@ const file_wire_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04want\x18\x02 \x01(\fR\x04want\x12\x12\n" +
 	"\x04have\x18\x03 \x01(\fR\x04have\x12,\n" +
-	"\x04past\x18\x04 \x01(\v2\x18.idlewild.wire.v1.SignedR\x04past\"\x87\x01\n" +
+	"\x04past\x18\x04 \x01(\v2\x18.idlewild.wire.v1.SignedR\x04past\"\x9f\x01\n" +
 	"\x05Scope\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\fR\trequester\x12.\n" +
 	"\x05grant\x18\x03 \x01(\v2\x18.idlewild.wire.v1.SignedR\x05grant\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x04 \x01(\rR\n" +
-	"capability\"D\n" +
+	"capability\x12\x16\n" +
+	"\x06urgent\x18\x05 \x01(\bR\x06urgent\"D\n" +
 	"\x04Want\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03cid\x18\x02 \x01(\fR\x03cid\x12\x14\n" +
-	"\x05bases\x18\x03 \x03(\fR\x05bases\"o\n" +
+	"\x05bases\x18\x03 \x03(\fR\x05bases\"\xa9\x01\n" +
 	"\aAnswers\x122\n" +
 	"\aanswers\x18\x01 \x03(\v2\x18.idlewild.wire.v1.AnswerR\aanswers\x12\x18\n" +
-	"\apadding\x18\x02 \x01(\rR\apaddingJ\x04\b\x03\x10\x04J\x04\b\x04\x10\x05J\x04\b\x05\x10\x06J\x04\b\x06\x10\x10\"\x80\x02\n" +
+	"\apadding\x18\x02 \x01(\rR\apadding\x12\x12\n" +
+	"\x04have\x18\x04 \x03(\x04R\x04have\x12\x14\n" +
+	"\x05deals\x18\x06 \x01(\bR\x05deals\x12\x14\n" +
+	"\x05peers\x18\a \x03(\fR\x05peersJ\x04\b\x03\x10\x04J\x04\b\x05\x10\x06J\x04\b\b\x10\x10\"\x80\x02\n" +
 	"\x06Answer\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12=\n" +
 	"\bencoding\x18\x02 \x01(\x0e2!.idlewild.wire.v1.Answer.EncodingR\bencoding\x12\x12\n" +
@@ -2580,7 +2696,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x04ZSTD\x10\x03\x12\t\n" +
 	"\x05DELTA\x10\x04\x12\t\n" +
 	"\x05LATER\x10\x05\x12\t\n" +
-	"\x05EDITS\x10\x06B\x13Z\x11idlewild/p2p/wireb\x06proto3"
+	"\x05EDITS\x10\x06\"\xa8\x01\n" +
+	"\x05Share\x12-\n" +
+	"\x05scope\x18\x01 \x01(\v2\x17.idlewild.wire.v1.ScopeR\x05scope\x12,\n" +
+	"\x05wants\x18\x02 \x03(\v2\x16.idlewild.wire.v1.WantR\x05wants\x12\x12\n" +
+	"\x04pull\x18\x03 \x03(\x04R\x04pull\x12\x10\n" +
+	"\x03got\x18\x04 \x03(\x04R\x03got\x12\x16\n" +
+	"\x06credit\x18\x05 \x01(\x04R\x06creditJ\x04\b\x06\x10\x10B\x13Z\x11idlewild/p2p/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -2595,7 +2717,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_wire_proto_goTypes = []any{
 	(Refusal_Code)(0),    // 0: idlewild.wire.v1.Refusal.Code
 	(Answer_Encoding)(0), // 1: idlewild.wire.v1.Answer.Encoding
@@ -2629,7 +2751,8 @@ var file_wire_proto_goTypes = []any{
 	(*Want)(nil),         // 29: idlewild.wire.v1.Want
 	(*Answers)(nil),      // 30: idlewild.wire.v1.Answers
 	(*Answer)(nil),       // 31: idlewild.wire.v1.Answer
-	nil,                  // 32: idlewild.wire.v1.Needs.RequireEntry
+	(*Share)(nil),        // 32: idlewild.wire.v1.Share
+	nil,                  // 33: idlewild.wire.v1.Needs.RequireEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	0,  // 0: idlewild.wire.v1.Refusal.code:type_name -> idlewild.wire.v1.Refusal.Code
@@ -2654,7 +2777,7 @@ var file_wire_proto_depIdxs = []int32{
 	8,  // 19: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
 	2,  // 20: idlewild.wire.v1.Gossip.succession:type_name -> idlewild.wire.v1.Signed
 	11, // 21: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
-	32, // 22: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
+	33, // 22: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
 	14, // 23: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
 	21, // 24: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
 	13, // 25: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
@@ -2677,11 +2800,13 @@ var file_wire_proto_depIdxs = []int32{
 	2,  // 42: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
 	31, // 43: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
 	1,  // 44: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	28, // 45: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 46: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2706,7 +2831,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/diffupload"
+	"idlewild/job"
+	"idlewild/p2p"
+)
+
+// sharePeer counts how its blocks are asked for.
+type sharePeer struct {
+	editsPeer
+	gathered int
+	err      error // of every Gather
+}
+
+func (p *sharePeer) Gather(ctx context.Context, r p2p.ShareRequest) iter.Seq2[p2p.BlockResult, error] {
+	return func(yield func(p2p.BlockResult, error) bool) {
+		if p.gathered++; p.err != nil {
+			yield(p2p.BlockResult{}, p.err)
+			return
+		}
+		p.editsPeer.Gather(ctx, r)(yield)
+	}
+}
+
+func TestManyBlocksAreGathered(t *testing.T) {
+	_, requester, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, worker, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there diffupload.Memory
+	wants := make([]diffupload.Want, 2*shareFrom)
+	for i := range wants {
+		b := fmt.Appendf(nil, "block %d", i)
+		wants[i].ID = diffupload.ChunkID(b)
+		if err := there.Put(t.Context(), wants[i].ID, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		wants         []diffupload.Want
+		holder        peer.ID
+		err           error
+		gathered, one int
+	}{
+		"many":              {wants, requester, nil, 1, 0},
+		"few":               {wants[:shareFrom-1], requester, nil, 0, shareFrom - 1},
+		"of an old version": {wants, requester, p2p.ErrNoShare, 1, 2 * shareFrom},
+		"of a result":       {wants, worker, nil, 0, 2 * shareFrom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &sharePeer{editsPeer: editsPeer{store: &there}, err: c.err}
+			r := &remote{blocks: p, from: []peer.ID{c.holder}, requester: requester}
+			got := map[cid.Cid]bool{}
+			for b, err := range r.Fetch(t.Context(), c.wants) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got[b.ID] = true
+			}
+			one := p.blocks
+			if c.gathered > 0 && c.err == nil {
+				one -= len(c.wants) // the fake gathers by fetching
+			}
+			if len(got) != len(c.wants) || p.gathered != c.gathered || one != c.one {
+				t.Errorf("%d blocks, %d gatherings, %d asked for one by one", len(got), p.gathered, one)
+			}
+		})
+	}
+}
+
+// A content that is new is here before it is unpacked; one that links to more
+// than this machine takes is given up before it is.
+func TestNewContentIsGathered(t *testing.T) {
+	_, requester, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, self, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there diffupload.Memory
+	path := filepath.Join(t.TempDir(), "scene.bin")
+	data := bytesOf(7, 20<<20)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := diffupload.Snapshot(t.Context(), &there, []diffupload.File{{Path: path, Name: "scene.bin"}}, diffupload.Options{Exact: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, limit := range map[string]int64{"all of it": 1 << 30, "too much": 10 << 20} {
+		t.Run(name, func(t *testing.T) {
+			p := &sharePeer{editsPeer: editsPeer{store: &there}}
+			a := &assets{
+				self: self, store: &diffupload.Memory{}, blocks: p, near: func() []peer.ID { return nil }, treeBytes: limit,
+				earlier: &earlier{},
+			}
+			store, far := a.from(requester, "job", job.Signed{})
+			f := &fetching{a: a, requester: requester, root: s.Root, store: store, far: far}
+			if err := f.fetchTop(t.Context(), nil, 1<<30); err != nil {
+				t.Fatal(err)
+			}
+			var last float64
+			err := f.gather(t.Context(), limit, func(part float64) {
+				if part < last || part > 1 {
+					t.Errorf("progress went from %v to %v", last, part)
+				}
+				last = part
+			})
+			if limit < int64(len(data)) {
+				if err == nil || !strings.Contains(err.Error(), "worker.tree_bytes") {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil || p.gathered != 1 || last < 0.99 {
+				t.Errorf("%v, %d gatherings, progress %v", err, p.gathered, last)
+			}
+			all, err := diffupload.All(t.Context(), &there, s.Root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if missing, err := a.store.Missing(t.Context(), all); err != nil || len(missing) > 0 {
+				t.Errorf("%d of %d blocks are missing: %v", len(missing), len(all), err)
+			}
+		})
+	}
+}
+
+func TestNetworkSettingsAreChecked(t *testing.T) {
+	for key, value := range map[string]string{"network.exchange": "ftp", "network.metered": "perhaps", "limits.up_bytes_per_s": "-1"} {
+		if _, _, err := LoadConfig("", map[string]string{"data_dir": t.TempDir(), key: value}); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s = %s: %v", key, value, err)
+		}
+	}
+	c, _, err := LoadConfig("", map[string]string{"data_dir": t.TempDir(), "network.exchange": "bitswap"})
+	if err != nil || c.Network.exchange() != p2p.ExchangeBitswap || DefaultConfig().Network.exchange() != p2p.ExchangeOurs {
+		t.Errorf("%v, %v", err, c.Network)
+	}
+}
