@@ -35,6 +35,9 @@ type Policy struct {
 	Finish      string   `json:"finish,omitempty"`       // see ParseFinish
 	MaxPrice    float64  `json:"max_price,omitempty"`    // per device-second; 0: free work only
 	Priority    int      `json:"priority,omitempty"`     // higher first among one requester's jobs
+	// Stewards are the members, by id, that go on with the job while this
+	// machine is silent, the first first.
+	Stewards []string `json:"stewards,omitempty"`
 }
 
 // File is the file that a person submitted: Input, or what it is a copy of.
@@ -60,6 +63,9 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("job: output folder %q is not an absolute path", s.Output)
 	case s.Policy.Recheck != nil && !(*s.Policy.Recheck >= 0 && *s.Policy.Recheck <= 1):
 		return fmt.Errorf("job: recheck rate %v is not between 0 and 1", *s.Policy.Recheck)
+	}
+	if n := len(s.Policy.Stewards); n > MaxStewards {
+		return fmt.Errorf("job: %d stewards where at most %d are allowed", n, MaxStewards)
 	}
 	if _, err := ParseFinish(s.Policy.Finish); err != nil {
 		return err

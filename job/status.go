@@ -59,11 +59,28 @@ type Status struct {
 	// LeftSeconds is the expected time to the end; 0 where unknown.
 	LeftSeconds float64 `json:"left_s,omitempty"`
 	// LeftLow and LeftHigh are the range that it is meant to lie in.
-	LeftLow  float64        `json:"left_low_s,omitempty"`
-	LeftHigh float64        `json:"left_high_s,omitempty"`
-	Problems []Problem      `json:"problems,omitempty"`
-	Frames   []TaskStatus   `json:"frames,omitempty"` // only where asked for
-	Workers  []WorkerStatus `json:"workers,omitempty"`
+	LeftLow  float64 `json:"left_low_s,omitempty"`
+	LeftHigh float64 `json:"left_high_s,omitempty"`
+	// Holder is the peer that grants the job's tasks now, where that is not its
+	// requester on its own: a steward, on either machine.
+	Holder string `json:"holder,omitempty"`
+	// Origin, on a steward, is the peer whose job it is.
+	Origin   string          `json:"origin,omitempty"`
+	Stewards []StewardStatus `json:"stewards,omitempty"` // by rank
+	Problems []Problem       `json:"problems,omitempty"`
+	Frames   []TaskStatus    `json:"frames,omitempty"` // only where asked for
+	Workers  []WorkerStatus  `json:"workers,omitempty"`
+}
+
+// StewardStatus is a member that may go on with a job.
+type StewardStatus struct {
+	Peer string `json:"peer"`
+	// State is "ready" (it has all that it needs), "following" (it still fetches),
+	// "holding" (it goes on with the job, or did and gives it back), "silent" or
+	// "refused".
+	State  string    `json:"state"`
+	Reason string    `json:"reason,omitempty"`
+	Heard  time.Time `json:"heard,omitzero"` // its last answer
 }
 
 // TaskStatus is one deliverable task of a job.

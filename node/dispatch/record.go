@@ -42,6 +42,8 @@ const (
 	recGap   byte = 22
 	recGiven byte = 23
 	recAway  byte = 24
+	// Of jobs that have stewards.
+	recSteward byte = 28
 
 	packedRecord byte = 0x20
 )
@@ -416,6 +418,8 @@ func newRecord(sort byte) (record, error) {
 		return new(givenRecord), nil
 	case recAway:
 		return new(awayRecord), nil
+	case recSteward:
+		return new(stewardRecord), nil
 	}
 	return nil, fmt.Errorf("record of unknown sort %d", sort)
 }

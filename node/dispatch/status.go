@@ -124,6 +124,13 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		}
 	}
 	s.Reason = b.reason(now, j)
+	s.Stewards, s.Origin = j.stewards, text(j.origin)
+	switch {
+	case j.holder != "" && !j.state.Ended():
+		s.Holder = j.holder.String()
+	case j.origin != "" && j.live():
+		s.Holder = b.self.String()
+	}
 	if j.state == job.StatePlanned {
 		s.LeftSeconds, s.LeftLow, s.LeftHigh = b.left(j)
 	}
@@ -287,6 +294,8 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 		return j.phase
 	case j.stuck != "":
 		return j.stuck
+	case j.holder != "":
+		return "its steward " + short(j.holder) + " held it and gives back what was done"
 	}
 	waiting, running := 0, 0
 	for _, c := range j.classes {
