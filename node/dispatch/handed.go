@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -214,6 +215,7 @@ func (d *Dispatcher) open(s job.Signed, worker peer.ID) (job.Receipt, error) {
 func (d *Dispatcher) forget(id job.ID) {
 	d.journal.drop(id)
 	delete(d.journal.due, id)
+	d.journal.dirty = slices.DeleteFunc(d.journal.dirty, func(x job.ID) bool { return x == id })
 	delete(d.runs, id)
 	if err := os.RemoveAll(d.journal.jobDir(id)); err != nil {
 		d.log.Warn("job not removed", "job", id, "err", err)
