@@ -22,6 +22,7 @@ import (
 	"idlewild/ledger"
 	"idlewild/node/dispatch"
 	"idlewild/node/localapi"
+	"idlewild/node/steward"
 	"idlewild/node/worker"
 	"idlewild/p2p"
 	"idlewild/render/ai"
@@ -56,6 +57,7 @@ type Node struct {
 	host      *p2p.Host
 	jobs      *dispatch.Dispatcher
 	worker    *worker.Worker
+	steward   *steward.Part
 	book      *ledger.Book
 	blocks    *store.Local
 	content   *content
@@ -176,6 +178,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
+	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, n.steward.Close)
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
@@ -210,7 +216,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
-		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: jobs{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
 		Metrics:  metrics,
@@ -240,6 +246,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
+	run(&work, workCtx, "stewards", n.steward.Run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")
@@ -254,18 +261,20 @@ func (n *Node) Run(ctx context.Context) error {
 	return nil
 }
 
+// named reports whether a list of ids and names has a member.
+func (n *Node) named(list []string, p peer.ID) bool {
+	return slices.ContainsFunc(list, func(s string) bool {
+		found, err := n.host.Membership().Find(s)
+		return s == p.String() || err == nil && found == p
+	})
+}
+
 // accept says whether this machine takes work of a requester.
 func (n *Node) accept(requester peer.ID) error {
-	in := func(list []string) bool {
-		return slices.ContainsFunc(list, func(s string) bool {
-			p, err := n.host.Membership().Find(s)
-			return s == requester.String() || err == nil && p == requester
-		})
-	}
 	switch only, never := n.cfg.Worker.OnlyFrom, n.cfg.Worker.NeverFrom; {
-	case in(never):
+	case n.named(never, requester):
 		return errors.New("this machine's owner does not want this member's jobs (worker.never_from)")
-	case len(only) > 0 && !in(only):
+	case len(only) > 0 && !n.named(only, requester):
 		return errors.New("this machine's owner wants the jobs of others only (worker.only_from)")
 	case n.kit.accepts(requester):
 		return nil

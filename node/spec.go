@@ -38,6 +38,7 @@ type SpecOptions struct {
 	Finish      string // where files are made of what was rendered
 	Video       string // what film the frames end in
 	Exact       bool
+	Stewards    []string        // members, by id or name, or NoSteward
 	Params      json.RawMessage // the kind's own, as JSON; other settings are put over them
 	Model       string          // of an AI job: path, or name of one that was added
 	Upscale     int             // pictures, so many times as large
@@ -63,7 +64,7 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 	if kind != ai.Name && (o.Model != "" || o.Upscale != 0) {
 		return job.Spec{}, job.Refuse("", "--model and --upscale are for AI jobs", fmt.Sprintf("say --kind %s", ai.Name))
 	}
-	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish}}
+	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish, Stewards: o.Stewards}}
 	var err error
 	if file != "" {
 		if s.Input, err = filepath.Abs(file); err != nil {

@@ -45,6 +45,7 @@ func specFlags() []cli.Flag {
 		&cli.StringFlag{Name: "video", DefaultText: "the file's", Usage: "make a film of the frames: `CODEC` is h264, h265, av1, prores or none"},
 		&cli.StringFlag{Name: "finish", DefaultText: "requester", Usage: "where files are made of what was rendered: `PLACE` is requester, member or worker"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
+		&cli.StringSliceFlag{Name: "steward", DefaultText: "the farm's", Usage: "`PEER` goes on with the job while this machine is silent, the first that is named first; or none"},
 	}, overrides()...)
 }
 
@@ -55,7 +56,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
 		Engine: k.String("engine"), Samples: k.Int("samples"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
-		Video: k.String("video"), Finish: k.String("finish"),
+		Video: k.String("video"), Finish: k.String("finish"), Stewards: k.StringSlice("steward"),
 	}
 	o.Model, o.Upscale = k.String("model"), k.Int("upscale")
 	if k.IsSet("upscale") && o.Upscale < 2 {

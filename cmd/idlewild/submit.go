@@ -37,6 +37,9 @@ func submit(k *call) error {
 	}
 	defer client.Close()
 	ctx := k.Context.Context
+	if len(spec.Policy.Stewards) == 0 {
+		spec.Policy.Stewards = cfg.Farm.Stewards // as they are now; the daemon read them at its start
+	}
 	id, err := client.Submit(ctx, spec)
 	if err != nil {
 		return err

@@ -141,7 +141,7 @@ func (p *Part) Run(ctx context.Context) error {
 	every := min(p.o.Silence/12, p.o.Beat/2)
 	t := time.NewTicker(every)
 	defer t.Stop()
-	defer p.close()
+	defer p.Close()
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,9 +154,13 @@ func (p *Part) Run(ctx context.Context) error {
 	}
 }
 
-// close ends everything and waits for it.
-func (p *Part) close() {
+// Close ends everything and waits for it; Run does the same at its end.
+func (p *Part) Close() {
 	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
 	p.closed = true
 	p.mu.Unlock()
 	p.end()
