@@ -52,7 +52,7 @@ func (d *Dispatcher) Copy(id job.ID) (Copy, bool) {
 		return Copy{}, false
 	}
 	s := job.Spec{Kind: j.spec.Kind, Title: j.spec.Title, Policy: j.spec.Policy}
-	if s.Title == "" {
+	if s.Title == "" && j.spec.File() != "" {
 		s.Title = filepath.Base(j.spec.File())
 	}
 	s.Policy.Stewards, s.Policy.OnlyMissing = nil, false

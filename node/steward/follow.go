@@ -23,6 +23,7 @@ type callKey struct {
 type call struct {
 	have map[int]uint64 // marks of what the steward knows
 	seq  uint64
+	news bool // the newest exchange had some
 	// least results were missing of a steward that holds the job, since then.
 	least   int
 	leastAt time.Time
@@ -90,6 +91,9 @@ func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID
 		if a.Whole {
 			st.State = "ready"
 		}
+		if c.news {
+			c.due = now.Add(p.o.Beat / 5) // there will be more
+		}
 		if c.holds = a.Held > 0; c.holds {
 			st.State = "holding"
 			c.due = now.Add(p.o.Beat / 10)
@@ -133,6 +137,7 @@ func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID,
 	if err != nil {
 		return answer{}, err
 	}
+	c.news = false
 	state := stateLive
 	switch {
 	case h.State.Ended():
@@ -194,6 +199,7 @@ func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID,
 		}
 		reset = false
 		c.seq = a.Seq
+		c.news = true
 		for _, f := range news {
 			c.have[f.Task] = f.Mark
 		}

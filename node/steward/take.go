@@ -3,6 +3,7 @@ package steward
 import (
 	"context"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ func (p *Part) watch() {
 		switch {
 		case w.moving:
 		case now.After(w.d.Expires):
-			p.letGo(w, "the delegation expired")
+			p.letGo(w, "the delegation expired", false)
 		case w.due(now, p.o), w.held && round && now.Sub(w.heard) >= p.o.Silence/2:
 			w.moving = true
 			p.do(func(ctx context.Context) { p.press(ctx, w) })
@@ -100,7 +101,9 @@ func (p *Part) press(ctx context.Context, w *ward) {
 			}
 		}
 		if err = p.deps.Store.Serve(ctx, w.requester, w.id, in.Copy.Root, files); err == nil {
-			err = p.deps.Jobs.Inherit(ctx, in)
+			if err = os.MkdirAll(in.Output, 0o700); err == nil {
+				err = p.deps.Jobs.Inherit(ctx, in)
+			}
 		}
 		if err == nil {
 			p.log.Info("this machine goes on with a job", "job", w.id, "requester", w.requester, "epoch", epoch, "silent", now.Sub(since).Round(time.Second))

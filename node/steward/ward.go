@@ -177,7 +177,7 @@ func (p *Part) follow(ctx context.Context, d job.Delegation, requester peer.ID, 
 	w := p.wards[k]
 	if f.State == stateOver {
 		if w != nil && !w.moving {
-			p.letGo(w, "the job is over")
+			p.letGo(w, "the job is over", true)
 		} else if w != nil {
 			return answer{Refused: "busy"}
 		}
@@ -368,13 +368,17 @@ func (p *Part) giveBack(w *ward) {
 	})
 }
 
-// letGo forgets a ward. mu is held.
-func (p *Part) letGo(w *ward, why string) {
+// letGo forgets a ward, with its finished files where the requester has them.
+// mu is held.
+func (p *Part) letGo(w *ward, why string, files bool) {
 	p.log.Info("a job is not followed any more", "job", w.id, "requester", w.requester, "reason", why)
 	w.moving = true
 	p.do(func(ctx context.Context) {
 		err := p.deps.Jobs.GiveBack(ctx, w.id)
 		err = errors.Join(err, p.deps.Store.Drop(context.WithoutCancel(ctx), w.requester, w.id))
+		if files {
+			err = errors.Join(err, os.RemoveAll(p.folder(w.requester, w.id)))
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		w.moving = false
