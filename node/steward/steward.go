@@ -111,7 +111,8 @@ type Part struct {
 	ctx  context.Context
 	end  context.CancelFunc
 	wg   sync.WaitGroup
-	wake chan struct{} // somebody has something to say sooner
+	// shorten is the length from which on a ward's log is rewritten.
+	shorten int64
 
 	mu      sync.Mutex
 	closed  bool
@@ -126,7 +127,7 @@ func New(d Deps, o Options) (*Part, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Part{deps: d, o: o.withDefaults(), log: d.Log.With("part", "steward"), wake: make(chan struct{}, 1),
+	p := &Part{deps: d, o: o.withDefaults(), log: d.Log.With("part", "steward"), shorten: 4 * maxMessage,
 		wards: map[wardKey]*ward{}, calls: map[callKey]*call{}, gone: map[callKey]bool{}}
 	p.ctx, p.end = context.WithCancel(context.Background())
 	if err := p.load(); err != nil {
@@ -147,7 +148,6 @@ func (p *Part) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-		case <-p.wake:
 		}
 		p.attend()
 		p.watch()
@@ -180,14 +180,6 @@ func (p *Part) do(f func(ctx context.Context)) {
 		return
 	}
 	p.wg.Go(func() { f(p.ctx) })
-}
-
-// sooner has the next look happen now.
-func (p *Part) sooner() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
 }
 
 func (p *Part) ask(ctx context.Context, to peer.ID, q question) (answer, error) {

@@ -263,7 +263,7 @@ func (p *Part) record(w *ward, x entry) error {
 	if err != nil {
 		return err
 	}
-	if w.log.Bytes() > 4*maxMessage {
+	if w.log.Bytes() > p.shorten {
 		// As short as it can be.
 		whole := entry{Delegation: w.signed, State: w.state, Read: w.read, Seq: w.seq, Reset: true,
 			Begin: &begin{Copy: w.copy, Blocks: w.blocks}, Facts: slices.Collect(maps.Values(w.facts))}
