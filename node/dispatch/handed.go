@@ -147,10 +147,10 @@ func (d *Dispatcher) Inherit(ctx context.Context, in Inheritance) error {
 	return d.ask(ctx, func(ack chan error) Event { return Inherited{Inheritance: in, Secret: newSecret(), Ack: ack} })
 }
 
-// GiveBack forgets a job of another, with what is here of its results: its
+// GiveBack forgets a job of origin, with what is here of its results: its
 // requester has them.
-func (d *Dispatcher) GiveBack(ctx context.Context, id job.ID) error {
-	return d.ask(ctx, func(ack chan error) Event { return GivenBack{ID: id, Ack: ack} })
+func (d *Dispatcher) GiveBack(ctx context.Context, origin peer.ID, id job.ID) error {
+	return d.ask(ctx, func(ack chan error) Event { return GivenBack{ID: id, Origin: origin, Ack: ack} })
 }
 
 // Inheriting is a job of another that this machine goes on with, or did.
@@ -221,3 +221,6 @@ func (d *Dispatcher) forget(id job.ID) {
 		d.log.Warn("job not removed", "job", id, "err", err)
 	}
 }
+
+// Fold packs tasks into blocks of a plan, as a Copy has them.
+func Fold(tasks []job.Task) ([][]byte, error) { return folded(tasks) }

@@ -53,8 +53,9 @@ type (
 	// GivenBack: the requester has everything that was done here; the job is
 	// forgotten.
 	GivenBack struct {
-		ID  job.ID
-		Ack any
+		ID     job.ID
+		Origin peer.ID // whose job it must be
+		Ack    any
 	}
 	// Held: a steward holds the job and has done this much; with an empty Steward
 	// it does not hold it any more. Missing takes the number of results that are
@@ -239,7 +240,7 @@ func (e Inheritance) sound() error {
 
 func (b *Board) givenBack(e GivenBack) {
 	j := b.byID[e.ID]
-	if j == nil || j.origin == "" {
+	if j == nil || j.origin == "" || j.origin != e.Origin {
 		b.do(Ack{Token: e.Ack})
 		return
 	}

@@ -144,13 +144,13 @@ func (p *Part) Run(ctx context.Context) error {
 	defer t.Stop()
 	defer p.Close()
 	for {
+		p.attend()
+		p.watch()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
-		p.attend()
-		p.watch()
 	}
 }
 

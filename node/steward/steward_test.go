@@ -251,3 +251,52 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// A member that hands over a job under the name of another's, or of one of this
+// machine's own, gets at neither.
+func TestAJobIsWhoseItWas(t *testing.T) {
+	owner, thief, nas := newSomeone(t), newSomeone(t), newSomeone(t)
+	p := newPart(t, nas, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.deps.Jobs.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	_, id := delegate(t, owner, 1, nas)
+	plan, err := dispatch.Fold([]job.Task{{Kind: "x", Label: "1", Outputs: []job.OutputRule{{Name: "o", Media: job.MediaFile}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := dispatch.Inheritance{ID: id, Origin: owner.id, Lane: 1, Epoch: 9, Output: t.TempDir(),
+		Copy: dispatch.Copy{Spec: job.Spec{Kind: "x"}, Plan: plan, Tasks: 1}}
+	if err := p.deps.Jobs.Inherit(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	in.Origin = thief.id
+	if err := p.deps.Jobs.Inherit(t.Context(), in); err == nil {
+		t.Error("another goes on with it under the same name")
+	}
+	if err := p.deps.Jobs.GiveBack(t.Context(), thief.id, id); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := p.deps.Jobs.Status(id); err != nil || s.Origin != owner.id.String() || s.State.Ended() {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, change := range []func(*dispatch.Inheritance){
+		func(in *dispatch.Inheritance) { in.Lane = 0 },
+		func(in *dispatch.Inheritance) { in.Epoch = 1 << 40 },
+		func(in *dispatch.Inheritance) { in.Copy.Tasks = 2 },
+		func(in *dispatch.Inheritance) { in.Copy.Plan = nil },
+		func(in *dispatch.Inheritance) { in.Facts = []dispatch.Fact{{Task: 1}} },
+		func(in *dispatch.Inheritance) { in.Facts = []dispatch.Fact{{Task: 0}, {Task: 0}} },
+		func(in *dispatch.Inheritance) {
+			in.Facts = []dispatch.Fact{{Task: 0, Outputs: []job.Output{{Name: "../o"}}}}
+		},
+	} {
+		bad := in
+		bad.ID = job.NewID(time.Now())
+		change(&bad)
+		if err := p.deps.Jobs.Inherit(t.Context(), bad); err == nil {
+			t.Errorf("begun with: %+v", bad)
+		}
+	}
+}

@@ -45,7 +45,7 @@ func (p *Part) watch() {
 	}
 	for _, in := range p.deps.Jobs.Inheriting() {
 		if p.wards[wardKey{in.Origin, in.ID}] == nil && !in.Back {
-			p.do(func(ctx context.Context) { _ = p.deps.Jobs.GiveBack(ctx, in.ID) })
+			p.do(func(ctx context.Context) { _ = p.deps.Jobs.GiveBack(ctx, in.Origin, in.ID) })
 		}
 	}
 }
@@ -148,7 +148,7 @@ func (p *Part) steer(ctx context.Context, id job.ID, a job.Action) error {
 // heldEpoch is that of this machine's grants. mu is held.
 func (p *Part) heldEpoch(w *ward) uint64 {
 	for _, in := range p.deps.Jobs.Inheriting() {
-		if in.ID == w.id {
+		if in.ID == w.id && in.Origin == w.requester {
 			return in.Epoch
 		}
 	}

@@ -358,7 +358,7 @@ func (p *Part) fetch(w *ward) {
 func (p *Part) giveBack(w *ward) {
 	w.moving = true
 	p.do(func(ctx context.Context) {
-		err := p.deps.Jobs.GiveBack(ctx, w.id)
+		err := p.deps.Jobs.GiveBack(ctx, w.requester, w.id)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		w.moving = false
@@ -374,7 +374,7 @@ func (p *Part) letGo(w *ward, why string, files bool) {
 	p.log.Info("a job is not followed any more", "job", w.id, "requester", w.requester, "reason", why)
 	w.moving = true
 	p.do(func(ctx context.Context) {
-		err := p.deps.Jobs.GiveBack(ctx, w.id)
+		err := p.deps.Jobs.GiveBack(ctx, w.requester, w.id)
 		err = errors.Join(err, p.deps.Store.Drop(context.WithoutCancel(ctx), w.requester, w.id))
 		if files {
 			err = errors.Join(err, os.RemoveAll(p.folder(w.requester, w.id)))
