@@ -315,7 +315,7 @@ func (b *Board) bring(j *jobState, steward peer.ID, r OpenedResult) (missing boo
 	case x != nil && (x.peer != r.Peer || x.t != t):
 		return false
 	case x != nil:
-		return x.state == retFetching || x.state == retHeld && t.accepted == nil
+		return x.unsafe()
 	case j.barred[r.Peer] != "" || t.phase >= taken:
 		return false
 	}
@@ -326,7 +326,15 @@ func (b *Board) bring(j *jobState, steward peer.ID, r OpenedResult) (missing boo
 	t.rets = append(t.rets, x)
 	b.emit(j, job.Event{Type: job.EventReturned, Task: t.Label, Worker: r.Peer.String()})
 	b.next(j, t)
-	return true
+	return x.unsafe()
+}
+
+// unsafe reports whether x is still to be brought here, and its task has no
+// other result that is here already. One of those may wait for its check for
+// long: nothing is granted meanwhile.
+func (x *ret) unsafe() bool {
+	a := x.t.active
+	return x.state == retFetching || x.state == retHeld && x.t.accepted == nil && (a == nil || a.state == retFetching)
 }
 
 // news lists what stewards do not know yet: have is the mark of what they know,
