@@ -395,3 +395,31 @@ func TestLaptopSleepsTwice(t *testing.T) {
 		s.bounded(2 * 3 * 4)
 	})
 }
+
+// Results that wait for their check at the laptop when it falls silent, and that
+// the steward has had done again, do not keep the job from going back.
+func TestGivenBackWhileChecksWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const tasks = 60
+		s := newStudio(t, 1, 3)
+		s.laptop.Book.rate = 1 // more than the laptop can keep up with
+		id, out := s.laptop.Submit(Work{Tasks: tasks, Millis: 8000}, Stewards(s.nas...))
+		s.ready(id, 1)
+		waits := func(x job.Status) (n int) {
+			for _, f := range x.Frames {
+				if f.State == "returned" {
+					n++
+				}
+			}
+			return n
+		}
+		s.laptop.Until(id, time.Hour, "many waiting", func(x job.Status) bool { return waits(x) > 10 })
+		s.laptop.Crash()
+		s.taken(s.nas[0], id, 90*time.Second)
+		time.Sleep(2 * time.Minute)
+		s.laptop.Start()
+		s.forgotten(s.nas[0], id, time.Minute)
+		s.ended(t, id, out, tasks)
+	})
+}
