@@ -423,3 +423,23 @@ func TestGivenBackWhileChecksWait(t *testing.T) {
 		s.ended(t, id, out, tasks)
 	})
 }
+
+// A steward whose workers bring something all the time gives back all the same.
+func TestGivenBackFromABusySteward(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const tasks = 800
+		s := newStudio(t, 1, 3)
+		id, out := s.laptop.Submit(Work{Tasks: tasks, Millis: 500}, Stewards(s.nas...))
+		s.ready(id, 1)
+		s.laptop.Crash()
+		s.taken(s.nas[0], id, 90*time.Second)
+		s.nas[0].Until(id, time.Hour, "well under way", func(x job.Status) bool { return x.Delivered > 20 })
+		s.laptop.Start()
+		s.forgotten(s.nas[0], id, 30*time.Second)
+		if x := s.laptop.Status(id); x.State.Ended() {
+			t.Fatal("it was over before it could be given back")
+		}
+		s.ended(t, id, out, tasks)
+	})
+}

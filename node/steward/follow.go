@@ -210,36 +210,66 @@ func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID,
 }
 
 // collect takes the results of a steward that holds the job, and releases it
-// once they are all safe here.
+// once they are safe here. The steward goes on meanwhile: what it does after the
+// second look is done again.
 func (p *Part) collect(ctx context.Context, h dispatch.Handed, rank int, s peer.ID, c *call, a answer, ask func(follow) (answer, error)) (answer, error) {
-	epoch, missing := a.Held, 0
-	for {
-		n, err := p.deps.Jobs.Hold(ctx, h.ID, s, rank, epoch, a.Results)
-		if err != nil {
-			return a, err
+	epoch := a.Held
+	for round := 0; ; round++ {
+		missing, late := 0, false
+		for {
+			n, waited, err := p.safe(ctx, h.ID, s, rank, epoch, a.Results)
+			if err != nil {
+				return a, err
+			}
+			missing, late = missing+n, late || waited
+			from := a.Next
+			if from < 0 {
+				break
+			}
+			if a, err = ask(follow{From: from}); err != nil || a.Refused != "" {
+				return a, err
+			}
+			if a.Held != epoch || a.Next >= 0 && a.Next <= from {
+				return a, fmt.Errorf("steward %s changes its mind", s)
+			}
 		}
-		missing += n
-		if a.Next < 0 {
+		if now := time.Now(); missing > 0 {
+			if c.leastAt.IsZero() || missing < c.least {
+				c.least, c.leastAt = missing, now
+			}
+			if now.Sub(c.leastAt) < p.o.Doubt {
+				return a, nil
+			}
+			p.log.Warn("a steward does not give what it says that it has; it is done again", "job", h.ID, "steward", s, "results", missing)
+		}
+		if round > 0 || !late {
 			break
 		}
-		from := a.Next
-		if a, err = ask(follow{From: from}); err != nil || a.Refused != "" {
+		var err error
+		if a, err = ask(follow{}); err != nil || a.Refused != "" || a.Held != epoch {
 			return a, err
 		}
-		if a.Held != epoch || a.Next >= 0 && a.Next <= from {
-			return a, fmt.Errorf("steward %s changes its mind", s)
-		}
-	}
-	if now := time.Now(); missing > 0 {
-		if c.leastAt.IsZero() || missing < c.least {
-			c.least, c.leastAt = missing, now
-		}
-		if now.Sub(c.leastAt) < p.o.Doubt {
-			return a, nil
-		}
-		p.log.Warn("a steward does not give what it says that it has; it is done again", "job", h.ID, "steward", s, "results", missing)
 	}
 	c.leastAt = time.Time{}
 	p.log.Info("a steward gave a job back", "job", h.ID, "steward", s, "epoch", epoch)
 	return ask(follow{Release: true})
+}
+
+// safe hands results to the board and waits until they are safe here, for the
+// time of a beat at most. late says that it had to wait.
+func (p *Part) safe(ctx context.Context, id job.ID, s peer.ID, rank int, epoch uint64, results []dispatch.Result) (missing int, late bool, err error) {
+	t := time.NewTicker(p.o.Beat / 100)
+	defer t.Stop()
+	for end := time.Now().Add(p.o.Beat); ; {
+		missing, err = p.deps.Jobs.Hold(ctx, id, s, rank, epoch, results)
+		if err != nil || missing == 0 || time.Now().After(end) {
+			return missing, late, err
+		}
+		late = true
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return missing, late, ctx.Err()
+		}
+	}
 }

@@ -12,7 +12,7 @@ const maxMessage = 8 << 20
 const (
 	roomPlan    = 4 << 20
 	roomFacts   = 2 << 20
-	roomResults = 4 << 20
+	roomResults = 512 << 10 // they are checked again and again until they are safe
 )
 
 // A question is one of Follow, from a requester to its steward, and Claim, from
