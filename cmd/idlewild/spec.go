@@ -45,7 +45,6 @@ func specFlags() []cli.Flag {
 		&cli.StringFlag{Name: "video", DefaultText: "the file's", Usage: "make a film of the frames: `CODEC` is h264, h265, av1, prores or none"},
 		&cli.StringFlag{Name: "finish", DefaultText: "requester", Usage: "where files are made of what was rendered: `PLACE` is requester, member or worker"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "exact", Usage: "ship the file's own bytes"},
-		&cli.StringSliceFlag{Name: "steward", DefaultText: "the farm's", Usage: "`PEER` goes on with the job while this machine is silent, the first that is named first; or none"},
 	}, overrides()...)
 }
 

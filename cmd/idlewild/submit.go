@@ -18,6 +18,7 @@ func submitCommand(p *program) *cli.Command {
 			"With --wait it returns at the end, and Ctrl-C leaves the job running.",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{DisableDefaultText: true, Name: "wait", Aliases: []string{"w"}, Usage: "stay until the job ends"},
+			&cli.StringSliceFlag{Name: "steward", DefaultText: "the farm's", Usage: "`PEER` goes on with the job while this machine is silent, the first that is named first; or none"},
 		}, specFlags()...),
 	}, 0, 1, submit)
 }

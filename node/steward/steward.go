@@ -203,6 +203,12 @@ func (p *Part) Answer(ctx context.Context, from peer.ID, b []byte) ([]byte, erro
 	if err := job.Decode(b, maxMessage, &q); err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return nil, context.Canceled
+	}
 	var a answer
 	d, requester, err := job.OpenDelegation(q.Delegation, time.Now())
 	switch {
