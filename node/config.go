@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"idlewild/job"
+	"idlewild/node/localapi"
 	"idlewild/node/steward"
 	"idlewild/render"
 	"idlewild/render/blender/install"
@@ -43,11 +43,14 @@ type Config struct {
 	Steward StewardConfig `toml:"steward"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
+	Hooks   HooksConfig   `toml:"hooks"`
+	Update  UpdateConfig  `toml:"update"`
 
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
 
 	stewardTimes steward.Options // other than the usual ones, in tests
+	onTrial      bool            // a new program shows that it answers, and does nothing else
 }
 
 // LogConfig is about the daemon's own log.
@@ -93,6 +96,7 @@ type WorkerConfig struct {
 	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
 	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
 	TreeBytes   int64    `toml:"tree_bytes"`   // of job files unpacked: of one job at most, and of all that are kept; 0: 20 GiB
+	Spare       bool     `toml:"spare"`        // after work, keep a Blender that is started for the next scene, while 4 GiB of memory are free
 	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
 	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
@@ -193,14 +197,14 @@ const defaultTreeBytes = 20 << 30
 func DefaultConfig() Config {
 	name, _ := os.Hostname()
 	return Config{
-		DataDir: defaultDataDir(),
+		DataDir: localapi.DefaultDataDir(),
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
 			Profile: "home", MDNS: true, Traverse: true, PortMap: true, RelayBytes: defaultRelayBytes,
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
-		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
+		Worker:  WorkerConfig{Enabled: true, Spare: true, TreeBytes: defaultTreeBytes},
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},
@@ -209,22 +213,9 @@ func DefaultConfig() Config {
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Steward: StewardConfig{Enabled: true},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
+		Hooks:   defaultHooks(),
+		Update:  defaultUpdate(),
 	}
-}
-
-func defaultDataDir() string {
-	if runtime.GOOS == "linux" {
-		if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
-			return filepath.Join(d, "idlewild")
-		}
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, ".local", "share", "idlewild")
-		}
-	}
-	if d, err := os.UserConfigDir(); err == nil {
-		return filepath.Join(d, "idlewild")
-	}
-	return filepath.Join(os.TempDir(), "idlewild")
 }
 
 // configFile holds the settings, in the data folder.
@@ -293,8 +284,17 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 		return c, nil, err
 	}
 	c.from, c.file = from, file
+	if c.onTrial = os.Getenv(Probation) != ""; c.onTrial {
+		c.Worker.Enabled = false
+	}
 	return c, c.Origins(), nil
 }
+
+// secretSettings are never shown.
+var secretSettings = map[string]bool{"hooks.secret": true}
+
+// hiddenValue stands for the value of a secret setting.
+const hiddenValue = "(hidden)"
 
 // Origins are all settings, in the order of their keys.
 func (c Config) Origins() []Origin {
@@ -303,6 +303,9 @@ func (c Config) Origins() []Origin {
 		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
 		if f, ok := c.from[key]; ok {
 			o.From = f
+		}
+		if secretSettings[key] && !v.IsZero() {
+			o.Value = hiddenValue
 		}
 		origins = append(origins, o)
 	}
@@ -414,6 +417,12 @@ func (c Config) validate() error {
 		return err
 	}
 	if err := c.validateIdle(); err != nil {
+		return err
+	}
+	if err := c.Hooks.validate(); err != nil {
+		return err
+	}
+	if err := c.Update.validate(); err != nil {
 		return err
 	}
 	switch c.Log.Level {

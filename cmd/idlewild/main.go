@@ -85,6 +85,8 @@ func newApp(p *program) *cli.App {
 			farmCommand(p),
 			peersCommand(p),
 			doctorCommand(p),
+			supportCommand(p),
+			updateCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),

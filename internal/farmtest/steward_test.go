@@ -403,7 +403,9 @@ func TestGivenBackWhileChecksWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tasks = 60
 		s := newStudio(t, 1, 3)
+		s.laptop.Book.mu.Lock()
 		s.laptop.Book.rate = 1 // more than the laptop can keep up with
+		s.laptop.Book.mu.Unlock()
 		id, out := s.laptop.Submit(Work{Tasks: tasks, Millis: 8000}, Stewards(s.nas...))
 		s.ready(id, 1)
 		waits := func(x job.Status) (n int) {
