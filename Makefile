@@ -30,6 +30,7 @@ bench: setup build
 chaos: setup build
 	IDLEWILD_CRASHES=20000 $(GO) test -count=1 -run PowerCuts -v ./internal/recordlog
 	$(GO) run ./bench chaos
+	$(GO) run ./bench steward
 
 # Daemons behind routers, over slow, cut and changing networks: needs root. CUT=3m takes the goal's own time.
 netlab:

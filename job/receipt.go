@@ -106,6 +106,8 @@ const (
 	ContextVerdict    = "idlewild verdict 1\x00"
 	// ContextWord is for what a member tells the others about a third.
 	ContextWord = "idlewild word 1\x00"
+	// ContextDelegation is for the right to go on with a job.
+	ContextDelegation = "idlewild delegation 1\x00"
 )
 
 // Sign encodes v and signs it for one context.

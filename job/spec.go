@@ -46,6 +46,9 @@ type Policy struct {
 	// What the requester's machine must do itself it does in any case.
 	Only []string `json:"only,omitempty"`
 	Not  []string `json:"not,omitempty"`
+	// Stewards are the members, by id, that go on with the job while this
+	// machine is silent, the first first.
+	Stewards []string `json:"stewards,omitempty"`
 	Limits
 }
 
@@ -98,6 +101,9 @@ func (p Policy) Validate() error {
 				return fmt.Errorf("job: %.40q in %s is no peer", who, l.name)
 			}
 		}
+	}
+	if n := len(p.Stewards); n > MaxStewards {
+		return fmt.Errorf("job: %d stewards where at most %d are allowed", n, MaxStewards)
 	}
 	if _, err := ParseFinish(p.Finish); err != nil {
 		return err

@@ -77,11 +77,17 @@ type Status struct {
 	LeftResults *Span `json:"left_result_bytes,omitempty"`
 	// Deadline is when the job should be finished, and LateSeconds how much later
 	// than that it ended or is expected to end.
-	Deadline    time.Time      `json:"deadline,omitzero"`
-	LateSeconds float64        `json:"late_s,omitempty"`
-	Problems    []Problem      `json:"problems,omitempty"`
-	Frames      []TaskStatus   `json:"frames,omitempty"` // only where asked for
-	Workers     []WorkerStatus `json:"workers,omitempty"`
+	Deadline    time.Time `json:"deadline,omitzero"`
+	LateSeconds float64   `json:"late_s,omitempty"`
+	// Holder is the peer that grants the job's tasks now, where that is not its
+	// requester on its own: a steward, on either machine.
+	Holder string `json:"holder,omitempty"`
+	// Origin, on a steward, is the peer whose job it is.
+	Origin   string          `json:"origin,omitempty"`
+	Stewards []StewardStatus `json:"stewards,omitempty"` // by rank
+	Problems []Problem       `json:"problems,omitempty"`
+	Frames   []TaskStatus    `json:"frames,omitempty"` // only where asked for
+	Workers  []WorkerStatus  `json:"workers,omitempty"`
 }
 
 // Span is a number that is not known yet, and between what it is meant to lie.
@@ -89,6 +95,17 @@ type Span struct {
 	Low    float64 `json:"low"`
 	Likely float64 `json:"likely"`
 	High   float64 `json:"high"`
+}
+
+// StewardStatus is a member that may go on with a job.
+type StewardStatus struct {
+	Peer string `json:"peer"`
+	// State is "ready" (it has all that it needs), "following" (it still fetches),
+	// "holding" (it goes on with the job, or did and gives it back), "silent" or
+	// "refused".
+	State  string    `json:"state"`
+	Reason string    `json:"reason,omitempty"`
+	Heard  time.Time `json:"heard,omitzero"` // its last answer
 }
 
 // TaskStatus is one deliverable task of a job.

@@ -16,7 +16,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/pelletier/go-toml/v2"
 
+	"idlewild/job"
 	"idlewild/node/localapi"
+	"idlewild/node/steward"
 	"idlewild/p2p"
 	"idlewild/render"
 	"idlewild/render/blender/install"
@@ -38,6 +40,8 @@ type Config struct {
 	Blender BlenderConfig `toml:"blender"`
 	ONNX    ONNXConfig    `toml:"onnx"`
 	Check   CheckConfig   `toml:"check"`
+	Farm    FarmConfig    `toml:"farm"`
+	Steward StewardConfig `toml:"steward"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
 	Hooks   HooksConfig   `toml:"hooks"`
@@ -46,7 +50,8 @@ type Config struct {
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
 
-	onTrial bool // a new program shows that it answers, and does nothing else
+	stewardTimes steward.Options // other than the usual ones, in tests
+	onTrial      bool            // a new program shows that it answers, and does nothing else
 }
 
 // LogConfig is about the daemon's own log.
@@ -111,6 +116,19 @@ type WorkerConfig struct {
 	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
 	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
+}
+
+// FarmConfig is about how this machine's jobs use the farm.
+type FarmConfig struct {
+	// Stewards, by id or name, go on with this machine's jobs while it is silent,
+	// the first first; a job may name others.
+	Stewards []string `toml:"stewards"`
+}
+
+// StewardConfig is about going on with the jobs of others.
+type StewardConfig struct {
+	Enabled  bool     `toml:"enabled"`
+	OnlyFrom []string `toml:"only_from"` // members, by id or name; empty: everybody
 }
 
 // SandboxConfig is about running other people's files.
@@ -210,6 +228,7 @@ func DefaultConfig() Config {
 		Blender: BlenderConfig{Mirror: install.DefaultMirror},
 		ONNX:    ONNXConfig{Models: modelsAny},
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
+		Steward: StewardConfig{Enabled: true},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
 		Hooks:   defaultHooks(),
 		Update:  defaultUpdate(),
@@ -408,6 +427,9 @@ func (c Config) validate() error {
 				return fmt.Errorf("%s has %q, which is no peer's id; idlewild peers lists them", list.key, id)
 			}
 		}
+	}
+	if n := len(c.Farm.Stewards); n > job.MaxStewards {
+		return fmt.Errorf("farm.stewards names %d; there may be %d", n, job.MaxStewards)
 	}
 	for _, id := range c.Sandbox.Trusted {
 		if _, err := peer.Decode(id); err != nil {

@@ -173,11 +173,15 @@ func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (i
 			return 0, fmt.Errorf("result %s of %s: %w", o.Name, x.Worker, err)
 		}
 	}
+	x.Keep = x.Keep || x.Origin != ""
 	moved, here, err := c.keep(ctx, x)
 	if err != nil {
 		return moved, err
 	}
 	store, r := c.from(x.Worker, x.Job)
+	if x.Origin != "" && job.FenceLane(x.Leaf.Fence) == 0 {
+		r.requester, r.grant = x.Origin, x.Delegation // its worker did it for the requester
+	}
 	if here != nil {
 		store = inlineFirst{here, store}
 	}
@@ -201,6 +205,11 @@ func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (i
 			if err := syncDir(d); err != nil {
 				return moved + r.moved.Load(), err
 			}
+		}
+	}
+	if x.Origin != "" {
+		if err := c.ward(ctx, x); err != nil {
+			return moved + r.moved.Load(), err
 		}
 	}
 	return moved + r.moved.Load(), nil

@@ -40,8 +40,8 @@ func (g *grants) Allow(p, requester peer.ID, id job.ID, grant job.Signed, block 
 		ok, err := g.pins.Pinned(context.Background(), owner, block)
 		return err == nil && ok
 	}
-	if p == requester && requester != g.self {
-		return pinned(output(requester, id))
+	if requester != g.self && (p == requester || delegated(p, requester, id, grant)) {
+		return pinned(output(requester, id)) || p == requester && pinned(wardOf(requester, id))
 	}
 	if !g.granted(p, requester, id, grant) {
 		return false
@@ -51,6 +51,16 @@ func (g *grants) Allow(p, requester peer.ID, id job.ID, grant job.Signed, block 
 		return pinned(ownContent(id)) || pinned(ownResults(id))
 	}
 	return pinned(input(requester, id))
+}
+
+// delegated reports whether p is a steward of that job, who may have what its
+// workers did for the requester.
+func delegated(p, requester peer.ID, id job.ID, s job.Signed) bool {
+	if len(s.Body) == 0 {
+		return false
+	}
+	d, by, err := job.OpenDelegation(s, time.Now())
+	return err == nil && by == requester && d.Job == id && d.Rank(p) >= 0
 }
 
 // Had implements p2p.Grants. Edits say of the earlier manifest what it shares

@@ -23,6 +23,7 @@ import (
 	"idlewild/node/dispatch"
 	"idlewild/node/hooks"
 	"idlewild/node/localapi"
+	"idlewild/node/steward"
 	"idlewild/node/worker"
 	"idlewild/p2p"
 	"idlewild/render/ai"
@@ -57,6 +58,7 @@ type Node struct {
 	host      *p2p.Host
 	jobs      *dispatch.Dispatcher
 	worker    *worker.Worker
+	steward   *steward.Part
 	book      *ledger.Book
 	blocks    *store.Local
 	content   *content
@@ -192,6 +194,10 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
+	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, n.steward.Close)
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
@@ -229,7 +235,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
-		Jobs: listed{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
+		Jobs: jobs{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
 		Audit:    n.audit,
@@ -262,6 +268,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
+	run(&work, workCtx, "stewards", n.steward.Run)
 	run(&door, all, "hooks", n.hooks.Run)
 	run(&door, all, "events for hooks", n.tellHooks)
 	run(&door, all, "updates", n.updater.run)
@@ -279,20 +286,22 @@ func (n *Node) Run(ctx context.Context) error {
 	return nil
 }
 
+// named reports whether a list of ids and names has a member.
+func (n *Node) named(list []string, p peer.ID) bool {
+	return slices.ContainsFunc(list, func(s string) bool {
+		found, err := n.host.Membership().Find(s)
+		return s == p.String() || err == nil && found == p
+	})
+}
+
 // accept says whether this machine takes work of a requester.
 func (n *Node) accept(requester peer.ID) error {
-	in := func(list []string) bool {
-		return slices.ContainsFunc(list, func(s string) bool {
-			p, err := n.host.Membership().Find(s)
-			return s == requester.String() || err == nil && p == requester
-		})
-	}
 	n.reread()
 	cfg := n.settings()
 	switch only, never := cfg.Worker.OnlyFrom, cfg.Worker.NeverFrom; {
-	case in(never):
+	case n.named(never, requester):
 		return errors.New("this machine's owner does not want this member's jobs (worker.never_from)")
-	case len(only) > 0 && !in(only):
+	case len(only) > 0 && !n.named(only, requester):
 		return errors.New("this machine's owner wants the jobs of others only (worker.only_from)")
 	case n.kit.accepts(requester):
 		return nil

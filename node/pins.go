@@ -25,6 +25,12 @@ func output(requester peer.ID, id job.ID) string {
 	return "output " + requester.String() + " " + string(id)
 }
 
+// wardOf is another machine's job that this one is a steward of: what it needs to
+// go on, and what it did. It is its requester's to read.
+func wardOf(requester peer.ID, id job.ID) string {
+	return "ward " + requester.String() + " " + string(id)
+}
+
 // specimens owns what is in every file of the programs on this machine. It is
 // nobody's to read.
 const specimens = "specimens"

@@ -41,6 +41,7 @@ type SpecOptions struct {
 	Priority    int
 	MaxPrice    float64
 	Limits      job.Limits
+	Stewards    []string        // members, by id or name, or NoSteward
 	Params      json.RawMessage // the kind's own, as JSON; other settings are put over them
 	Model       string          // of an AI job: path, or name of one that was added
 	Upscale     int             // pictures, so many times as large
@@ -67,7 +68,7 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 		return job.Spec{}, job.Refuse("", "--model and --upscale are for AI jobs", fmt.Sprintf("say --kind %s", ai.Name))
 	}
 	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish,
-		Priority: o.Priority, MaxPrice: o.MaxPrice, Limits: o.Limits}}
+		Stewards: o.Stewards, Priority: o.Priority, MaxPrice: o.MaxPrice, Limits: o.Limits}}
 	var err error
 	if file != "" {
 		if s.Input, err = filepath.Abs(file); err != nil {

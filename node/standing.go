@@ -189,10 +189,13 @@ func (f farmView) named(id string) (peer.ID, error) {
 		}
 	}
 	if p == f.n.self {
-		return "", job.Refuse("", "that is this machine", "name another member, see: idlewild farm members")
+		return "", job.Refuse("", selfNamed, "name another member, see: idlewild farm members")
 	}
 	return p, nil
 }
+
+// selfNamed is why named refuses this machine itself.
+const selfNamed = "that is this machine"
 
 // standing is what a person sees of a score.
 func standing(s job.Score) localapi.Standing {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"idlewild/job"
+	"idlewild/node"
 	"idlewild/node/localapi"
 	"idlewild/p2p"
 )
@@ -20,7 +24,7 @@ func farmCommand(p *program) *cli.Command {
 			if name := c.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild farm --help", "farm "+name)
 			}
-			return usagef("farm needs one of create, invite, join, members, revoke, backup, recover, rotate; see: idlewild farm --help")
+			return usagef("farm needs one of create, invite, join, members, revoke, steward, backup, recover, rotate; see: idlewild farm --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
@@ -43,6 +47,9 @@ func farmCommand(p *program) *cli.Command {
 			command(p, &cli.Command{
 				Name: "revoke", Usage: "put a member out of the farm", ArgsUsage: "PEER",
 			}, 1, 1, farmRevoke),
+			command(p, &cli.Command{
+				Name: "steward", Usage: "who goes on with this machine's jobs while it is silent; none: nobody", ArgsUsage: "[PEER...]",
+			}, 0, job.MaxStewards, farmSteward),
 			command(p, &cli.Command{
 				Name: "backup", Usage: "write the farm's root key and members to a file, encrypted with a passphrase", ArgsUsage: "FILE",
 				Description: "Without a backup nobody can be let in or put out any more once this machine is lost. Whoever has file and passphrase\n" +
@@ -151,6 +158,70 @@ func farmRevoke(k *call) error {
 	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
 		return c.Revoke(k.Context.Context, k.Args().First())
 	}, func(v localapi.FarmView) { k.say("%s is no member any more", clean(k.Args().First())) })
+}
+
+// farmSteward shows or sets the stewards of jobs that name none.
+func farmSteward(k *call) error {
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	names := k.Args().Slice()
+	if len(names) > 0 {
+		list := []string{}
+		if len(names) > 1 || names[0] != node.NoSteward {
+			client, err := k.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			v, err := client.Peers(k.Context.Context)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				id, err := memberNamed(v, name)
+				if err != nil {
+					return err
+				}
+				list = append(list, id)
+			}
+		}
+		if err := node.WriteSettings(cfg.DataDir, map[string]string{"farm.stewards": strings.Join(list, ",")}); err != nil {
+			return err
+		}
+		cfg.Farm.Stewards = list
+	}
+	return k.answer(struct {
+		Stewards []string `json:"stewards"`
+	}{cfg.Farm.Stewards}, func() {
+		switch {
+		case len(cfg.Farm.Stewards) == 0:
+			k.say("no steward; name one with: idlewild farm steward PEER")
+		case len(names) > 0:
+			k.say("from the next submission on: %s; what is submitted from Blender after the daemon's next start", clean(strings.Join(cfg.Farm.Stewards, ", ")))
+		default:
+			k.say("%s", clean(strings.Join(cfg.Farm.Stewards, ", ")))
+		}
+	})
+}
+
+// memberNamed is the id of another member.
+func memberNamed(v localapi.FarmView, name string) (string, error) {
+	id := ""
+	for _, m := range v.Members {
+		if m.Self || m.Peer != name && m.Name != name {
+			continue
+		}
+		if id != "" {
+			return "", job.Refuse("steward", fmt.Sprintf("several members are called %q", name), "give the peer id, see: idlewild farm members")
+		}
+		id = m.Peer
+	}
+	if id == "" {
+		return "", job.Refuse("steward", fmt.Sprintf("no other member is called %q", name), "see: idlewild farm members")
+	}
+	return id, nil
 }
 
 func roleText(m localapi.PeerView) string {

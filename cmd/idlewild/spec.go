@@ -62,7 +62,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
 		Engine: k.String("engine"), Samples: k.Int("samples"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
-		Video: k.String("video"), Finish: k.String("finish"),
+		Video: k.String("video"), Finish: k.String("finish"), Stewards: k.StringSlice("steward"),
 	}
 	if err := k.limits(&o); err != nil {
 		return o, err

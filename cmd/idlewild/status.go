@@ -144,6 +144,7 @@ func (p *program) detail(s job.Status, frames int) string {
 		}
 		b.WriteString("\n")
 	}
+	b.WriteString(p.holderText(s))
 	if s.BudgetSeconds > 0 {
 		fmt.Fprintf(&b, "budget: %s of %s of device time are used\n", secondsText(s.DeviceSeconds), secondsText(s.BudgetSeconds))
 	}
@@ -188,6 +189,24 @@ func (p *program) detail(s job.Status, frames int) string {
 			rows = append(rows, []string{f.Label, f.State, fmt.Sprint(f.Attempts), done, verdict, p.who(f.Worker), f.Reason})
 		}
 		b.WriteString("\n" + tableText(rows))
+	}
+	return b.String()
+}
+
+// holderText says who grants the job's tasks, where that is of interest.
+func (p *program) holderText(s job.Status) string {
+	var b strings.Builder
+	if s.Origin != "" {
+		fmt.Fprintf(&b, "for %s, which is silent; this machine goes on with its job\n", p.who(s.Origin))
+	} else if s.Holder != "" {
+		fmt.Fprintf(&b, "held by %s\n", p.who(s.Holder))
+	}
+	for i, st := range s.Stewards {
+		fmt.Fprintf(&b, "steward %d, %s: %s", i+1, p.who(st.Peer), clean(st.State))
+		if st.Reason != "" {
+			fmt.Fprintf(&b, ", %s", oneLine(st.Reason))
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

@@ -22,6 +22,7 @@ func submitCommand(p *program) *cli.Command {
 			&cli.BoolFlag{DisableDefaultText: true, Name: "reuse", Usage: "leave out frames that the last job of the file delivered and nothing changed for"},
 			&cli.StringSliceFlag{Name: "only", Usage: "only `PEER` may work on it, a member's name or id; again for more"},
 			&cli.StringSliceFlag{Name: "not", Usage: "`PEER` may not work on it; again for more"},
+			&cli.StringSliceFlag{Name: "steward", DefaultText: "the farm's", Usage: "`PEER` goes on with the job while this machine is silent, the first that is named first; or none"},
 		}, specFlags()...),
 	}, 0, 1, submit)
 }
@@ -49,6 +50,13 @@ func submit(k *call) error {
 	spec, err := k.spec(true)
 	if err != nil {
 		return err
+	}
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	if len(spec.Policy.Stewards) == 0 {
+		spec.Policy.Stewards = cfg.Farm.Stewards // as they are now; the daemon read them at its start
 	}
 	spec.Policy.Reuse = k.Bool("reuse")
 	spec.Policy.Only, spec.Policy.Not = k.StringSlice("only"), k.StringSlice("not")

@@ -7,6 +7,7 @@
 package farmtest
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -83,6 +84,7 @@ type host struct {
 	blocks map[job.Ref][]byte // survive a crash: they are on disk
 	off    bool
 	accept func(from peer.ID) (chan<- job.Report, <-chan job.Order)
+	answer func(ctx context.Context, from peer.ID, q []byte) ([]byte, error)
 }
 
 func (f *Farm) newHost(name string) *host {
@@ -112,7 +114,7 @@ func (h *host) powerOff() {
 	synctest.Wait() // between two moments
 	h.mu.Lock()
 	h.off = true
-	h.accept = nil
+	h.accept, h.answer = nil, nil
 	h.mu.Unlock()
 	h.farm.sever(func(l *link) bool { return l.from == h.id || l.to == h.id })
 	h.gen++

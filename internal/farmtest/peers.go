@@ -15,6 +15,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/node/dispatch"
+	"idlewild/node/steward"
 	"idlewild/node/worker"
 )
 
@@ -118,6 +119,8 @@ type RequesterOptions struct {
 	Worker   WorkerOptions
 	Dispatch dispatch.Options
 	Rate     float64 // share of results that is checked
+	// Steward makes it one that can have stewards and be one.
+	Steward *steward.Options
 }
 
 // Requester is a machine that owns jobs.
@@ -164,8 +167,13 @@ func (r *Requester) Start() {
 	r.mu.Unlock()
 	o := r.opts.Worker
 	o.Worker.Home, o.Worker.NoWork = r.id, !r.opts.Works
-	_, _, stopWorker := r.host.startWorker(o)
+	w, _, stopWorker := r.host.startWorker(o)
+	stopSteward := func() {}
+	if r.opts.Steward != nil {
+		stopSteward = r.startSteward(w)
+	}
 	r.stopAll = func() {
+		stopSteward()
 		stopWorker()
 		r.mu.Lock()
 		r.accept = nil

@@ -61,6 +61,7 @@ var table = map[string][]string{
 	"ledger": {"job", "internal/recordlog"},
 
 	"node/dispatch":   {"job", "internal/recordlog"},
+	"node/steward":    {"job", "internal/recordlog", "node/dispatch"},
 	"node/worker":     {"job", "render", "render/gpu"},
 	"node/idle":       {},
 	"node/idle/sense": {"node/idle", "render/gpu"},

@@ -194,6 +194,8 @@ func (j *jobState) apply(r record) error {
 			return err
 		}
 		j.joined(account{p, r.Device}).total = time.Duration(r.Millis) * time.Millisecond
+	case *stewardRecord:
+		return j.applySteward(r)
 	case *cleanRecord:
 		j.cleaned, j.served = true, r.Served
 	default:

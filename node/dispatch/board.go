@@ -76,6 +76,9 @@ func (b *Board) Step(now time.Time, ev Event) []Effect {
 		b.now = now
 	}
 	b.sharing = -1
+	if b.grants > job.MaxFenceNumber/2 { // no step makes as many
+		b.raise(b.epoch + 1)
+	}
 	b.fire()
 	b.take(ev)
 	for b.hungry || len(b.ended) > 0 {
@@ -145,6 +148,17 @@ func (b *Board) take(ev Event) {
 	case Cleaned:
 		if j := b.byID[e.ID]; j != nil && j.state.Ended() && !j.cleaned {
 			b.write(j, &cleanRecord{Served: e.Served})
+			b.leave(j)
+		}
+	case Inherited:
+		b.inherited(e)
+	case GivenBack:
+		b.givenBack(e)
+	case Held:
+		b.held(e)
+	case Attended:
+		if j := b.byID[e.ID]; j != nil {
+			j.stewards = e.Stewards
 		}
 	case Tick:
 	}
@@ -278,9 +292,9 @@ func (b *Board) leaseID() job.LeaseID {
 
 // fence returns the next fence: higher than every one before it, of this and
 // of earlier epochs.
-func (b *Board) fence() uint64 {
+func (b *Board) fence(j *jobState) uint64 {
 	b.grants++
-	return b.epoch<<32 | uint64(b.grants)
+	return job.Fence(b.epoch, j.lane, b.grants)
 }
 
 // secret decides what is checked of one attempt. It follows from the job's own
@@ -479,7 +493,9 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		delete(b.leases, id)
 	}
 	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
-	clear(j.receipts) // their indexes stay taken
+	if j.origin == "" { // whose they are has them yet to see
+		clear(j.receipts) // their indexes stay taken
+	}
 	j.checks, j.checking = nil, map[uint64]*grant{}
 	j.rechecks = 0
 	for _, t := range j.tasks {

@@ -18,7 +18,7 @@ const firstRewrite = 1 << 20 // bytes
 // over reports whether nobody will look at x again: what would be made of its
 // files is made, and no suspicion can fall on it later.
 func (j *jobState) over(x *ret) bool {
-	if x.state != retJudged || x.recheck || x.pending != nil {
+	if x.state != retJudged || x.recheck || x.pending != nil || j.origin != "" {
 		return false
 	}
 	if j.state.Ended() || !x.taken || x.t.away {
@@ -34,6 +34,7 @@ func (j *jobState) over(x *ret) bool {
 func (j *jobState) rewritten() ([][]byte, error) {
 	w := rewriter{}
 	w.add(&jobRecord{ID: j.id, Spec: j.spec, Secret: j.secret, Submitted: micros(j.submitted)})
+	j.stewardAgain(&w)
 	for i, zip := range j.zips {
 		w.add(&blockRecord{From: i * tasksPerRecord, Zip: zip})
 	}

@@ -135,7 +135,11 @@ func (d *Dispatcher) sweep(j *jobState) {
 }
 
 // Epoch is the number of this start of the coordinator.
-func (d *Dispatcher) Epoch() uint64 { return d.journal.epoch }
+func (d *Dispatcher) Epoch() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.board.epoch
+}
 
 // Run works until ctx ends, or until the journal cannot be written any more,
 // which is the error then. It closes the Dispatcher.

@@ -69,6 +69,8 @@ func (d *Dispatcher) carryOut(e Effect) {
 		d.in(d.saving, e.ID, func(ctx context.Context) Event { d.saveLog(ctx, e); return nil })
 	case Clean:
 		d.clean(e.ID)
+	case Forget:
+		d.forget(e.ID)
 	case Emit:
 		d.ring.add(e.Event)
 	case Ack:
@@ -253,7 +255,7 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 		d.log.Warn("no room for a result", "job", e.ID, "err", out.Err)
 		return out
 	}
-	out.Moved, out.Err = d.deps.Results.Fetch(ctx, Returned{Worker: e.Worker, Job: e.ID, Leaf: e.Leaf, Inline: e.Inline, Keep: e.Keep}, dir)
+	out.Moved, out.Err = d.deps.Results.Fetch(ctx, Returned{Worker: e.Worker, Job: e.ID, Leaf: e.Leaf, Inline: e.Inline, Keep: e.Keep, Origin: e.Origin, Delegation: e.Delegation}, dir)
 	if out.Err == nil && e.For == 0 {
 		out.Err = recordlog.SyncDir(filepath.Dir(dir))
 	}

@@ -198,6 +198,10 @@ type (
 		Leaf   job.Leaf
 		Inline []job.Block
 		Keep   bool // later tasks read the outputs
+		// Origin is whose job it is, where it is not this machine's, and Delegation
+		// what shows that.
+		Origin     peer.ID
+		Delegation job.Signed
 	}
 	// Challenge draws the checks of a result; answered by Challenged.
 	Challenge struct {

@@ -592,11 +592,11 @@ func (t *task) frame() *task {
 // lease grants tasks to a device.
 func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	w := s.w
-	r := &grantRecord{Peer: b.peerNo(j, w.peer), Device: s.Name, Fence: b.fence(), Tasks: make([]int, len(tasks))}
+	r := &grantRecord{Peer: b.peerNo(j, w.peer), Device: s.Name, Fence: b.fence(j), Tasks: make([]int, len(tasks))}
 	for i, t := range tasks {
 		r.Tasks[i] = int(t.index)
 		if i > 0 {
-			b.fence()
+			b.fence(j)
 		}
 	}
 	id := b.leaseID()
@@ -743,7 +743,7 @@ func (b *Board) leaseCheck(s *seat) bool {
 			if t.check.want == byClass {
 				t.check.replicas = append(t.check.replicas, w.peer)
 			}
-			g := &grant{lease: l, t: t, fence: b.fence(), pos: len(l.grants)}
+			g := &grant{lease: l, t: t, fence: b.fence(j), pos: len(l.grants)}
 			l.grants = append(l.grants, g)
 			t.check.runs = append(t.check.runs, g)
 			j.checking[g.fence] = g

@@ -148,7 +148,7 @@ func (n *journal) count(jobs []*jobState) error {
 		}
 	}
 	for _, j := range jobs {
-		n.epoch = max(n.epoch, j.maxFence>>32)
+		n.epoch = max(n.epoch, j.maxFence>>32, j.epoch)
 	}
 	n.epoch++
 	return recordlog.WriteFile(path, fmt.Appendf(nil, "%d\n", n.epoch), 0o600)

@@ -225,6 +225,7 @@ type arrival struct {
 	receipt OpenedReceipt // that it came in
 	inline  []job.Block
 	tries   int
+	via     peer.ID // a steward that has its outputs; empty: its worker
 }
 
 // forgetInline lets go of blocks that came with the receipt.
@@ -391,6 +392,7 @@ type jobState struct {
 	reuse     *reused // of an earlier job; nil: nothing
 	cleaned   bool
 	served    int64
+	estate
 
 	tasks    []*task
 	decoder  decoder
@@ -473,7 +475,7 @@ func (j *jobState) State() job.State {
 	return j.state
 }
 
-func (j *jobState) live() bool { return j.state == job.StatePlanned && !j.paused }
+func (j *jobState) live() bool { return j.state == job.StatePlanned && !j.paused && j.holder == "" }
 
 func (j *jobState) joined(a account) *joined {
 	x := j.accounts[a]

@@ -42,7 +42,9 @@ const (
 	recGap   byte = 22
 	recGiven byte = 23
 	recAway  byte = 24
-	recReuse byte = 30
+	// Of jobs that have stewards.
+	recSteward byte = 28
+	recReuse   byte = 30
 	// What a job may take, changed since it was submitted.
 	recLimits byte = 31
 
@@ -435,6 +437,8 @@ func newRecord(sort byte) (record, error) {
 		return new(givenRecord), nil
 	case recAway:
 		return new(awayRecord), nil
+	case recSteward:
+		return new(stewardRecord), nil
 	case recReuse:
 		return new(reuseRecord), nil
 	case recLimits:

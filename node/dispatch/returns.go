@@ -65,7 +65,7 @@ func (b *Board) sayTo(w *worker, s job.Settled) {
 // settle tells x's worker how things stand with x.
 func (b *Board) settle(j *jobState, x *ret) {
 	w := b.byPeer[x.peer]
-	if w == nil || !w.connected {
+	if w == nil || !w.connected || x.live != nil && x.live.via != "" {
 		return
 	}
 	s := job.Settled{Job: j.id, Lease: x.lease, Task: x.t.key()}
@@ -78,7 +78,7 @@ func (b *Board) settle(j *jobState, x *ret) {
 	case retEnded:
 		s.Ruling, s.Reason = job.Unsure, x.settled
 	}
-	if s.Ruling != "" {
+	if s.Ruling != "" && !j.foreign(x.fence) {
 		s.Secret = j.secretOf(x.peer, x.lease, s.Task, x.fence)
 	}
 	b.sayTo(w, s)
@@ -216,7 +216,7 @@ func (b *Board) next(j *jobState, t *task) {
 			if x.state == retHeld {
 				t.active = x
 				x.state = retFetching
-				b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline, Keep: len(x.t.next()) > 0})
+				b.fetch(j, x)
 				break
 			}
 		}
@@ -330,6 +330,8 @@ func (b *Board) fetched(e Fetched) {
 	}
 	x.live.tries++
 	switch {
+	case x.live.via != "": // the steward offers it again, and its worker did nothing wrong
+		b.forget(j, x)
 	case w == nil || !w.connected || errors.Is(e.Err, errGone):
 		// It keeps the receipt and offers it again when it is back.
 		b.forget(j, x)
@@ -345,12 +347,22 @@ func (b *Board) fetched(e Fetched) {
 	}
 }
 
+// fetch has a result brought here from whoever has it.
+func (b *Board) fetch(j *jobState, x *ret) {
+	e := Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline, Keep: len(x.t.next()) > 0,
+		Origin: j.origin, Delegation: j.delegation}
+	if x.live.via != "" {
+		e.Worker = x.live.via
+	}
+	b.do(e)
+}
+
 // localPatience is how long a fetch waits that failed for want of room here.
 const localPatience = 5 * time.Second
 
 func (b *Board) fetchAgain(j *jobState, x *ret) {
 	if x.state == retFetching && !j.state.Ended() {
-		b.do(Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline, Keep: len(x.t.next()) > 0})
+		b.fetch(j, x)
 	}
 }
 
@@ -440,7 +452,7 @@ func (b *Board) tidy(j *jobState, t *task) {
 	}
 	if x.verdict.Method != "trusted" || x.peer == b.self || t.Check.Method == job.CheckNone {
 		b.do(Discard{ID: j.id, Fence: x.fence})
-		if !t.wanted() {
+		if !t.wanted() && j.origin == "" {
 			j.drop(x)
 		}
 	}

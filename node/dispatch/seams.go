@@ -69,6 +69,11 @@ type Returned struct {
 	// Keep says that later tasks read the outputs, so that their blocks have to
 	// stay where workers get them; otherwise the files in dir are enough.
 	Keep bool
+	// Origin, where it is not empty, is the peer whose job this machine goes on
+	// with; it will want the outputs as well. What its own workers did before they
+	// give to whoever shows Delegation.
+	Origin     peer.ID
+	Delegation job.Signed
 }
 
 // Judge verifies results. Challenge is pure; Judge only reads files.

@@ -130,6 +130,13 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		}
 	}
 	s.Reason = b.reason(now, j)
+	s.Stewards, s.Origin = j.stewards, text(j.origin)
+	switch {
+	case j.holder != "" && !j.state.Ended():
+		s.Holder = j.holder.String()
+	case j.origin != "" && j.live():
+		s.Holder = b.self.String()
+	}
 	p := &j.spec.Policy
 	s.DeviceSeconds, s.BudgetSeconds = j.spent, p.Budget
 	s.Deadline = p.Deadline
@@ -340,6 +347,8 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 		return j.phase
 	case j.stuck != "":
 		return j.stuck
+	case j.holder != "":
+		return "its steward " + short(j.holder) + " held it and gives back what was done"
 	}
 	if j.open > 0 {
 		if why := b.limit(j); why != "" {

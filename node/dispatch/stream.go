@@ -127,7 +127,7 @@ func (d *Dispatcher) listen(ctx context.Context, s *stream, in <-chan job.Report
 		}
 		e := Reported{Peer: s.peer, Stream: s.no, Report: r}
 		for _, sig := range r.Receipts {
-			o, err := job.OpenReceipt(sig, s.peer, d.deps.Self)
+			o, err := d.open(sig, s.peer)
 			if err != nil {
 				d.log.Warn("receipt refused", "peer", s.peer, "err", err)
 				continue

@@ -129,6 +129,7 @@ func (w *Worker) commit() error {
 			r.unsettled = append(r.unsettled, u)
 			r.busy = w.committed
 			r.say(0)
+			w.hand(r, u.job)
 		}
 	}
 	return nil

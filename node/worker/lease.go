@@ -75,6 +75,8 @@ func (w *Worker) take(r *requester, g job.Lease) {
 		why = w.resting(g.Device)
 	case len(r.held) >= 4*w.opts.Credit*len(w.devices) || len(r.held) >= job.MaxDevices:
 		why = "more than was asked for"
+	default:
+		why = w.refuse(r, g)
 	}
 	w.serial++
 	l := &lease{
@@ -165,7 +167,7 @@ func (w *Worker) end(l *lease, why error) {
 		return
 	}
 	l.ended = true
-	if _, byThem := why.(stopped); !byThem && why != errExpired && why != nil {
+	if _, byThem := why.(stopped); !byThem && why != errExpired && why != errTaken && why != nil {
 		w.sayCancelled(l, why.Error())
 	}
 	l.cancel(why)
@@ -341,7 +343,7 @@ func (w *Worker) runLease(l *lease) {
 		l.uncommitted++
 		l.task, l.fraction, l.phase = -1, 0, "waiting"
 		w.finished = append(w.finished, finished{lease: l, leaf: leaf, hash: l.grant.Tasks[i].SecretHash, inline: inline, at: time.Now()})
-		if l.last && l.why != errExpired {
+		if l.last && l.why != errExpired && l.why != errTaken {
 			w.sayCancelled(l, l.why.Error())
 		}
 		w.mu.Unlock()

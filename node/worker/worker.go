@@ -132,7 +132,8 @@ type Worker struct {
 	secrets    secrets
 	passed     string // why the newest offer was passed over
 	heard      map[job.ID]*Heard
-	serial     int // of leases, so that folders are never shared
+	claims     map[claimKey]*claim // of stewards
+	serial     int                 // of leases, so that folders are never shared
 }
 
 // New returns a Worker; Run starts it.
@@ -413,6 +414,7 @@ func (w *Worker) expire(now time.Time) {
 			r.say(0)
 		}
 	}
+	w.handBack()
 	w.mu.Unlock()
 	for _, u := range old {
 		w.log.Warn("work was never collected: forgotten", "requester", u.requester, "job", u.job, "lease", u.lease)

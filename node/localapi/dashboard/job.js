@@ -1,6 +1,6 @@
 import { ask, bytes, h, percent, seconds } from "./dom.js";
 import { get, picture, post, text } from "./api.js";
-import { TONE, WORD, bar, left } from "./jobs.js";
+import { TONE, WORD, bar, holder, left } from "./jobs.js";
 
 const SHOWN = 24; // pictures, and lines of each list
 
@@ -41,6 +41,7 @@ export async function jobDetail(id, refresh) {
     h("section", { class: "card" }, bar(j),
       h("dl", {},
         h("dt", {}, "Frames"), h("dd", {}, `${j.delivered} of ${j.tasks} delivered` + (j.skipped ? `, ${j.skipped} were there` : "") + `, ${j.running} running, ${j.waiting} waiting, ${j.failed} failed`),
+        holder(j) ? [h("dt", {}, "Steward"), h("dd", {}, [holder(j), ...(j.stewards ?? []).map((s) => who(s.peer) + ": " + s.state)].join(", "))] : null,
         open && j.left_s ? [h("dt", {}, "Time left"), h("dd", {}, left(j))] : null,
         h("dt", {}, "Took"), h("dd", {}, seconds(j.wall_s) + ", of rendering " + seconds(j.render_s) + (j.efficiency ? ", efficiency " + percent(j.efficiency) : "")),
         h("dt", {}, "Checked"), h("dd", {}, j.rechecked ? `${j.rechecked} of ${j.accepted + j.rejected + j.unsure} results; ${j.rejected} rejected, ${j.unsure} unsure` : "nothing"),

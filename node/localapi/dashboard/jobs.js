@@ -40,11 +40,20 @@ export function summary(j) {
     j.running ? j.running + " running" : null,
     j.failed ? j.failed + " failed" : null,
     j.rejected ? plural(j.rejected, "result") + " rejected" : null,
+    holder(j),
     j.left_s ? left(j) : null,
     "took " + seconds(j.wall_s),
     j.uploaded_bytes ? bytes(j.uploaded_bytes) + " sent" : null,
     ago(j.submitted),
   ].filter(Boolean).join(" · ");
+}
+
+// holder says in a word who grants the job's tasks, where it may be another.
+export function holder(j) {
+  if (j.origin) return "as steward for another member";
+  if (j.holder) return "held by its steward";
+  if (!(j.stewards ?? []).length) return null;
+  return j.stewards.some((s) => s.state === "ready") ? "steward ready" : "steward " + j.stewards[0].state;
 }
 
 export function left(j) {
