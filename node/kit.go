@@ -89,6 +89,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	models := ai.New(ai.Options{
 		Exe: exe, Library: cfg.ONNX.Library, Installed: installedRuntimes(cfg.DataDir), Threads: cfg.Worker.Threads,
+		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir),
 		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
 	})
 	echoes := echo.New(exe)

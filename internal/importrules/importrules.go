@@ -44,7 +44,8 @@ var table = map[string][]string{
 	"render":          {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":  {},
 	"render/blender":  {"job", "media", "render", "render/assemble"},
-	"render/ai":       {"job", "media", "render", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai":       {"job", "media", "render", "render/ai/llm", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai/llm":   {},
 	"render/ai/onnx":  {"render/ai/onnxtest"}, // its tests
 	"render/echo":     {"job", "media", "render", "render/gorunner"},
 	"render/gorunner": {"job", "render"},
