@@ -31,6 +31,7 @@ type kit struct {
 	planners map[job.Kind]dispatch.Kind
 	croppers map[job.Kind]cropper
 	samplers map[job.Kind]sampler
+	models   *ai.Kind
 	machine  job.Machine
 	warnings []string
 	// specimens are files of which much is in every file that a program here
@@ -97,6 +98,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		planners: map[job.Kind]dispatch.Kind{blender.Name: away, echo.Name: echoes, ai.Name: models},
 		croppers: map[job.Kind]cropper{blender.Name: away},
 		samplers: map[job.Kind]sampler{ai.Name: models},
+		models:   models,
 		machine:  job.Machine{Facts: map[string][]string{}},
 	}
 	process, err := k.process(ctx, cfg, memory, log)

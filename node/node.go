@@ -56,6 +56,8 @@ type Node struct {
 	host      *p2p.Host
 	jobs      *dispatch.Dispatcher
 	worker    *worker.Worker
+	asker     *asker
+	claims    chan answerClaim
 	book      *ledger.Book
 	blocks    *store.Local
 	content   *content
@@ -172,10 +174,17 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		},
 		Exec:    remembered{n.kit.exec, n.history},
 		Machine: func() job.Machine { return n.kit.machine },
-		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,
+		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
+	n.host.ServeAsks(answering{n.worker}, job.MaxAskBytes)
+	n.claims = make(chan answerClaim, maxClaims)
+	n.asker = &asker{
+		self: n.self, key: n.key, cfg: cfg, kind: n.kit.models, store: content, score: book.Score, judge: n.claim, log: log, life: n.life,
+		places: askedPlaces{self: n.self, worker: n.worker, host: n.host, near: n.near, off: !cfg.Worker.Enabled},
+		patience: askPatience, models: map[string]*askedModel{}, verdicts: map[string]localapi.AnswerVerdict{},
+	}
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
@@ -197,6 +206,9 @@ func (n *Node) onClose(f func() error) {
 
 func (n *Node) close() {
 	n.end()
+	if n.asker != nil {
+		n.asker.runs.Wait()
+	}
 	for i := len(n.closers) - 1; i >= 0; i-- {
 		n.closers[i]()
 	}
@@ -213,6 +225,8 @@ func (n *Node) Run(ctx context.Context) error {
 		Jobs: n.jobs, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
+		Answers:  n.asker,
+		Batches:  &batches{dir: filepath.Join(n.cfg.DataDir, "batches"), cfg: n.cfg, jobs: n.jobs, counts: map[string][2]int{}},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	})
@@ -240,6 +254,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
+	run(&door, all, "checks of answers", n.checkAnswers)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")

@@ -41,7 +41,7 @@ func runtimeAdd(k *call) error {
 		return err
 	}
 	if name == "llm" {
-		r, err := node.AddLLM(k.Context.Context, cfg, k.Args().Get(1), k.p.stderr)
+		r, err := node.AddLLM(k.Context.Context, cfg, k.Args().Get(1), k.err)
 		if err != nil {
 			return err
 		}

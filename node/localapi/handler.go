@@ -39,6 +39,8 @@ type Deps struct {
 	Store    Store
 	Previews Previews
 	Records  Records
+	Answers  Answers      // nil: no model answers
+	Batches  Batches      // nil: there are none
 	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
 	Version  string       // of the program
@@ -99,6 +101,7 @@ func New(d Deps) *Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(b) // the caller may be gone
 	})
+	h.modelRoutes(mux)
 	if d.Metrics != nil {
 		mux.Handle("GET /metrics", d.Metrics)
 	}

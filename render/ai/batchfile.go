@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"idlewild/job"
 	"idlewild/render/ai/llm"
@@ -61,6 +62,13 @@ func BatchModel(file string) (model string, ok bool) {
 		model = h.Body.Model
 	}
 	return model, ok
+}
+
+// BatchEndpoint returns what the requests of a batch are for; ok says that the
+// file is one.
+func BatchEndpoint(file string) (endpoint string, ok bool) {
+	h, ok := readHead(file)
+	return deref(h.URL), ok
 }
 
 // scanBatch checks the requests of a batch, line by line.
@@ -193,6 +201,40 @@ func (k *Kind) Look(ctx context.Context, file string) (l Looked, err error) {
 	}
 	l.SHA256, err = sha256File(file)
 	return l, err
+}
+
+// What is asked at once of one process: as many as it answers side by side.
+const (
+	askedTexts = 64
+	askTime    = 15 * time.Minute
+)
+
+// AtOnce is how many requests are best asked together.
+func (l Looked) AtOnce(endpoint string) int {
+	if endpoint == Embeddings {
+		return askedTexts
+	}
+	return atOnce
+}
+
+// Asked is the task that answers count requests, one a line of RequestsFile in
+// given; input is the manifest of the model's files.
+func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (job.Task, error) {
+	p := Params{Op: opRequests, Model: l.Name, SHA256: l.SHA256, Endpoint: endpoint, Runtime: l.Runtime, First: 1, Count: count, Batch: l.AtOnce(endpoint)}
+	if err := p.validate(); err != nil {
+		return job.Task{}, err
+	}
+	check, err := job.Encode(job.RerunCheck{Items: count, First: 1, Precision: l.Precision})
+	if err != nil {
+		return job.Task{}, err
+	}
+	t := job.Task{
+		Kind: Name, Params: p.encode(), Input: input, After: []job.TaskKey{job.GivenKey(given)}, Label: fmt.Sprintf("%d requests", count),
+		Outputs: []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}}, Needs: needs(l.Runtime, ""), Timeout: askTime,
+		Check: job.Check{Method: job.CheckRerun, Output: recordsFile, Params: check},
+	}
+	t.Needs.Latency = job.Interactive
+	return t, nil
 }
 
 // answerable says why a GGUF file is none that a request can be put to.
