@@ -41,16 +41,17 @@ var table = map[string][]string{
 	"diffupload/store":           {"chunker", "diffupload"},
 	"diffupload/store/storetest": {"diffupload"},
 
-	"render":          {"job", "media", "render/gpu", "render/confine"},
-	"render/confine":  {},
-	"render/blender":  {"job", "media", "render", "render/assemble"},
-	"render/ai":       {"job", "media", "render", "render/ai/llm", "render/ai/onnx", "render/assemble", "render/gorunner"},
-	"render/ai/llm":   {},
-	"render/ai/onnx":  {"render/ai/onnxtest"}, // its tests
-	"render/echo":     {"job", "media", "render", "render/gorunner"},
-	"render/gorunner": {"job", "render"},
-	"render/assemble": {"job", "media", "render", "render/gorunner"},
-	"render/gpu":      {},
+	"render":                {"job", "media", "render/gpu", "render/confine"},
+	"render/confine":        {},
+	"render/blender":        {"job", "media", "render", "render/assemble"},
+	"render/ai":             {"job", "media", "render", "render/ai/llm", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai/llm":         {"render/ai/llm/llmtest"}, // its tests
+	"render/ai/llm/llmtest": {},
+	"render/ai/onnx":        {"render/ai/onnxtest"}, // its tests
+	"render/echo":           {"job", "media", "render", "render/gorunner"},
+	"render/gorunner":       {"job", "render"},
+	"render/assemble":       {"job", "media", "render", "render/gorunner"},
+	"render/gpu":            {},
 
 	"render/ai/onnxtest":     {},
 	"render/blender/install": {"internal/recordlog"},

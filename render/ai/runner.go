@@ -206,7 +206,7 @@ func (w *warm) loadLLM(r request, log io.Writer) error {
 		return trouble{job.Broken, err}
 	}
 	o := llm.Options{
-		Server: r.Library, Model: file, Dir: dir, Threads: threads(), Embeddings: p.Endpoint == Embeddings,
+		Server: r.Library, Model: file, Dir: dir, Threads: threads(), Embeddings: p.Endpoint == Embeddings, Mean: !m.Pools,
 		Context: maxContext, Parallel: atOnce, Log: log,
 	}
 	if m.Context > 0 {

@@ -34,7 +34,8 @@ type Model struct {
 	Context      int  // tokens that it was made for; 0: not said
 	Template     bool // it brings the template of its chats
 	Tokenizer    bool
-	Parts        int // files that it was split into; 0 and 1: it is whole
+	Pools        bool // it says how tokens' embeddings become a text's
+	Parts        int  // files that it was split into; 0 and 1: it is whole
 	Tensors      []Tensor
 	Data         int64 // where the first tensor may begin
 }
@@ -232,6 +233,8 @@ func (h *header) model(size int64) *Model {
 			m.Tokenizer = number > 0
 		case m.Architecture + ".context_length":
 			m.Context = int(min(number, 1<<24))
+		case m.Architecture + ".pooling_type":
+			m.Pools = number > 0
 		}
 	}
 	for i := uint64(0); i < tensors && h.err == nil; i++ {

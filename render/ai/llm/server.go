@@ -93,9 +93,12 @@ type Options struct {
 	Threads int    // 0: all
 	// Embeddings: it embeds; else it writes.
 	Embeddings bool
-	Context    int // tokens of one request
-	Parallel   int // requests at once
-	Log        io.Writer
+	// Mean: a text's embedding is the mean of its tokens', because the model does
+	// not say otherwise.
+	Mean     bool
+	Context  int // tokens of one request
+	Parallel int // requests at once
+	Log      io.Writer
 }
 
 // Server is a running one.
@@ -123,6 +126,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		// A text is embedded in one piece.
 		n := strconv.Itoa(o.Context)
 		args = append(args, "--embeddings", "--batch-size", n, "--ubatch-size", n)
+		if o.Mean {
+			args = append(args, "--pooling", "mean")
+		}
 	}
 	if err := os.Remove(filepath.Join(o.Dir, socket)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
