@@ -101,6 +101,7 @@ var libraries = []library{
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},
 	{prefix: "github.com/therootcompany/xz", in: []string{"render/blender/install"}},
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
+	{prefix: "github.com/modelcontextprotocol", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
 	{prefix: "github.com/prometheus", in: []string{"node"}},
