@@ -76,11 +76,14 @@ func (h *Host) answerAsk(ctx context.Context, s network.Stream, a Answerer, max 
 	question, err := readPiece(bufio.NewReader(s), max)
 	if err != nil {
 		h.stats.malformed.Add(1)
+		s.Reset()
 		return
 	}
 	// Who asks says nothing more, so the end of its side is the end of it.
 	_ = s.SetReadDeadline(time.Time{})
+	left := make(chan struct{})
 	go func() {
+		defer close(left)
 		_, _ = s.Read(make([]byte, 1))
 		cancel()
 	}()
@@ -121,8 +124,11 @@ func (h *Host) answerAsk(ctx context.Context, s network.Stream, a Answerer, max 
 	})
 	close(done)
 	beat.Wait()
+	// The stream counts among those of this host until both sides have ended it.
 	_ = s.CloseWrite()
-	_ = s.SetReadDeadline(time.Now().Add(askSilence)) // for the goroutine that reads
+	_ = s.SetReadDeadline(time.Now().Add(askSilence))
+	<-left
+	s.Reset()
 }
 
 // Ask asks a member and hands each piece of its answer, of at most max bytes, to
