@@ -43,6 +43,8 @@ type asker struct {
 	// patience is how long a request waits while nobody could answer it.
 	patience time.Duration
 
+	holds sync.Mutex // of the list of models that the store keeps
+
 	mu       sync.Mutex
 	models   map[string]*askedModel
 	verdicts map[string]localapi.AnswerVerdict
@@ -96,6 +98,7 @@ type line struct {
 	rest     map[peer.ID]time.Time // it said no: not before that
 	said     map[peer.ID]string    // why
 	timer    *time.Timer
+	hope     time.Time // when somebody was busy last, and so will be free
 }
 
 // waiting is one request.
@@ -107,6 +110,7 @@ type waiting struct {
 	called string
 	since  time.Time
 	tries  int
+	texts  int
 	stream *resumed
 	done   chan struct{}
 	once   sync.Once
@@ -119,8 +123,9 @@ const (
 	askTries     = 4
 	askPatience  = 30 * time.Second // without anybody who could answer
 	askedBytes   = 2 << 20          // of the requests of one task
+	askedTexts   = 2048             // in them
 	maxWaiting   = 4096
-	restUnfit    = 30 * time.Second
+	restUnfit    = 5 * time.Second
 	restBusy     = 100 * time.Millisecond
 	restLost     = 5 * time.Second
 	keepVerdicts = 4096
@@ -150,8 +155,9 @@ func (a *asker) Models() ([]localapi.ModelView, error) {
 // Ask implements localapi.Answers.
 func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func([]byte) error) (localapi.Answered, error) {
 	var head struct {
-		Model  *string `json:"model"`
-		Stream bool    `json:"stream"`
+		Model  *string         `json:"model"`
+		Stream bool            `json:"stream"`
+		Input  json.RawMessage `json:"input"`
 	}
 	if err := json.Unmarshal(body, &head); err != nil {
 		return localapi.Answered{}, refused(http.StatusBadRequest, "", "the request is no JSON object: %v", err)
@@ -173,6 +179,10 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 	}
 	if head.Stream {
 		w.hear = hear
+	}
+	var texts []json.RawMessage
+	if json.Unmarshal(head.Input, &texts) == nil {
+		w.texts = len(texts)
 	}
 	if endpoint == ai.Chat {
 		if w.body, err = withSeed(body); err != nil {
@@ -277,6 +287,9 @@ func (a *asker) open(m *askedModel, found Model) {
 	}
 	if err == nil {
 		m.id = job.IDOf([32]byte(sum))
+		err = a.hold(found.SHA256)
+	}
+	if err == nil {
 		m.root, err = a.store.keepModel(a.life, m.id, m.looked.Deps)
 	}
 	if m.err = err; err != nil {
@@ -289,6 +302,9 @@ func (a *asker) open(m *askedModel, found Model) {
 // pump hands requests to whoever is free. a.mu is held.
 func (l *line) pump() {
 	l.waiting = slices.DeleteFunc(l.waiting, (*waiting).over)
+	if l.a.life.Err() != nil {
+		return
+	}
 	now := time.Now()
 	for len(l.waiting) > 0 {
 		to, wait := l.pick(now)
@@ -306,9 +322,14 @@ func (l *line) pump() {
 			}
 			return
 		}
-		n, size := 0, 0
-		for n < len(l.waiting) && n < l.m.looked.AtOnce(l.endpoint) && (n == 0 || size+len(l.waiting[n].body) <= askedBytes) {
-			size += len(l.waiting[n].body)
+		n, size, texts := 0, 0, 0
+		for n < len(l.waiting) && n < l.m.looked.AtOnce(l.endpoint) {
+			w := l.waiting[n]
+			// What went wrong once goes alone, so that it spoils no other.
+			if n > 0 && (w.tries > 0 || l.waiting[0].tries > 0 || size+len(w.body) > askedBytes || texts+w.texts > askedTexts) {
+				break
+			}
+			size, texts = size+len(w.body), texts+w.texts
 			n++
 		}
 		batch := slices.Clone(l.waiting[:n])
@@ -349,7 +370,7 @@ func (l *line) pick(now time.Time) (to peer.ID, wait time.Duration) {
 // impatient ends requests that nobody could answer for too long. a.mu is held.
 func (l *line) impatient(now time.Time) {
 	l.waiting = slices.DeleteFunc(l.waiting, func(w *waiting) bool {
-		if now.Sub(w.since) < l.a.patience {
+		if now.Sub(w.since) < l.a.patience || now.Sub(l.hope) < l.a.patience {
 			return false
 		}
 		w.end(localapi.Answered{}, refused(http.StatusServiceUnavailable, "no_worker", "no machine of the farm answers: %s", l.reasons()))
@@ -389,7 +410,8 @@ func (l *line) run(to peer.ID, batch []*waiting) {
 	l.said[to] = err.Error()
 	switch {
 	case here && no.Busy:
-		l.rest[to] = time.Now().Add(restBusy)
+		l.hope = time.Now()
+		l.rest[to] = l.hope.Add(restBusy)
 	case here:
 		l.rest[to] = time.Now().Add(restUnfit)
 	default:

@@ -360,3 +360,34 @@ func TestBatchesThroughTheDoor(t *testing.T) {
 		}
 	}
 }
+
+// A model that was removed does not stay in the store.
+func TestRemovedModelsAreLetGo(t *testing.T) {
+	n := startNode(t, "one", answering1(aiConfig(t)))
+	m := addEmbedder(t, n.cfg)
+	doorOf(t, n).embed("[1]")
+	id := n.asker.models[m.SHA256].id
+	root := n.asker.models[m.SHA256].root
+	pinned := func(n *testNode) bool {
+		ok, err := n.blocks.Pinned(t.Context(), ownContent(id), root.Cid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !pinned(n) {
+		t.Fatal("it is not kept for others")
+	}
+	n.end(t)
+	n = runNode(t, n.cfg)
+	if !pinned(n) {
+		t.Error("it was let go")
+	}
+	if _, err := RemoveModel(n.cfg, m.Name); err != nil {
+		t.Fatal(err)
+	}
+	n.end(t)
+	if n = runNode(t, n.cfg); pinned(n) {
+		t.Error("it stays")
+	}
+}

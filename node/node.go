@@ -185,6 +185,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		places:   askedPlaces{self: n.self, worker: n.worker, host: n.host, near: n.near, off: !cfg.Worker.Enabled},
 		patience: askPatience, models: map[string]*askedModel{}, verdicts: map[string]localapi.AnswerVerdict{},
 	}
+	if err := n.asker.letGo(ctx, content.Release); err != nil {
+		log.Warn("models that were removed stay in the store", "error", err)
+	}
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
@@ -207,6 +210,8 @@ func (n *Node) onClose(f func() error) {
 func (n *Node) close() {
 	n.end()
 	if n.asker != nil {
+		n.asker.mu.Lock() // what is under way has begun, and nothing begins after it
+		n.asker.mu.Unlock()
 		n.asker.runs.Wait()
 	}
 	for i := len(n.closers) - 1; i >= 0; i-- {

@@ -79,8 +79,7 @@ func (w *Worker) admit(requester peer.ID, a job.Ask, x *asked) (d job.Device, n 
 		why := w.machine.Lacks(a.Task.Needs, d)
 		busy := false
 		if why == "" {
-			why = w.resting(d.Name)
-			busy = why != ""
+			why = w.resting(d.Name) // for who knows how long
 		}
 		if why == "" && w.asked[d.Name] != nil {
 			why, busy = "its device answers somebody else", true
