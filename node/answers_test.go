@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/job"
+	"idlewild/media"
 	"idlewild/node/localapi"
 )
 
@@ -268,6 +269,35 @@ func TestAnswersOfOthersAreRunAgain(t *testing.T) {
 		return nil
 	})
 	if s := desk.book.Score(other.self); s.Accepted != 1 {
+		t.Errorf("%+v", s)
+	}
+	// Now it says something else than the model does.
+	desk.asker.mu.Lock()
+	honest := desk.asker.judge
+	desk.asker.judge = func(c answerClaim) {
+		var lie bytes.Buffer
+		if err := recordsIn(c.file)(func(r media.Record) error {
+			for i := range r.Outputs["embedding"].Data {
+				r.Outputs["embedding"].Data[i] *= 1 + 0.01*float64(i%2)
+			}
+			b, err := json.Marshal(r)
+			lie.Write(append(b, '\n'))
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+		c.file = lie.Bytes()
+		honest(c)
+	}
+	desk.asker.mu.Unlock()
+	e = d.embed("[5,6]")
+	eventually(t, "the lie is found out", func() error {
+		if v, _ := desk.asker.Verdict(e.Idlewild.Answer); v.Verdict != string(job.Rejected) {
+			return fmt.Errorf("%+v", v)
+		}
+		return nil
+	})
+	if s := desk.book.Score(other.self); s.Rejected != 1 {
 		t.Errorf("%+v", s)
 	}
 }
