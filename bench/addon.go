@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
+	"time"
 )
 
 func init() {
@@ -32,7 +34,9 @@ type addonTimes struct {
 	Looked float64 `json:"looked_s"`
 	Stored float64 `json:"stored_s"`
 	Given  float64 `json:"given_s"`
-	Began  float64 `json:"began_s"`
+	Began  float64 `json:"-"` // by the daemon's log
+	// When the click was, in seconds since 1970.
+	Clicked float64 `json:"clicked_unix_s"`
 }
 
 // addonRun is what addon.py writes.
@@ -40,6 +44,7 @@ type addonRun struct {
 	Runs       []addonTimes `json:"runs"`
 	Tick       float64      `json:"tick_s"`
 	Idle       float64      `json:"idle"`
+	Open       float64      `json:"open_s"` // Blender's own opening of the file
 	SizeBytes  int64        `json:"size_bytes"`
 	Datablocks int          `json:"datablocks"`
 }
@@ -101,14 +106,46 @@ func addonBench(ctx context.Context, args []string) ([]Figure, error) {
 	if *onlyHeld {
 		return figures, nil
 	}
+	log, err := os.ReadFile(filepath.Join(f.dir, "desk.log"))
+	if err != nil {
+		return nil, err
+	}
+	if err := addonBegins(string(log), r.Runs); err != nil {
+		return nil, err
+	}
 	slow := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Given, b.Given) }) // the first one stores the project
-	began := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Began, b.Began) }).Began
+	began := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Began, b.Began) })
 	return append(figures,
 		Figure{Name: "first submission: click to first frame given out", Value: r.Runs[0].Given, Unit: "s", Holds: true},
 		Figure{Name: "after a small edit, worst of three: click to job taken", Value: slow.Taken, Unit: "s", Holds: true},
 		Figure{Name: "  to looked at", Value: slow.Looked, Unit: "s", Holds: true},
 		Figure{Name: "  to stored", Value: slow.Stored, Unit: "s", Holds: true},
 		Figure{Name: "  to first frame given out", Value: slow.Given, Unit: "s", Goal: "<= 3", Holds: slow.Given <= 3},
-		Figure{Name: "  to first frame begun by the renderer, worst", Value: began, Unit: "s", Goal: "<= 3", Holds: began <= 3},
+		Figure{Name: "  to first frame begun by the renderer, worst", Value: began.Began, Unit: "s", Goal: "<= 3", Holds: began.Began <= 3,
+			Peers: []Peer{{"Blender alone saves and opens the file, no farm", began.Plain + r.Open}}},
 	), nil
+}
+
+// endedLine is what the daemon logs at the end of a task of the CPU device.
+var endedLine = regexp.MustCompile(`(?m)^time=(\S+) .*msg="task ended" .*device=cpu outcome=succeeded .*render=(\S+)`)
+
+// addonBegins reads from the daemon's log when each submission's one frame
+// began to render.
+func addonBegins(log string, runs []addonTimes) error {
+	ends := endedLine.FindAllStringSubmatch(log, -1)
+	if len(ends) != len(runs) {
+		return fmt.Errorf("the log tells of %d rendered frames, %d were submitted", len(ends), len(runs))
+	}
+	for i, e := range ends {
+		at, err := time.Parse(time.RFC3339Nano, e[1])
+		if err != nil {
+			return err
+		}
+		took, err := time.ParseDuration(e[2])
+		if err != nil {
+			return err
+		}
+		runs[i].Began = float64(at.Add(-took).UnixNano())/1e9 - runs[i].Clicked
+	}
+	return nil
 }

@@ -23,6 +23,7 @@ var about = map[string]string{
 	"worker.env":                  "KEY=VALUE for the programs that render.",
 	"worker.memory_bytes":         "A warm Blender above this is started afresh; 0: 80 % of the machine's memory.",
 	"worker.tree_bytes":           "Disk for unpacked files of jobs; 0: 20 GiB.",
+	"worker.spare":                "After work, keep one Blender per device started for the next scene, some 200 MB, while memory is plentiful.",
 	"worker.only_from":            "Members, by id or name, whose jobs are wanted; empty: everybody's.",
 	"worker.never_from":           "Members, by id or name, whose jobs are not wanted.",
 	"worker.saboteur":             "For tests of verification: deliver wrong frames on purpose.",

@@ -88,6 +88,7 @@ type WorkerConfig struct {
 	Env         []string `toml:"env"`          // KEY=VALUE for the programs that render
 	MemoryBytes int64    `toml:"memory_bytes"` // a warm process above this is started afresh; 0: 80 % of the machine's
 	TreeBytes   int64    `toml:"tree_bytes"`   // of job files unpacked: of one job at most, and of all that are kept; 0: 20 GiB
+	Spare       bool     `toml:"spare"`        // after work, keep a Blender that is started for the next scene, while 4 GiB of memory are free
 	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
 	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
 	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
@@ -189,7 +190,7 @@ func DefaultConfig() Config {
 			Profile: "home", MDNS: true, Traverse: true, PortMap: true, RelayBytes: defaultRelayBytes,
 		},
 		API:     APIConfig{Address: "127.0.0.1:0"},
-		Worker:  WorkerConfig{Enabled: true, TreeBytes: defaultTreeBytes},
+		Worker:  WorkerConfig{Enabled: true, Spare: true, TreeBytes: defaultTreeBytes},
 		Idle:    defaultIdle(),
 		Limits:  defaultLimits(),
 		Sandbox: SandboxConfig{Mode: "auto"},

@@ -72,6 +72,7 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 		return job.Status{}, err
 	}
 	defer book.Close()
+	cfg.Worker.Spare = false // nothing comes after it
 	machine, err := newKit(ctx, cfg, filepath.Join(dir, "scratch"), o.Log)
 	if err != nil {
 		return job.Status{}, err

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -115,16 +114,20 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("limits.priority: %w", err)
 	}
-	runner := func(dir string, b *blender.Kind, p render.Priority) *render.Runner {
+	runner := func(dir string, b *blender.Kind, p render.Priority, available func() int64) *render.Runner {
 		kinds := maps.Clone(kinds)
 		kinds[blender.Name] = b
 		r := render.NewExecutor(kinds, process, render.Options{
-			Scratch: filepath.Join(scratch, dir), Priority: p, Log: log,
+			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Log: log,
 		})
 		k.work = append(k.work, r)
 		return r
 	}
-	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away, priority)), brokenInARow, restAfterBroken)
+	var spares func() int64
+	if cfg.Worker.Spare {
+		spares = availableMemory
+	}
+	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away, priority, spares)), brokenInARow, restAfterBroken)
 	if mode := cfg.Worker.Saboteur; mode != "" {
 		log.Warn("this node delivers wrong results on purpose", "mode", mode)
 		cheat := func(t job.Task) job.Task {
@@ -142,7 +145,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 			r.EndIdle(device)
 		}
 	}}
-	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, render.Normal))}, log)
+	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, render.Normal, nil))}, log)
 	return k, nil
 }
 
@@ -272,18 +275,6 @@ func (b byPlace) Execute(ctx context.Context, t render.Task, dirs render.Dirs, p
 		return b.home.Execute(ctx, t, dirs, progress)
 	}
 	return b.Executor.Execute(ctx, t, dirs, progress)
-}
-
-// physicalMemory in bytes; 0 where the system does not tell.
-func physicalMemory() int64 {
-	b, _ := os.ReadFile("/proc/meminfo")
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "MemTotal:" {
-			n, _ := strconv.ParseInt(f[1], 10, 64)
-			return n << 10
-		}
-	}
-	return 0
 }
 
 func cpuModel() string {

@@ -41,6 +41,7 @@ func onceKit(ctx context.Context, cfg Config) (*kit, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	cfg.Worker.Spare = false // nothing comes after it
 	k, err := newKit(ctx, cfg, filepath.Join(dir, "scratch"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		os.RemoveAll(dir)

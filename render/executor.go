@@ -31,6 +31,10 @@ type Options struct {
 	// what its predecessors left; 0: 8 GiB and 256.
 	MaxOutputBytes int64
 	MaxOutputFiles int
+	// Available is how much memory programs can still have, in bytes; 0: that
+	// is not known. Where there is enough of it, a device that has worked keeps
+	// one spare process (Sparer) until Idle after its last task. nil: none.
+	Available func() int64
 	// Priority of the processes.
 	Priority Priority
 	Log      *slog.Logger // nil: silent
@@ -90,7 +94,7 @@ func (r *Runner) Ready(ctx context.Context) error {
 	return nil
 }
 
-// EndIdle ends the warm sessions of a device that run nothing, or of all
+// EndIdle ends the warm sessions of a device that run nothing, and its spare, or of all
 // devices where the name is empty, and returns when their memory is free: the
 // machine's owner is back. A task may start a new one at any time.
 func (r *Runner) EndIdle(device string) { r.pool.endIdle(device) }
@@ -137,7 +141,13 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	}
 	keep := false
 	defer func() { r.pool.release(s, keep) }()
-
+	if sp, ok := kind.(Sparer); ok && r.opts.Available != nil && s.session == nil {
+		s.spareKind = nil
+		if key, cmd, ok := sp.Spare(t); ok {
+			cmd.Priority = r.opts.Priority
+			s.spareKind = &spareKind{strings.Join([]string{string(t.Kind), key}, "\x00"), cmd}
+		}
+	}
 	if err := r.pool.open(ctx, s, cmd, dirs.In); err != nil {
 		return res.end(err, r.stopped(ctx))
 	}

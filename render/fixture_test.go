@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,6 +63,28 @@ func (k testKind) Request(t render.Task, at render.Mount) (render.Request, error
 	a.In, a.Out, a.Prior = at.In, at.Out, at.Prior
 	b, err := json.MarshalIndent(a, "", "  ") // over several lines, which the session mends
 	return render.Request{JSON: b}, err
+}
+
+// waiting is a testKind of which there can be spares.
+type waiting struct {
+	testKind
+	key func(t render.Task) string // of its spare; nil: one for all
+	env []string                   // of a spare
+}
+
+func (k waiting) Session(t render.Task, dirs render.Dirs) (string, render.Command, error) {
+	key, cmd, err := k.testKind.Session(t, dirs)
+	return t.Content + key, cmd, err
+}
+
+func (k waiting) Spare(t render.Task) (string, render.Command, bool) {
+	_, cmd, err := k.testKind.Session(t, render.Dirs{})
+	cmd.Env = append(slices.Clip(append(cmd.Env, "TEST_START=wait")), k.env...)
+	key := "spare"
+	if k.key != nil {
+		key = k.key(t)
+	}
+	return key, cmd, err == nil && key != ""
 }
 
 // processes are the two implementations of Process.

@@ -31,7 +31,8 @@ type pool struct {
 	slots   map[string]*slot
 	changed chan struct{} // closed and replaced whenever a slot falls free
 	closed  bool
-	closing sync.WaitGroup // sessions that are being ended
+	closing sync.WaitGroup // sessions that are being ended, spares that are being started
+	spares  spares
 }
 
 // slot is one warm session. While busy it belongs to whoever acquired it;
@@ -47,16 +48,18 @@ type slot struct {
 	root     SessionRoot
 	work     *os.Root    // of root.Work
 	requests int         // numbered folders made so far
-	spare    string      // the last request's, emptied
+	emptied  string      // the last request's folder, for the next one
 	input    fs.FileInfo // root.In, when the session started
 	served   int         // requests that ended with a closing event
 	runner   string      // identity of the runner's files
+
+	spareKind *spareKind // what it could begin as; nil: nothing
 }
 
 func newPool(p Process, o Options) *pool {
 	return &pool{
 		process: p, scratch: o.Scratch, warm: o.Warm, idle: o.Idle, log: o.Log,
-		slots: make(map[string]*slot), changed: make(chan struct{}),
+		slots: make(map[string]*slot), changed: make(chan struct{}), spares: newSpares(o.Available),
 	}
 }
 
@@ -130,6 +133,7 @@ func (p *pool) release(s *slot, keep bool) {
 	if keep {
 		s.busy, s.used = false, time.Now()
 		s.timer = time.AfterFunc(p.idle, func() { p.expire(s) })
+		p.restock(s)
 	} else {
 		delete(p.slots, s.key)
 		p.closing.Add(1)
@@ -188,14 +192,26 @@ func (p *pool) endSession(s *slot) {
 	}
 }
 
-// open makes the slot's folders and starts its session, where it has none that
-// lives.
+// open sees to it that the slot has a session that lives: its own, the device's
+// spare, or a new one.
 func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string) error {
 	if s.session != nil && s.session.Alive() && s.sees(in) {
 		return nil
 	}
 	p.endSession(s)
-	s.requests, s.served, s.spare = 0, 0, ""
+	s.requests, s.served, s.emptied = 0, 0, ""
+	if p.adopt(ctx, s, in) {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	return p.start(ctx, s, cmd, in)
+}
+
+// start makes the slot's folders and starts its session. Where in is empty so
+// is its folder of inputs.
+func (p *pool) start(ctx context.Context, s *slot, cmd Command, in string) error {
 	if err := os.MkdirAll(p.scratch, 0o700); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
@@ -251,9 +267,9 @@ func (s *slot) makeFolder(name string) error {
 	if err := s.work.RemoveAll(name); err != nil {
 		return err
 	}
-	if spare := s.spare; spare != "" {
-		s.spare = ""
-		if s.work.Rename(spare, name) == nil {
+	if last := s.emptied; last != "" {
+		s.emptied = ""
+		if s.work.Rename(last, name) == nil {
 			if s.isEmpty(name) {
 				return nil
 			}
@@ -298,7 +314,7 @@ func (s *slot) clear(name string, reuse bool) error {
 			if err := s.work.RemoveAll(path.Join(name, "prior")); err != nil {
 				return err
 			}
-			s.spare = name
+			s.emptied = name
 			return nil
 		}
 	}
@@ -308,7 +324,8 @@ func (s *slot) clear(name string, reuse bool) error {
 // maxCleared is how many names are removed one by one.
 const maxCleared = 64
 
-// endIdle ends the sessions of a device that nobody uses, or of all devices.
+// endIdle ends the sessions and the spare of a device that nobody uses, or of
+// all devices.
 func (p *pool) endIdle(device string) {
 	var done sync.WaitGroup
 	p.mu.Lock()
@@ -320,12 +337,15 @@ func (p *pool) endIdle(device string) {
 		delete(p.slots, key)
 		p.closing.Add(1)
 		done.Go(func() {
-			// Whoever wants the memory back waits for nobody's last words.
-			if k, ok := s.session.(interface{ kill(error) }); ok {
-				k.kill(errClosed)
-			}
+			hurry(s) // whoever wants the memory back waits for nobody's last words
 			p.discard(s)
 		})
+	}
+	for on, sp := range p.spares.of {
+		if device == "" || on == device {
+			p.forget(sp)
+			done.Go(func() { p.drop(sp) })
+		}
 	}
 	p.wake()
 	p.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -42,6 +43,11 @@ type sight struct {
 	Succeeded []string // things that worked
 }
 
+var (
+	waited bool          // it began as a spare
+	early  []os.DirEntry // of its input, then
+)
+
 var kept [][]byte // memory that stays in use
 
 func testRunner() {
@@ -60,6 +66,17 @@ func testRunner() {
 	switch os.Getenv("TEST_START") {
 	case "never":
 		time.Sleep(time.Hour)
+	case "wait":
+		// What it sees of a content before it has one, for "before".
+		early, _ = os.ReadDir(strings.Fields(os.Getenv("FOLDERS"))[0])
+		fmt.Fprintln(events, `{"event":"ready"}`)
+		if os.Getenv("TEST_WAIT") == "die" {
+			os.Exit(5)
+		}
+		if _, err := fmt.Scanln(); err == io.EOF {
+			os.Exit(0)
+		}
+		waited = true
 	case "error":
 		fmt.Fprintln(os.Stderr, "about to report")
 		fmt.Fprintln(events, `{"event":"error","outcome":"failed","reason":"the scene does not open"}`)
@@ -99,6 +116,16 @@ func (a ask) answer(events *os.File) string {
 	switch a.Do {
 	case "pid":
 		must(os.WriteFile(out, fmt.Append(nil, os.Getpid()), 0o600))
+	case "waited":
+		must(os.WriteFile(out, fmt.Append(nil, waited, len(early)), 0o600))
+	case "spoil":
+		_, err := os.Stat(filepath.Join(a.In, a.Text))
+		must(err)
+		if os.WriteFile(filepath.Join(a.In, a.Text), []byte("spoiled"), 0o600) == nil {
+			fmt.Println("the input could be written")
+			os.Exit(9)
+		}
+		must(os.WriteFile(out, nil, 0o600))
 	case "echo":
 		fmt.Println("line", a.Text)
 		must(os.WriteFile(out, []byte(a.Text), 0o600))

@@ -5,8 +5,10 @@ whose data folder IDLEWILD_DATA_DIR names. test_blender.py starts it."""
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -212,6 +214,82 @@ def still_and_overwrite(folder: str) -> None:
     equal(sorted(os.listdir(os.path.join(folder, "marked"))), ["shot_0001.png", "shot_0003.png"])
 
 
+class Cutting:
+    """Stands at the daemon's address and passes requests on, but the answer to
+    a submission, for which it ends the connection: as a daemon that dies with
+    the job in its journal."""
+
+    def __init__(self, data_dir: str) -> None:
+        self.file = os.path.join(data_dir, client.ENDPOINT_FILE)
+        with open(self.file, encoding="utf-8") as f:
+            self.before = f.read()
+        said = json.loads(self.before)
+        host, _, port = said["address"].rpartition(":")
+        self.behind, self.cut = (host, int(port)), 0
+        self.door = socket.create_server(("127.0.0.1", 0))
+        said["address"] = "127.0.0.1:%d" % self.door.getsockname()[1]
+        self.front = said["address"].encode()
+        threading.Thread(target=self.run, daemon=True).start()
+        self.write(json.dumps(said))
+
+    def write(self, text: str) -> None:
+        with open(self.file + ".part", "w", encoding="utf-8") as f:
+            f.write(text)
+        os.replace(self.file + ".part", self.file)
+
+    def run(self) -> None:
+        while True:
+            try:
+                here, _ = self.door.accept()
+            except OSError:
+                return
+            there = socket.create_connection(self.behind)
+            asked = bytearray()
+            for a, b, seen in ((here, there, asked), (there, here, None)):
+                threading.Thread(target=self.copy, args=(a, b, asked, seen), daemon=True).start()
+
+    def copy(self, a: Any, b: Any, asked: bytearray, seen: Any) -> None:
+        try:
+            while True:
+                part = a.recv(1 << 16)
+                if seen is not None:
+                    seen += part
+                    part = part.replace(b"Host: " + self.front, b"Host: %s:%d" % (self.behind[0].encode(), self.behind[1]))
+                elif asked.startswith(b"POST /v1/jobs ") and part:
+                    self.cut += 1
+                    self.write(self.before)  # it is there again, at another address
+                    self.door.close()
+                    break
+                if not part:
+                    break
+                b.sendall(part)
+        except OSError:
+            pass
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+@case
+def cut_in_the_middle(folder: str) -> None:
+    """The daemon takes a job of unsaved work and is gone before it says so: one
+    job comes of it, and its frames."""
+    path = os.path.join(folder, "s.blend")
+    s = scene(path, frames=1)
+    idlewild_addon.register()
+    wait(lambda: state().get().connected, "the daemon")
+    before = {j["job"] for j in client.Client(os.environ["IDLEWILD_DATA_DIR"]).jobs()}
+    between = Cutting(os.environ["IDLEWILD_DATA_DIR"])
+    s.frame_end = 2  # unsaved
+    id_ = submitted(wait=True)
+    equal(between.cut, 1)
+    equal((job(id_).state, job(id_).delivered), ("finished", 2))
+    after = {j["job"] for j in client.Client(os.environ["IDLEWILD_DATA_DIR"]).jobs()}
+    equal(after - before, {id_})
+
+
 @case
 def steering(folder: str) -> None:
     """Pause, resume, cancel here and elsewhere; two Blenders, one folder."""
@@ -224,7 +302,12 @@ def steering(folder: str) -> None:
     wait(lambda: job(id_).state == "paused", "the pause")
     bpy.ops.idlewild.steer(job=id_, action="resume")
     wait(lambda: job(id_).delivered > 0, "a frame")
-    # Another Blender would do the same.
+    # Another Blender does the same, and does not know of this one.
+    daemon = client.Client(os.environ["IDLEWILD_DATA_DIR"])
+    theirs = daemon.submit({"kind": "blender", "input": path, "output": job(id_).output, "params": {"frames": "1-300"}})
+    wait(lambda: any("was submitted elsewhere too" in line for line in state().get().notes), "a line about the other")
+    daemon.steer(theirs, "cancel")
+    # This one submits again.
     other = submitted()
     has("This file is being rendered into that folder already: cancel that job", *state().get().notes)
     bpy.ops.idlewild.steer(job=other, action="cancel")

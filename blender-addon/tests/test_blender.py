@@ -129,6 +129,9 @@ class Blenders(unittest.TestCase):
     def test_still_and_overwrite(self) -> None:
         self.inside("still_and_overwrite")
 
+    def test_cut_in_the_middle(self) -> None:
+        self.inside("cut_in_the_middle")
+
     def test_steering(self) -> None:
         self.inside("steering")
 

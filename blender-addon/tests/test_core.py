@@ -60,6 +60,12 @@ class Contract(unittest.TestCase):
         self.assertEqual(example("frames.json")["frames"][0]["files"], ["/home/ada/film/render/shot_0007.png"])
         self.assertRegex(example("submitted.json")["job"], r"\A[0-9A-Z]{26}\Z")
 
+    def test_event_and_refusal(self) -> None:
+        told = example("event.json")
+        lines = ["id: 41\n", "event: delivered\n", "data: %s\n" % json.dumps(told), "\n"]
+        self.assertEqual(list(stream.events(line.encode() for line in lines)), [told])
+        self.assertEqual(problems.read(example("refused.json")["problems"])[0].line(), "Image 'wood': tex/wood.png is missing; put it back or pack it")
+
 
 class Words(unittest.TestCase):
     def test_sizes_and_times(self) -> None:
@@ -170,6 +176,15 @@ class Jobs(unittest.TestCase):
         self.assertEqual((before.state, now.state), ("planned", "cancelled"))
         self.assertIn("This file is being rendered into that folder already", many.clash("/out/", "/f.blend"))
         self.assertEqual(many.clash("/elsewhere", "/f.blend"), "")
+
+    def test_the_same_file_from_two_blenders(self) -> None:
+        told = [{"job": i, "title": "f.blend", "state": s, "output": o} for i, s, o in (
+            ("THEIRS", "planned", "/out/"), ("OURS", "planned", "/out"), ("ENDED", "finished", "/out"), ("FAR", "planned", "/far"))]
+        both = jobs.JobList()
+        both.update(told)
+        self.assertIn("submitted elsewhere too, into the same folder: cancel one", both.intruder({"OURS"}, set()))
+        for mine, known in (({"OURS"}, {"THEIRS"}), ({"OURS", "THEIRS"}, set()), ({"FAR"}, set()), ({"ENDED"}, set()), (set(), set())):
+            self.assertEqual(both.intruder(mine, known), "", (mine, known))
 
     def test_farm_of_nobody(self) -> None:
         self.assertIn("farm is empty", farm.read({}).trouble())

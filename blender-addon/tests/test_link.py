@@ -13,12 +13,12 @@ import threading
 import time
 import unittest
 import unittest.mock
-from typing import Any
+from typing import Any, Callable
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from idlewild_addon.core import client, daemon, errors, link, version  # noqa: E402
+from idlewild_addon.core import client, daemon, errors, link, spec, submission, version  # noqa: E402
 from idlewild_addon.core.link import Link  # noqa: E402
 
 PATIENCE = 20.0
@@ -32,6 +32,7 @@ class Fake:
         self.jobs: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str]] = []
         self.answer: tuple[int, dict[str, Any]] | None = None  # instead of the usual
+        self.cut: Callable[[dict[str, Any]], None] | None = None  # is given what was submitted, instead of an answer
         self.news = threading.Condition()
         self.seq = 0
         self.closing = False
@@ -81,12 +82,16 @@ class Fake:
 
     def handle(self, h: Any) -> None:
         length = int(h.headers.get("Content-Length") or 0)
-        h.rfile.read(length)
+        said = h.rfile.read(length)
         self.asked.append((h.command, h.path))
         status = 200
         body: dict[str, Any] = {}
         if h.headers.get("Authorization") != "Bearer " + self.token:
             status, body = 401, {"code": "unauthorized", "detail": "wrong token"}
+        elif self.cut is not None and (h.command, h.path) == ("POST", "/v1/jobs"):
+            self.cut(json.loads(said))
+            h.close_connection = True
+            return
         elif self.answer is not None:
             status, body = self.answer
         elif h.path.startswith("/v1/events"):
@@ -309,6 +314,62 @@ class LinkTest(unittest.TestCase):
         made.start_daemon(program, lambda result, trouble: got.append(trouble))
         self.assertTrue(link.wait_for(made, lambda: bool(got), PATIENCE))
         self.assertRegex(str(got[0]), "did not come up: it has no Blender; see up.log in")
+
+    def wish(self) -> spec.Wish:
+        """Of unsaved work."""
+        blend = os.path.join(self.dir, "a.blend")
+        with open(blend, "wb") as f:
+            f.write(b"BLENDER")
+        copy = daemon.place_for_copy(self.dir, blend)
+        with open(copy, "wb") as f:
+            f.write(b"BLENDER")
+        return spec.Wish(file=blend, copy=copy, output=os.path.join(self.dir, "out"))
+
+    def test_cut_while_the_job_is_taken(self) -> None:
+        """The daemon has the job in its journal and ends before it says so."""
+        f, wish = self.fake(), self.wish()
+        f.jobs = [{"job": "OLD", "file": wish.file, "output": wish.output}]
+
+        def cut(said: dict[str, Any]) -> None:
+            f.jobs.append({"job": "OTHER", "file": said["copy_of"], "output": said["output"] + "2"})
+            f.jobs.append({"job": "NEW", "file": said["copy_of"], "output": said["output"]})
+
+        f.cut = cut
+        self.assertEqual(submission.submit(client.Client(self.dir), wish, {"OLD"}), "NEW")
+        self.assertTrue(os.path.exists(wish.copy), "the copy of a job that was taken is gone")
+
+    def test_cut_and_found_after_a_restart(self) -> None:
+        first, wish = self.fake(), self.wish()
+
+        def cut(said: dict[str, Any]) -> None:
+            threading.Thread(target=restart, args=(said,)).start()
+
+        def restart(said: dict[str, Any]) -> None:
+            first.close(remove=False)
+            self.fake(token="u", pid=2).jobs = [{"job": "NEW", "file": said["copy_of"], "output": said["output"]}]
+
+        first.cut = cut
+        self.assertEqual(submission.submit(client.Client(self.dir), wish, set()), "NEW")
+
+    def test_cut_for_good(self) -> None:
+        f, wish = self.fake(), self.wish()
+        f.cut = lambda said: None
+        with self.assertRaisesRegex(errors.Cut, "look whether it is in the list before you submit again") as caught:
+            submission.submit(client.Client(self.dir), wish, set(), 0.1)
+        self.assertTrue(caught.exception.gone)
+        self.assertTrue(os.path.exists(wish.copy), "it may have been taken")
+
+    def test_not_taken(self) -> None:
+        f, wish = self.fake(), self.wish()
+        f.answer = (422, {"code": "refused", "detail": "no"})
+        with self.assertRaises(errors.Trouble):
+            submission.submit(client.Client(self.dir), wish, set())
+        self.assertFalse(os.path.exists(wish.copy))
+        wish = self.wish()
+        f.close()
+        with self.assertRaises(errors.NoDaemon):
+            submission.submit(client.Client(self.dir), wish, set())
+        self.assertFalse(os.path.exists(wish.copy))
 
     def test_no_room_for_a_copy(self) -> None:
         blend = os.path.join(self.dir, "ä b.blend")

@@ -33,7 +33,7 @@ func (h *Handler) eventRoute(op huma.Operation) {
 	schema := h.api.OpenAPI().Components.Schemas.Schema(typeOf[job.Event](), true, "Event")
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "Server-sent events; data is an Event",
-		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: schema}},
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: schema, Example: example("event.json")}},
 	}}
 	huma.Register(h.api, op, func(_ context.Context, q *eventQuery) (*huma.StreamResponse, error) {
 		var id job.ID

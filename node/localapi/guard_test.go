@@ -161,6 +161,24 @@ func (endless) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// examplesIn finds the examples of an OpenAPI document, as compact JSON.
+func examplesIn(v any, found map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		if e, ok := v["example"]; ok {
+			text, _ := json.Marshal(e)
+			found[string(text)] = true
+		}
+		for _, x := range v {
+			examplesIn(x, found)
+		}
+	case []any:
+		for _, x := range v {
+			examplesIn(x, found)
+		}
+	}
+}
+
 func TestOpenAPIDescribesEveryEndpoint(t *testing.T) {
 	_, ep, _ := door(t, newFake())
 	c, base := over(ep, "tcp")
@@ -172,13 +190,40 @@ func TestOpenAPIDescribesEveryEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all any
+	if err := json.Unmarshal(raw, &all); err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	examplesIn(all, shown)
+	names, err := examples.ReadDir("examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		var v any
+		b, err := examples.ReadFile("examples/" + n.Name())
+		if err == nil {
+			err = json.Unmarshal(b, &v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := json.Marshal(v); !shown[string(text)] {
+			t.Errorf("%s is no example in the document", n.Name())
+		}
+	}
 	var doc struct {
 		Paths      map[string]map[string]any
 		Components struct {
 			Schemas map[string]struct{ Properties map[string]any }
 		}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
+	if err := json.Unmarshal(raw, &doc); err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range []string{

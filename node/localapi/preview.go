@@ -106,6 +106,9 @@ func (h *Handler) previewRoutes(op func(id, method, path, summary string, status
 		})
 	h.exemplify("/v1/estimate", "POST", "spec.json", "estimate.json")
 	h.exemplify("/v1/jobs", "POST", "spec.json", "submitted.json")
+	for _, m := range h.api.OpenAPI().Paths["/v1/jobs"].Post.Responses["422"].Content {
+		m.Example = example("refused.json")
+	}
 	h.exemplify("/v1/jobs", "GET", "", "jobs.json")
 	h.exemplify("/v1/status", "GET", "", "status.json")
 	huma.Register(h.api, op("frames", "GET", "/v1/jobs/{id}/frames", "Some tasks of a job; delivered ones newest first, others in their order", 200),

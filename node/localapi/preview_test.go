@@ -36,6 +36,7 @@ func TestExamples(t *testing.T) {
 	for name, v := range map[string]any{
 		"spec.json": &job.Spec{}, "submitted.json": &Submitted{}, "estimate.json": &Estimate{}, "jobs.json": &JobList{},
 		"frames.json": &FrameList{}, "status.json": &StatusView{},
+		"event.json": &job.Event{}, "refused.json": &Error{},
 	} {
 		b, err := examples.ReadFile("examples/" + name)
 		if err != nil {
@@ -67,8 +68,8 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	entries, err := examples.ReadDir("examples")
-	if err != nil || len(entries) != 6 {
-		t.Errorf("%d examples are there, 6 are looked at: %v", len(entries), err)
+	if err != nil || len(entries) != 8 {
+		t.Errorf("%d examples are there, 8 are looked at: %v", len(entries), err)
 	}
 }
 

@@ -13,7 +13,10 @@ import (
 	"idlewild/render"
 )
 
-var _ render.Kind = (*Kind)(nil)
+var (
+	_ render.Kind   = (*Kind)(nil)
+	_ render.Sparer = (*Kind)(nil)
+)
 
 // exitScript is the exit code of a Blender whose script raised.
 const exitScript = "97"
@@ -45,32 +48,59 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 	if p.Op == opFilm {
 		env = append(env, "OCIO=") // its frames have their final colours, and Blender's own configuration shows them
 	}
-	if t.Device.Type == "gpu" && strings.HasPrefix(t.Device.Name, "GPU-") {
-		env = append(env, "CUDA_VISIBLE_DEVICES="+t.Device.Name)
-	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", []string{t.Requester, t.Content, program.stamp(), p.Build, k.runners, t.Device.Name, p.Main, p.Scene, p.OCIO, class})
+	return hex.EncodeToString(h.Sum(nil)), k.command(program, t.Device, env, k.arguments(p, false)), nil
+}
+
+// Spare implements render.Sparer: Blender's command line with one script more,
+// which waits, before the file. So the file is opened by the same means as
+// otherwise, at the same point of the start, and only one of that name.
+func (k *Kind) Spare(t render.Task) (string, render.Command, bool) {
+	p, err := DecodeParams(t.Params)
+	if err != nil || p.OCIO != "" || p.Op == opFilm { // OCIO is read at the very start
+		return "", render.Command{}, false
+	}
+	program, err := k.pick(context.Background(), p.Build)
+	if err != nil {
+		return "", render.Command{}, false
+	}
+	cmd := k.command(program, t.Device, k.environment("{in}"), k.arguments(p, true))
+	h := sha256.New()
+	fmt.Fprintf(h, "%q", append([]string{program.stamp(), k.runners, t.Device.Name}, cmd.Args...))
+	return hex.EncodeToString(h.Sum(nil)), cmd, true
+}
+
+// command starts a warm Blender.
+func (k *Kind) command(program able, on job.Device, env, args []string) render.Command {
+	if on.Type == "gpu" && strings.HasPrefix(on.Name, "GPU-") {
+		env = append(env, "CUDA_VISIBLE_DEVICES="+on.Name)
+	}
 	cmd := render.Command{
 		Path:         program.path,
-		Args:         program.arguments("{runner}", k.arguments(p)...),
+		Args:         program.arguments("{runner}", args...),
 		Env:          env,
 		Runner:       k.runner,
 		ReadOnly:     program.needs(program.probe),
 		MemoryBytes:  k.opts.MemoryBytes,
 		StartTimeout: k.opts.StartTimeout,
 	}
-	if t.Device.Type == "gpu" {
-		cmd.Devices = []job.Device{t.Device}
+	if on.Type == "gpu" {
+		cmd.Devices = []job.Device{on}
 	}
-	return hex.EncodeToString(h.Sum(nil)), cmd, nil
+	return cmd
 }
 
-// arguments of a warm Blender. Their order matters: the exit code has to be
-// set before the script, the scene and the script after the file.
-func (k *Kind) arguments(p Params) []string {
+// arguments of a warm Blender, or of one that waits before it opens the file.
+// Their order matters: the exit code has to be set before the script, the scene
+// and the script after the file.
+func (k *Kind) arguments(p Params, waits bool) []string {
 	args := []string{"-b", "-Y", "--factory-startup", "--python-exit-code", exitScript}
 	if k.opts.Threads > 0 {
 		args = append(args, "-t", strconv.Itoa(k.opts.Threads))
+	}
+	if waits {
+		args = append(args, "-P", "{runner}/wait.py")
 	}
 	args = append(args, "{in}/"+p.Main)
 	if p.Scene != "" {

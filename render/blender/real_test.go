@@ -93,22 +93,35 @@ type shop struct {
 	kind *Kind
 	exec *render.Runner
 	in   string // a content's tree
+	of   string // that content
 	done map[job.TaskKey]string
 }
 
 func newShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
+	t.Helper()
+	return shopWith(t, k, deps, render.Options{})
+}
+
+// spareShop is a shop that keeps spares.
+func spareShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
+	t.Helper()
+	return shopWith(t, k, deps, render.Options{Available: func() int64 { return 64 << 30 }})
+}
+
+func shopWith(t *testing.T, k *Kind, deps []job.Dep, o render.Options) *shop {
 	t.Helper()
 	var p render.Process = render.NewLocalProcess(nil)
 	if s, err := render.NewSandbox(t.Context(), nil, render.Limits{}); err == nil && os.Getenv("NOSB") == "" {
 		p = s
 	}
 	dir := t.TempDir()
-	s := &shop{t: t, kind: k, in: filepath.Join(dir, "in"), done: map[job.TaskKey]string{}}
+	s := &shop{t: t, kind: k, in: filepath.Join(dir, "in"), of: "c", done: map[job.TaskKey]string{}}
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.exec = render.NewExecutor(map[job.Kind]render.Kind{Name: k, assemble.Name: assemble.New(exe)}, p, render.Options{Scratch: filepath.Join(dir, "scratch")})
+	o.Scratch = filepath.Join(dir, "scratch")
+	s.exec = render.NewExecutor(map[job.Kind]render.Kind{Name: k, assemble.Name: assemble.New(exe)}, p, o)
 	t.Cleanup(func() { s.exec.Close() })
 	for _, d := range deps {
 		copyFile(t, d.Path, filepath.Join(s.in, filepath.FromSlash(d.Name)))
@@ -144,7 +157,7 @@ func (s *shop) run(task job.Task) (string, render.Result) {
 	for _, after := range task.After {
 		dirs.Prior = append(dirs.Prior, s.done[after])
 	}
-	r := s.exec.Execute(s.t.Context(), render.Task{Task: task, Requester: "r", Content: "c", Device: job.Device{Name: "cpu", Type: "cpu"}}, dirs, func(render.Progress) {})
+	r := s.exec.Execute(s.t.Context(), render.Task{Task: task, Requester: "r", Content: s.of, Device: job.Device{Name: "cpu", Type: "cpu"}}, dirs, func(render.Progress) {})
 	s.done[task.Key()] = out
 	return out, r
 }

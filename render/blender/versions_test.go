@@ -234,12 +234,18 @@ bpy.ops.render.render(write_still=True)
 			t.Errorf("%s needs %v", task.Label, task.Needs)
 		}
 	}
-	work := newShop(t, k, in.Deps)
+	work := spareShop(t, k, in.Deps)
 	var finished string
 	for _, task := range []job.Task{tasks[2], tasks[3], tasks[0], tasks[1]} { // frame 2 first
 		finished = work.must(task)
 	}
 	sameDecoded(t, "bpy", file+".png", filepath.Join(finished, tasks[1].Outputs[0].Name))
+	work.of = "the same as another content"
+	_, r := work.run(tasks[0])
+	if r.Outcome != job.Succeeded || !strings.Contains(string(r.Log), asSpare) {
+		t.Errorf("%s: %s, in a spare: %v", r.Outcome, r.Reason, strings.Contains(string(r.Log), asSpare))
+	}
+	sameDecoded(t, "bpy, a spare", file+".png", filepath.Join(work.must(tasks[1]), tasks[1].Outputs[0].Name))
 
 	// Pinned to another build, this one does not do it.
 	p, err := DecodeParams(tasks[0].Params)
@@ -249,7 +255,7 @@ bpy.ops.render.render(write_still=True)
 	p.Build = "4.5.0 0 elsewhere"
 	other := tasks[0]
 	other.Params = p.encode()
-	if _, r := work.run(other); r.Outcome == job.Succeeded || !strings.Contains(r.Reason, "not here") {
+	if _, r = work.run(other); r.Outcome == job.Succeeded || !strings.Contains(r.Reason, "not here") {
 		t.Errorf("%s: %s", r.Outcome, r.Reason)
 	}
 }

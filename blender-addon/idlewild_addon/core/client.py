@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from . import problems, version
-from .errors import NoDaemon, Refused, StaleToken, Trouble
+from .errors import Cut, NoDaemon, Refused, StaleToken, Trouble
 
 ENDPOINT_FILE = "api.json"
 MAX_ANSWER = 64 << 20
@@ -130,10 +130,10 @@ class Client:
                         raise
                     raise NoDaemon("The farm's daemon stopped: press Start, or run idlewild up") from None
             except (socket.timeout, TimeoutError):
-                raise NoDaemon("The daemon did not answer within %g s: see its log, or restart it with idlewild up" % timeout) from None
+                raise Cut("The daemon did not answer within %g s: see its log, or restart it with idlewild up" % timeout) from None
             except (OSError, http.client.HTTPException):
                 self.endpoint = None
-                raise NoDaemon("The connection to the daemon was cut: it may be restarting; press Refresh") from None
+                raise Cut("The connection to the daemon was cut: it may be restarting; press Refresh") from None
         raise AssertionError("unreachable")
 
     def open(self, ep: Endpoint, method: str, path: str, body: Any, timeout: float,

@@ -20,6 +20,10 @@ class NoDaemon(Trouble):
     gone = True
 
 
+class Cut(NoDaemon):
+    """No answer came, and what was asked may be done all the same."""
+
+
 class StaleToken(Trouble):
     """The token is an earlier daemon's, or the daemon is just starting."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import AbstractSet, Any, Iterable
 
 from . import problems, text
 
@@ -126,6 +126,15 @@ class JobList:
             if not j.ended and output and same_file(j.output, output):
                 who = "This file" if same_file(j.file, file) else "%s" % text.clip(j.title, 40)
                 return "%s is being rendered into that folder already: cancel that job, or choose another folder" % who
+        return ""
+
+    def intruder(self, mine: AbstractSet[str], known: AbstractSet[str]) -> str:
+        """A line where an open job that is neither mine nor known writes into
+        the folder of one of mine: another program submitted it meanwhile."""
+        folders = [j.output for j in self.all if j.id in mine and not j.ended]
+        for j in self.all:
+            if not j.ended and j.id not in mine and j.id not in known and any(same_file(j.output, f) for f in folders):
+                return "%s was submitted elsewhere too, into the same folder: cancel one of the jobs" % text.clip(j.title, 40)
         return ""
 
 

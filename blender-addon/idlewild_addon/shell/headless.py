@@ -18,7 +18,7 @@ from ..core import commandline
 from ..core.errors import Trouble
 from . import state, submit as submitting
 
-CALL_TIMEOUT = 30.0
+CALL_TIMEOUT = 60.0  # submission.PATIENCE and a call before it
 CHECK_TIMEOUT = 660.0
 FOREVER = 365 * 24 * 3600.0
 

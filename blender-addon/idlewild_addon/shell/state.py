@@ -66,7 +66,11 @@ class State:
 
     def _jobs(self, told: list[dict[str, Any]]) -> None:
         from . import results, thumbnails
-        for before, now in self.jobs.update(told):
+        known = {j.id for j in self.jobs.all}
+        changed = self.jobs.update(told)
+        if not self.busy:  # else one of the new jobs may be ours
+            self._intruder(known)
+        for before, now in changed:
             if now.ended and (not before.ended if before is not None else now.id in self.mine):
                 self._ended(now)
             if now.ended and now.id in self.to_open:
@@ -75,13 +79,19 @@ class State:
                     results.load(self, now, how)
         thumbnails.want(self)
 
-    def submitted(self, id_: str) -> None:
-        """The daemon took a job. The list may have told of it before, even of
-        its end."""
+    def submitted(self, id_: str, known: set[str]) -> None:
+        """The daemon took a job; known are those that were there before. The
+        list may have told of it before, even of its end."""
         self.mine.add(id_)
+        self._intruder(known)
         j = self.jobs.get(id_)
         if j is not None and j.ended:
             self._ended(j)
+
+    def _intruder(self, known: set[str]) -> None:
+        line = self.jobs.intruder(self.mine, known)
+        if line:
+            self.note(line)
 
     def _ended(self, job: jobs.Job) -> None:
         if job.state == "finished":

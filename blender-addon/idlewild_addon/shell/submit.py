@@ -10,8 +10,8 @@ from typing import Any
 
 import bpy
 
-from ..core import daemon, estimate, frames
-from ..core.errors import Refused, Trouble
+from ..core import daemon, estimate, frames, submission
+from ..core.errors import Cut, Refused, Trouble
 from ..core.spec import Wish
 from . import collect, state
 
@@ -36,31 +36,27 @@ def submit(s: state.State, scene: Any, only_frame: bool = False, said: dict[str,
     w = collected(s, scene, only_frame, said or {})
     clash = s.jobs.clash(w.output, w.file)
     holders = placeholders(scene, w)
+    known = {j.id for j in s.jobs.all}
     s.busy = "Submitting %s" % os.path.basename(w.file)
 
     def work(client: Any) -> str:
-        try:
-            job = client.submit(w.spec())
-        except Trouble:
-            if w.copy:
-                daemon.drop_copy(w.copy)
-            raise
+        job = submission.submit(client, w, known)
         hold(holders)
-        return str(job)
+        return job
 
     def answered(job: Any, trouble: Trouble | None) -> None:
         s.busy = ""
         if trouble is not None:
             if isinstance(trouble, Refused):
                 s.found, s.checked = trouble.problems, w.file
-            s.note("Not submitted: %s" % trouble)
+            s.note(str(trouble) if isinstance(trouble, Cut) else "Not submitted: %s" % trouble)
         else:
             s.note("Submitted %s" % os.path.basename(w.file))
             if clash:
                 s.note(clash)
             if only_frame or w.frames.lstrip("-").isdigit():
                 s.to_open[job] = "image"
-            s.submitted(job)
+            s.submitted(job, known)
         if done is not None:
             done(job, trouble)
 
