@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test race lint fuzz neon bench chaos netlab clients package clean
+.PHONY: all build setup demo test race lint fuzz neon bench chaos netlab clients package update clean
 all: build
 
 build:
@@ -48,6 +48,10 @@ fuzz:
 # A .deb, a tarball and a zip for Windows, in dist/.
 package:
 	./scripts/package
+
+# A signed update between two real builds.
+update:
+	IDLEWILD_TEST_UPDATE=1 $(GO) test -count=1 -timeout 20m -run TestUpdateOfRealBuilds -v ./cmd/idlewild
 
 # The kernel for arm64, under emulation.
 neon:

@@ -33,6 +33,7 @@ type Status struct {
 	Submitted time.Time `json:"submitted"`
 	File      string    `json:"file,omitempty"` // that was submitted, on this machine
 	Output    string    `json:"output,omitempty"`
+	Priority  int       `json:"priority,omitempty"` // among this machine's jobs, higher first
 
 	Tasks     int `json:"tasks"` // that end in a delivered file
 	Delivered int `json:"delivered"`

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"sort"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/pelletier/go-toml/v2"
 
+	"idlewild/node/localapi"
 	"idlewild/render"
 	"idlewild/render/blender/install"
 )
@@ -40,9 +40,13 @@ type Config struct {
 	Check   CheckConfig   `toml:"check"`
 	Store   StoreConfig   `toml:"store"`
 	Paths   PathsConfig   `toml:"paths"`
+	Hooks   HooksConfig   `toml:"hooks"`
+	Update  UpdateConfig  `toml:"update"`
 
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
+
+	onTrial bool // a new program shows that it answers, and does nothing else
 }
 
 // LogConfig is about the daemon's own log.
@@ -183,7 +187,7 @@ const defaultTreeBytes = 20 << 30
 func DefaultConfig() Config {
 	name, _ := os.Hostname()
 	return Config{
-		DataDir: defaultDataDir(),
+		DataDir: localapi.DefaultDataDir(),
 		Name:    name,
 		Log:     LogConfig{Level: "info"},
 		Network: NetworkConfig{
@@ -198,22 +202,9 @@ func DefaultConfig() Config {
 		ONNX:    ONNXConfig{Models: modelsAny},
 		Check:   CheckConfig{Rate: 0.05, Behind: 20, Trust: []string{"*"}},
 		Store:   StoreConfig{QuotaBytes: 20 << 30},
+		Hooks:   defaultHooks(),
+		Update:  defaultUpdate(),
 	}
-}
-
-func defaultDataDir() string {
-	if runtime.GOOS == "linux" {
-		if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
-			return filepath.Join(d, "idlewild")
-		}
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, ".local", "share", "idlewild")
-		}
-	}
-	if d, err := os.UserConfigDir(); err == nil {
-		return filepath.Join(d, "idlewild")
-	}
-	return filepath.Join(os.TempDir(), "idlewild")
 }
 
 // configFile holds the settings, in the data folder.
@@ -282,8 +273,17 @@ func LoadConfig(file string, flags map[string]string) (Config, []Origin, error) 
 		return c, nil, err
 	}
 	c.from, c.file = from, file
+	if c.onTrial = os.Getenv(Probation) != ""; c.onTrial {
+		c.Worker.Enabled = false
+	}
 	return c, c.Origins(), nil
 }
+
+// secretSettings are never shown.
+var secretSettings = map[string]bool{"hooks.secret": true}
+
+// hiddenValue stands for the value of a secret setting.
+const hiddenValue = "(hidden)"
 
 // Origins are all settings, in the order of their keys.
 func (c Config) Origins() []Origin {
@@ -292,6 +292,9 @@ func (c Config) Origins() []Origin {
 		o := Origin{Key: key, Value: v.Interface(), From: "default", About: about[key]}
 		if f, ok := c.from[key]; ok {
 			o.From = f
+		}
+		if secretSettings[key] && !v.IsZero() {
+			o.Value = hiddenValue
 		}
 		origins = append(origins, o)
 	}
@@ -400,6 +403,12 @@ func (c Config) validate() error {
 		return err
 	}
 	if err := c.validateIdle(); err != nil {
+		return err
+	}
+	if err := c.Hooks.validate(); err != nil {
+		return err
+	}
+	if err := c.Update.validate(); err != nil {
 		return err
 	}
 	switch c.Log.Level {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 )
@@ -68,6 +69,9 @@ func writeFileAtomic(path string, b []byte, mode fs.FileMode) error {
 // syncDir makes renames in dir durable. Systems that cannot open a folder for
 // that (Windows) keep their own order.
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // a folder cannot be flushed there; NTFS keeps a rename in its own journal
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil

@@ -21,6 +21,7 @@ import (
 	"idlewild/job"
 	"idlewild/ledger"
 	"idlewild/node/dispatch"
+	"idlewild/node/hooks"
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
@@ -51,7 +52,7 @@ type Node struct {
 	key       crypto.PrivKey
 	self      peer.ID
 	started   time.Time
-	configAt  time.Time // when the settings were written
+	live      *live // the settings that may change
 	kit       *kit
 	host      *p2p.Host
 	jobs      *dispatch.Dispatcher
@@ -68,6 +69,10 @@ type Node struct {
 	history   *history
 	words     *words
 	lines     *logRing
+	hooks     *hooks.Hooks // nil: nobody is told
+	updater   *updater
+	again     context.Context // ends when Run is to end with ErrRestart
+	restart   context.CancelCauseFunc
 	metricsAt net.Listener // nil: nowhere
 	closers   []func()     // in the order of opening
 }
@@ -82,8 +87,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // the settings were checked
 	lines := &logRing{}
 	log = lines.tee(log, level)
-	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), configAt: configTime(cfg.DataDir)}
+	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), live: newLive(cfg)}
 	n.words = &words{n: n}
+	n.again, n.restart = context.WithCancelCause(context.Background())
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -158,6 +164,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}
 	n.onClose(n.jobs.Close)
 	n.host.ServeSync(n.jobs)
+	n.host.ServeFarmJobs(farmJobs{n})
 
 	earlier, err := loadEarlier(filepath.Join(cfg.DataDir, earlierFile))
 	if err != nil {
@@ -165,6 +172,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	}
 	n.history = loadHistory(cfg.DataDir, n.self.String(), func() *float64 { return n.owner.energy.today() }, log)
 	n.onClose(n.history.write)
+	if n.hooks, err = n.newHooks(); err != nil {
+		return nil, err
+	}
 	n.worker = worker.New(worker.Deps{
 		Self: n.self, Key: n.key,
 		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
@@ -172,7 +182,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
 			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
-		Exec:    remembered{n.kit.exec, n.history},
+		Exec:    hooked{remembered{n.kit.exec, n.history}, n},
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
@@ -189,6 +199,9 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		log.Warn("models that were removed stay in the store", "error", err)
 	}
 	if n.owner, err = n.newOwner(); err != nil {
+		return nil, err
+	}
+	if n.updater, err = n.newUpdater(); err != nil {
 		return nil, err
 	}
 	if err := n.listenMetrics(); err != nil {
@@ -232,6 +245,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Records:  records{n},
 		Answers:  n.asker,
 		Batches:  &batches{dir: filepath.Join(n.cfg.DataDir, "batches"), cfg: n.cfg, jobs: n.jobs, counts: map[string][2]int{}},
+		FarmJobs: farmJobs{n},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	})
@@ -240,6 +254,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	all, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	defer context.AfterFunc(n.again, func() { fail(context.Cause(n.again)) })()
 	var door, work, jobs sync.WaitGroup
 	run := func(wg *sync.WaitGroup, ctx context.Context, what string, f func(context.Context) error) {
 		wg.Go(func() {
@@ -260,6 +275,9 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&door, all, "checks of answers", n.checkAnswers)
+	run(&door, all, "hooks", n.hooks.Run)
+	run(&door, all, "events for hooks", n.tellHooks)
+	run(&door, all, "updates", n.updater.run)
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")
@@ -282,7 +300,9 @@ func (n *Node) accept(requester peer.ID) error {
 			return s == requester.String() || err == nil && p == requester
 		})
 	}
-	switch only, never := n.cfg.Worker.OnlyFrom, n.cfg.Worker.NeverFrom; {
+	n.reread()
+	cfg := n.settings()
+	switch only, never := cfg.Worker.OnlyFrom, cfg.Worker.NeverFrom; {
 	case in(never):
 		return errors.New("this machine's owner does not want this member's jobs (worker.never_from)")
 	case len(only) > 0 && !in(only):

@@ -21,7 +21,6 @@ type owner struct {
 	// constant after construction
 	dir     string
 	log     *slog.Logger
-	policy  idle.Policy
 	devices []string
 	sensor  *sense.Sensor // nil: the policy is off
 	worker  *worker.Worker
@@ -30,13 +29,16 @@ type owner struct {
 	power   *powerCap // nil: not wanted
 	now     func() idle.Instant
 	look    chan struct{} // holds one: sense now
+	reread  func()        // takes up changed settings
 
 	// turn is held from a decision until it is applied, so that decisions are
 	// applied in their order.
 	turn sync.Mutex
 
 	mu        sync.Mutex
-	looked    bool // something was sensed
+	policy    idle.Policy
+	leaving   string // why tasks end and none begin, whatever is sensed
+	looked    bool   // something was sensed
 	signals   idle.Signals
 	state     idle.State
 	pause     *idle.Pause
@@ -52,7 +54,7 @@ func (n *Node) newOwner() (*owner, error) {
 	}
 	o := &owner{
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
-		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1),
+		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
 		energy: loadEnergy(n.cfg.DataDir, time.Now),
 	}
 	n.onClose(o.energy.close)
@@ -119,6 +121,7 @@ func (o *owner) run(ctx context.Context) error {
 		case <-o.sensor.Woken():
 			o.sensor.Hurry()
 		}
+		o.reread()
 		working := o.work.runs("")
 		s := o.sensor.Sense(ctx, working)
 		if ctx.Err() != nil {
@@ -202,6 +205,7 @@ func (o *owner) decide() {
 			}
 		}
 	}
+	o.leave(next)
 	before := o.decisions
 	o.decisions = next
 	o.mu.Unlock()
@@ -241,6 +245,13 @@ func (o *owner) view() (decisions map[string]idle.Decision, s idle.Signals, desk
 	s = o.signals
 	s.Pause = o.pause
 	return maps.Clone(o.decisions), s, o.policy.Mode == idle.Owner || o.policy.Mode == idle.Auto && s.Desktop
+}
+
+// mode is how it decides.
+func (o *owner) mode() idle.Mode {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.policy.Mode
 }
 
 // paused is the pause in words, or "".

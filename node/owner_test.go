@@ -163,26 +163,6 @@ func TestTimedPauseOfADaemon(t *testing.T) {
 	}
 }
 
-func TestSettingsThatWereEditedAreSaidNotToCount(t *testing.T) {
-	n := startNode(t, "worker", nil)
-	warned := func() bool {
-		v, err := n.client.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(strings.Join(v.Machine.Warnings, "\n"), "config.toml changed")
-	}
-	if warned() {
-		t.Error("nothing was edited")
-	}
-	if err := os.WriteFile(filepath.Join(n.cfg.DataDir, configFile), []byte("[idle]\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if !warned() {
-		t.Error("an edit is not noticed")
-	}
-}
-
 func TestEnergyOfADay(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Date(2026, 3, 4, 23, 50, 0, 0, time.Local)

@@ -42,17 +42,8 @@ func WriteSettings(dir string, values map[string]string) error {
 		if err := set(v, values[key]); err != nil {
 			return fmt.Errorf("%s=%q: %w", key, values[key], err)
 		}
-		at := tree
-		path := strings.Split(key, ".")
-		for _, p := range path[:len(path)-1] {
-			sub, ok := at[p].(map[string]any)
-			if !ok {
-				sub = map[string]any{}
-				at[p] = sub
-			}
-			at = sub
-		}
-		at[path[len(path)-1]] = v.Interface()
+		at, last := atPath(tree, key)
+		at[last] = v.Interface()
 	}
 	if err := c.validate(); err != nil {
 		return err
@@ -64,13 +55,30 @@ func WriteSettings(dir string, values map[string]string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	return replaceSettings(file, old, b)
+}
+
+// replaceSettings writes the file and keeps the one before beside it.
+func replaceSettings(file string, old, text []byte) error {
 	if len(old) > 0 {
-		if err := os.WriteFile(file+".before", old, 0o600); err != nil {
+		if err := writeFileAtomic(file+".before", old, 0o600); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(file+".new", b, 0o600); err != nil {
-		return err
+	return writeFileAtomic(file, text, 0o600)
+}
+
+// atPath is the table of a dotted key, made where it is not there, and the
+// key's last part.
+func atPath(tree map[string]any, key string) (map[string]any, string) {
+	path := strings.Split(key, ".")
+	for _, p := range path[:len(path)-1] {
+		sub, ok := tree[p].(map[string]any)
+		if !ok {
+			sub = map[string]any{}
+			tree[p] = sub
+		}
+		tree = sub
 	}
-	return os.Rename(file+".new", file)
+	return tree, path[len(path)-1]
 }

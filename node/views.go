@@ -1,12 +1,9 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +29,9 @@ func (m machineView) Machine() localapi.MachineView {
 	if changed := n.configChanged(); changed != "" {
 		v.Warnings = append(slices.Clone(v.Warnings), changed)
 	}
+	if w := n.updater.warning(); w != "" {
+		v.Warnings = append(slices.Clone(v.Warnings), w)
+	}
 	for _, a := range n.host.Addrs() {
 		v.Addrs = append(v.Addrs, a.String())
 	}
@@ -48,24 +48,6 @@ func (m machineView) Machine() localapi.MachineView {
 
 func deviceView(d job.Device, doing string) localapi.DeviceView {
 	return localapi.DeviceView{Name: d.Name, Type: d.Type, Model: d.Model, Class: d.Class, MemoryBytes: d.MemoryBytes, Doing: doing}
-}
-
-// configTime is when the settings of a data folder were written; zero where
-// there are none.
-func configTime(dir string) time.Time {
-	fi, err := os.Stat(filepath.Join(dir, configFile))
-	if err != nil {
-		return time.Time{}
-	}
-	return fi.ModTime()
-}
-
-// configChanged says that settings were edited and do not count yet, or "".
-func (n *Node) configChanged() string {
-	if configTime(n.cfg.DataDir).Equal(n.configAt) {
-		return ""
-	}
-	return configFile + " changed since this daemon started: what changed counts once it is started again"
 }
 
 // SetPaused implements localapi.Machine.
@@ -97,7 +79,7 @@ func (m machineView) SetPaused(_ context.Context, w localapi.PauseWish) error {
 func (m machineView) Why() localapi.WhyView {
 	n := m.n
 	decisions, signals, desk := n.owner.view()
-	v := localapi.WhyView{Mode: string(n.owner.policy.Mode), Desk: desk, Signals: signals, Missing: signals.Missing}
+	v := localapi.WhyView{Mode: string(n.owner.mode()), Desk: desk, Signals: signals, Missing: signals.Missing}
 	doing := n.worker.Doing()
 	for _, d := range n.kit.machine.Devices {
 		x := decisions[d.Name]
@@ -247,11 +229,3 @@ type records struct{ n *Node }
 func (r records) History(days int) localapi.HistoryView { return r.n.history.view(days) }
 
 func (r records) Lines() []string { return r.n.lines.all() }
-
-func (r records) Settings() localapi.SettingsView {
-	v := localapi.SettingsView{File: cmp.Or(r.n.cfg.file, filepath.Join(r.n.cfg.DataDir, configFile)), Settings: []localapi.Setting{}}
-	for _, o := range r.n.cfg.Origins() {
-		v.Settings = append(v.Settings, localapi.Setting(o))
-	}
-	return v
-}

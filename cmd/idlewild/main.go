@@ -86,6 +86,8 @@ func newApp(p *program) *cli.App {
 			farmCommand(p),
 			peersCommand(p),
 			doctorCommand(p),
+			supportCommand(p),
+			updateCommand(p),
 			gpusCommand(p),
 			blenderCommand(p),
 			modelCommand(p),

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 //	appears FILE [PATTERN]       wait until there is such a file, and its text matches
 //	[!] json FILE KEY PATTERN    the value at KEY (a.b.0.c) matches as a whole; FILE may be stdout
 //	keep VAR [KEY]               put the last stdout, or a value of it, into the environment
+//	planted FILE NAME TICKET     the bundle FILE of `idlewild support` has nothing in it that names anything
 //	refused N PATTERN PROGRAM ARGS...
 //	                             as code, and stderr is one line that matches
 func TestScripts(t *testing.T) {
@@ -85,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"appears":   scriptAppears,
 			"json":      scriptJSON,
 			"keep":      scriptKeep,
+			"planted":   scriptPlanted,
 		},
 	})
 }

@@ -38,6 +38,7 @@ func setupCommand(p *program) *cli.Command {
 			&cli.StringFlag{Name: "start", Usage: "`HOW` is login (whenever you log in), now, or no"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "yes", Usage: "ask nothing"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "undo", Usage: "do not start at log-in any more, and end the daemon; settings and identity stay"},
+			&cli.BoolFlag{DisableDefaultText: true, Name: "purge", Usage: "with --undo: remove identity, settings, store and everything else in the data folder too"},
 		},
 	}, 0, 0, setup)
 }
@@ -61,8 +62,11 @@ func setup(k *call) error {
 		return err
 	}
 	ctx := k.Context.Context
+	if k.Bool("purge") && !k.Bool("undo") {
+		return usagef("--purge goes with --undo")
+	}
 	if k.Bool("undo") {
-		return undoSetup(k)
+		return undoSetup(k, cfg)
 	}
 	q := &questions{call: k, ask: !k.Bool("yes") && !k.program.json && terminalIn(k.in), in: bufio.NewScanner(k.in)}
 	if q.ask {
@@ -247,16 +251,49 @@ func (k *call) enterFarm(ctx context.Context, cfg node.Config, farm string, a *s
 	return nil
 }
 
-func undoSetup(k *call) error {
-	removed, err := service.Remove(k.Context.Context)
+// undone is what undoing came to.
+type undone struct {
+	Removed bool     `json:"removed"`          // it was started at log-in
+	Purged  bool     `json:"purged,omitempty"` // what it had made is gone
+	Left    []string `json:"left,omitempty"`   // in the data folder, not made by idlewild
+}
+
+func undoSetup(k *call, cfg node.Config) error {
+	ctx := k.Context.Context
+	removed, err := service.Remove(ctx)
 	if err != nil {
 		return err
 	}
-	if !removed {
-		return job.Refuse(service.Name, "idlewild is not started at log-in here", "a daemon that was started by hand ends with Ctrl-C, or: kill")
+	a := undone{Removed: removed, Purged: k.Bool("purge")}
+	if !a.Purged {
+		if !removed {
+			return job.Refuse(service.Name, "idlewild is not started at log-in here", "a daemon that was started by hand ends with Ctrl-C, or: kill")
+		}
+		return k.answer(a, func() {
+			k.say("It does not start at log-in any more. Its settings, identity and store are still in the data folder; with --purge they go too; see: idlewild config show")
+		})
 	}
-	return k.answer(map[string]bool{"removed": true}, func() {
-		k.say("It does not start at log-in any more. Its settings, identity and store are still in the data folder; see: idlewild config show")
+	// A daemon that was just told to end may still be at it.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for tries := 0; daemonAnswers(ctx, cfg.DataDir) == nil; tries++ {
+		if !removed || tries > 600 {
+			return job.Refuse(cfg.DataDir, "a daemon runs for it", "end it first: Ctrl-C, or: kill")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if a.Left, err = node.Purge(cfg.DataDir); err != nil {
+		return err
+	}
+	return k.answer(a, func() {
+		k.say("Everything that idlewild made in %s is gone, this machine's identity with it. Finished frames are where you had them put.", cfg.DataDir)
+		if len(a.Left) > 0 {
+			k.say("Left there, because idlewild did not make it: %s", clean(strings.Join(a.Left, ", ")))
+		}
 	})
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +53,13 @@ func up(k *call) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return err
 	}
+	exe, err := executable() // what is there now, should it be replaced later
+	if err != nil {
+		return err
+	}
+	if k.takeUpdate(k.Context.Context, cfg, exe) {
+		return startAgain(exe)
+	}
 	n, err := node.New(k.Context.Context, cfg, newLog(k.program, cfg))
 	if err != nil {
 		return err
@@ -64,10 +73,22 @@ func up(k *call) error {
 	err = n.Run(ctx)
 	stop()
 	<-announced
+	if errors.Is(err, node.ErrRestart) {
+		return startAgain(exe)
+	}
 	if k.Context.Context.Err() != nil && err == context.Canceled {
 		err = nil
 	}
 	return err // a daemon that was asked to stop is done
+}
+
+// executable is the path of this program.
+func executable() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(exe)
 }
 
 // readSettings takes the flags that stand for settings.

@@ -67,6 +67,9 @@ var table = map[string][]string{
 	"node/idle":       {},
 	"node/idle/sense": {"node/idle", "render/gpu"},
 	"node/localapi":   {"job"},
+	"node/hooks":      {},
+	"node/support":    {"job", "node/localapi"},
+	"node/update":     {},
 	"node":            {everything},
 
 	"blender-addon": {},
@@ -103,7 +106,10 @@ var libraries = []library{
 	{prefix: "github.com/urfave/cli", in: []string{"cmd"}},
 	{prefix: "github.com/modelcontextprotocol", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
-	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense"}},
+	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense", "cmd/idlewild-tray"}},
+	{prefix: "fyne.io/systray", in: []string{"cmd/idlewild-tray"}},
+	{prefix: "aead.dev/minisign", in: []string{"node/update", "cmd"}}, // cmd: its tests
+	{prefix: "go.yaml.in/yaml", in: []string{"packaging"}},
 	{prefix: "github.com/prometheus", in: []string{"node"}},
 	{prefix: "github.com/chromedp", in: []string{"node"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},

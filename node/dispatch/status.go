@@ -23,7 +23,7 @@ func (b *Board) Status(now time.Time, id job.ID, served int64, frames bool) (job
 
 func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) job.Status {
 	s := job.Status{
-		Job: j.id, Title: j.spec.Title, Kind: j.spec.Kind, State: j.State(), Submitted: j.submitted, File: j.spec.File(), Output: j.spec.Output,
+		Job: j.id, Title: j.spec.Title, Kind: j.spec.Kind, State: j.State(), Submitted: j.submitted, File: j.spec.File(), Output: j.spec.Output, Priority: j.spec.Policy.Priority,
 		ContentBytes: j.snapshot.Bytes, NewBytes: j.snapshot.NewBytes, UploadedBytes: served, ResultBytes: j.results, Messages: j.messages,
 		Problems: j.problems,
 	}

@@ -25,3 +25,14 @@ func (c *Client) Lines(ctx context.Context) ([]string, error) {
 	var v LogText
 	return v.Lines, c.call(ctx, "GET", "/v1/machine/log", nil, &v)
 }
+
+// Change puts values into the file of the settings; see Records.
+func (c *Client) Change(ctx context.Context, values map[string]any) (v SettingsView, err error) {
+	return v, c.call(ctx, "PATCH", "/v1/settings", ChangeBody{values}, &v)
+}
+
+// Restart ends the daemon and starts it again.
+func (c *Client) Restart(ctx context.Context) error {
+	var v Restarting
+	return c.call(ctx, "POST", "/v1/machine/restart", nil, &v)
+}

@@ -21,6 +21,12 @@ type Records interface {
 	History(days int) HistoryView
 	// Settings are all settings, in the order of their keys.
 	Settings() SettingsView
+	// Change puts values into the file that settings come from, by dotted key;
+	// nil takes one out of it, so that its default counts. All fit or none is
+	// written.
+	Change(values map[string]any) (SettingsView, error)
+	// Restart ends the daemon and starts it again, with all settings.
+	Restart() error
 	// Lines are the newest lines of the daemon's log, oldest first.
 	Lines() []string
 }
@@ -45,7 +51,9 @@ type HistoryDay struct {
 
 // SettingsView is every setting, and where it can be changed.
 type SettingsView struct {
-	File     string    `json:"file"` // that they are read from when the daemon starts
+	File     string    `json:"file"`             // that they are read from
+	Broken   string    `json:"broken,omitempty"` // why the file cannot be read now; what counts is what it said before
+	Pending  bool      `json:"pending"`          // something in it counts only once the daemon is started again
 	Settings []Setting `json:"settings"`
 }
 
@@ -55,6 +63,24 @@ type Setting struct {
 	Value any    `json:"value"`
 	From  string `json:"from"`  // "default", "file PATH", "environment NAME" or "flag"
 	About string `json:"about"` // what it is for, in a sentence
+
+	Type    string   `json:"type" enum:"text,switch,whole,number,list"`
+	Choices []string `json:"choices,omitempty"` // values that it may have, or a list may hold
+	Default any      `json:"default"`
+	Live    bool     `json:"live"`              // a change counts at once
+	Fixed   string   `json:"fixed,omitempty"`   // why it cannot be changed here
+	Pending any      `json:"pending,omitempty"` // what counts once the daemon is started again
+	Secret  bool     `json:"secret,omitempty"`  // the value is not shown
+}
+
+// ChangeBody is what a change of settings asks for.
+type ChangeBody struct {
+	Values map[string]any `json:"values" doc:"By dotted key; null takes a setting out of the file, so that its default counts"`
+}
+
+// Restarting says that the daemon is about to be started again.
+type Restarting struct {
+	Restarting bool `json:"restarting"`
 }
 
 // LoginCode opens the dashboard in a browser, once.
@@ -223,6 +249,21 @@ func (h *Handler) dashboardRoutes(op func(id, method, path, summary string, stat
 	huma.Register(h.api, op("settings", "GET", "/v1/settings", "Every setting, where its value comes from, and what it is for", 200),
 		func(context.Context, *struct{}) (*out[SettingsView], error) {
 			return &out[SettingsView]{h.Records.Settings()}, nil
+		})
+	huma.Register(h.api, op("change-settings", "PATCH", "/v1/settings", "Put settings into the file; all fit or none is written", 200),
+		func(_ context.Context, r *in[ChangeBody]) (*out[SettingsView], error) {
+			v, err := h.Records.Change(r.Body.Values)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &out[SettingsView]{v}, nil
+		})
+	huma.Register(h.api, op("restart", "POST", "/v1/machine/restart", "End the daemon and start it again; work for others is given back", 202),
+		func(context.Context, *struct{}) (*out[Restarting], error) {
+			if err := h.Records.Restart(); err != nil {
+				return nil, answer(err)
+			}
+			return &out[Restarting]{Restarting{true}}, nil
 		})
 	huma.Register(h.api, op("machine-log", "GET", "/v1/machine/log", "The newest lines of the daemon's log", 200),
 		func(context.Context, *struct{}) (*out[LogText], error) {

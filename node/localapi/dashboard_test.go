@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"reflect"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"idlewild/job"
 )
 
 type fakeRecords struct{}
@@ -19,6 +22,13 @@ func (fakeRecords) History(days int) HistoryView {
 func (fakeRecords) Settings() SettingsView {
 	return SettingsView{File: "/f", Settings: []Setting{{Key: "a.b", Value: 1.0, From: "flag", About: "it"}}}
 }
+func (fakeRecords) Change(values map[string]any) (SettingsView, error) {
+	if len(values) == 0 {
+		return SettingsView{}, job.Refuse("a.b", "it is wrong", "mend it")
+	}
+	return SettingsView{File: fmt.Sprint(values)}, nil
+}
+func (fakeRecords) Restart() error  { return nil }
 func (fakeRecords) Lines() []string { return []string{"one", "two"} }
 
 func TestRecords(t *testing.T) {

@@ -36,6 +36,7 @@ async function send(method, path, body, signal) {
 
 export const get = async (path) => (await send("GET", path)).json();
 export const post = async (path, body = {}) => (await send("POST", path, body)).json();
+export const patch = async (path, body) => (await send("PATCH", path, body)).json();
 export const text = async (path) => (await send("GET", path)).text();
 export const picture = async (path) => URL.createObjectURL(await (await send("GET", path)).blob());
 

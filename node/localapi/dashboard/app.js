@@ -4,10 +4,11 @@ import { machine } from "./machine.js";
 import { jobs } from "./jobs.js";
 import { jobDetail } from "./job.js";
 import { swarm } from "./swarm.js";
+import { farm } from "./farm.js";
 import { history } from "./history.js";
 import { logs, settings } from "./settings.js";
 
-const views = [["machine", "Machine", machine], ["jobs", "Jobs", jobs], ["swarm", "Swarm", swarm],
+const views = [["machine", "Machine", machine], ["jobs", "Jobs", jobs], ["swarm", "Swarm", swarm], ["farm", "Farm jobs", farm],
   ["history", "History", history], ["settings", "Settings", settings], ["logs", "Log", logs]];
 
 const main = document.getElementById("main");
