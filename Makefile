@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test race lint fuzz neon bench chaos netlab package update clean
+.PHONY: all build setup demo test race lint fuzz neon bench chaos netlab clients package update clean
 all: build
 
 build:
@@ -35,6 +35,13 @@ chaos: setup build
 # Daemons behind routers, over slow, cut and changing networks: needs root. CUT=3m takes the goal's own time.
 netlab:
 	$(GO) run ./bench netlab --cut $(or $(CUT),40s)
+
+# OpenAI's own clients against the door, fetched by pip and npm. IDLEWILD_ONNX_LIBRARY and IDLEWILD_LLM_SERVER say what answers.
+clients:
+	python3 -m venv out/clients && out/clients/bin/pip install -q openai==1.109.1
+	npm install --silent --no-save --ignore-scripts --prefix out/clients openai@5.23.2
+	IDLEWILD_TEST_OPENAI_PYTHON=$(CURDIR)/out/clients/bin/python IDLEWILD_TEST_OPENAI_NODE=$(CURDIR)/out/clients \
+		$(GO) test -count=1 -v -run OpenAIsClients ./node
 
 fuzz:
 	./scripts/fuzz

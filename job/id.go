@@ -21,6 +21,10 @@ func NewID(now time.Time) ID { return ID(newULID(now)) }
 // NewLeaseID returns a fresh lease name.
 func NewLeaseID(now time.Time) LeaseID { return LeaseID(newULID(now)) }
 
+// IDOf is the name of what is done again and again with the same content: a
+// model that answers requests, say. The same hash has the same name.
+func IDOf(sum [32]byte) ID { return ID(ulid.ULID(sum[:16]).String()) }
+
 func newULID(now time.Time) string {
 	return ulid.MustNew(ulid.Timestamp(now), rand.Reader).String()
 }

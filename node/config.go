@@ -39,6 +39,7 @@ type Config struct {
 	Sandbox SandboxConfig `toml:"sandbox"`
 	Blender BlenderConfig `toml:"blender"`
 	ONNX    ONNXConfig    `toml:"onnx"`
+	LLM     LLMConfig     `toml:"llm"`
 	Check   CheckConfig   `toml:"check"`
 	Farm    FarmConfig    `toml:"farm"`
 	Steward StewardConfig `toml:"steward"`
@@ -170,6 +171,13 @@ type BlenderConfig struct {
 	// "4.5.5 linux-x64 SHA256".
 	Mirror   string   `toml:"mirror"`
 	Releases []string `toml:"releases"`
+}
+
+// LLMConfig is about language models.
+type LLMConfig struct {
+	// Server is llama.cpp's llama-server, or the folder where it is. Empty: the
+	// one that `idlewild runtime add llm` installed, or that of PATH.
+	Server string `toml:"server"`
 }
 
 // ONNXConfig is about AI models.

@@ -30,6 +30,7 @@ type kit struct {
 	planners map[job.Kind]dispatch.Kind
 	croppers map[job.Kind]cropper
 	samplers map[job.Kind]sampler
+	models   *ai.Kind
 	machine  job.Machine
 	warnings []string
 	// specimens are files of which much is in every file that a program here
@@ -88,6 +89,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	models := ai.New(ai.Options{
 		Exe: exe, Library: cfg.ONNX.Library, Installed: installedRuntimes(cfg.DataDir), Threads: cfg.Worker.Threads,
+		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir),
 		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
 	})
 	echoes := echo.New(exe)
@@ -95,6 +97,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		planners: map[job.Kind]dispatch.Kind{blender.Name: away, echo.Name: echoes, ai.Name: models},
 		croppers: map[job.Kind]cropper{blender.Name: away},
 		samplers: map[job.Kind]sampler{ai.Name: models},
+		models:   models,
 		machine:  job.Machine{Facts: map[string][]string{}},
 	}
 	process, err := k.process(ctx, cfg, memory, log)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"idlewild/job"
-	"idlewild/render/ai/onnx"
+	"idlewild/render/ai"
 )
 
 // What onnx.models may be.
@@ -28,7 +28,7 @@ const (
 // onnx.models is "listed" it may run here for others.
 type Model struct {
 	Name   string    `json:"name"`
-	SHA256 string    `json:"sha256"` // of the ONNX file
+	SHA256 string    `json:"sha256"` // of the model's file
 	File   string    `json:"file"`   // its base name
 	Bytes  int64     `json:"bytes"`  // with its weights
 	Added  time.Time `json:"added"`
@@ -84,12 +84,12 @@ var modelName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 // AddModel copies a model, and the files with its weights, into the data
 // folder under a name. Nothing of it is run.
 func AddModel(cfg Config, file, name string) (Model, error) {
-	looked, err := onnx.Read(file)
+	external, err := ai.CheckModel(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Model{}, job.Refuse(file, "no such file", "check the path")
 	}
 	if err != nil {
-		return Model{}, job.Refuse(file, err.Error(), "models are ONNX files; docs/ai.md says how to export one")
+		return Model{}, job.Refuse(file, err.Error(), "models are ONNX or GGUF files; docs/ai.md says how to export one")
 	}
 	if name == "" {
 		name = strings.ToLower(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)))
@@ -113,7 +113,7 @@ func AddModel(cfg Config, file, name string) (Model, error) {
 	if m.SHA256, m.Bytes, err = copyHashed(file, filepath.Join(tmp, m.File)); err != nil {
 		return Model{}, err
 	}
-	for _, more := range looked.External {
+	for _, more := range external {
 		_, n, err := copyHashed(filepath.Join(filepath.Dir(file), more), filepath.Join(tmp, more))
 		if errors.Is(err, fs.ErrNotExist) {
 			return Model{}, job.Refuse(file, "its weights are in "+more+", which is not beside it", "put the file there, or save the model with its weights inside")
@@ -172,7 +172,7 @@ func FindModel(cfg Config, name string) (Model, error) {
 	if len(names) > 0 {
 		have = "there are: " + strings.Join(names, ", ")
 	}
-	return Model{}, job.Refuse("model "+name, "there is none of this name; "+have, "add one with: idlewild model add FILE.onnx --as "+name)
+	return Model{}, job.Refuse("model "+name, "there is none of this name; "+have, "add one with: idlewild model add FILE --as "+name)
 }
 
 // RemoveModel forgets a model and deletes the copy of it.

@@ -59,6 +59,8 @@ type Node struct {
 	jobs      *dispatch.Dispatcher
 	worker    *worker.Worker
 	steward   *steward.Part
+	asker     *asker
+	claims    chan answerClaim
 	book      *ledger.Book
 	blocks    *store.Local
 	content   *content
@@ -190,7 +192,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		},
 		Exec:    hooked{remembered{n.kit.exec, n.history}, n},
 		Machine: func() job.Machine { return n.kit.machine },
-		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log,
+		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
 		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 	})
@@ -198,6 +200,16 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		return nil, err
 	}
 	n.closers = append(n.closers, n.steward.Close)
+	n.host.ServeAsks(answering{n.worker}, job.MaxAskBytes)
+	n.claims = make(chan answerClaim, maxClaims)
+	n.asker = &asker{
+		self: n.self, key: n.key, cfg: cfg, kind: n.kit.models, store: content, score: book.Score, judge: n.claim, log: log, life: n.life,
+		places:   askedPlaces{self: n.self, worker: n.worker, host: n.host, near: n.near, off: !cfg.Worker.Enabled},
+		patience: askPatience, models: map[string]*askedModel{}, verdicts: map[string]localapi.AnswerVerdict{},
+	}
+	if err := n.asker.letGo(ctx, content.Release); err != nil {
+		log.Warn("models that were removed stay in the store", "error", err)
+	}
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
@@ -222,6 +234,11 @@ func (n *Node) onClose(f func() error) {
 
 func (n *Node) close() {
 	n.end()
+	if n.asker != nil {
+		n.asker.mu.Lock() // what is under way has begun, and nothing begins after it
+		n.asker.mu.Unlock()
+		n.asker.runs.Wait()
+	}
 	for i := len(n.closers) - 1; i >= 0; i-- {
 		n.closers[i]()
 	}
@@ -239,6 +256,8 @@ func (n *Node) Run(ctx context.Context) error {
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
 		Records:  records{n},
 		Audit:    n.audit,
+		Answers:  n.asker,
+		Batches:  &batches{dir: filepath.Join(n.cfg.DataDir, "batches"), cfg: n.cfg, jobs: n.jobs, counts: map[string][2]int{}},
 		FarmJobs: farmJobs{n},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
@@ -269,6 +288,7 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
 	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&work, workCtx, "stewards", n.steward.Run)
+	run(&door, all, "checks of answers", n.checkAnswers)
 	run(&door, all, "hooks", n.hooks.Run)
 	run(&door, all, "events for hooks", n.tellHooks)
 	run(&door, all, "updates", n.updater.run)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -73,6 +74,11 @@ func recordsOf(file string) func(func(media.Record) error) error {
 		defer f.Close()
 		return media.ReadRecords(f, each)
 	}
+}
+
+// recordsIn reads a file of records that is in memory.
+func recordsIn(b []byte) func(func(media.Record) error) error {
+	return func(each func(media.Record) error) error { return media.ReadRecords(bytes.NewReader(b), each) }
 }
 
 // stepOf is the distance of two neighbouring values in a picture's file.

@@ -155,28 +155,34 @@ func downloadWheel(ctx context.Context, dir string) (string, error) {
 	if !ok {
 		return "", job.Refuse("onnx", "there is no package of it for "+system, "install onnxruntime yourself and set onnx.library")
 	}
+	return pipDownload(ctx, dir, "onnxruntime", onnxPinned, w.sha256, "*.whl",
+		"--only-binary=:all:", "--python-version", "3.12", "--platform", w.platform)
+}
+
+// pipDownload fetches one package, in one version, held to its hash.
+func pipDownload(ctx context.Context, dir, name, version, sha256, file string, args ...string) (string, error) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		if python, err = exec.LookPath("python"); err != nil {
-			return "", job.Refuse("python3", "is not installed, and its pip fetches the package", "install it, or fetch the package onnxruntime "+onnxPinned+" elsewhere and name the .whl file")
+			return "", job.Refuse("python3", "is not installed, and its pip fetches the package", fmt.Sprintf("install it, or fetch the package %s %s elsewhere and name its file", name, version))
 		}
 	}
 	list := filepath.Join(dir, "requirements.txt")
-	if err := os.WriteFile(list, fmt.Appendf(nil, "onnxruntime==%s --hash=sha256:%s\n", onnxPinned, w.sha256), 0o600); err != nil {
+	if err := os.WriteFile(list, fmt.Appendf(nil, "%s==%s --hash=sha256:%s\n", name, version, sha256), 0o600); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-		"--only-binary=:all:", "--require-hashes", "--python-version", "3.12", "--platform", w.platform, "--dest", dir, "--requirement", list)
+	cmd := exec.CommandContext(ctx, python, append([]string{"-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+		"--require-hashes", "--dest", dir, "--requirement", list}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		return "", fmt.Errorf("fetch onnxruntime %s: %w: %s", onnxPinned, err, lines[len(lines)-1])
+		return "", fmt.Errorf("fetch %s %s: %w: %s", name, version, err, lines[len(lines)-1])
 	}
-	found, _ := filepath.Glob(filepath.Join(dir, "*.whl"))
+	found, _ := filepath.Glob(filepath.Join(dir, file))
 	if len(found) != 1 {
-		return "", fmt.Errorf("fetch onnxruntime %s: pip left %d packages", onnxPinned, len(found))
+		return "", fmt.Errorf("fetch %s %s: pip left %d packages", name, version, len(found))
 	}
 	return found[0], nil
 }

@@ -159,6 +159,18 @@ func aiParams(input string, o SpecOptions) (json.RawMessage, error) {
 		}
 	}
 	over(&p.Model, o.Model)
+	if named, batch := ai.BatchModel(p.Inputs); batch && p.Model == "" {
+		// As OpenAI's batches do it, the requests themselves name the model: one
+		// that was added, since a path is nobody's business there.
+		if named == "" {
+			return nil, job.Refuse(input, "its requests name no model", "say --model, or put \"model\" into the body of each")
+		}
+		m, err := FindModel(o.Config, named)
+		if err != nil {
+			return nil, err
+		}
+		p.Model, p.Called = m.Path(o.Config), named
+	}
 	over(&p.Scale, o.Upscale)
 	if p.Model == "" && o.Upscale > 0 {
 		p.Model = fmt.Sprintf("upscale%d", o.Upscale)

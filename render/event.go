@@ -35,7 +35,8 @@ type event struct {
 	RenderS  float64 `json:"render_s"`
 	LoadS    float64 `json:"load_s"`
 
-	raw []byte
+	Data json.RawMessage `json:"data"` // what is known of the outputs
+	raw  []byte
 }
 
 // parseEvent reads one line of the events stream.
@@ -56,7 +57,7 @@ func parseEvent(line []byte) (event, error) {
 
 // progress is what the event says of the task, made safe to pass on.
 func (e event) progress() Progress {
-	return Progress{Phase: sentence(e.Phase, maxPhaseBytes), Fraction: min(max(e.Fraction, 0), 1)}
+	return Progress{Phase: sentence(e.Phase, maxPhaseBytes), Fraction: min(max(e.Fraction, 0), 1), Data: e.Data}
 }
 
 // outcome reads the runner's own judgement; what is neither success nor the

@@ -172,7 +172,7 @@ func TestProgressIsPassedOnAndBounded(t *testing.T) {
 	b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{})
 	var got []render.Progress
 	r := b.Execute(t.Context(), b.task(ask{Do: "progress"}), render.Dirs{In: b.in, Out: t.TempDir()}, func(p render.Progress) { got = append(got, p) })
-	if fmt.Sprint(got) != "[{rendering 0.5} {saving 1}]" {
+	if fmt.Sprint(got) != "[{rendering 0.5 []} {saving 1 []}]" {
 		t.Errorf("%v", got)
 	}
 	if r.Meter.Render > r.Meter.Wall || r.Meter.Load < 0 || r.Build != "test 1" {

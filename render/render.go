@@ -44,6 +44,9 @@ type Dirs struct {
 type Progress struct {
 	Phase    string  // "loading", "rendering", "saving"
 	Fraction float64 // 0 to 1
+	// Data is what is known of the outputs by now, where somebody waits for it:
+	// JSON, of the kind's own. It is the process's claim like any output.
+	Data []byte
 }
 
 // Result is how an attempt ended.

@@ -47,12 +47,32 @@ func fetch(k *call) error {
 	if err != nil {
 		return err
 	}
-	d := fetchDoc{Job: id, Folder: s.Output, Files: []string{}, Tasks: s.Tasks}
 	to := ""
 	if o := k.String("output"); o != "" {
 		if to, err = absolute(o); err != nil {
 			return err
 		}
+	}
+	d, err := delivered(s, to)
+	if err != nil {
+		return err
+	}
+	err = k.answer(d, func() {
+		for _, f := range d.Files {
+			k.say("%s", clean(f))
+		}
+	})
+	if err == nil && len(d.Missing) > 0 {
+		return fmt.Errorf("%d files were delivered and are gone, %s first; render again with: idlewild requeue %s FRAME", len(d.Missing), d.Missing[0], id)
+	}
+	return err
+}
+
+// delivered are the files of a job that are here, or copies of them in the folder
+// to.
+func delivered(s job.Status, to string) (fetchDoc, error) {
+	d := fetchDoc{Job: s.Job, Folder: s.Output, Files: []string{}, Tasks: s.Tasks}
+	if to != "" {
 		d.Folder = to
 	}
 	for _, f := range s.Frames {
@@ -65,22 +85,15 @@ func fetch(k *call) error {
 				continue
 			}
 			if to != "" {
+				var err error
 				if file, err = copyInto(to, s.Output, file); err != nil {
-					return err
+					return d, err
 				}
 			}
 			d.Files = append(d.Files, file)
 		}
 	}
-	err = k.answer(d, func() {
-		for _, f := range d.Files {
-			k.say("%s", clean(f))
-		}
-	})
-	if err == nil && len(d.Missing) > 0 {
-		return fmt.Errorf("%d files were delivered and are gone, %s first; render again with: idlewild requeue %s FRAME", len(d.Missing), d.Missing[0], id)
-	}
-	return err
+	return d, nil
 }
 
 // copyInto copies a file of the folder from into the folder to, under the name

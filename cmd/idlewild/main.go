@@ -78,6 +78,7 @@ func newApp(p *program) *cli.App {
 			whyCommand(p),
 			dashboardCommand(p),
 			papersCommand(p),
+			mcpCommand(p),
 			logsCommand(p),
 			fetchCommand(p),
 			requeueCommand(p),

@@ -21,8 +21,9 @@ func runtimeCommand(p *program) *cli.Command {
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
-				Name: "add", Usage: "install onnxruntime for the CPU, in a fixed version held to its hash", ArgsUsage: "onnx [WHEEL]",
-				Description: "pip fetches the Python package, which carries the library; WHEEL is that file if it is here already.\n" +
+				Name: "add", Usage: "install onnxruntime, or llama.cpp for language models, for the CPU, in a fixed version held to its hash", ArgsUsage: "onnx|llm [FILE]",
+				Description: "pip fetches the Python package onnxruntime, which carries the library, or llama-cpp-python, whose source\n" +
+					"llama.cpp's server is built from with cmake and a C++ compiler; FILE is the package if it is here already.\n" +
 					"For a GPU install onnxruntime-gpu into a Python environment and name it with the setting onnx.library.",
 			}, 1, 2, runtimeAdd),
 			command(p, &cli.Command{Name: "list", Usage: "which runtime is used, on what it works, or why there is none"}, 0, 0, runtimeList),
@@ -31,12 +32,20 @@ func runtimeCommand(p *program) *cli.Command {
 }
 
 func runtimeAdd(k *call) error {
-	if name := k.Args().First(); name != "onnx" {
-		return usagef("there is no runtime %q; the one there is is onnx", name)
+	name := k.Args().First()
+	if name != "onnx" && name != "llm" {
+		return usagef("there is no runtime %q; there are onnx and llm", name)
 	}
 	cfg, _, err := k.config()
 	if err != nil {
 		return err
+	}
+	if name == "llm" {
+		r, err := node.AddLLM(k.Context.Context, cfg, k.Args().Get(1), k.err)
+		if err != nil {
+			return err
+		}
+		return k.answer(r, func() { k.say("llama.cpp %s works; a running daemon takes it up when it starts next", r.Version) })
 	}
 	r, err := node.AddRuntime(k.Context.Context, cfg, k.Args().Get(1))
 	if err != nil {
@@ -54,9 +63,21 @@ func runtimeList(k *call) error {
 	if err != nil {
 		return err
 	}
+	l, err := node.FindLLM(k.Context.Context, cfg, nil)
+	if err != nil {
+		return err
+	}
 	return k.answer(struct {
 		Runtimes []node.Runtime `json:"runtimes"`
-	}{[]node.Runtime{r}}, func() {
+	}{[]node.Runtime{r, l}}, func() {
+		defer func() {
+			if l.Error != "" {
+				k.say("language models are not run here: %s", oneLine(l.Error))
+				return
+			}
+			k.say("llama.cpp %s", l.Version)
+			k.say("in %s", l.Path)
+		}()
 		if r.Error != "" {
 			k.say("AI models are not run here: %s", oneLine(r.Error))
 			return

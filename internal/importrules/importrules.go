@@ -41,15 +41,17 @@ var table = map[string][]string{
 	"diffupload/store":           {"chunker", "diffupload"},
 	"diffupload/store/storetest": {"diffupload"},
 
-	"render":          {"job", "media", "render/gpu", "render/confine"},
-	"render/confine":  {},
-	"render/blender":  {"job", "media", "render", "render/assemble"},
-	"render/ai":       {"job", "media", "render", "render/ai/onnx", "render/assemble", "render/gorunner"},
-	"render/ai/onnx":  {"render/ai/onnxtest"}, // its tests
-	"render/echo":     {"job", "media", "render", "render/gorunner"},
-	"render/gorunner": {"job", "render"},
-	"render/assemble": {"job", "media", "render", "render/gorunner"},
-	"render/gpu":      {},
+	"render":                {"job", "media", "render/gpu", "render/confine"},
+	"render/confine":        {},
+	"render/blender":        {"job", "media", "render", "render/assemble"},
+	"render/ai":             {"job", "media", "render", "render/ai/llm", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai/llm":         {"render/ai/llm/llmtest"}, // its tests
+	"render/ai/llm/llmtest": {},
+	"render/ai/onnx":        {"render/ai/onnxtest"}, // its tests
+	"render/echo":           {"job", "media", "render", "render/gorunner"},
+	"render/gorunner":       {"job", "render"},
+	"render/assemble":       {"job", "media", "render", "render/gorunner"},
+	"render/gpu":            {},
 
 	"render/ai/onnxtest":     {},
 	"render/blender/install": {"internal/recordlog"},
@@ -106,6 +108,7 @@ var libraries = []library{
 	{prefix: "filippo.io/age", in: []string{"node"}},
 	{prefix: "golang.org/x/term", in: []string{"cmd"}},
 	{prefix: "rsc.io/qr", in: []string{"cmd"}},
+	{prefix: "github.com/modelcontextprotocol", in: []string{"cmd"}},
 	{prefix: "github.com/yalue/onnxruntime_go", in: []string{"render/ai/onnx"}},
 	{prefix: "github.com/godbus/dbus", in: []string{"node/idle/sense", "cmd/idlewild-tray"}},
 	{prefix: "fyne.io/systray", in: []string{"cmd/idlewild-tray"}},

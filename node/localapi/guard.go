@@ -6,17 +6,22 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
 
 const (
-	// MaxBodyBytes bounds the body of a request.
-	MaxBodyBytes = 1 << 20
+	// MaxBodyBytes bounds the body of a request, MaxAskedBytes that of one to a
+	// model, MaxFileBytes a file of them.
+	MaxBodyBytes  = 1 << 20
+	MaxAskedBytes = 4 << 20
+	MaxFileBytes  = 512 << 20
 	// MaxHeaderBytes bounds its headers.
 	MaxHeaderBytes = 16 << 10
 
@@ -145,8 +150,15 @@ func foreign(r *http.Request) string {
 // that then goes away: handlers may take long, and an expired read deadline
 // would look like a caller that hung up.
 func readBody(w http.ResponseWriter, r *http.Request) *Error {
-	tooLarge := newError(http.StatusRequestEntityTooLarge, "the body of the request is over 1 MiB")
-	if r.ContentLength > MaxBodyBytes {
+	limit := int64(MaxBodyBytes)
+	switch {
+	case r.Method == http.MethodPost && r.URL.Path == pathFiles:
+		return nil // read as it comes
+	case r.Method == http.MethodPost && slices.Contains(asked, r.URL.Path):
+		limit = MaxAskedBytes
+	}
+	tooLarge := newError(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body of the request is over %d MiB", limit>>20))
+	if r.ContentLength > limit {
 		return tooLarge
 	}
 	if r.Body == nil || r.Body == http.NoBody {
@@ -154,7 +166,7 @@ func readBody(w http.ResponseWriter, r *http.Request) *Error {
 	}
 	ctl := http.NewResponseController(w)
 	_ = ctl.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer can
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	_ = ctl.SetReadDeadline(time.Time{})
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {

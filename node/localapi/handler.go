@@ -40,6 +40,8 @@ type Deps struct {
 	Previews Previews
 	Records  Records
 	Audit    Audit
+	Answers  Answers      // nil: no model answers
+	Batches  Batches      // nil: there are none
 	FarmJobs FarmJobs     // nil: none
 	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
@@ -101,6 +103,7 @@ func New(d Deps) *Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(b) // the caller may be gone
 	})
+	h.modelRoutes(mux)
 	if d.Metrics != nil {
 		mux.Handle("GET /metrics", d.Metrics)
 	}

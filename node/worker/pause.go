@@ -19,6 +19,7 @@ func (w *Worker) Pause(reason string, finish bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.paused = reason
+	w.stopAsked(func(string) string { return reason })
 	for _, r := range w.requesters {
 		for _, l := range r.held {
 			if l.device.Name != job.HomeDevice && !l.done {
@@ -54,6 +55,7 @@ func (w *Worker) Yield(rest map[string]Rest) {
 		return
 	}
 	w.rest = maps.Clone(rest)
+	w.stopAsked(func(device string) string { return rest[device].Reason })
 	for _, r := range w.requesters {
 		for _, l := range r.held {
 			if x, rests := rest[l.device.Name]; rests && l.device.Name != job.HomeDevice && !l.done {
@@ -69,7 +71,7 @@ func (w *Worker) Running(device string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.devices[device]
-	return d != nil && d.current != nil && d.current.executing
+	return d != nil && d.current != nil && d.current.executing || w.asked[device] != nil
 }
 
 // sayAll makes every requester hear from us within d. mu is held.

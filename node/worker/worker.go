@@ -21,7 +21,7 @@ import (
 )
 
 // Deps is what a Worker needs of the rest of the program. All are required but
-// Log.
+// Log and Sum.
 type Deps struct {
 	Self    peer.ID    // this machine
 	Key     job.Signer // of Self: signs receipts
@@ -31,6 +31,9 @@ type Deps struct {
 	Machine func() job.Machine // asked now and then: facts and devices may change
 	Dir     string             // trees, task folders and receipts lie below it; used by one Worker at a time
 	Log     *slog.Logger
+	// Sum names a file's bytes as Assets.Collect would. Nil: nothing is answered
+	// that is asked directly.
+	Sum func(file []byte) (job.Ref, error)
 }
 
 // Options tune a Worker. The zero value takes work from everybody and is
@@ -125,6 +128,7 @@ type Worker struct {
 	closing    bool            // no new work
 	goodbye    bool            // nothing runs and nothing is left to commit
 	devices    map[string]*device
+	asked      map[string]*asked // that run, by device
 	requesters map[peer.ID]*requester
 	jobs       map[job.ID]time.Time // last use of jobs that may have pinned outputs
 	finished   []finished           // tasks to commit, in order
@@ -148,6 +152,7 @@ func New(d Deps, o Options) *Worker {
 		session:    hex.EncodeToString(id[:]),
 		commits:    make(chan struct{}, 1),
 		devices:    map[string]*device{},
+		asked:      map[string]*asked{},
 		requesters: map[peer.ID]*requester{},
 		jobs:       map[job.ID]time.Time{},
 		heard:      map[job.ID]*Heard{},

@@ -81,6 +81,11 @@ func (c *chunker) halve() {
 // scanJSONL finds the items of a JSONL file, one a line. Every line is looked
 // at: one that is no JSON is named by its number.
 func scanJSONL(ctx context.Context, file string, batch int) ([]chunk, int, error) {
+	return scanLines(ctx, file, batch, func(int, []byte) error { return nil })
+}
+
+// scanLines finds the items and has each looked at.
+func scanLines(ctx context.Context, file string, batch int, look func(line int, text []byte) error) ([]chunk, int, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, 0, err
@@ -102,6 +107,9 @@ func scanJSONL(ctx context.Context, file string, batch int) ([]chunk, int, error
 			if len(text) > 0 {
 				if !utf8.Valid(text) || !json.Valid(text) {
 					return nil, 0, job.Refuse(fmt.Sprintf("%s line %d", filepath.Base(file), line), "is not JSON: "+jsonTrouble(text), "mend or remove it")
+				}
+				if err := look(line, text); err != nil {
+					return nil, 0, err
 				}
 				if c.add(at, at+int64(n)); c.n > maxItems {
 					return nil, 0, tooMany(file)

@@ -25,6 +25,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/render"
+	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
 	"idlewild/render/gorunner"
 )
@@ -38,6 +39,7 @@ const (
 	version     = "1"
 	runtimeFact = "onnx"
 	runtimeVer  = "1"
+	runtimeLLM  = "llm"
 )
 
 // Options of New.
@@ -47,7 +49,10 @@ type Options struct {
 	// folder. Installed are folders to look in before the usual ones.
 	Library   string
 	Installed []string
-	Threads   int // of the CPU; 0: all
+	// Server and Servers are the same for llama.cpp's server.
+	Server  string
+	Servers []string
+	Threads int // of the CPU; 0: all
 	// Allowed, where it is not nil, says whether a model may run here, by its
 	// sha2-256 in hexadecimal.
 	Allowed func(sha256 string) bool
@@ -65,6 +70,11 @@ type Kind struct {
 	missing error // why there is no library
 	sorts   []string
 	build   string
+
+	onceLLM    sync.Once
+	server     string
+	serverOf   string // its version
+	missingLLM error
 }
 
 var _ render.Kind = (*Kind)(nil)
@@ -81,13 +91,22 @@ func New(o Options) *Kind {
 // finishes.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
 	facts := map[string][]string{string(Name): {version}}
+	var warnings []string
+	switch k.findLLM(ctx); {
+	case k.missingLLM == nil:
+		facts[runtimeLLM+"@cpu"] = []string{runtimeVer}
+	case errors.Is(k.missingLLM, llm.ErrNoServer):
+		k.opts.Log.Info("no language models are run here", "reason", k.missingLLM)
+	default:
+		warnings = append(warnings, "language models are not run here: "+k.missingLLM.Error())
+	}
 	k.find(ctx)
 	if errors.Is(k.missing, onnx.ErrNoLibrary) {
 		k.opts.Log.Info("no AI models are run here", "reason", k.missing)
-		return facts, nil, nil
+		return facts, warnings, nil
 	}
 	if k.missing != nil {
-		return facts, []string{"AI models are not run here: " + k.missing.Error()}, nil
+		return facts, append(warnings, "AI models are not run here: "+k.missing.Error()), nil
 	}
 	for _, sort := range k.sorts {
 		device := "gpu"
@@ -96,7 +115,24 @@ func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error)
 		}
 		facts[runtimeFact+"@"+device] = []string{runtimeVer}
 	}
-	return facts, nil, nil
+	return facts, warnings, nil
+}
+
+// LLM says which llama.cpp is used here, or why there is none.
+func (k *Kind) LLM(ctx context.Context) (path, version string, err error) {
+	k.findLLM(ctx)
+	return k.server, k.serverOf, k.missingLLM
+}
+
+func (k *Kind) findLLM(ctx context.Context) {
+	k.onceLLM.Do(func() {
+		if k.server, k.missingLLM = llm.Find(k.opts.Server, k.opts.Servers...); k.missingLLM != nil {
+			return
+		}
+		if k.serverOf, k.missingLLM = llm.Version(ctx, k.server); k.missingLLM == nil {
+			k.opts.Log.Info("language models are run here", "version", k.serverOf, "server", k.server)
+		}
+	})
 }
 
 // Runtime says which onnxruntime is used here, or why there is none.
@@ -189,9 +225,16 @@ func (k *Kind) Session(t render.Task, _ render.Dirs) (string, render.Command, er
 	if !p.models() {
 		return "join", k.command(false), nil
 	}
-	k.find(context.Background())
-	if k.missing != nil {
-		return "", render.Command{}, render.BrokenError("%v", k.missing)
+	var missing error
+	if p.Runtime == runtimeLLM {
+		k.findLLM(context.Background())
+		missing = k.missingLLM
+	} else {
+		k.find(context.Background())
+		missing = k.missing
+	}
+	if missing != nil {
+		return "", render.Command{}, render.BrokenError("%v", missing)
 	}
 	if k.opts.Allowed != nil && !k.opts.Allowed(p.SHA256) {
 		// Elsewhere it may be welcome, and nobody did wrong.
@@ -205,6 +248,10 @@ func (k *Kind) Session(t render.Task, _ render.Dirs) (string, render.Command, er
 		if strings.HasPrefix(t.Device.Name, "GPU-") {
 			cmd.Env = append(cmd.Env, "CUDA_VISIBLE_DEVICES="+t.Device.Name)
 		}
+	}
+	if p.Runtime == runtimeLLM {
+		cmd.ReadOnly = append(cmd.ReadOnly, filepath.Dir(k.server))
+		return runtimeLLM + " " + p.SHA256 + p.Endpoint, cmd, nil
 	}
 	return "onnx " + p.SHA256, cmd, nil
 }
@@ -221,6 +268,9 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	r := request{
 		Op: opTask, Params: p, Part: t.Part, Library: k.library.Path, GPU: t.Device.Type == "gpu",
 		In: at.In, Prior: at.Prior, Out: at.Out,
+	}
+	if p.Runtime == runtimeLLM {
+		r.Library = k.server
 	}
 	b, err := json.Marshal(r)
 	if err != nil {

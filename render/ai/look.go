@@ -31,6 +31,9 @@ type facts struct {
 	Overlap int `json:"overlap,omitempty"` // as the job says; 0: the model's reach is known
 	// Whole says that pictures cannot be cut: nobody knows how far the model reaches.
 	Whole bool `json:"whole,omitempty"`
+	// Of requests.
+	Runtime  string `json:"runtime,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 // Inspect implements dispatch.Kind.
@@ -48,6 +51,12 @@ func (k *Kind) inspect(ctx context.Context, js job.Spec) (job.Inspection, error)
 	s, err := decodeSpec(js.Params)
 	if err != nil {
 		return in, err
+	}
+	if _, batch := readHead(s.Inputs); batch {
+		return k.inspectBatch(ctx, s)
+	}
+	if isGGUF(s.Model) {
+		return in, job.Refuse(filepath.Base(s.Inputs), "a language model takes requests, and these are none", "give a .jsonl in OpenAI's batch format: custom_id, method, url, body")
 	}
 	m, err := k.model(ctx, s.Model)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"idlewild/job"
 )
@@ -43,6 +44,13 @@ type Params struct {
 	Crops   []job.Rect `json:"crops,omitempty"`   // of the result: those of a check
 
 	Picture Picture `json:"picture,omitzero"`
+
+	// Of requests as OpenAI's API has them, one a line of Input or, where that
+	// is empty, of the predecessor's RequestsFile: the path of their URL, what
+	// runs the model ("llm"; nothing: onnx), and what it is called in answers.
+	Endpoint string `json:"endpoint,omitempty"`
+	Runtime  string `json:"runtime,omitempty"`
+	Called   string `json:"called,omitempty"`
 }
 
 // Picture says how a picture becomes numbers. The zero value is red, green and
@@ -54,10 +62,11 @@ type Picture struct {
 
 // The operations of Params.Op.
 const (
-	opItems   = "items"   // the model on a batch of items: one record each
-	opJoin    = "join"    // the records of the predecessors, one after the other
-	opPicture = "picture" // a picture out of a picture
-	opFinish  = "finish"  // the joined tiles as a picture's file
+	opItems    = "items"    // the model on a batch of items: one record each
+	opRequests = "requests" // the model on requests: one record each
+	opJoin     = "join"     // the records of the predecessors, one after the other
+	opPicture  = "picture"  // a picture out of a picture
+	opFinish   = "finish"   // the joined tiles as a picture's file
 )
 
 // Formats of inputs.
@@ -65,13 +74,16 @@ const (
 	formatJSONL    = "jsonl"
 	formatCSV      = "csv"
 	formatPictures = "pictures"
+	formatRequests = "requests" // OpenAI's batches
 )
 
 // Files that tasks leave.
 const (
 	recordsFile = "records.jsonl"
-	pictureFile = "picture.png"
-	tileFile    = "frame.exr" // as render/assemble reads it
+	// RequestsFile holds what somebody who waits asks for.
+	RequestsFile = "requests.jsonl"
+	pictureFile  = "picture.png"
+	tileFile     = "frame.exr" // as render/assemble reads it
 )
 
 // Bounds of what a task may ask for.
@@ -84,7 +96,10 @@ const (
 )
 
 // models reports whether the task needs the runtime.
-func (p Params) models() bool { return p.Op == opItems || p.Op == opPicture }
+func (p Params) models() bool { return p.Op == opItems || p.Op == opPicture || p.Op == opRequests }
+
+// live reports whether somebody waits for the answers.
+func (p Params) live() bool { return p.Op == opRequests && p.Input == "" }
 
 // encode returns the bytes that go into Task.Params.
 func (p Params) encode() []byte {
@@ -132,6 +147,9 @@ func (p Params) validate() error {
 	}
 	switch p.Op {
 	case opJoin:
+		if p.Format == formatRequests && !slices.Contains(Endpoints, p.Endpoint) {
+			return fmt.Errorf("answers of %q", p.Endpoint)
+		}
 		return nil
 	case opFinish, opPicture:
 		if p.Width <= 0 || p.Height <= 0 || p.Width > maxSide || p.Height > maxSide {
@@ -156,6 +174,8 @@ func (p Params) validate() error {
 		return nil
 	case opItems:
 		return p.validateItems()
+	case opRequests:
+		return p.validateRequests()
 	}
 	return fmt.Errorf("operation %q", p.Op)
 }
@@ -173,6 +193,27 @@ func (p Params) validateItems() error {
 	default:
 		return fmt.Errorf("items of the format %q", p.Format)
 	}
+	return p.validateNumbers()
+}
+
+func (p Params) validateRequests() error {
+	switch {
+	case !slices.Contains(Endpoints, p.Endpoint):
+		return fmt.Errorf("requests of %q", p.Endpoint)
+	case p.Runtime != "" && p.Runtime != runtimeLLM:
+		return fmt.Errorf("runtime %q", p.Runtime)
+	case p.Runtime == "" && p.Endpoint != Embeddings:
+		return fmt.Errorf("%s of a model that writes nothing", p.Endpoint)
+	case len(p.Called) > job.MaxNameBytes || len(p.Files) > 0:
+		return fmt.Errorf("a model that is called so at length")
+	case p.Input == "" && (p.Offset != 0 || p.Length != 0 || len(p.Only) > 0), p.Input != "" && (p.Offset < 0 || p.Length <= 0):
+		return fmt.Errorf("%d bytes of requests from %d on", p.Length, p.Offset)
+	}
+	return p.validateNumbers()
+}
+
+// validateNumbers checks which items there are.
+func (p Params) validateNumbers() error {
 	switch {
 	case p.Count <= 0 || p.Count > job.MaxItemsPerTask || p.First < 1:
 		return fmt.Errorf("%d items from %d on", p.Count, p.First)

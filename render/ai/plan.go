@@ -28,6 +28,9 @@ func (k *Kind) Plan(js job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, 
 		return nil, fmt.Errorf("facts: %w", err)
 	}
 	p := planner{spec: s, facts: f, input: job.RefOf(input)}
+	if f.Format == formatRequests {
+		return p.requests()
+	}
 	if f.Scale > 0 {
 		return p.pictures(js.Policy.Parts)
 	}
@@ -41,8 +44,13 @@ type planner struct {
 }
 
 // needs are those of a task that runs the model.
-func (p planner) needs() job.Needs {
-	return job.Needs{Require: map[string]string{string(Name): version, runtimeFact: runtimeVer}, Device: p.spec.Device}
+func (p planner) needs() job.Needs { return needs(p.facts.Runtime, p.spec.Device) }
+
+func needs(runtime, device string) job.Needs {
+	if runtime == "" {
+		runtime = runtimeFact
+	}
+	return job.Needs{Require: map[string]string{string(Name): version, runtime: runtimeVer}, Device: device}
 }
 
 // own are the needs of joining and finishing.
@@ -83,6 +91,12 @@ func (p planner) items() ([]job.Task, error) {
 		}
 		tasks, level = append(tasks, t), append(level, t.Key())
 	}
+	return p.join(tasks, level, Params{Op: opJoin}, ResultsFile), nil
+}
+
+// join puts the records of the level together, in the file final. The last task
+// does it as last says.
+func (p planner) join(tasks []job.Task, level []job.TaskKey, end Params, final string) []job.Task {
 	// A task has so many predecessors at most.
 	for round := 1; ; round++ {
 		var next []job.TaskKey
@@ -95,12 +109,12 @@ func (p planner) items() ([]job.Task, error) {
 				Outputs: []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}},
 			}
 			if last {
-				t.Label, t.Outputs[0].Final = "results", ResultsFile
+				t.Label, t.Outputs[0].Final, t.Params = "results", final, end.encode()
 			}
 			tasks, next = append(tasks, t), append(next, t.Key())
 		}
 		if last {
-			return tasks, nil
+			return tasks
 		}
 		level = next
 	}

@@ -1,14 +1,18 @@
 package ai
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"idlewild/job"
+	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
 	"idlewild/render/gorunner"
 )
@@ -47,6 +51,9 @@ func RunnerMain() {
 type warm struct {
 	sha256  string
 	session *onnx.Session
+	server  *llm.Server
+	writes  string // the endpoint that the server answers
+	version string // of the server
 }
 
 // trouble is an error that knows the outcome it means; all others mean failed.
@@ -107,11 +114,21 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 	}
 	switch r.Params.Op {
 	case opJoin:
+		if r.Params.Format == formatRequests {
+			return r.joinAnswers(asked.Progress)
+		}
 		return r.join(asked.Progress)
 	case opFinish:
 		return r.finish(asked.Progress)
 	}
 	asked.Progress("loading", 0)
+	if r.Params.Runtime == runtimeLLM {
+		if err := w.loadLLM(r, asked.Log); err != nil {
+			return err
+		}
+		done.Device, done.Build = "cpu", "llama.cpp "+w.version
+		return r.requests(writer{w.server, r.Params.Endpoint}, asked.Tell)
+	}
 	if err := w.load(r); err != nil {
 		return err
 	}
@@ -120,10 +137,86 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 		return trouble{job.Broken, err}
 	}
 	done.Device, done.Build = w.session.Device(), "onnxruntime "+runtime
+	if r.Params.Op == opRequests {
+		return r.requests(embedder{w.session, r.Params}, asked.Tell)
+	}
 	if r.Params.Op == opPicture {
 		return r.picture(w.session, asked.Progress)
 	}
 	return r.items(w.session, asked.Progress)
+}
+
+// drop ends what is loaded.
+func (w *warm) drop() {
+	if w.session != nil {
+		w.session.Close()
+	}
+	if w.server != nil {
+		w.server.Close()
+	}
+	w.session, w.server = nil, nil
+}
+
+// file is the model's, which is the one that was planned with.
+func (r request) file() (string, error) {
+	file := filepath.Join(r.In, "model", filepath.FromSlash(r.Params.Model))
+	sum, err := sha256File(file)
+	if err != nil {
+		return "", trouble{job.Broken, err}
+	}
+	if sum != r.Params.SHA256 {
+		return "", fmt.Errorf("the model is not the one that was planned with: its hash is %.12s, not %.12s", sum, r.Params.SHA256)
+	}
+	return file, nil
+}
+
+// What a language model has for one request, and for all that it answers at
+// once.
+const (
+	maxContext  = 8192
+	atOnce      = 4
+	loadTimeout = 10 * time.Minute
+)
+
+// loadLLM starts the server unless it runs. It stays in the folder of the socket.
+func (w *warm) loadLLM(r request, log io.Writer) error {
+	p := r.Params
+	if w.server != nil && w.server.Alive() && w.sha256 == p.SHA256 && w.writes == p.Endpoint {
+		return nil
+	}
+	w.drop()
+	file, err := r.file()
+	if err != nil {
+		return err
+	}
+	m, err := llm.Read(file)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "llm-")
+	if err == nil {
+		err = os.Chdir(dir)
+	}
+	if err != nil {
+		return trouble{job.Broken, err}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	if w.version, err = llm.Version(ctx, r.Library); err != nil {
+		return trouble{job.Broken, err}
+	}
+	o := llm.Options{
+		Server: r.Library, Model: file, Dir: dir, Threads: threads(), Embeddings: p.Endpoint == Embeddings, Mean: !m.Pools,
+		Context: maxContext, Parallel: atOnce, Log: log,
+	}
+	if m.Context > 0 {
+		o.Context = min(o.Context, m.Context)
+	}
+	if w.server, err = llm.Start(ctx, o); err != nil {
+		return err
+	}
+	w.sha256, w.writes = p.SHA256, p.Endpoint
+	return nil
 }
 
 // load loads the model unless it is there: once for each process, usually.
@@ -131,18 +224,12 @@ func (w *warm) load(r request) error {
 	if w.session != nil && w.sha256 == r.Params.SHA256 {
 		return nil
 	}
-	if w.session != nil {
-		w.session.Close()
-		w.session = nil
-	}
-	file := filepath.Join(r.In, "model", filepath.FromSlash(r.Params.Model))
-	sum, err := sha256File(file)
+	w.drop()
+	file, err := r.file()
 	if err != nil {
-		return trouble{job.Broken, err}
+		return err
 	}
-	if sum != r.Params.SHA256 {
-		return fmt.Errorf("the model is not the one that was planned with: its hash is %.12s, not %.12s", sum, r.Params.SHA256)
-	}
+	sum := r.Params.SHA256
 	// What does not load here may elsewhere: by another version of the
 	// runtime. Two machines that say so are enough.
 	if w.session, err = onnx.Open(r.Library, file, onnx.Options{Threads: threads(), GPU: r.GPU}); err != nil {

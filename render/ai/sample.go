@@ -32,7 +32,7 @@ func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, 
 		Place: job.AtRequester, Timeout: t.Timeout, Rank: t.Rank,
 	}
 	switch p.Op {
-	case opItems:
+	case opItems, opRequests:
 		for _, i := range items(p.Count, min((p.Count+shareChecked-1)/shareChecked, mostChecked)) {
 			p.Only = append(p.Only, p.First+i)
 		}
@@ -62,7 +62,7 @@ func ReadEvidence(challenge job.Task) (files []Evidence, items []int, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.Op == opItems {
+	if p.Op == opItems || p.Op == opRequests {
 		return []Evidence{{File: recordsFile}}, p.Only, nil
 	}
 	for i, c := range p.Crops {

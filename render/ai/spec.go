@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -19,7 +20,7 @@ import (
 // it is TOML with the same names; paths in one count from its folder.
 type Spec struct {
 	Model   string `json:"model" toml:"model"`               // path of an ONNX file, or the name of one that was added
-	Runtime string `json:"runtime,omitempty" toml:"runtime"` // "onnx", or nothing
+	Runtime string `json:"runtime,omitempty" toml:"runtime"` // "onnx", "llm" or nothing: the file says it itself
 	// Inputs is a folder of pictures, a .jsonl or a .csv file.
 	Inputs string `json:"inputs,omitempty" toml:"inputs"`
 	Column string `json:"column,omitempty" toml:"column"` // of a CSV: its name
@@ -35,6 +36,8 @@ type Spec struct {
 	Scale   int     `json:"scale,omitempty" toml:"scale"`
 	Overlap int     `json:"overlap,omitempty" toml:"overlap"` // of tiles, where the model does not say how far it reaches
 	Picture Picture `json:"picture,omitzero" toml:"picture"`
+	// Called is what answers to requests call the model; empty: its file's name.
+	Called string `json:"called,omitempty" toml:"called"`
 }
 
 // maxJobFile bounds a job file.
@@ -84,7 +87,7 @@ func ReadJob(file string) (Spec, error) {
 
 // IsPath tells a model's path from the name of one that was added.
 func IsPath(model string) bool {
-	return strings.ContainsAny(model, `/\`) || strings.EqualFold(filepath.Ext(model), ".onnx") || filepath.Ext(model) != "" && !strings.HasPrefix(model, "sha256:")
+	return strings.ContainsAny(model, `/\`) || slices.Contains([]string{".onnx", ".gguf"}, strings.ToLower(filepath.Ext(model))) || filepath.Ext(model) != "" && !strings.HasPrefix(model, "sha256:")
 }
 
 // Encode returns the spec as a job.Spec has it.
@@ -113,9 +116,9 @@ func (s Spec) validate() error {
 	refuse := func(what, why, remedy string) error { return job.Refuse(what, why, remedy) }
 	switch {
 	case s.Model == "":
-		return refuse("model", "none is named", "name an ONNX file, or one that was added with: idlewild model add")
-	case s.Runtime != "" && s.Runtime != "onnx":
-		return refuse("runtime "+s.Runtime, "there is none of this name", "the one there is is onnx")
+		return refuse("model", "none is named", "name an ONNX or GGUF file, or one that was added with: idlewild model add")
+	case s.Runtime != "" && s.Runtime != "onnx" && s.Runtime != runtimeLLM:
+		return refuse("runtime "+s.Runtime, "there is none of this name", "onnx and llm are those there are; the model's file says which it needs")
 	case s.Inputs == "":
 		return refuse("inputs", "none are named", "name a folder of pictures, a .jsonl or a .csv file")
 	case s.Batch < 0 || s.Batch > maxBatch:

@@ -32,6 +32,18 @@ func (r Request) Progress(phase string, fraction float64) {
 	r.say(event{Event: "progress", ID: r.id, Phase: phase, Fraction: fraction})
 }
 
+// MaxData bounds what Tell passes on at once: an event is a line of bounded
+// length.
+const MaxData = 48 << 10
+
+// Tell passes on what is known of the outputs, as JSON, to whoever waits for it.
+// What is longer than MaxData is not: it is in the outputs at the end.
+func (r Request) Tell(data []byte, fraction float64) {
+	if len(data) <= MaxData {
+		r.say(event{Event: "progress", ID: r.id, Phase: "rendering", Fraction: fraction, Data: data})
+	}
+}
+
 // Answer is how a request ended.
 type Answer struct {
 	Outcome job.Outcome // empty: succeeded
@@ -51,6 +63,8 @@ type event struct {
 	Device   string  `json:"device,omitempty"`
 	Build    string  `json:"build,omitempty"`
 	RenderS  float64 `json:"render_s,omitempty"`
+
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
 // Command starts the runner of that name. exe is the absolute path of a

@@ -164,7 +164,7 @@ func sniff(r io.ReaderAt, size int64) error {
 	case strings.HasPrefix(h, "\x89HDF"):
 		return format("it is an HDF5 file, as Keras writes it; export the model to ONNX")
 	case strings.HasPrefix(h, "GGUF"):
-		return format("it is a GGUF model, for which there is no runtime here yet")
+		return format("it is a GGUF model, which onnxruntime does not run")
 	case len(h) > 9 && h[8] == '{' && h[7] == 0 && h[6] == 0:
 		return format("it is a safetensors file, which holds weights and no graph; export the model to ONNX")
 	case strings.HasPrefix(h, "ORTM") || (len(h) > 8 && h[4:8] == "ORTM"):

@@ -222,6 +222,21 @@ func Dense(seed uint64, in, hidden, layers, out int, change ...func(weights []fl
 	return g.Bytes()
 }
 
+// Embedder is a network of random weights from "input_ids", tokens below vocab,
+// to an embedding of size numbers for each of them.
+func Embedder(seed uint64, vocab, size int) []byte {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	var g Graph
+	g.Input("input_ids", Int64, "n", "tokens")
+	g.Output("token_embeddings", Float, "n", "tokens", size)
+	g.Weight("table", noise(rng, vocab*size, 1), int64(vocab), int64(size))
+	g.Weight("w", noise(rng, size*size, size), int64(size), int64(size))
+	g.Node("Gather", []string{"table", "input_ids"}, []string{"e"})
+	g.Node("MatMul", []string{"e", "w"}, []string{"m"})
+	g.Node("Tanh", []string{"m"}, []string{"token_embeddings"})
+	return g.Bytes()
+}
+
 // Upscaler is a network that makes pictures twice as large: two convolutions
 // of random weights, pixel shuffle, and the nearest pixel added.
 func Upscaler(seed uint64) []byte {
