@@ -257,7 +257,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Records:  records{n},
 		Audit:    n.audit,
 		Answers:  n.asker,
-		Batches:  &batches{dir: filepath.Join(n.cfg.DataDir, "batches"), cfg: n.cfg, jobs: n.jobs, counts: map[string][2]int{}},
+		Batches:  &batches{dir: filepath.Join(n.cfg.DataDir, "batches"), cfg: n.cfg, jobs: jobs{n.jobs, n}, counts: map[string][2]int{}},
 		FarmJobs: farmJobs{n},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
