@@ -431,7 +431,7 @@ func TestGivenBackWhileChecksWait(t *testing.T) {
 func TestGivenBackFromABusySteward(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const tasks = 800
+		const tasks = 600
 		s := newStudio(t, 1, 3)
 		id, out := s.laptop.Submit(Work{Tasks: tasks, Millis: 500}, Stewards(s.nas...))
 		s.ready(id, 1)
