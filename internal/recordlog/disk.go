@@ -5,19 +5,20 @@ import (
 	"os"
 )
 
-// disk is what a log does to a folder. Tests put one in its place that forgets,
-// as a power cut does, what was not synced.
-type disk interface {
+// Disk is what a log does to a folder. Tests put one in its place that forgets,
+// as a power cut does, what was not synced; see recordlog/faulty.
+type Disk interface {
 	MkdirAll(dir string) error
 	List(dir string) ([]string, error)
 	Read(path string) ([]byte, error)
-	Open(path string, flag int) (file, error)
+	Open(path string, flag int) (File, error)
 	Rename(from, to string) error
 	Remove(path string) error
 	SyncDir(dir string) error
 }
 
-type file interface {
+// File is an open file of a Disk.
+type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
@@ -33,7 +34,7 @@ func (system) Read(path string) ([]byte, error) { return os.ReadFile(path) }
 func (system) Rename(from, to string) error     { return os.Rename(from, to) }
 func (system) Remove(path string) error         { return os.Remove(path) }
 func (system) SyncDir(dir string) error         { return SyncDir(dir) }
-func (system) Open(path string, flag int) (file, error) {
+func (system) Open(path string, flag int) (File, error) {
 	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
 		return nil, err
