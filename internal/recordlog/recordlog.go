@@ -66,7 +66,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.SegmentBytes = 8 << 20
 	}
 	if o.Disk == nil {
-		o.Disk = system{}
+		o.Disk = System{}
 	}
 	return o, nil
 }
@@ -571,6 +571,29 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// WriteFileOn is WriteFile on a Disk, for a folder that nobody else writes to.
+func WriteFileOn(d Disk, path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := d.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(data, 0); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = d.Rename(tmp, path)
+	}
+	if err != nil {
+		d.Remove(tmp)
+		return err
+	}
+	return d.SyncDir(filepath.Dir(path))
 }
 
 // ErrLocked is returned by Lock where another process, or another part of this

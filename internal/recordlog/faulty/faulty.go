@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"idlewild/internal/recordlog"
@@ -158,6 +159,18 @@ func (d *Disk) Remove(path string) error {
 		return err
 	}
 	d.change(path, func(names map[string]*inode) { delete(names, path) })
+	return nil
+}
+
+// RemoveAll removes the files below dir one by one.
+func (d *Disk) RemoveAll(dir string) error {
+	for _, name := range slices.Sorted(maps.Keys(d.names)) {
+		if strings.HasPrefix(name, dir+string(filepath.Separator)) {
+			if err := d.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
