@@ -105,11 +105,7 @@ func AddLLM(ctx context.Context, cfg Config, source string, say io.Writer) (Runt
 	if err := os.Rename(server, filepath.Join(done, filepath.Base(server))); err != nil {
 		return Runtime{}, err
 	}
-	at := filepath.Join(runtimesDir(cfg.DataDir), "llm-"+llamaPinned)
-	if err := os.RemoveAll(at); err != nil {
-		return Runtime{}, err
-	}
-	if err := os.Rename(done, at); err != nil {
+	if err := putRuntime(done, cfg, "llm-"+llamaPinned); err != nil {
 		return Runtime{}, err
 	}
 	r, err := FindLLM(ctx, cfg, nil)

@@ -113,11 +113,7 @@ func AddRuntime(ctx context.Context, cfg Config, wheel string) (Runtime, error) 
 	if err := os.Chmod(tmp, 0o755); err != nil { // a sandboxed process is another user
 		return Runtime{}, err
 	}
-	at := filepath.Join(runtimesDir(cfg.DataDir), "onnx-"+version)
-	if err := os.RemoveAll(at); err != nil {
-		return Runtime{}, err
-	}
-	if err := os.Rename(tmp, at); err != nil {
+	if err := putRuntime(tmp, cfg, "onnx-"+version); err != nil {
 		return Runtime{}, err
 	}
 	r, err := FindRuntime(ctx, cfg, nil)
@@ -125,6 +121,16 @@ func AddRuntime(ctx context.Context, cfg Config, wheel string) (Runtime, error) 
 		err = errors.New(r.Error)
 	}
 	return r, err
+}
+
+// putRuntime moves a folder to where the runtime of that name and version is
+// looked for, in place of what was there.
+func putRuntime(dir string, cfg Config, name string) error {
+	at := filepath.Join(runtimesDir(cfg.DataDir), name)
+	if err := os.RemoveAll(at); err != nil {
+		return err
+	}
+	return os.Rename(dir, at)
 }
 
 // maxLibrary bounds a file of a package.

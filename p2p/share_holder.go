@@ -56,14 +56,15 @@ func (h *holder) failed(i int, err error) {
 	if h.peer == h.g.req.Requester {
 		h.g.wants[i].refused = err
 	}
-	if h.has[i] {
+	said := h.has[i] // that it has it
+	if said {
 		h.has[i] = false
 		h.g.wants[i].has--
 	}
 	switch {
 	case errors.Is(err, ErrBlockWrong):
 		h.banned = fmt.Errorf("%s sent a wrong block: %w", h.peer, err)
-	case errors.Is(err, ErrBlockNotFound):
+	case errors.Is(err, ErrBlockNotFound) && said:
 		if h.lies++; h.lies > maxLies {
 			h.banned = fmt.Errorf("%s says that it has blocks that it has not", h.peer)
 		}
@@ -422,11 +423,16 @@ func (h *holder) take(ctx context.Context, r *bufio.Reader, a *wire.Answer, padd
 	}
 	i := int(a.GetIndex())
 	g.mu.Lock()
-	if !h.deals && g.wants[i].from != h { // a late one, or one that nobody asked for
+	// A late one, or one that nobody asked for. Who deals need not be asked, but
+	// says of a block once that it is not there.
+	if !h.deals && g.wants[i].from != h || h.deals && g.wants[i].refused != nil {
 		h.unasked++
 	}
 	unasked := h.unasked
 	g.mu.Unlock()
+	if unasked > maxUnasked {
+		return fmt.Errorf("%d blocks came that were not asked for", unasked)
+	}
 	switch a.GetEncoding() {
 	case wire.Answer_REFUSED:
 		return ErrBlockRefused
@@ -440,9 +446,6 @@ func (h *holder) take(ctx context.Context, r *bufio.Reader, a *wire.Answer, padd
 		g.mu.Unlock()
 		h.poke()
 		return nil
-	}
-	if unasked > maxUnasked {
-		return fmt.Errorf("%d blocks came that were not asked for", unasked)
 	}
 	payload, err := wire.ReadPayload(r, int(a.GetSize()))
 	if err != nil {

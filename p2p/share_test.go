@@ -174,6 +174,22 @@ func TestGatherOfWhatIsNotThere(t *testing.T) {
 }
 
 // Where the requester is away, those who are near have what they fetched.
+// A requester that lost some blocks says so of each, and gives all others.
+func TestGatherOfWhatIsThereInPart(t *testing.T) {
+	t.Parallel()
+	all := manyBlocks(120, 2000)
+	farm, stores := sharers(t, 2, all[:60]...)
+	got, err := gatherAll(t.Context(), farm[1], stores[1], ShareRequest{BlockRequest: request(farm[0].ID(), all...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range all {
+		if r := got[block(b)]; i < 60 && r.Err != nil || i >= 60 && !errors.Is(r.Err, ErrBlockNotFound) {
+			t.Fatalf("block %d: %v", i, r.Err)
+		}
+	}
+}
+
 func TestGatherWithoutTheRequester(t *testing.T) {
 	t.Parallel()
 	all := manyBlocks(100, 1000)

@@ -37,6 +37,24 @@ type source interface {
 	next() (item, error)
 }
 
+// records opens the file of the task's records. end writes what is left: it
+// returns the error that there was, or else its own.
+func (r request) records() (w *bufio.Writer, end func(error) error, err error) {
+	f, err := os.Create(filepath.Join(r.Out, recordsFile))
+	if err != nil {
+		return nil, nil, trouble{job.Broken, err}
+	}
+	w = bufio.NewWriterSize(f, 1<<20)
+	return w, func(err error) error {
+		for _, e := range []error{w.Flush(), f.Close()} {
+			if err == nil && e != nil {
+				err = trouble{job.Broken, e}
+			}
+		}
+		return err
+	}, nil
+}
+
 // items runs the model on the task's items and writes a record of each, in
 // their order. What is wrong with an item is in its record; an error is about
 // the whole task.
@@ -46,18 +64,11 @@ func (r request) items(s *onnx.Session, progress func(string, float64)) (err err
 		return err
 	}
 	defer shut()
-	f, err := os.Create(filepath.Join(r.Out, recordsFile))
+	w, end, err := r.records()
 	if err != nil {
-		return trouble{job.Broken, err}
+		return err
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	defer func() {
-		for _, e := range []error{w.Flush(), f.Close()} {
-			if err == nil && e != nil {
-				err = trouble{job.Broken, e}
-			}
-		}
-	}()
+	defer func() { err = end(err) }()
 	p := r.Params
 	var batch []item
 	only, done := p.Only, 0

@@ -108,18 +108,11 @@ func (r request) requests(model answerer, tell func(data []byte, fraction float6
 		return err
 	}
 	defer shut()
-	f, err := os.Create(filepath.Join(r.Out, recordsFile))
+	w, end, err := r.records()
 	if err != nil {
-		return trouble{job.Broken, err}
+		return err
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	defer func() {
-		for _, e := range []error{w.Flush(), f.Close()} {
-			if err == nil && e != nil {
-				err = trouble{job.Broken, e}
-			}
-		}
-	}()
+	defer func() { err = end(err) }()
 	done, seen := 0, 0
 	var batch []query
 	said := func(t Told) {
