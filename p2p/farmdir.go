@@ -145,10 +145,11 @@ func (d farmDir) readRoot(name string) (crypto.PrivKey, error) {
 // rootOf returns the key of root if it is here; nil if it is not. It ends a
 // replacement that a crash interrupted.
 func (d farmDir) rootOf(root peer.ID) (crypto.PrivKey, error) {
-	for _, name := range []string{nextKeyFile, rootKeyFile} {
+	var damaged error // of the one that is not needed, perhaps
+	for _, name := range []string{rootKeyFile, nextKeyFile} {
 		key, err := d.readRoot(name)
 		if err != nil {
-			return nil, err
+			damaged = errors.Join(damaged, err)
 		}
 		if key == nil || !root.MatchesPrivateKey(key) {
 			continue
@@ -160,7 +161,7 @@ func (d farmDir) rootOf(root peer.ID) (crypto.PrivKey, error) {
 		}
 		return key, nil
 	}
-	return nil, nil
+	return nil, damaged
 }
 
 // takeNext makes the next root key the root key.

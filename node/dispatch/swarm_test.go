@@ -899,6 +899,9 @@ func TestListsOfAJob(t *testing.T) {
 			if s := f.wait(id, time.Hour, job.StateFinished); s.State != job.StateFinished || s.Delivered != 40 {
 				t.Fatalf("%s: %s, %d delivered: %s", what, s.State, s.Delivered, s.Reason)
 			}
+			if !f.d.Allows(job.NewID(time.Now()), a.id) {
+				t.Error("what was asked directly has no lists, and is not readable")
+			}
 			n := counts()
 			for name, x := range map[string]*fakeWorker{"a": a, "b": b, "c": c} {
 				if want := strings.Contains(q.who, name); (n[name] > 0) != want || f.d.Allows(id, x.id) != want {
