@@ -307,6 +307,19 @@ func TestReplacementSurvivesACrash(t *testing.T) {
 		}
 		shut(t, h)
 	}
+	// What a crash left beside the good one need not be whole.
+	set()
+	write := func(name string, b []byte) {
+		if err := os.WriteFile(owner.members.dir.file(name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(nextKeyFile, after[rootKeyFile][:20])
+	h := reopen(t, owner)
+	if f := h.farm(t); !f.Owner || f.Turn != 0 {
+		t.Errorf("beside a damaged next key: %+v", f)
+	}
+	shut(t, h)
 }
 
 func filesOf(t *testing.T, dir string) map[string][]byte {
