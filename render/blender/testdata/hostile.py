@@ -303,6 +303,7 @@ def fork_bomb(r):
     try:
         for _ in range(r["n"]):
             pids.append(os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}))
+        time.sleep(1)  # they stay: where the kernel refuses none, the watch must see them
         return str(len(pids))
     finally:
         for pid in pids:
