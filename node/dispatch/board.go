@@ -248,7 +248,10 @@ func (b *Board) place(j *jobState, t *task) {
 			b.stop(g.lease, "its inputs are made again")
 		}
 	}
-	if t.phase == open && t.check == nil {
+	switch {
+	case t.phase != open:
+		t.lapsed = false
+	case t.check == nil:
 		t.class.push(t)
 	}
 }

@@ -252,7 +252,7 @@ func (b *Board) typical() float64 {
 	return 1
 }
 
-// chooseTasks picks tasks of the class of j whose first one has the lowest rank.
+// chooseTasks picks tasks of the class of j whose first one goes before those of the others.
 func (b *Board) chooseTasks(s *seat, j *jobState, ahead bool) []*task {
 	var not []*class
 	for {
@@ -263,7 +263,7 @@ func (b *Board) chooseTasks(s *seat, j *jobState, ahead bool) []*task {
 				continue
 			}
 			t := c.next()
-			if t != nil && (first == nil || t.Rank < first.Rank || t.Rank == first.Rank && t.index < first.index) {
+			if t != nil && (first == nil || t.before(first)) {
 				best, first = c, t
 			}
 		}
@@ -539,7 +539,7 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 	more := true
 	if f := s.frame; f != nil && qs[0] == c.queues(f) {
 		for _, t := range f.prior() {
-			if more && t.phase == open && t.class == c {
+			if more && t.phase == open && t.class == c && !t.lapsed {
 				more = add(t)
 			}
 		}

@@ -179,6 +179,11 @@ func (b *Board) expire() {
 		left := w.heard.Add(b.ttl()).Sub(b.now)
 		if left <= 0 {
 			for _, l := range slices.Clone(w.leases) {
+				for _, g := range l.grants {
+					if !g.over {
+						g.t.lapsed = true
+					}
+				}
 				b.giveUp(l, "lapsed")
 			}
 			continue

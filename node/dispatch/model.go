@@ -43,6 +43,7 @@ type task struct {
 	// Of this moment.
 	begun   bool // somebody is at its frame
 	adopts  bool // its files are being stored again
+	lapsed  bool // who had it is out of reach, and may bring its result yet
 	phase   phase
 	tries   uint16 // of delivering, or of running a check
 	missing int32  // predecessors without an accepted result
@@ -285,16 +286,24 @@ func (h *taskHeap) Pop() any {
 	return t
 }
 
-// queues hold open tasks: those of frames that nobody is at come first.
+// queues hold open tasks: those of frames that nobody is at come first, and
+// those that lapsed last, since they may be done already.
 type queues struct {
-	fresh taskHeap
-	begun taskHeap
+	fresh  taskHeap
+	begun  taskHeap
+	lapsed taskHeap
 }
+
+// all are the queues in their order.
+func (q *queues) all() [3]*taskHeap { return [...]*taskHeap{&q.fresh, &q.begun, &q.lapsed} }
 
 // short is one of the shorter ones among the last open tasks.
 func (q *queues) short(cost func(*task) float64) *task {
 	var best *task
-	for _, h := range []*taskHeap{&q.fresh, &q.begun} {
+	for _, h := range q.all() {
+		if h == &q.lapsed && best != nil {
+			break
+		}
 		for i := len(*h) - 1; i >= max(0, len(*h)-64); i-- {
 			t := (*h)[i]
 			if t.in == h && t.phase == open && (best == nil || cost(t) < cost(best)) {
@@ -307,18 +316,22 @@ func (q *queues) short(cost func(*task) float64) *task {
 
 // head is the first open task.
 func (q *queues) head() *task {
-	if t := q.fresh.head(); t != nil {
-		return t
+	for _, h := range q.all() {
+		if t := h.head(); t != nil {
+			return t
+		}
 	}
-	return q.begun.head()
+	return nil
 }
 
 // pop takes the first open task.
 func (q *queues) pop() *task {
-	if t := q.fresh.pop(); t != nil {
-		return t
+	for _, h := range q.all() {
+		if t := h.pop(); t != nil {
+			return t
+		}
 	}
-	return q.begun.pop()
+	return nil
 }
 
 func (c *class) queues(t *task) *queues {
@@ -331,10 +344,21 @@ func (c *class) queues(t *task) *queues {
 // early reports whether t is of the preview.
 func (t *task) early() bool { return t.Rank < job.RestRank }
 
+// before reports whether t goes before o, an open task of another class.
+func (t *task) before(o *task) bool {
+	if x, y := t.lapsed && !t.early(), o.lapsed && !o.early(); x != y {
+		return y
+	}
+	return t.Rank < o.Rank || t.Rank == o.Rank && t.index < o.index
+}
+
 func (c *class) push(t *task) {
 	q := c.queues(t)
 	h := &q.fresh
-	if t.begun {
+	switch {
+	case t.lapsed:
+		h = &q.lapsed
+	case t.begun:
 		h = &q.begun
 	}
 	if t.in != h {

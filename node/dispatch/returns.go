@@ -140,6 +140,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	}
 	if g != nil {
 		b.endGrant(g)
+		t.lapsed = false
 		defer b.place(j, t)
 	}
 	switch {
@@ -335,6 +336,7 @@ func (b *Board) fetched(e Fetched) {
 		b.forget(j, x)
 	case w == nil || !w.connected || errors.Is(e.Err, errGone):
 		// It keeps the receipt and offers it again when it is back.
+		t.lapsed = true
 		b.forget(j, x)
 	case x.live.tries < 3:
 		b.after(time.Duration(x.live.tries)*time.Second, func() { b.fetchAgain(j, x) })

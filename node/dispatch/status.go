@@ -453,10 +453,12 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 
 // mayAny reports whether w may try one of the open tasks of c.
 func (b *Board) mayAny(w *worker, j *jobState, c *class) bool {
-	for _, q := range []taskHeap{c.lead.fresh, c.lead.begun, c.rest.fresh, c.rest.begun} {
-		for _, t := range q {
-			if t.phase == open && b.may(w, j, t) {
-				return true
+	for _, q := range []*queues{&c.lead, &c.rest} {
+		for _, h := range q.all() {
+			for _, t := range *h {
+				if t.phase == open && b.may(w, j, t) {
+					return true
+				}
 			}
 		}
 	}

@@ -305,6 +305,7 @@ func (b *Board) redo(j *jobState, ts []*task) {
 	}
 	b.write(j, r)
 	for _, t := range list {
+		t.lapsed = false // nothing of it is welcome any more
 		b.place(j, t)
 	}
 	for _, t := range list {
