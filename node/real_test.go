@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"idlewild/job"
+	"idlewild/render/blender"
 )
 
 // needBlender returns the program, or ends the test: what the environment
@@ -67,22 +68,40 @@ func TestBlenderJobWithACheat(t *testing.T) {
 	if err := os.WriteFile(script, []byte(smallScene), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	blender := func(args ...string) {
+	run := func(args ...string) {
 		t.Helper()
 		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	blender("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
-	blender("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
+	run("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
+	run("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
 
+	// What this Blender can do takes seconds to find out, and a node remembers it: here it is found out once.
+	learnt := filepath.Join(dir, "learnt")
+	if err := os.Mkdir(learnt, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	kind, err := blender.New(blender.Options{Scratch: learnt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := kind.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	real := func(c *Config) {
+		c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1
+		if err := os.CopyFS(filepath.Join(c.DataDir, "runners"), os.DirFS(learnt)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, parts := range []string{"", "2x1", "2s"} {
-		t.Run("parts "+parts, func(t *testing.T) { cheated(t, scene, parts, filepath.Join(dir, "plain-0003.png")) })
+		t.Run("parts "+parts, func(t *testing.T) { cheated(t, scene, parts, filepath.Join(dir, "plain-0003.png"), real) })
 	}
 }
 
-func cheated(t *testing.T, scene, parts, plain string) {
-	real := func(c *Config) { c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1 }
+// cheated runs one job on three nodes, each of which real makes one with Blender.
+func cheated(t *testing.T, scene, parts, plain string, real func(*Config)) {
 	requester := startNode(t, "requester", func(c *Config) { real(c); c.Worker.Enabled, c.Worker.HomeThreads = false, 2 })
 	honest := startNode(t, "honest", func(c *Config) { real(c); c.Worker.Env = []string{"CYCLES_CPU_NO_AVX2=1"} })
 	cheat := startNode(t, "cheat", func(c *Config) { real(c); c.Worker.Saboteur = "half-samples" })
