@@ -1,12 +1,16 @@
 package node
 
 import (
+	"context"
 	"image/png"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/fstest"
 
 	"idlewild/job"
 	"idlewild/render/blender"
@@ -25,6 +29,48 @@ func needBlender(t *testing.T) string {
 	}
 	t.Skip("NOT RUN: no Blender on PATH")
 	return ""
+}
+
+// learnt is what a machine remembers of what its Blender can do, which takes
+// Blender several seconds to find out.
+var learnt = sync.OnceValues(func() (fs.FS, error) {
+	dir, err := os.MkdirTemp("", "node-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	k, err := blender.New(blender.Options{Scratch: dir})
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := k.Probe(context.Background()); err != nil {
+		return nil, err
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "probe-*"))
+	if err != nil {
+		return nil, err
+	}
+	memory := fstest.MapFS{}
+	for _, f := range found {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		memory[filepath.Base(f)] = &fstest.MapFile{Data: b, Mode: 0o644}
+	}
+	return memory, nil
+})
+
+// knowBlender makes a new folder of a machine that asked its Blender before.
+func knowBlender(t *testing.T, runners string) {
+	t.Helper()
+	memory, err := learnt()
+	if err == nil {
+		err = os.CopyFS(runners, memory)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // smallScene is noisy enough for the statistic and renders in a blink.
@@ -77,23 +123,9 @@ func TestBlenderJobWithACheat(t *testing.T) {
 	run("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
 	run("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
 
-	// What this Blender can do takes seconds to find out, and a node remembers it: here it is found out once.
-	learnt := filepath.Join(dir, "learnt")
-	if err := os.Mkdir(learnt, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	kind, err := blender.New(blender.Options{Scratch: learnt})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := kind.Probe(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	real := func(c *Config) {
 		c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1
-		if err := os.CopyFS(filepath.Join(c.DataDir, "runners"), os.DirFS(learnt)); err != nil {
-			t.Fatal(err)
-		}
+		knowBlender(t, filepath.Join(c.DataDir, "runners"))
 	}
 	for _, parts := range []string{"", "2x1", "2s"} {
 		t.Run("parts "+parts, func(t *testing.T) { cheated(t, scene, parts, filepath.Join(dir, "plain-0003.png"), real) })
