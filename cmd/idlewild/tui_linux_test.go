@@ -77,6 +77,8 @@ func TestBarsOnATerminal(t *testing.T) {
 	out := t.TempDir()
 	end := make(chan struct{}) // of the job, once it was seen to run
 	ended := sync.OnceFunc(func() { close(end) })
+	late := time.AfterFunc(3*time.Minute, ended)
+	defer late.Stop()
 	tty, screen := watchedTerminal(t, 100, func(text string) {
 		if strings.Contains(text, "1 running") && strings.Contains(text, "half of it is missing") {
 			ended()
@@ -118,6 +120,8 @@ func TestWatchRedrawsOnATerminal(t *testing.T) {
 		s.Frames = append(s.Frames, job.TaskStatus{Label: fmt.Sprint("f", i), State: "leased", Fraction: 0.5, Worker: strings.Repeat("w", 200)})
 	}
 	f.set(s)
+	late := time.AfterFunc(3*time.Minute, func() { f.set(finished(id, "/out")) })
+	defer late.Stop()
 	tty, screen := watchedTerminal(t, 100, func(text string) {
 		if strings.Contains(text, "and 8") {
 			f.set(finished(id, "/out"))
