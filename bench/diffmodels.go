@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -14,20 +13,12 @@ import (
 	"slices"
 
 	"idlewild/chunker"
+	"idlewild/diffupload/tensorfile/tensortest"
 )
 
-// modelTensor is one of a model that is made here: its weights are random, of
-// 16 bits or in blocks of 32 of 4 bits with a scale (GGUF's Q4_0).
-type modelTensor struct {
-	name      string
-	dims      []uint64 // the fastest first, as GGUF has them
-	quantised bool
-	data      []byte
-}
-
-// model is a file's worth of them.
+// model is a file's worth of tensors.
 type model struct {
-	tensors []modelTensor
+	tensors []tensortest.Tensor
 	note    string // in the header
 }
 
@@ -72,15 +63,15 @@ func convolutions(seed uint64, blocks int, quantised bool) model {
 	return m
 }
 
-func randomTensor(rng *rand.Rand, name string, quantised bool, dims ...uint64) modelTensor {
-	t := modelTensor{name: name, dims: dims, quantised: quantised}
+func randomTensor(rng *rand.Rand, name string, quantised bool, dims ...uint64) tensortest.Tensor {
+	t := tensortest.Tensor{Name: name, Dims: dims, Quantised: quantised}
 	n := uint64(1)
 	for _, d := range dims {
 		n *= d
 	}
 	if !quantised {
 		for range n {
-			t.data = binary.LittleEndian.AppendUint16(t.data, fp16(float32(rng.NormFloat64()*0.02)))
+			t.Data = binary.LittleEndian.AppendUint16(t.Data, fp16(float32(rng.NormFloat64()*0.02)))
 		}
 		return t
 	}
@@ -94,10 +85,10 @@ func randomTensor(rng *rand.Rand, name string, quantised bool, dims ...uint64) m
 			}
 		}
 		scale := most / -8
-		t.data = binary.LittleEndian.AppendUint16(t.data, fp16(scale))
+		t.Data = binary.LittleEndian.AppendUint16(t.Data, fp16(scale))
 		q := func(v float32) byte { return byte(min(15, max(0, v/scale+8.5))) }
 		for i := range 16 {
-			t.data = append(t.data, q(block[i])|q(block[i+16])<<4)
+			t.Data = append(t.Data, q(block[i])|q(block[i+16])<<4)
 		}
 	}
 	return t
@@ -114,7 +105,7 @@ func fp16(v float32) uint16 {
 }
 
 // tune trains some of the tensors a little: all their values change, or a share.
-func (m model) tune(seed uint64, which func(modelTensor) bool, share float64) (model, int64) {
+func (m model) tune(seed uint64, which func(tensortest.Tensor) bool, share float64) (model, int64) {
 	rng := rand.New(rand.NewPCG(seed, 23))
 	out := model{tensors: slices.Clone(m.tensors), note: m.note}
 	changed := int64(0)
@@ -122,19 +113,19 @@ func (m model) tune(seed uint64, which func(modelTensor) bool, share float64) (m
 		if !which(t) {
 			continue
 		}
-		t.data = bytes.Clone(t.data)
-		for k := 0; k+1 < len(t.data); k += 2 {
+		t.Data = bytes.Clone(t.Data)
+		for k := 0; k+1 < len(t.Data); k += 2 {
 			if share < 1 && rng.Float64() >= share {
 				continue
 			}
-			if t.quantised {
-				t.data[k] ^= byte(rng.Uint32N(256))
+			if t.Quantised {
+				t.Data[k] ^= byte(rng.Uint32N(256))
 				continue
 			}
-			v := binary.LittleEndian.Uint16(t.data[k:])
-			binary.LittleEndian.PutUint16(t.data[k:], v+uint16(rng.IntN(129)-64))
+			v := binary.LittleEndian.Uint16(t.Data[k:])
+			binary.LittleEndian.PutUint16(t.Data[k:], v+uint16(rng.IntN(129)-64))
 		}
-		changed += int64(len(t.data))
+		changed += int64(len(t.Data))
 		out.tensors[i] = t
 	}
 	return out, changed
@@ -151,68 +142,9 @@ func (m model) reordered(seed uint64) model {
 
 func (m model) bytes() (n int64) {
 	for _, t := range m.tensors {
-		n += int64(len(t.data))
+		n += int64(len(t.Data))
 	}
 	return n
-}
-
-// safetensors is the file of it in that format.
-func (m model) safetensors() []byte {
-	type info struct {
-		DType   string   `json:"dtype"`
-		Shape   []uint64 `json:"shape"`
-		Offsets [2]int   `json:"data_offsets"`
-	}
-	head := map[string]any{"__metadata__": map[string]string{"format": "pt", "note": m.note}}
-	var data []byte
-	for _, t := range m.tensors {
-		shape := slices.Clone(t.dims)
-		slices.Reverse(shape)
-		i := info{DType: "F16", Shape: shape, Offsets: [2]int{len(data), len(data) + len(t.data)}}
-		if t.quantised {
-			i.DType, i.Shape = "U8", []uint64{uint64(len(t.data))}
-		}
-		head[t.name] = i
-		data = append(data, t.data...)
-	}
-	h, err := json.Marshal(head)
-	if err != nil {
-		panic(err) // there is nothing in it that JSON has not
-	}
-	for len(h)%8 != 0 {
-		h = append(h, ' ')
-	}
-	return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(h))), h...), data...)
-}
-
-// gguf is the file of it in that format.
-func (m model) gguf() []byte {
-	le := binary.LittleEndian
-	text := func(b []byte, s string) []byte { return append(le.AppendUint64(b, uint64(len(s))), s...) }
-	b := append([]byte("GGUF"), 3, 0, 0, 0)
-	b = le.AppendUint64(le.AppendUint64(b, uint64(len(m.tensors))), 2)
-	b = text(le.AppendUint32(text(b, "general.architecture"), 8), "llama")
-	b = text(le.AppendUint32(text(b, "general.description"), 8), m.note)
-	var data []byte
-	for _, t := range m.tensors {
-		b = le.AppendUint32(text(b, t.name), uint32(len(t.dims)))
-		for _, d := range t.dims {
-			b = le.AppendUint64(b, d)
-		}
-		kind := uint32(1) // F16
-		if t.quantised {
-			kind = 2 // Q4_0
-		}
-		b = le.AppendUint64(le.AppendUint32(b, kind), uint64(len(data)))
-		data = append(data, t.data...)
-		for len(data)%32 != 0 {
-			data = append(data, 0)
-		}
-	}
-	for len(b)%32 != 0 {
-		b = append(b, 0)
-	}
-	return append(b, data...)
 }
 
 // models compares a model with fine-tunes of it.
@@ -228,15 +160,16 @@ func (d *differ) models(ctx context.Context, quick bool) ([]Figure, error) {
 	}
 	bases := []struct {
 		name  string
-		file  func(model) []byte
+		file  func(note string, tensors []tensortest.Tensor) []byte
 		ext   string
 		every int // every which tensor is tuned: about 5 % of the bytes
 		model model
 	}{
-		{"language model, fp16", model.safetensors, "safetensors", 20, transformer(1, layers, false)},
-		{"language model, Q4_0", model.gguf, "gguf", 20, transformer(2, 3*layers, true)},
-		{"small tensors, fp16", model.safetensors, "safetensors", 21, convolutions(3, blocks, false)},
-		{"small tensors, Q4_0", model.gguf, "gguf", 21, convolutions(4, 3*blocks, true)},
+		{"language model, fp16", tensortest.Safetensors, "safetensors", 20, transformer(1, layers, false)},
+		{"language model, Q4_0", tensortest.GGUF, "gguf", 20, transformer(2, 3*layers, true)},
+		{"small tensors, fp16", tensortest.Safetensors, "safetensors", 21, convolutions(3, blocks, false)},
+		{"small tensors, fp16, ONNX", tensortest.ONNX, "onnx", 21, convolutions(5, blocks/2, false)},
+		{"small tensors, Q4_0", tensortest.GGUF, "gguf", 21, convolutions(4, 3*blocks, true)},
 	}
 	var pairs []filePair
 	var beside [][]Peer
@@ -244,20 +177,20 @@ func (d *differ) models(ctx context.Context, quick bool) ([]Figure, error) {
 		seed := uint64(i)
 		write := func(name string, m model) (string, error) {
 			file := filepath.Join(dir, fmt.Sprintf("%d-%s.%s", i, name, b.ext))
-			return file, os.WriteFile(file, b.file(m), 0o600)
+			return file, os.WriteFile(file, b.file(m.note, m.tensors), 0o600)
 		}
 		old, err := write("base", b.model)
 		if err != nil {
 			return nil, err
 		}
-		apart := func() func(modelTensor) bool {
+		apart := func() func(tensortest.Tensor) bool {
 			n := 0
-			return func(modelTensor) bool { n++; return n%b.every == 7 }
+			return func(tensortest.Tensor) bool { n++; return n%b.every == 7 }
 		}
-		vectors := func(t modelTensor) bool { return len(t.dims) == 1 }
+		vectors := func(t tensortest.Tensor) bool { return len(t.Dims) == 1 }
 		for _, v := range []struct {
 			name  string
-			which func(modelTensor) bool
+			which func(tensortest.Tensor) bool
 			share float64
 		}{
 			{"5 % of the tensors", apart(), 1},

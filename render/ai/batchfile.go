@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"idlewild/internal/gguf"
 	"idlewild/job"
-	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
 )
 
@@ -181,7 +181,7 @@ func (k *Kind) Look(ctx context.Context, file string) (l Looked, err error) {
 	l = Looked{Name: filepath.Base(file), Is: "an ONNX model", Endpoints: []string{Embeddings}}
 	l.Deps = []job.Dep{{Path: file, Name: "model/" + l.Name}}
 	if isGGUF(file) {
-		m, err := llm.Read(file)
+		m, err := gguf.Read(file)
 		if err != nil {
 			return l, job.Refuse(l.Name, err.Error(), "fetch it again, or export it again")
 		}
@@ -238,7 +238,7 @@ func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (
 }
 
 // answerable says why a GGUF file is none that a request can be put to.
-func answerable(m *llm.Model) error {
+func answerable(m *gguf.Model) error {
 	switch {
 	case m.Parts > 1:
 		return fmt.Errorf("it is one of %d parts of a model", m.Parts)
@@ -254,7 +254,7 @@ func answerable(m *llm.Model) error {
 // which files beside it belong to it. Nothing of it is run.
 func CheckModel(file string) (more []string, err error) {
 	if isGGUF(file) {
-		m, err := llm.Read(file)
+		m, err := gguf.Read(file)
 		if err == nil {
 			err = answerable(m)
 		}

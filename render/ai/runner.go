@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"idlewild/internal/gguf"
 	"idlewild/job"
 	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
@@ -189,7 +190,7 @@ func (w *warm) loadLLM(r request, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m, err := llm.Read(file)
+	m, err := gguf.Read(file)
 	if err != nil {
 		return err
 	}
