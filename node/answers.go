@@ -46,6 +46,7 @@ type asker struct {
 	models   map[string]*askedModel
 	verdicts map[string]localapi.AnswerVerdict
 	recent   []string // names of verdicts, the oldest first
+	bytes    int      // of requests that are not answered yet
 	runs     sync.WaitGroup
 }
 
@@ -122,6 +123,7 @@ const (
 	askedBytes   = 2 << 20          // of the requests of one task
 	askedTexts   = 2048             // in them
 	maxWaiting   = 4096
+	waitingBytes = 256 << 20 // of all requests that are not answered yet
 	restUnfit    = 5 * time.Second
 	restBusy     = 100 * time.Millisecond
 	restLost     = 5 * time.Second
@@ -196,6 +198,15 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 		a.mu.Unlock()
 		return localapi.Answered{}, refused(http.StatusTooManyRequests, "rate_limit_exceeded", "%d requests wait already; ask again later", maxWaiting)
 	}
+	size := len(w.body)
+	if size > waitingBytes-a.bytes {
+		had := a.bytes
+		a.mu.Unlock()
+		return localapi.Answered{}, refused(http.StatusTooManyRequests, "rate_limit_exceeded",
+			"the requests that wait have %d MiB together, and this one has no room beside them (%d MiB in all); ask again later", had>>20, waitingBytes>>20)
+	}
+	a.bytes += size
+	defer a.answered(size)
 	l.waiting = append(l.waiting, w)
 	l.pump()
 	a.mu.Unlock()
@@ -209,6 +220,13 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 	w.says.Lock() // nobody hears anything after this
 	defer w.says.Unlock()
 	return w.answer, w.err
+}
+
+// answered gives the room of a request back.
+func (a *asker) answered(size int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bytes -= size
 }
 
 // say passes on a piece of the answer to who still listens.
