@@ -39,6 +39,7 @@ type asker struct {
 	life   context.Context
 	// patience is how long a request waits while nobody could answer it.
 	patience time.Duration
+	room     int // bytes of requests that are not answered yet, at most
 
 	holds sync.Mutex // of the list of models that the store keeps
 
@@ -199,11 +200,11 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 		return localapi.Answered{}, refused(http.StatusTooManyRequests, "rate_limit_exceeded", "%d requests wait already; ask again later", maxWaiting)
 	}
 	size := len(w.body)
-	if size > waitingBytes-a.bytes {
+	if size > a.room-a.bytes {
 		had := a.bytes
 		a.mu.Unlock()
 		return localapi.Answered{}, refused(http.StatusTooManyRequests, "rate_limit_exceeded",
-			"the requests that wait have %d MiB together, and this one has no room beside them (%d MiB in all); ask again later", had>>20, waitingBytes>>20)
+			"the requests that wait have %d MiB together, and this one has no room beside them (%d MiB in all); ask again later", had>>20, a.room>>20)
 	}
 	a.bytes += size
 	defer a.answered(size)
