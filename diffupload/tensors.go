@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"sync"
 
@@ -37,8 +39,12 @@ type models struct {
 	err     error
 }
 
-// maxONNX is how many ONNX models of a folder are asked for files beside them.
-const maxONNX = 64
+// maxONNX is how many ONNX models of a folder are asked for files beside them,
+// and maxOutside for how many tensors in those.
+const (
+	maxONNX    = 64
+	maxOutside = 1 << 18
+)
 
 // add tells of a file of the folder.
 func (m *models) add(name string) {
@@ -68,6 +74,7 @@ func (m *models) spans(name string, r io.ReaderAt, size int64) ([]tensorfile.Spa
 // look reads where the ONNX models have their weights.
 func (m *models) look() {
 	m.outside = map[string][]tensorfile.Span{}
+	count := 0
 	for _, name := range m.onnx {
 		r, size, done, err := m.open(name)
 		if err != nil {
@@ -80,7 +87,11 @@ func (m *models) look() {
 			m.err = err
 			return
 		}
-		for file, spans := range files {
+		for _, file := range slices.Sorted(maps.Keys(files)) {
+			spans := files[file]
+			if count += len(spans); count > maxOutside {
+				return
+			}
 			file = path.Join(path.Dir(name), file)
 			m.outside[file] = append(m.outside[file], spans...)
 		}
