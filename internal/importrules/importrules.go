@@ -46,7 +46,7 @@ var table = map[string][]string{
 	"render":                {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":        {},
 	"render/blender":        {"job", "media", "render", "render/assemble"},
-	"render/ai":             {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai":             {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/assemble", "render/gorunner"},
 	"render/ai/llm":         {},
 	"render/ai/llm/llmtest": {},
 	"render/ai/onnx":        {"render/ai/onnxtest"}, // its tests
