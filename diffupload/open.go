@@ -27,7 +27,7 @@ func (s *snapshot) open(path string, in *progressReader, f *os.File, st os.FileI
 			return s.image(in, f, st, mode)
 		}
 	default:
-		spans, err := s.models.spans(modelName(path), f, st.Size())
+		spans, err := s.tensorsOf(path, in, f, st.Size())
 		if err != nil {
 			return Entry{}, err
 		}

@@ -101,16 +101,15 @@ func (m *models) look() {
 // modelsOf are those of files on this machine, by their paths.
 func modelsOf(files []File) *models {
 	m := &models{open: func(name string) (io.ReaderAt, int64, func(), error) {
-		f, err := os.Open(name)
+		st, err := os.Stat(name)
+		if err == nil && !st.Mode().IsRegular() {
+			err = ErrNotRegular
+		}
 		if err != nil {
 			return nil, 0, nil, err
 		}
-		st, err := f.Stat()
-		if err != nil || !st.Mode().IsRegular() {
-			f.Close()
-			return nil, 0, nil, errors.Join(err, ErrNotRegular)
-		}
-		return f, st.Size(), func() { f.Close() }, nil
+		f, err := os.Open(name)
+		return f, st.Size(), func() { f.Close() }, err
 	}}
 	for _, f := range files {
 		m.add(modelName(f.Path))
@@ -132,6 +131,20 @@ func modelsIn(ctx context.Context, store Store, files []Entry) *models {
 		m.add(f.Name)
 	}
 	return m
+}
+
+// tensorsOf returns the tensors by which a file is cut. One that is not all there
+// yet has holes, which nobody wants to read.
+func (s *snapshot) tensorsOf(path string, in *progressReader, f *os.File, size int64) ([]tensorfile.Span, error) {
+	if in.holes {
+		if from, _, err := nextHole(f, 0, size); err != nil || from < size {
+			return nil, err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil { // looking moves it
+			return nil, err
+		}
+	}
+	return s.models.spans(modelName(path), f, size)
 }
 
 // tensors stores a file that is cut by its tensors.

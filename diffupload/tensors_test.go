@@ -2,9 +2,13 @@ package diffupload
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -202,6 +206,44 @@ func TestAHeaderThatLies(t *testing.T) {
 				leadThere(t, files, fresh)
 			}
 		}
+	}
+}
+
+// TestAModelThatIsNotAllThere: what a download has not brought yet is not read.
+func TestAModelThatIsNotAllThere(t *testing.T) {
+	whole := tensortest.Safetensors("", []tensortest.Tensor{{Name: "a", Data: noise(1, 300<<10)}, {Name: "b", Data: make([]byte, 20<<20)}})
+	path := filepath.Join(t.TempDir(), "m.safetensors")
+	if err := os.WriteFile(path, whole[:400<<10], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(len(whole))); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || !hasHoles(st) {
+		t.Skip("NOT RUN: this disk has no holes")
+	}
+	var store Memory
+	got, err := SnapshotFile(t.Context(), &store, path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := SnapshotReader(t.Context(), &Memory{}, bytes.NewReader(whole), Options{})
+	if err != nil || got.Root != want.Root || got.Bytes != int64(len(whole)) {
+		t.Error(got, want, err)
+	}
+	// A disk that packs files has fewer blocks than bytes, and no holes.
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s := &snapshot{models: &models{}}
+	spans, err := s.tensorsOf(path, &progressReader{holes: true}, f, int64(len(whole)))
+	if at, serr := f.Seek(0, io.SeekCurrent); len(spans) != 2 || at != 0 || errors.Join(err, serr) != nil {
+		t.Error(spans, at, err, serr)
 	}
 }
 
