@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func BatchEndpoint(file string) (endpoint string, ok bool) {
 // scanBatch checks the requests of a batch, line by line.
 func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, items int, endpoint string, err error) {
 	first, model := 0, ""
-	names := map[[8]byte]int{}
+	var names []uint64 // hashes: a batch may have millions of requests
 	chunks, items, err = scanLines(ctx, file, batch, func(line int, text []byte) error {
 		refuse := func(why, remedy string) error {
 			return job.Refuse(fmt.Sprintf("%s line %d", filepath.Base(file), line), why, remedy)
@@ -103,15 +104,50 @@ func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, ite
 		case h.Body.Model != model:
 			return refuse(fmt.Sprintf("its model is %q and that of line %d is %q", h.Body.Model, first, model), "submit them as two batches")
 		}
-		sum := sha256.Sum256([]byte(*h.CustomID))
-		key := [8]byte(sum[:8])
-		if before, twice := names[key]; twice {
-			return refuse(fmt.Sprintf("its custom_id %.100q is that of line %d", *h.CustomID, before), "give each request one of its own")
-		}
-		names[key] = line
+		names = append(names, nameHash(*h.CustomID))
 		return nil
 	})
+	if err == nil {
+		err = distinct(ctx, file, names)
+	}
 	return chunks, items, endpoint, err
+}
+
+func nameHash(customID string) uint64 {
+	sum := sha256.Sum256([]byte(customID))
+	return binary.LittleEndian.Uint64(sum[:])
+}
+
+// maxTwins is how many hashes that are there twice are looked up.
+const maxTwins = 1000
+
+// distinct refuses a batch in which two requests have one name. The names' hashes
+// say where to look, and the file itself decides.
+func distinct(ctx context.Context, file string, names []uint64) error {
+	slices.Sort(names)
+	twins := map[uint64]bool{}
+	for i := 1; i < len(names) && len(twins) < maxTwins; i++ {
+		if names[i] == names[i-1] {
+			twins[names[i]] = true
+		}
+	}
+	if len(twins) == 0 {
+		return nil
+	}
+	lines := map[string]int{}
+	_, _, err := scanLines(ctx, file, 1<<20, func(line int, text []byte) error {
+		var h batchHead
+		if err := json.Unmarshal(text, &h); err != nil || h.CustomID == nil || !twins[nameHash(*h.CustomID)] {
+			return nil // all of it was looked at before
+		}
+		if before, twice := lines[*h.CustomID]; twice {
+			return job.Refuse(fmt.Sprintf("%s line %d", filepath.Base(file), line),
+				fmt.Sprintf("its custom_id %.100q is that of line %d", *h.CustomID, before), "give each request one of its own")
+		}
+		lines[*h.CustomID] = line
+		return nil
+	})
+	return err
 }
 
 func deref(s *string) string {
