@@ -80,64 +80,69 @@ func (c content) size() (n int) {
 }
 
 // TestAFineTuneMovesWhatItChanged: what changed is a twentieth of the tensors,
-// and no more travels, in the same order or in another.
+// and no more travels, whatever their order.
 func TestAFineTuneMovesWhatItChanged(t *testing.T) {
-	model := randomModel(1, 120, 16<<10)
+	model := randomModel(1, 60, 4200)
 	some := tuned(model, 2, func(i int) bool { return i%20 == 3 })
 	old := modelFiles("", model)
-	for order, fresh := range map[string]map[string]content{
-		"as it was": modelFiles("tuned", some),
-		"reordered": modelFiles("tuned, and reordered", shuffled(some, 4)),
-	} {
-		for format, files := range fresh {
-			t.Run(format+" "+order, func(t *testing.T) {
-				doc, named := leadThere(t, old[format], files)
-				if moved := len(doc); len(named) > 0 || moved*100 > files.size()*6 {
-					t.Errorf("%d bytes and %d blocks for %d bytes of model", moved, len(named), files.size())
-				}
-			})
-		}
-	}
-}
-
-// TestATensorsBaseIsTheSameTensor: where too much changed for a document, each
-// block is asked for with what stood at its place in the tensor of its name.
-func TestATensorsBaseIsTheSameTensor(t *testing.T) {
-	model := randomModel(5, 8, 300<<10)
-	fresh := shuffled(tuned(model, 6, func(int) bool { return true }), 7)
-	old := modelFiles("", model)
-	for format, files := range modelFiles("all of it was tuned", fresh) {
+	fresh := modelFiles("tuned, and reordered", shuffled(some, 4))
+	for _, format := range []string{"safetensors", "gguf", "onnx beside"} {
 		t.Run(format, func(t *testing.T) {
 			here := &Memory{}
-			have, want := keepIn(t, here, old[format], small), keepIn(t, here, files, small)
+			have, want := keepIn(t, here, old[format], small), keepIn(t, here, fresh[format], small)
 			doc, err := Edits(t.Context(), here, have, want)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r, err := Rebuild(t.Context(), here, have, want, doc, Limits{})
-			if err != nil || len(r.Named) < 10 {
-				t.Fatal(len(r.Named), err)
+			if size := fresh[format].size(); err != nil || len(r.Named) > 0 || len(doc)*100 > size*6 {
+				t.Errorf("%d bytes and %d blocks for %d bytes of model, %v", len(doc), len(r.Named), size, err)
 			}
-			moved, size := len(doc), 0
-			for _, w := range r.Named {
-				block, err := Get(t.Context(), here, w.ID)
-				if err != nil || len(w.Bases) == 0 {
-					t.Fatal(w, err)
-				}
-				base, err := Get(t.Context(), here, w.Bases[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				d, ok := Codec{}.Encode(base, block)
-				if !ok {
-					d = block
-				}
-				moved += len(d)
-				size += len(block)
+		})
+	}
+}
+
+// TestATensorsBaseIsTheSameTensor: the base of each new piece is what stood at its
+// place in the tensor of its name, of which half of each value did not change.
+func TestATensorsBaseIsTheSameTensor(t *testing.T) {
+	model := randomModel(5, 6, 300<<10)
+	fresh := shuffled(tuned(model, 6, func(int) bool { return true }), 7)
+	old := modelFiles("", model)
+	for format, files := range modelFiles("all of it was tuned", fresh) {
+		t.Run(format, func(t *testing.T) {
+			here := &Memory{}
+			e := &editor{ctx: t.Context(), store: here}
+			if err := e.compare(keepIn(t, here, old[format], small), keepIn(t, here, files, small)); err != nil {
+				t.Fatal(err)
 			}
-			// Half of each value did not change.
-			if moved*100 > size*65 {
-				t.Errorf("%d bytes for %d that changed", moved, size)
+			pieces := 0
+			for _, n := range e.news {
+				for _, op := range n.ops {
+					for k := range op.n {
+						l := n.flat.leaves[op.at+k]
+						if !op.fresh() || l.size < 10_000 {
+							continue
+						}
+						pieces++
+						was, err := n.from.leaves[op.old+k].bytes(e.ctx, here)
+						is, ierr := l.bytes(e.ctx, here)
+						if err != nil || ierr != nil {
+							t.Fatal(err, ierr)
+						}
+						same := 0
+						for i := range min(len(is), len(was)) {
+							if is[i] == was[i] {
+								same++
+							}
+						}
+						if same*10 < len(is)*4 {
+							t.Errorf("%d of the %d bytes of a piece are as they were", same, len(is))
+						}
+					}
+				}
+			}
+			if pieces < 9 {
+				t.Errorf("%d pieces", pieces)
 			}
 		})
 	}
@@ -145,15 +150,15 @@ func TestATensorsBaseIsTheSameTensor(t *testing.T) {
 
 // TestTensorsComeAndGo: whatever becomes of a model, the same file comes out.
 func TestTensorsComeAndGo(t *testing.T) {
-	model := randomModel(8, 8, 20<<10)
+	model := randomModel(8, 6, 20<<10)
 	grown := slices.Clone(model)
 	grown[3].Data = slices.Concat(grown[3].Data, make([]byte, 64<<10)) // a longer vocabulary
 	renamed := slices.Clone(model)
 	renamed[5].Name = "lm_head"
-	other := randomModel(9, 8, 20<<10)
+	other := randomModel(9, 6, 20<<10)
 	old := modelFiles("", model)
 	for what, to := range map[string][]tensortest.Tensor{
-		"grown": grown, "renamed": renamed, "fewer": model[:11], "more": slices.Concat(model, other[:2]), "another": other,
+		"grown": grown, "renamed": renamed, "fewer": model[:9], "more": slices.Concat(model[:6], other),
 	} {
 		for format, files := range modelFiles("", to) {
 			t.Run(format+" "+what, func(t *testing.T) { leadThere(t, old[format], files) })
@@ -201,7 +206,7 @@ func TestAHeaderThatLies(t *testing.T) {
 			fresh := maps.Clone(files)
 			fresh[name] = bad
 			leadThere(t, fresh, files)
-			for _, damaged := range [][]byte{bad, b[:len(b)-50_000], append(bytes.Clone(b), 1, 2, 3)} {
+			for _, damaged := range [][]byte{bad, b[:len(b)-50_000]} {
 				fresh[name] = damaged
 				leadThere(t, files, fresh)
 			}
