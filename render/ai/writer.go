@@ -3,7 +3,7 @@ package ai
 import (
 	"context"
 	"fmt"
-	"reflect"
+	"slices"
 	"sync"
 
 	"idlewild/job"
@@ -108,13 +108,13 @@ func (s *saying) hear(chunk []byte) {
 		}
 		return
 	}
-	if s.seen == s.told && !reflect.DeepEqual(s.texts(s.now), s.texts(s.was)) {
+	if s.seen == s.told && !slices.Equal(s.now.texts(), s.was.texts()) {
 		s.other = true
 	}
 }
 
 // texts are what the choices say so far.
-func (s *saying) texts(g gathered) (out []string) {
+func (g gathered) texts() (out []string) {
 	for _, c := range g.choices {
 		out = append(out, c.Message.Content)
 	}
