@@ -60,14 +60,15 @@ const (
 	updateFirst  = 5 * time.Minute  // after the start
 	updateDrain  = time.Hour        // how long running work may go on once a new program is there
 	updateLook   = 10 * time.Second // whether it has ended
-	updateEndure = 10 * time.Minute // for what this machine does for its own jobs beyond that
+	updateEndure = 10 * time.Minute // and no longer where all of it is for this machine's own jobs, whose next pieces follow at once
 )
 
 // updater looks for a newer program and has it take over.
 type updater struct {
-	n   *Node
-	dir string
-	exe string
+	n     *Node
+	dir   string
+	exe   string
+	every time.Duration // between looks at running work
 
 	mu     sync.Mutex
 	notice string // for people
@@ -81,7 +82,7 @@ func (n *Node) newUpdater() (*updater, error) {
 	if err != nil {
 		return nil, fmt.Errorf("where this program lies: %w", err)
 	}
-	return &updater{n: n, dir: n.cfg.DataDir, exe: exe}, nil
+	return &updater{n: n, dir: n.cfg.DataDir, exe: exe, every: updateLook}, nil
 }
 
 func (u *updater) say(what string) {
@@ -171,19 +172,15 @@ func (u *updater) look(ctx context.Context) error {
 // goes on for too long is given back by the end of the daemon.
 func (u *updater) drain(ctx context.Context) bool {
 	u.n.owner.setLeaving("an update is waiting for running work to end")
-	deadline := time.Now().Add(updateDrain)
-	tick := time.NewTicker(updateLook)
+	begun := time.Now()
+	tick := time.NewTicker(u.every)
 	defer tick.Stop()
 	for {
-		running := u.n.worker.Doing()
-		own := 0
-		for name := range running {
-			if name == job.HomeDevice {
-				own++
-			}
+		others := false
+		for _, d := range u.n.kit.machine.Devices {
+			others = others || u.n.worker.Running(d.Name)
 		}
-		switch now := time.Now(); {
-		case len(running) == 0, len(running) == own && now.After(deadline.Add(updateEndure-updateDrain)), now.After(deadline):
+		if drained(others, u.n.worker.Running(job.HomeDevice), time.Since(begun)) {
 			return true
 		}
 		select {
@@ -192,6 +189,18 @@ func (u *updater) drain(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// drained reports whether an update waits no longer: whether tasks run on
+// devices or at home, and since when it has waited, decide.
+func drained(devices, home bool, waited time.Duration) bool {
+	switch {
+	case devices:
+		return waited >= updateDrain
+	case home:
+		return waited >= updateEndure
+	}
+	return true
 }
 
 // setLeaving has tasks end and none begin, until the daemon ends.

@@ -26,6 +26,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"idlewild/internal/beat"
 	"idlewild/p2p/wire"
 )
 
@@ -274,6 +275,7 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 		// What we say ourselves goes to every subscriber at once: the mesh
 		// takes a heartbeat to form, and what is published before is lost.
 		pubsub.WithFloodPublish(true),
+		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithMaxMessageSize(64<<10), // frames of the protocol; the validator holds ours to 1 kB
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
 	)
@@ -292,6 +294,21 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 	h.goRun(h.keeper.run)
 	h.farmReady()
 	return h, nil
+}
+
+// gossipBeat is how often meshes are mended and peers told what was said
+// lately. What we say ourselves goes to every subscriber at once, and who
+// connects has our open offers with the hello: the beat is waited for by what
+// comes through others only, to a peer that has just connected to them.
+const gossipBeat = 5 * time.Second
+
+// gossipParams are the protocol's own, but for the beat. Its caches are
+// counted in beats: a message is told of for 15 s and kept for 25 s, well
+// within the two minutes for which it is known again.
+func gossipParams() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.HeartbeatInterval, p.HeartbeatInitialDelay = gossipBeat, beat.Until(gossipBeat)
+	return p
 }
 
 // goRun runs f until it returns; Close waits for it. f must end with its ctx.
