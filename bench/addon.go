@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -34,7 +35,11 @@ type addonTimes struct {
 	Looked float64 `json:"looked_s"`
 	Stored float64 `json:"stored_s"`
 	Given  float64 `json:"given_s"`
-	Began  float64 `json:"-"` // by the daemon's log
+	// By the daemon's log, until the content is unpacked for the renderer, until
+	// the renderer has it open, and until the render begins.
+	Unpacked float64 `json:"-"`
+	Opened   float64 `json:"-"`
+	Began    float64 `json:"-"`
 	// When the click was, in seconds since 1970.
 	Clicked float64 `json:"clicked_unix_s"`
 }
@@ -62,7 +67,7 @@ func addonBench(ctx context.Context, args []string) ([]Figure, error) {
 		return nil, err
 	}
 	defer f.close()
-	d, err := f.start(ctx, "desk", nodeOptions{})
+	d, err := f.start(ctx, "desk", nodeOptions{env: []string{"IDLEWILD_LOG_LEVEL=debug"}}) // its log tells the phases
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +120,7 @@ func addonBench(ctx context.Context, args []string) ([]Figure, error) {
 	}
 	slow := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Given, b.Given) }) // the first one stores the project
 	began := slices.MaxFunc(r.Runs[1:], func(a, b addonTimes) int { return cmp.Compare(a.Began, b.Began) })
-	return append(figures,
+	figures = append(figures,
 		Figure{Name: "first submission: click to first frame given out", Value: r.Runs[0].Given, Unit: "s", Holds: true},
 		Figure{Name: "after a small edit, worst of three: click to job taken", Value: slow.Taken, Unit: "s", Holds: true},
 		Figure{Name: "  to looked at", Value: slow.Looked, Unit: "s", Holds: true},
@@ -123,29 +128,98 @@ func addonBench(ctx context.Context, args []string) ([]Figure, error) {
 		Figure{Name: "  to first frame given out", Value: slow.Given, Unit: "s", Goal: "<= 3", Holds: slow.Given <= 3},
 		Figure{Name: "  to first frame begun by the renderer, worst", Value: began.Began, Unit: "s", Goal: "<= 3", Holds: began.Began <= 3,
 			Peers: []Peer{{"Blender alone saves and opens the file, no farm", began.Plain + r.Open}}},
-	), nil
+	)
+	for i, x := range r.Runs[1:] {
+		for _, p := range x.phases() {
+			p.Name = fmt.Sprintf("edit %d: %s", i+1, p.Name)
+			figures = append(figures, p)
+		}
+	}
+	return figures, nil
 }
 
-// endedLine is what the daemon logs at the end of a task of the CPU device.
-var endedLine = regexp.MustCompile(`(?m)^time=(\S+) .*msg="task ended" .*device=cpu outcome=succeeded .*render=(\S+)`)
-
-// addonBegins reads from the daemon's log when each submission's one frame
-// began to render.
-func addonBegins(log string, runs []addonTimes) error {
-	ends := endedLine.FindAllStringSubmatch(log, -1)
-	if len(ends) != len(runs) {
-		return fmt.Errorf("the log tells of %d rendered frames, %d were submitted", len(ends), len(runs))
+// phases are the parts of the way from the click to the begin of the render.
+func (x addonTimes) phases() []Figure {
+	var out []Figure
+	before := 0.0
+	for _, p := range []struct {
+		name string
+		end  float64
+	}{
+		{"saved and taken", x.Taken}, {"looked at", x.Looked}, {"stored", x.Stored}, {"planned and given out", x.Given},
+		{"unpacked", x.Unpacked}, {"linked into the renderer and opened", x.Opened}, {"render begun", x.Began},
+	} {
+		out = append(out, Figure{Name: p.name, Value: p.end - before, Unit: "s", Holds: true})
+		before = p.end
 	}
-	for i, e := range ends {
-		at, err := time.Parse(time.RFC3339Nano, e[1])
+	return out
+}
+
+// What the daemon logs of a task of the CPU device: content is there, a session
+// has opened it, the task has ended.
+var (
+	unpackedLine = regexp.MustCompile(`msg="content unpacked"`)
+	openedLine   = regexp.MustCompile(`msg="(?:spare session has its content|session started)"`)
+	endedLine    = regexp.MustCompile(`msg="task ended" .*device=cpu outcome=succeeded .*render=(\S+)`)
+)
+
+// addonBegins reads from the daemon's log when each submission's content was
+// unpacked and opened, and when its one frame began to render. A spare or a session
+// of the home device may start meanwhile: of several the last before the begin counts.
+func addonBegins(log string, runs []addonTimes) error {
+	n := 0
+	var unpacked time.Time
+	var opened []time.Time
+	for line := range strings.Lines(log) {
+		stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if err != nil {
+			continue // not of the log's own
+		}
+		switch {
+		case unpackedLine.MatchString(line):
+			unpacked = at
+			continue
+		case openedLine.MatchString(line):
+			opened = append(opened, at)
+			continue
+		}
+		m := endedLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		if n == len(runs) {
+			return fmt.Errorf("the log tells of more than the %d frames that were submitted", len(runs))
+		}
+		took, err := time.ParseDuration(m[1])
 		if err != nil {
 			return err
 		}
-		took, err := time.ParseDuration(e[2])
-		if err != nil {
-			return err
+		began := at.Add(-took)
+		x := &runs[n]
+		since := func(t time.Time) float64 { return float64(t.UnixNano())/1e9 - x.Clicked }
+		if unpacked.IsZero() {
+			return fmt.Errorf("the log does not tell when the content of frame %d was unpacked", n+1)
 		}
-		runs[i].Began = float64(at.Add(-took).UnixNano())/1e9 - runs[i].Clicked
+		ready := unpacked
+		for _, t := range opened {
+			if t.After(ready) && t.Before(began.Add(beginSlack)) {
+				ready = t
+			}
+		}
+		if ready.Equal(unpacked) {
+			return fmt.Errorf("the log does not tell when the content of frame %d was opened", n+1)
+		}
+		x.Unpacked, x.Opened, x.Began = since(unpacked), since(ready), since(began)
+		unpacked, opened = time.Time{}, nil
+		n++
+	}
+	if n != len(runs) {
+		return fmt.Errorf("the log tells of %d rendered frames, %d were submitted", n, len(runs))
 	}
 	return nil
 }
+
+// beginSlack: the begin is reckoned from the end of the task, when the frame was
+// copied out as well, so that it may seem to be before the session was ready.
+const beginSlack = 250 * time.Millisecond

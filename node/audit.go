@@ -102,12 +102,19 @@ func wholeLines(f *os.File) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	from := max(0, st.Size()-maxAuditLine)
-	b := make([]byte, st.Size()-from)
-	if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
+	b := make([]byte, maxAuditLine)
+	for end := st.Size(); end > 0; { // a power cut may leave much that is no line
+		from := max(0, end-maxAuditLine)
+		n, err := f.ReadAt(b[:end-from], from)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(b[:n], '\n'); i >= 0 {
+			return from + int64(i) + 1, nil
+		}
+		end = from
 	}
-	return from + int64(bytes.LastIndexByte(b, '\n')) + 1, nil
+	return 0, nil
 }
 
 // Given implements dispatch.Audit.
@@ -207,11 +214,21 @@ func (a *audit) Audit(q localapi.AuditQuery) (localapi.AuditView, error) {
 // readAudit adds the entries of one file that q asks for. A line that cannot be
 // read is counted and passed over.
 func readAudit(f io.Reader, q localapi.AuditQuery, v *localapi.AuditView) error {
-	lines := bufio.NewScanner(f)
-	lines.Buffer(make([]byte, maxAuditLine), 1<<20)
-	for lines.Scan() {
+	lines := bufio.NewReaderSize(f, 64<<10)
+	for {
+		line, err := lines.ReadSlice('\n')
+		long := errors.Is(err, bufio.ErrBufferFull)
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = lines.ReadSlice('\n')
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if err != nil && len(line) == 0 {
+			break
+		}
 		var e localapi.AuditEntry
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
+		if long || json.Unmarshal(line, &e) != nil {
 			v.Damaged++
 			continue
 		}
@@ -227,7 +244,7 @@ func readAudit(f io.Reader, q localapi.AuditQuery, v *localapi.AuditView) error 
 	if q.Limit > 0 && len(v.Entries) > q.Limit {
 		v.Entries = v.Entries[len(v.Entries)-q.Limit:]
 	}
-	return lines.Err()
+	return nil
 }
 
 // about says how a peer is called now, and which farm it was given content in.

@@ -53,6 +53,7 @@ func (j jobs) stewards(s *job.Spec) error {
 	if len(asked) == 0 {
 		asked = j.n.cfg.Farm.Stewards
 	}
+	farms := slices.Equal(asked, j.n.cfg.Farm.Stewards)
 	s.Policy.Stewards = nil
 	if len(asked) == 1 && asked[0] == NoSteward {
 		asked = nil
@@ -69,6 +70,15 @@ func (j jobs) stewards(s *job.Spec) error {
 			return err
 		case !j.n.host.Membership().Known(p):
 			return job.Refuse("steward", fmt.Sprintf("%s is no member of this farm", name), "see: idlewild farm members")
+		}
+		// A steward has the content, which the lists are about as well.
+		if !s.Policy.Allows(p.String()) {
+			if farms {
+				continue
+			}
+			if slices.Contains(s.Policy.Not, p.String()) {
+				return job.Refuse("steward", name+" is one that may not have the job", "name another, or take it off that list")
+			}
 		}
 		if !slices.Contains(s.Policy.Stewards, p.String()) {
 			s.Policy.Stewards = append(s.Policy.Stewards, p.String())

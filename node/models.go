@@ -54,7 +54,8 @@ func Models(cfg Config) ([]Model, error) {
 		return nil, fmt.Errorf("list of models: %w", err)
 	}
 	for _, m := range list {
-		if len(m.SHA256) != 64 || m.File != filepath.Base(m.File) {
+		// Both are parts of paths that are moved and removed.
+		if !modelHash.MatchString(m.SHA256) || m.File != filepath.Base(m.File) || m.File == "." || m.File == ".." {
 			return nil, fmt.Errorf("list of models: %q is no model", m.Name)
 		}
 	}
@@ -77,6 +78,8 @@ func writeModels(cfg Config, list []Model) error {
 	}
 	return os.Rename(tmp.Name(), filepath.Join(modelsDir(cfg), "models.json"))
 }
+
+var modelHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // modelName is what a model may be called: no path, no hash.
 var modelName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)

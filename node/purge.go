@@ -14,8 +14,8 @@ import (
 // ours is everything that a daemon and its commands make in a data folder. What is not
 // named here is somebody else's and stays.
 var ours = []string{
-	"blenders", "copies", "dispatch", "farm", "ledger", "models", "runners", "runtimes", "scratch", "store", "worker",
-	"api.json", "api.sock", "canaries.json", "config.toml", "config.toml.before", "daemon.log", "dashboard.html", "earlier.json", "energy.json",
+	"audit", "batches", "blenders", "copies", "dispatch", "farm", "ledger", "models", "runners", "runtimes", "scratch", "steward", "store", "worker",
+	"api.json", "api.sock", "canaries.json", "config.toml", "config.toml.before", "daemon.log", "dashboard.html", "earlier.json", "energy.json", "held-models.json",
 	"history.json", "history.json.damaged", "hooks-program.json", "hooks-webhook.json", "identity.key", "looks.cache", "paused.json", "ports", "powerlimits.json",
 	"stat.cache", "update.json",
 }
@@ -25,6 +25,11 @@ var ours = []string{
 func Purge(dir string) (left []string, err error) {
 	if fi, err := os.Lstat(filepath.Join(dir, "identity.key")); err != nil || !fi.Mode().IsRegular() {
 		return nil, job.Refuse(dir, "it is no data folder of idlewild: there is no identity.key in it", "name the right one with --data-dir")
+	}
+	if shared, err := holdsHome(dir); err != nil {
+		return nil, err
+	} else if shared {
+		return nil, job.Refuse(dir, "it holds more than what idlewild made, and folders in it may be called as ours are", "remove what is idlewild's by hand; docs/design.md names it")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -59,6 +64,31 @@ func Purge(dir string) (left []string, err error) {
 		return left, nil
 	}
 	return nil, os.Remove(dir)
+}
+
+// holdsHome reports whether dir is a home folder or above one.
+func holdsHome(dir string) (bool, error) {
+	at, err := os.Stat(dir)
+	if err != nil {
+		return false, err
+	}
+	home, err := os.UserHomeDir()
+	if err == nil {
+		home, err = filepath.EvalSymlinks(home)
+	}
+	if err != nil { // there is none; the root is nobody's all the same
+		home = filepath.VolumeName(dir) + string(filepath.Separator)
+	}
+	for {
+		if fi, err := os.Stat(home); err == nil && os.SameFile(at, fi) {
+			return true, nil
+		}
+		up := filepath.Dir(home)
+		if up == home {
+			return false, nil
+		}
+		home = up
+	}
 }
 
 // removeTree removes a file or folder; links in it are removed and not

@@ -37,7 +37,11 @@ func TestAStewardGoesOnWhileTheRequesterIsAway(t *testing.T) {
 	if _, err := laptop.client.Submit(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Fatalf("a steward that is no member: %v", err)
 	}
-	spec.Policy.Stewards = []string{"nas"}
+	spec.Policy.Stewards, spec.Policy.Not = []string{"nas"}, []string{"nas"}
+	if _, err := laptop.client.Submit(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "may not have") {
+		t.Fatalf("a steward that may not have the content: %v", err)
+	}
+	spec.Policy.Not = nil
 	id, err := laptop.client.Submit(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)

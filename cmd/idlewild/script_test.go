@@ -204,7 +204,7 @@ func (w *watched) String() string {
 
 // waitFor polls a condition that a daemon brings about.
 func waitFor(ts *testscript.TestScript, what string, ok func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -72,7 +72,7 @@ func (k *call) takeUpdate(ctx context.Context, cfg node.Config, exe string) bool
 		return false
 	}
 	version, err := update.Trial{
-		Dir: cfg.DataDir, Exe: exe, Args: os.Args[1:], Env: []string{node.Probation + "=1"}, Stderr: k.program.err,
+		Dir: cfg.DataDir, Exe: exe, Current: node.Version, Args: os.Args[1:], Env: []string{node.Probation + "=1"}, Stderr: k.program.err,
 		Answers: node.TrialAnswers(cfg.DataDir), For: trialFor, Every: 200 * time.Millisecond,
 	}.Apply(ctx)
 	log := newLog(k.program, cfg)

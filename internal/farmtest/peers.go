@@ -228,17 +228,33 @@ func (r *Requester) Status(id job.ID) job.Status {
 // how long that took.
 func (r *Requester) Wait(id job.ID, limit time.Duration) (job.Status, time.Duration) {
 	r.farm.T.Helper()
-	return r.Until(id, limit, "ended", func(s job.Status) bool { return s.State.Ended() })
+	// The frames are not looked at meanwhile: listing them is most of the cost.
+	return r.until(id, limit, "ended", func() (job.Status, bool) {
+		for _, s := range r.Dispatcher.List() {
+			if s.Job == id && !s.State.Ended() {
+				return s, false
+			}
+		}
+		return r.Status(id), true
+	})
 }
 
 // Until waits until the job is as ok says, at most limit of fake time.
 func (r *Requester) Until(id job.ID, limit time.Duration, what string, ok func(job.Status) bool) (job.Status, time.Duration) {
 	r.farm.T.Helper()
+	return r.until(id, limit, what, func() (job.Status, bool) {
+		s := r.Status(id)
+		return s, ok(s)
+	})
+}
+
+func (r *Requester) until(id job.ID, limit time.Duration, what string, look func() (job.Status, bool)) (job.Status, time.Duration) {
+	r.farm.T.Helper()
 	start, gap := time.Now(), 10*time.Millisecond
 	for {
 		synctest.Wait()
-		s := r.Status(id)
-		if ok(s) {
+		s, ok := look()
+		if ok {
 			return s, time.Since(start)
 		}
 		if time.Since(start) > limit {

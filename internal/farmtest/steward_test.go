@@ -390,6 +390,7 @@ func TestLaptopSleepsTwice(t *testing.T) {
 			s.alone(s.laptop, false)
 			s.forgotten(s.nas[0], id, 2*time.Minute)
 			s.ready(id, 1)
+			time.Sleep(3 * time.Second) // it hears at once what was made of what it gave back
 		}
 		s.ended(t, id, out, tasks)
 		s.bounded(2 * 3 * 4)
@@ -430,7 +431,7 @@ func TestGivenBackWhileChecksWait(t *testing.T) {
 func TestGivenBackFromABusySteward(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const tasks = 800
+		const tasks = 600
 		s := newStudio(t, 1, 3)
 		id, out := s.laptop.Submit(Work{Tasks: tasks, Millis: 500}, Stewards(s.nas...))
 		s.ready(id, 1)
@@ -443,5 +444,34 @@ func TestGivenBackFromABusySteward(t *testing.T) {
 			t.Fatal("it was over before it could be given back")
 		}
 		s.ended(t, id, out, tasks)
+	})
+}
+
+// A steward spends of a budget what the requester has left of it, no more.
+func TestStewardKeepsToTheBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const tasks, millis, budget = 200, 8000, 800
+		s := newStudio(t, 1, 3)
+		id, _ := s.laptop.Submit(Work{Tasks: tasks, Millis: millis}, func(x *job.Spec) {
+			Stewards(s.nas...)(x)
+			x.Policy.Budget = budget
+		})
+		s.ready(id, 1)
+		s.laptop.Until(id, time.Hour, "half its budget spent", func(x job.Status) bool { return x.DeviceSeconds >= budget/2 })
+		time.Sleep(20 * time.Second)
+		s.laptop.Crash()
+		s.taken(s.nas[0], id, 90*time.Second)
+		time.Sleep(20 * time.Minute)
+		var spent float64
+		for _, r := range s.Runs() {
+			if !r.Check && r.Outcome == job.Succeeded {
+				spent += r.Wall.Seconds()
+			}
+		}
+		// What a worker does while nobody hears of it may come twice.
+		if most := budget + 3*4*millis/1000.; spent > most {
+			t.Errorf("%v s of devices were spent of a budget of %d s", spent, budget)
+		}
 	})
 }

@@ -62,7 +62,7 @@ var table = map[string][]string{
 	"verify": {"job", "media"},
 	"ledger": {"job", "internal/recordlog"},
 
-	"node/dispatch":   {"job", "internal/recordlog"},
+	"node/dispatch":   {"job", "internal/recordlog", "internal/recordlog/faulty"},
 	"node/steward":    {"job", "internal/beat", "internal/recordlog", "node/dispatch"},
 	"node/worker":     {"job", "render", "render/gpu", "internal/beat"},
 	"node/idle":       {},
@@ -77,14 +77,14 @@ var table = map[string][]string{
 	"cmd":           {everything},
 	"bench":         {everything},
 
-	"internal/beat":        {},
-	"internal/digest":      {},
-	"internal/farmtest":    {everything},
-	"internal/importrules": {},
-	"internal/netlab":      {},
-	"internal/recordlog":   {},
-	"internal/service":     {"packaging"},
-	"packaging":            {},
+	"internal/digest":           {},
+	"internal/farmtest":         {everything},
+	"internal/importrules":      {},
+	"internal/netlab":           {},
+	"internal/recordlog":        {"internal/recordlog/faulty"}, // its tests
+	"internal/recordlog/faulty": {"internal/recordlog"},
+	"internal/service":          {"packaging"},
+	"packaging":                 {},
 }
 
 // library says where packages below a third-party path may be imported.

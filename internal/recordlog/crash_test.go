@@ -1,208 +1,28 @@
-package recordlog
+package recordlog_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	. "idlewild/internal/recordlog"
+	"idlewild/internal/recordlog/faulty"
 )
 
-// forgetful is a disk in memory. It goes off after so many operations; what was
-// not synced then is there or not, in any combination, sector by sector.
-type forgetful struct {
-	r       *rand.Rand
-	left    int // operations until it goes off
-	names   map[string]*inode
-	durable map[string]*inode
-	pending []func(names map[string]*inode) // of names, since the folder was synced
-}
-
-// inode is a file: what is surely on disk, what is read, and what was done
-// in between.
-type inode struct {
-	synced, now []byte
-	pending     []func(b []byte) []byte
-}
-
-var errOff = errors.New("the power is off")
-
-func newForgetful(r *rand.Rand) *forgetful {
-	return &forgetful{r: r, names: map[string]*inode{}, durable: map[string]*inode{}}
-}
-
-func (d *forgetful) op() error {
-	if d.left <= 0 {
-		return errOff
+// segments counts the log's without an operation of the disk.
+func segments(t *testing.T, d *faulty.Disk) int {
+	left, done := d.Left, d.Done
+	d.Left = 1
+	names, err := d.List("log")
+	if err != nil {
+		t.Fatal(err)
 	}
-	d.left--
-	return nil
-}
-
-// change does f with the names now, and perhaps with those after a cut.
-func (d *forgetful) change(f func(map[string]*inode)) {
-	f(d.names)
-	d.pending = append(d.pending, f)
-}
-
-// cut is the disk after the power came back.
-func (d *forgetful) cut() *forgetful {
-	out := newForgetful(d.r)
-	names := maps.Clone(d.durable)
-	for _, f := range d.pending {
-		if d.r.IntN(2) == 0 {
-			f(names)
-		}
-	}
-	for name, x := range names {
-		b := slices.Clone(x.synced)
-		todo := slices.Clone(x.pending)
-		if d.r.IntN(2) == 0 {
-			d.r.Shuffle(len(todo), func(i, k int) { todo[i], todo[k] = todo[k], todo[i] })
-		}
-		for _, f := range todo {
-			if d.r.IntN(2) == 0 {
-				b = f(b)
-			}
-		}
-		y := &inode{synced: b, now: slices.Clone(b)}
-		out.names[name], out.durable[name] = y, y
-	}
-	return out
-}
-
-func (d *forgetful) MkdirAll(string) error { return d.op() }
-
-func (d *forgetful) List(string) ([]string, error) {
-	var out []string
-	for name := range d.names {
-		out = append(out, filepath.Base(name))
-	}
-	slices.Sort(out)
-	return out, d.op()
-}
-
-func (d *forgetful) Read(path string) ([]byte, error) {
-	x := d.names[path]
-	if x == nil {
-		return nil, fs.ErrNotExist
-	}
-	return slices.Clone(x.now), d.op()
-}
-
-func (d *forgetful) Rename(from, to string) error {
-	if err := d.op(); err != nil {
-		return err
-	}
-	x := d.names[from]
-	d.change(func(names map[string]*inode) {
-		delete(names, from)
-		names[to] = x
-	})
-	return nil
-}
-
-func (d *forgetful) Remove(path string) error {
-	if err := d.op(); err != nil {
-		return err
-	}
-	d.change(func(names map[string]*inode) { delete(names, path) })
-	return nil
-}
-
-func (d *forgetful) SyncDir(string) error {
-	if err := d.op(); err != nil {
-		return err
-	}
-	d.durable, d.pending = maps.Clone(d.names), nil
-	return nil
-}
-
-func (d *forgetful) Open(path string, flag int) (file, error) {
-	if err := d.op(); err != nil {
-		return nil, err
-	}
-	x := d.names[path]
-	if x == nil {
-		if flag&os.O_CREATE == 0 {
-			return nil, fs.ErrNotExist
-		}
-		x = &inode{}
-		d.change(func(names map[string]*inode) { names[path] = x })
-	}
-	f := &opened{d, x}
-	if flag&os.O_TRUNC != 0 {
-		return f, f.Truncate(0)
-	}
-	return f, nil
-}
-
-type opened struct {
-	d *forgetful
-	x *inode
-}
-
-func (f *opened) Close() error { return nil }
-
-func (f *opened) ReadAt(b []byte, at int64) (int, error) {
-	if at >= int64(len(f.x.now)) {
-		return 0, io.EOF
-	}
-	n := copy(b, f.x.now[at:])
-	if n < len(b) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (f *opened) change(g func([]byte) []byte) {
-	f.x.now = g(f.x.now)
-	f.x.pending = append(f.x.pending, g)
-}
-
-// WriteAt writes sector by sector: each is there after a cut or not.
-func (f *opened) WriteAt(b []byte, at int64) (int, error) {
-	const sector = 64
-	for n := 0; n < len(b); {
-		if err := f.d.op(); err != nil {
-			return n, err
-		}
-		end := min(len(b), n+sector-int(at+int64(n))%sector)
-		part, from := slices.Clone(b[n:end]), int(at)+n
-		f.change(func(b []byte) []byte {
-			b = slices.Clone(b)
-			if grow := from + len(part) - len(b); grow > 0 {
-				b = append(b, make([]byte, grow)...)
-			}
-			copy(b[from:], part)
-			return b
-		})
-		n = end
-	}
-	return len(b), nil
-}
-
-func (f *opened) Truncate(size int64) error {
-	if err := f.d.op(); err != nil {
-		return err
-	}
-	f.change(func(b []byte) []byte { return slices.Clone(b[:min(len(b), int(size))]) })
-	return nil
-}
-
-func (f *opened) Sync() error {
-	if err := f.d.op(); err != nil {
-		return err
-	}
-	f.x.synced, f.x.pending = slices.Clone(f.x.now), nil
-	return nil
+	d.Left, d.Done = left, done
+	return len(names)
 }
 
 // TestPowerCuts cuts the power at every operation of appending, syncing, rotating,
@@ -221,19 +41,19 @@ func TestPowerCuts(t *testing.T) {
 	rewritten, rotated, torn := 0, 0, 0
 	for seed := 0; cuts > 0; seed++ {
 		r := rand.New(rand.NewPCG(uint64(seed), 11))
-		d := newForgetful(r)
+		d := faulty.New(r)
 		var written []string // in their order
 		safe := 0            // of them, acknowledged
 		for life := 0; life < 4 && cuts > 0; life++ {
-			d.left = 1 + r.IntN(150)
+			d.Left = 1 + r.IntN(150)
 			if life == 0 {
-				d.left += 4
+				d.Left += 4
 			}
-			o := Options{Magic: "test", Version: 1, MaxRecord: 1 << 12, SegmentBytes: int64(100 + r.IntN(1500)), disk: d}
+			o := Options{Magic: "test", Version: 1, MaxRecord: 1 << 12, SegmentBytes: int64(100 + r.IntN(1500)), Disk: d}
 			i := 0
 			var got []string
 			l, err := Open("log", o, func(b []byte) error { got = append(got, string(b)); i++; return nil })
-			if d.left > 0 {
+			if d.Left > 0 {
 				if err != nil {
 					t.Fatalf("seed %d, life %d: cannot be opened: %v", seed, life, err)
 				}
@@ -246,18 +66,18 @@ func TestPowerCuts(t *testing.T) {
 				// Whatever came back is on disk or gone for good after the next sync.
 				written, safe = got, min(safe, len(got))
 			}
-			for n := 0; d.left > 0 && err == nil; n++ {
+			for n := 0; d.Left > 0 && err == nil; n++ {
 				switch k := r.IntN(10); {
 				case k < 6:
 					var recs [][]byte
 					for range 1 + r.IntN(3) {
 						recs = append(recs, fmt.Appendf(nil, "%d.%d.%d %s", seed, life, len(written)+len(recs), strings.Repeat("x", r.IntN(200))))
 					}
-					seq := l.seq
+					was := segments(t, d)
 					for _, rec := range recs {
 						written = append(written, string(rec))
 					}
-					if err = l.Append(recs...); err == nil && l.seq > seq {
+					if err = l.Append(recs...); err == nil && segments(t, d) > was {
 						rotated++
 					}
 				case k < 9:
@@ -275,7 +95,7 @@ func TestPowerCuts(t *testing.T) {
 					}
 				}
 			}
-			d = d.cut()
+			d = d.Cut()
 			cuts--
 		}
 	}

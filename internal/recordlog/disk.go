@@ -5,19 +5,21 @@ import (
 	"os"
 )
 
-// disk is what a log does to a folder. Tests put one in its place that forgets,
-// as a power cut does, what was not synced.
-type disk interface {
+// Disk is what a log does to a folder. Tests put one in its place that forgets,
+// as a power cut does, what was not synced; see recordlog/faulty.
+type Disk interface {
 	MkdirAll(dir string) error
 	List(dir string) ([]string, error)
 	Read(path string) ([]byte, error)
-	Open(path string, flag int) (file, error)
+	Open(path string, flag int) (File, error)
 	Rename(from, to string) error
 	Remove(path string) error
+	RemoveAll(dir string) error
 	SyncDir(dir string) error
 }
 
-type file interface {
+// File is an open file of a Disk.
+type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
@@ -25,15 +27,16 @@ type file interface {
 	Sync() error
 }
 
-// system is the machine's own.
-type system struct{}
+// System is the machine's own.
+type System struct{}
 
-func (system) MkdirAll(dir string) error        { return os.MkdirAll(dir, 0o700) }
-func (system) Read(path string) ([]byte, error) { return os.ReadFile(path) }
-func (system) Rename(from, to string) error     { return os.Rename(from, to) }
-func (system) Remove(path string) error         { return os.Remove(path) }
-func (system) SyncDir(dir string) error         { return SyncDir(dir) }
-func (system) Open(path string, flag int) (file, error) {
+func (System) MkdirAll(dir string) error        { return os.MkdirAll(dir, 0o700) }
+func (System) Read(path string) ([]byte, error) { return os.ReadFile(path) }
+func (System) Rename(from, to string) error     { return os.Rename(from, to) }
+func (System) Remove(path string) error         { return os.Remove(path) }
+func (System) RemoveAll(dir string) error       { return os.RemoveAll(dir) }
+func (System) SyncDir(dir string) error         { return SyncDir(dir) }
+func (System) Open(path string, flag int) (File, error) {
 	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
 		return nil, err
@@ -41,7 +44,7 @@ func (system) Open(path string, flag int) (file, error) {
 	return f, nil
 }
 
-func (system) List(dir string) ([]string, error) {
+func (System) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ type Options struct {
 	Version      uint16 // of the records; an older log may be read, a newer one not
 	MaxRecord    int    // bytes of one record; 16 MiB
 	SegmentBytes int64  // a new segment is begun after this many bytes; 8 MiB
-	disk         disk
+	Disk         Disk   // nil: the machine's own
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -65,8 +65,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 8 << 20
 	}
-	if o.disk == nil {
-		o.disk = system{}
+	if o.Disk == nil {
+		o.Disk = System{}
 	}
 	return o, nil
 }
@@ -81,7 +81,7 @@ type Log struct {
 	Upgraded bool
 
 	mu      sync.Mutex // guards what follows, and writing
-	f       file
+	f       File
 	seq     uint64 // of the segment in f
 	size    int64
 	crc     uint32 // of the newest frame
@@ -101,7 +101,7 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.disk.MkdirAll(dir); err != nil {
+	if err := o.Disk.MkdirAll(dir); err != nil {
 		return nil, err
 	}
 	l := &Log{dir: dir, o: o}
@@ -143,13 +143,13 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 		l.Upgraded = true
 		return l, l.begin(l.seq + 1)
 	}
-	l.f, err = o.disk.Open(l.path(l.seq), os.O_RDWR)
+	l.f, err = o.Disk.Open(l.path(l.seq), os.O_RDWR)
 	return l, err
 }
 
 // segments lists the segments of the log, and those before its start.
 func (l *Log) segments() (old, segs []uint64, err error) {
-	if segs, err = segments(l.o.disk, l.dir); err != nil {
+	if segs, err = segments(l.o.Disk, l.dir); err != nil {
 		return nil, nil, err
 	}
 	for i := len(segs) - 1; i > 0; i-- {
@@ -166,7 +166,7 @@ func (l *Log) segments() (old, segs []uint64, err error) {
 
 // header reads the first bytes of a segment, fewer where there are fewer.
 func (l *Log) header(seq uint64) ([]byte, error) {
-	f, err := l.o.disk.Open(l.path(seq), os.O_RDONLY)
+	f, err := l.o.Disk.Open(l.path(seq), os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +199,7 @@ func (l *Log) parse(seq uint64, b []byte) (version, flags uint16, why string, er
 
 // remove deletes segments, the oldest first, and files of a rewriting.
 func (l *Log) remove(segs []uint64) error {
-	names, err := l.o.disk.List(l.dir)
+	names, err := l.o.Disk.List(l.dir)
 	if err != nil {
 		return err
 	}
@@ -213,19 +213,19 @@ func (l *Log) remove(segs []uint64) error {
 		left = append(left, l.path(seq))
 	}
 	for _, path := range left {
-		if err := l.o.disk.Remove(path); err != nil {
+		if err := l.o.Disk.Remove(path); err != nil {
 			return err
 		}
 	}
 	if len(left) > 0 {
-		return l.o.disk.SyncDir(l.dir)
+		return l.o.Disk.SyncDir(l.dir)
 	}
 	return nil
 }
 
 func (l *Log) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprintf("%08d.log", seq)) }
 
-func segments(d disk, dir string) ([]uint64, error) {
+func segments(d Disk, dir string) ([]uint64, error) {
 	names, err := d.List(dir)
 	if err != nil {
 		return nil, err
@@ -244,7 +244,7 @@ func segments(d disk, dir string) ([]uint64, error) {
 // read replays one segment. good is the offset behind the last valid frame, 0
 // where not even the header is; why says what follows it, "" for nothing.
 func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint32, version uint16, why string, err error) {
-	b, err := l.o.disk.Read(l.path(seq))
+	b, err := l.o.Disk.Read(l.path(seq))
 	if err != nil {
 		return 0, 0, 0, "", err
 	}
@@ -287,14 +287,14 @@ func frameSum(prev uint32, length, rec []byte) uint32 {
 func (l *Log) repair(segs []uint64, good int64, why string) error {
 	l.Torn = fmt.Sprintf("%s at byte %d of segment %d", why, good, segs[0])
 	for _, seq := range segs[1:] {
-		if b, err := l.o.disk.Read(l.path(seq)); err == nil {
+		if b, err := l.o.Disk.Read(l.path(seq)); err == nil {
 			l.Cut += int64(len(b))
 		}
-		if err := l.o.disk.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
+		if err := l.o.Disk.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
 			return err
 		}
 	}
-	b, err := l.o.disk.Read(l.path(segs[0]))
+	b, err := l.o.Disk.Read(l.path(segs[0]))
 	if err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 	l.Cut += int64(len(tail))
 	// More than one torn write can leave is kept for a person to look at.
 	if len(segs) > 1 || (len(tail) > FrameBytes && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-FrameBytes)) {
-		f, err := l.o.disk.Open(l.path(segs[0])+".damaged", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+		f, err := l.o.Disk.Open(l.path(segs[0])+".damaged", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 		if err != nil {
 			return err
 		}
@@ -311,7 +311,7 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 			return err
 		}
 	}
-	f, err := l.o.disk.Open(l.path(segs[0]), os.O_RDWR)
+	f, err := l.o.Disk.Open(l.path(segs[0]), os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -322,7 +322,7 @@ func (l *Log) repair(segs []uint64, good int64, why string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return l.o.disk.SyncDir(l.dir)
+	return l.o.Disk.SyncDir(l.dir)
 }
 
 // head is the header of a segment and its checksum.
@@ -374,7 +374,7 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 		return err
 	}
 	tmp := filepath.Join(l.dir, fmt.Sprintf("%08d.new", seq))
-	f, err := l.o.disk.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	f, err := l.o.Disk.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("recordlog: %w", err)
 	}
@@ -387,17 +387,17 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 		f = nil
 	}
 	if err == nil {
-		err = l.o.disk.Rename(tmp, l.path(seq))
+		err = l.o.Disk.Rename(tmp, l.path(seq))
 	}
 	if err != nil {
 		if f != nil {
 			f.Close()
 		}
-		l.o.disk.Remove(tmp)
+		l.o.Disk.Remove(tmp)
 		return fmt.Errorf("recordlog: %w", err)
 	}
-	if err = l.o.disk.SyncDir(l.dir); err == nil && f == nil {
-		f, err = l.o.disk.Open(l.path(seq), os.O_RDWR)
+	if err = l.o.Disk.SyncDir(l.dir); err == nil && f == nil {
+		f, err = l.o.Disk.Open(l.path(seq), os.O_RDWR)
 	}
 	if err != nil {
 		l.dead = fmt.Errorf("%w: %w", ErrInDoubt, err)
@@ -406,7 +406,7 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 	l.f.Close()
 	l.f, l.seq, l.size, l.crc, l.total = f, seq, int64(len(b)), crc, int64(len(b))
 	l.written += uint64(len(recs))
-	if segs, err := segments(l.o.disk, l.dir); err == nil {
+	if segs, err := segments(l.o.Disk, l.dir); err == nil {
 		// What cannot be removed now is at the next opening.
 		l.remove(slices.DeleteFunc(segs, func(s uint64) bool { return s >= seq }))
 	}
@@ -416,7 +416,7 @@ func (l *Log) Rewrite(recs ...[]byte) error {
 // begin makes f a new segment; its header reaches the disk before it returns.
 func (l *Log) begin(seq uint64) error {
 	h, crc := l.head(seq, 0)
-	f, err := l.o.disk.Open(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	f, err := l.o.Disk.Open(l.path(seq), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -424,11 +424,11 @@ func (l *Log) begin(seq uint64) error {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = l.o.disk.SyncDir(l.dir)
+		err = l.o.Disk.SyncDir(l.dir)
 	}
 	if err != nil {
 		f.Close()
-		l.o.disk.Remove(l.path(seq))
+		l.o.Disk.Remove(l.path(seq))
 		return err
 	}
 	if l.f != nil {
@@ -571,6 +571,29 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// WriteFileOn is WriteFile on a Disk, for a folder that nobody else writes to.
+func WriteFileOn(d Disk, path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := d.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(data, 0); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = d.Rename(tmp, path)
+	}
+	if err != nil {
+		d.Remove(tmp)
+		return err
+	}
+	return d.SyncDir(filepath.Dir(path))
 }
 
 // ErrLocked is returned by Lock where another process, or another part of this

@@ -114,7 +114,7 @@ func TestSegmentsRotateAndALostOneEndsTheLog(t *testing.T) {
 	o.SegmentBytes = 100
 	dir := t.TempDir()
 	want := write(t, dir, o, 50)
-	segs, _ := segments(system{}, dir)
+	segs, _ := segments(System{}, dir)
 	if len(segs) < 5 {
 		t.Fatalf("only %d segments", len(segs))
 	}

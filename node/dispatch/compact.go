@@ -241,7 +241,7 @@ func (w *rewriter) add(r record) {
 
 // rewrite makes a job's journal as short as it can be.
 func (n *journal) rewrite(id job.ID, l *recordlog.Log) error {
-	j, found, _, err := readJournal(n.dir, id)
+	j, found, _, err := readJournal(n.dir, n.o, id)
 	if err == nil && found.Bad != "" {
 		err = errors.New(found.Bad)
 	}

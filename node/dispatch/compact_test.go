@@ -144,7 +144,7 @@ func TestTranscriptsRewritten(t *testing.T) {
 func TestAJournalIsRewrittenAtItsEnd(t *testing.T) {
 	x, id := recorded(t)
 	dir := t.TempDir()
-	n, _, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	n, _, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestAJournalIsRewrittenAtItsEnd(t *testing.T) {
 	if size >= int64(whole) {
 		t.Errorf("%d bytes of %d", size, whole)
 	}
-	n, jobs, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	n, jobs, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}

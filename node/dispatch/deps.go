@@ -7,11 +7,12 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/recordlog"
 	"idlewild/job"
 )
 
 // Deps is what a Dispatcher needs of the rest of the program. All are
-// required but Audit and Log.
+// required but Audit, Disk and Log.
 type Deps struct {
 	Self    peer.ID           // this machine: the requester, and the worker that may do AtRequester tasks
 	Key     job.Signer        // of Self: signs read grants
@@ -23,8 +24,9 @@ type Deps struct {
 	Judge   Judge
 	Book    Book
 	Sink    Sink
-	Audit   Audit  // nil: nobody keeps who was given what
-	Dir     string // journal, staging and evidence lie below it; used by one Dispatcher at a time
+	Audit   Audit          // nil: nobody keeps who was given what
+	Dir     string         // journal, staging and evidence lie below it; used by one Dispatcher at a time
+	Disk    recordlog.Disk // of the journal; nil: the machine's own
 	Log     *slog.Logger
 }
 

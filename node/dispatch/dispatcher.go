@@ -92,7 +92,7 @@ func NewDispatcher(d Deps, o Options) (*Dispatcher, error) {
 	}
 	x := &Dispatcher{deps: d, o: o.withDefaults(), log: d.Log, events: make(chan Event, 256), commits: make(chan []Effect),
 		streams: map[peer.ID]*stream{}, runs: map[job.ID]*jobRun{}, grants: map[grantKey]readGrant{}}
-	n, jobs, err := openJournal(d.Dir, d.Log)
+	n, jobs, err := openJournal(d.Dir, d.Disk, d.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	mh "github.com/multiformats/go-multihash"
 
+	"idlewild/internal/recordlog"
 	"idlewild/job"
 )
 
@@ -167,6 +168,7 @@ type world struct {
 	fetches   int
 	judged    int
 	kind      Kind // nil: fakeKind
+	disk      recordlog.Disk
 }
 
 func newWorld(t testing.TB) *world {
@@ -356,7 +358,7 @@ func (w *world) deps(dir string, key crypto.PrivKey, self peer.ID) Deps {
 	if k == nil {
 		k = fakeKind{}
 	}
-	return Deps{Self: self, Key: key, Kinds: map[job.Kind]Kind{"fake": k}, Content: w, Market: w, Results: w, Judge: w, Book: w, Sink: w, Dir: dir,
+	return Deps{Self: self, Key: key, Kinds: map[job.Kind]Kind{"fake": k}, Content: w, Market: w, Results: w, Judge: w, Book: w, Sink: w, Dir: dir, Disk: w.disk,
 		Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -21,6 +21,7 @@ type Handed struct {
 	Planned  bool
 	Root     job.Ref
 	At       time.Time // of its end
+	Spent    float64   // of its budget, seconds of devices
 }
 
 // Handed lists this machine's jobs that have stewards.
@@ -32,7 +33,7 @@ func (d *Dispatcher) Handed() []Handed {
 		if j.origin != "" || len(j.spec.Policy.Stewards) == 0 {
 			continue
 		}
-		h := Handed{ID: j.id, State: j.State(), Planned: len(j.tasks) > 0, Root: job.RefOf(j.snapshot.Root), At: j.at}
+		h := Handed{ID: j.id, State: j.State(), Planned: len(j.tasks) > 0, Root: job.RefOf(j.snapshot.Root), At: j.at, Spent: j.spent}
 		for _, s := range j.spec.Policy.Stewards {
 			if p, err := peer.Decode(s); err == nil && p != d.deps.Self {
 				h.Stewards = append(h.Stewards, p)
@@ -78,12 +79,12 @@ func (d *Dispatcher) Attend(id job.ID, list []job.StewardStatus) {
 // Hold takes in results of a steward that holds a job, in the lane of its rank.
 // It returns how many of them are not safe here yet.
 func (d *Dispatcher) Hold(ctx context.Context, id job.ID, steward peer.ID, rank int, epoch uint64, results []Result) (missing int, err error) {
-	if epoch >= 1<<31 {
-		return 0, fmt.Errorf("epoch %d", epoch)
+	if epoch > d.Epoch()+MaxLeap || epoch >= 1<<31 {
+		return 0, fmt.Errorf("epoch %d of a steward is too far ahead", epoch)
 	}
 	e := Held{ID: id, Steward: steward, Epoch: epoch}
 	for _, r := range results {
-		o, err := d.openResult(id, steward, rank, r)
+		o, err := d.openResult(id, steward, rank, epoch, r)
 		if err != nil {
 			d.log.Warn("result of a steward refused", "job", id, "steward", steward, "err", err)
 			continue
@@ -117,7 +118,7 @@ func (d *Dispatcher) held(ctx context.Context, e Held) (int, error) {
 
 // openResult checks who signed for a result. It was granted by the steward in
 // its lane, or by this machine before, and handed to the steward.
-func (d *Dispatcher) openResult(id job.ID, steward peer.ID, rank int, r Result) (OpenedResult, error) {
+func (d *Dispatcher) openResult(id job.ID, steward peer.ID, rank int, epoch uint64, r Result) (OpenedResult, error) {
 	w, err := peer.Decode(r.Worker)
 	if err != nil {
 		return OpenedResult{}, err
@@ -133,8 +134,8 @@ func (d *Dispatcher) openResult(id job.ID, steward peer.ID, rank int, r Result) 
 	if o.Job != id || r.Leaf < 0 || r.Leaf >= len(o.Leaves) {
 		return OpenedResult{}, fmt.Errorf("receipt of job %s", o.Job)
 	}
-	if f := o.Leaves[r.Leaf].Fence; job.FenceLane(f) != lane {
-		return OpenedResult{}, fmt.Errorf("fence %x is not of lane %d", f, lane)
+	if f := o.Leaves[r.Leaf].Fence; job.FenceLane(f) != lane || f>>32 > epoch {
+		return OpenedResult{}, fmt.Errorf("fence %x is not of lane %d and at most epoch %d", f, lane, epoch)
 	}
 	return OpenedResult{Task: r.Task, Leaf: r.Leaf, OpenedReceipt: OpenedReceipt{Signed: r.Receipt, Receipt: o, Peer: w}}, nil
 }

@@ -29,6 +29,7 @@ var journalOptions = recordlog.Options{Magic: "jobs", Version: 2, MaxRecord: max
 // It is used by one goroutine at a time.
 type journal struct {
 	dir   string
+	o     recordlog.Options
 	lock  io.Closer
 	log   *slog.Logger
 	logs  map[job.ID]*recordlog.Log
@@ -41,12 +42,15 @@ type journal struct {
 // openJournal takes the folder, counts one epoch on, and reads every job in
 // the order of submission. A job whose journal cannot be understood is left
 // alone and said.
-func openJournal(dir string, log *slog.Logger) (*journal, []*jobState, error) {
+func openJournal(dir string, disk recordlog.Disk, log *slog.Logger) (*journal, []*jobState, error) {
 	lock, err := recordlog.Lock(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("journal: %w", err)
 	}
-	n := &journal{dir: dir, lock: lock, log: log, logs: map[job.ID]*recordlog.Log{}, due: map[job.ID]int64{}}
+	n := &journal{dir: dir, o: journalOptions, lock: lock, log: log, logs: map[job.ID]*recordlog.Log{}, due: map[job.ID]int64{}}
+	if n.o.Disk = disk; disk == nil {
+		n.o.Disk = recordlog.System{}
+	}
 	jobs, err := n.read()
 	if err == nil {
 		err = n.count(jobs)
@@ -62,17 +66,17 @@ func (n *journal) jobDir(id job.ID) string { return filepath.Join(n.dir, "jobs",
 
 func (n *journal) read() ([]*jobState, error) {
 	root := filepath.Join(n.dir, "jobs")
-	if err := os.MkdirAll(root, 0o700); err != nil {
+	if err := n.o.Disk.MkdirAll(root); err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(root) // sorted: ULIDs sort by time
+	names, err := n.o.Disk.List(root) // sorted: ULIDs sort by time
 	if err != nil {
 		return nil, err
 	}
 	var jobs []*jobState
-	for _, e := range entries {
-		id, err := job.ParseID(e.Name())
-		if err != nil || !e.IsDir() {
+	for _, name := range names {
+		id, err := job.ParseID(name)
+		if err != nil {
 			continue
 		}
 		j, err := n.open(id)
@@ -82,7 +86,7 @@ func (n *journal) read() ([]*jobState, error) {
 		case j.submitted.IsZero():
 			// It was never acknowledged.
 			n.drop(id)
-			if err := os.RemoveAll(n.jobDir(id)); err != nil {
+			if err := n.o.Disk.RemoveAll(n.jobDir(id)); err != nil {
 				return nil, err
 			}
 		default:
@@ -98,7 +102,7 @@ func (n *journal) read() ([]*jobState, error) {
 // open replays one job.
 func (n *journal) open(id job.ID) (*jobState, error) {
 	j := newJobState(id)
-	l, err := recordlog.Open(filepath.Join(n.jobDir(id), "journal"), journalOptions, j.replay)
+	l, err := recordlog.Open(filepath.Join(n.jobDir(id), "journal"), n.o, j.replay)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +142,7 @@ func (n *journal) drop(id job.ID) {
 // count begins an epoch: the number is on disk before anything is granted.
 func (n *journal) count(jobs []*jobState) error {
 	path := filepath.Join(n.dir, "epoch")
-	b, err := os.ReadFile(path)
+	b, err := n.o.Disk.Read(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -151,7 +155,7 @@ func (n *journal) count(jobs []*jobState) error {
 		n.epoch = max(n.epoch, j.maxFence>>32, j.epoch)
 	}
 	n.epoch++
-	return recordlog.WriteFile(path, fmt.Appendf(nil, "%d\n", n.epoch), 0o600)
+	return recordlog.WriteFileOn(n.o.Disk, path, fmt.Appendf(nil, "%d\n", n.epoch))
 }
 
 // write puts records on disk in their order. Where it returns nil, those that
@@ -186,14 +190,14 @@ func (n *journal) append(ws []Write) (left []Write, err error) {
 		}
 		l := n.logs[id]
 		if l == nil {
-			if l, err = recordlog.Open(filepath.Join(n.jobDir(id), "journal"), journalOptions, func([]byte) error { return nil }); err != nil {
+			if l, err = recordlog.Open(filepath.Join(n.jobDir(id), "journal"), n.o, func([]byte) error { return nil }); err != nil {
 				return ws, fmt.Errorf("journal: %w", err)
 			}
-			if err := recordlog.SyncDir(filepath.Join(n.dir, "jobs")); err != nil {
+			if err := n.o.Disk.SyncDir(filepath.Join(n.dir, "jobs")); err != nil {
 				l.Close()
 				return ws, fmt.Errorf("journal: %w", err)
 			}
-			if err := recordlog.SyncDir(n.jobDir(id)); err != nil {
+			if err := n.o.Disk.SyncDir(n.jobDir(id)); err != nil {
 				l.Close()
 				return ws, fmt.Errorf("journal: %w", err)
 			}

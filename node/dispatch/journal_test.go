@@ -112,7 +112,7 @@ func TestEveryPrefixOfAJournalIsAJob(t *testing.T) {
 		if err := os.WriteFile(file, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		n, jobs, err := openJournal(dir, slog.New(slog.DiscardHandler))
+		n, jobs, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestJournalOfANewerVersionIsLeftAlone(t *testing.T) {
 	}
 	l.Append(x.records[id]...)
 	l.Close()
-	n, jobs, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	n, jobs, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 	if err != nil || len(jobs) != 0 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -268,7 +268,7 @@ func TestJournalOfANewerVersionIsLeftAlone(t *testing.T) {
 func TestEpochGrowsAndIsNeverReused(t *testing.T) {
 	dir := t.TempDir()
 	for want := uint64(1); want < 4; want++ {
-		n, _, err := openJournal(dir, slog.New(slog.DiscardHandler))
+		n, _, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 		if err != nil || n.epoch != want {
 			t.Fatalf("epoch %d, want %d: %v", n.epoch, want, err)
 		}
@@ -278,7 +278,7 @@ func TestEpochGrowsAndIsNeverReused(t *testing.T) {
 	x, id := recorded(t)
 	writeJournal(t, dir, id, x.records[id])
 	os.Remove(filepath.Join(dir, "epoch"))
-	n, _, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	n, _, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 	if err != nil || n.epoch != 2 {
 		t.Fatalf("epoch %d: %v", n.epoch, err)
 	}

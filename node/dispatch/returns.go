@@ -132,8 +132,9 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	case g == nil && t.phase >= taken && leaf.Fence>>32 == b.epoch:
 		no1("the task has its result") // such grants are not kept
 		return
-	case g == nil && (leaf.Fence>>32 == 0 || leaf.Fence>>32 >= b.epoch):
-		// A grant of an earlier epoch may have been lost with the power.
+	case g == nil && (leaf.Fence>>32 == 0 || leaf.Fence>>32 > b.epoch || leaf.Fence>>32 == b.epoch && !j.foreign(leaf.Fence)):
+		// A grant of an earlier epoch may have been lost with the power, and another
+		// coordinator may have come to this one.
 		no1("never granted")
 		return
 	}

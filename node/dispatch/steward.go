@@ -98,8 +98,17 @@ type Inheritance struct {
 	Delegation job.Signed
 	Copy       Copy
 	Facts      []Fact
-	Output     string // folder for finished files
+	Output     string  // folder for finished files
+	Spent      float64 // of the job's budget, seconds of devices
 }
+
+// MaxLeap is how far an epoch may be above the highest that is known. One that
+// leapt to the end of the numbers would leave nobody a higher one.
+const MaxLeap = 1 << 16
+
+// leastBudget is what is left to a steward of a budget that is used up, in
+// seconds: 0 would be no bound.
+const leastBudget = .001
 
 // estate is what a job's records say of who owns and who owned it.
 type estate struct {
@@ -176,6 +185,9 @@ func (b *Board) inherited(e Inherited) {
 	c := e.Copy
 	spec := c.Spec
 	spec.Output = e.Output
+	if l := &spec.Policy.Limits; l.Budget > 0 {
+		l.Budget = max(l.Budget-e.Spent, leastBudget)
+	}
 	b.write(j, &jobRecord{ID: e.ID, Spec: spec, Secret: e.Secret, Submitted: micros(b.now)})
 	b.write(j, &stewardRecord{Origin: e.Origin.String(), Lane: e.Lane, Epoch: b.epoch, Delegation: e.Delegation})
 	for i, zip := range c.Plan {
@@ -225,14 +237,25 @@ func (e Inheritance) sound() error {
 	}
 	seen := map[int]bool{}
 	for _, f := range e.Facts {
-		if f.Task < 0 || f.Task >= len(tasks) || seen[f.Task] || len(f.Outputs) > job.MaxOutputs {
-			return fmt.Errorf("fact of task %d", f.Task)
+		if seen[f.Task] {
+			return fmt.Errorf("two facts of task %d", f.Task)
 		}
 		seen[f.Task] = true
-		for _, o := range f.Outputs {
-			if err := o.Validate(); err != nil {
-				return err
-			}
+		if err := f.Sound(len(tasks)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sound reports why f cannot be of a job of so many tasks.
+func (f Fact) Sound(tasks int) error {
+	if f.Task < 0 || f.Task >= tasks || len(f.Outputs) > job.MaxOutputs {
+		return fmt.Errorf("fact of task %d of %d", f.Task, tasks)
+	}
+	for _, o := range f.Outputs {
+		if err := o.Validate(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -87,7 +87,7 @@ func TestAJournalOfFormat1GoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Close()
-		j, jobs, err := openJournal(dir, slog.New(slog.DiscardHandler))
+		j, jobs, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 		if err != nil || len(jobs) != 1 {
 			t.Fatalf("%d jobs, %v", len(jobs), err)
 		}

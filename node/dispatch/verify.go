@@ -34,7 +34,7 @@ type Recorder struct {
 
 // NewRecorder opens the journal in dir.
 func NewRecorder(dir string) (*Recorder, error) {
-	n, _, err := openJournal(dir, slog.New(slog.DiscardHandler))
+	n, _, err := openJournal(dir, nil, slog.New(slog.DiscardHandler))
 	return &Recorder{n: n}, err
 }
 
@@ -69,15 +69,15 @@ func (r *Recorder) Close() error { return r.n.close() }
 // Replay reads a job's journal as a start does, and says how many records it
 // has.
 func Replay(dir string, id job.ID) (records int, err error) {
-	_, _, records, err = readJournal(dir, id)
+	_, _, records, err = readJournal(dir, journalOptions, id)
 	return records, err
 }
 
 // readJournal replays a journal and leaves it as it is.
-func readJournal(dir string, id job.ID) (j *jobState, found recordlog.Found, records int, err error) {
+func readJournal(dir string, o recordlog.Options, id job.ID) (j *jobState, found recordlog.Found, records int, err error) {
 	path := filepath.Join((&journal{dir: dir}).jobDir(id), "journal")
 	j = newJobState(id)
-	found, err = recordlog.Check(path, journalOptions, j.replay)
+	found, err = recordlog.Check(path, o, j.replay)
 	return j, found, j.records, err
 }
 
@@ -85,7 +85,7 @@ func readJournal(dir string, id job.ID) (j *jobState, found recordlog.Found, rec
 // checks each receipt's signature, and changes nothing.
 func VerifyJournal(dir string, id job.ID) (Verified, error) {
 	v := Verified{Job: id}
-	j, found, records, err := readJournal(dir, id)
+	j, found, records, err := readJournal(dir, journalOptions, id)
 	v.Records = records
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -125,13 +125,9 @@ func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID
 // tell is the exchange itself: as many questions as it takes.
 func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID, c *call) (answer, error) {
 	now := time.Now()
-	d := job.Delegation{Version: 1, Requester: p.deps.Self.String(), Job: h.ID, Epoch: p.deps.Jobs.Epoch(), Expires: now.Add(p.o.Lasts)}
+	d := job.Delegation{Version: 1, Requester: p.deps.Self.String(), Job: h.ID, Expires: now.Add(p.o.Lasts)}
 	for _, o := range h.Stewards {
 		d.Stewards = append(d.Stewards, o.String())
-	}
-	signed, err := job.Sign(p.deps.Key, job.ContextDelegation, d)
-	if err != nil {
-		return answer{}, err
 	}
 	read, err := job.Sign(p.deps.Key, job.ContextRead, job.ReadGrant{Version: 1, Job: h.ID, Root: h.Root, Reader: s.String(), Expires: d.Expires})
 	if err != nil {
@@ -146,7 +142,14 @@ func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID,
 		state = statePaused
 	}
 	ask := func(f follow) (answer, error) {
-		f.State, f.Read, f.Seq = state, read, c.seq
+		// The epoch rises with what a steward gives back: a later take-over has to
+		// be above it.
+		d.Epoch = p.deps.Jobs.Epoch()
+		signed, err := job.Sign(p.deps.Key, job.ContextDelegation, d)
+		if err != nil {
+			return answer{}, err
+		}
+		f.State, f.Read, f.Seq, f.Spent = state, read, c.seq, h.Spent
 		return p.ask(ctx, s, question{Delegation: signed, Follow: &f})
 	}
 	a, err := ask(follow{})
@@ -252,6 +255,7 @@ func (p *Part) collect(ctx context.Context, h dispatch.Handed, rank int, s peer.
 	}
 	c.leastAt = time.Time{}
 	p.log.Info("a steward gave a job back", "job", h.ID, "steward", s, "epoch", epoch)
+	c.news = true // what it gave is not among its facts yet
 	return ask(follow{Release: true})
 }
 

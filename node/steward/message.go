@@ -25,8 +25,9 @@ type question struct {
 
 // follow tells that the requester lives, and what is new of the job.
 type follow struct {
-	State string     `cbor:"state"` // see the constants
-	Read  job.Signed `cbor:"read"`  // right to read the job's content
+	State string     `cbor:"state"`           // see the constants
+	Read  job.Signed `cbor:"read"`            // right to read the job's content
+	Spent float64    `cbor:"spent,omitempty"` // of its budget, seconds of devices
 	// Begin describes the job where the steward does not know it.
 	Begin *begin `cbor:"begin,omitempty"`
 	// Plan are blocks of it from number Block on.

@@ -139,7 +139,7 @@ func TestQuestionsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %+v", name, a)
 		}
 	}
-	for _, epoch := range []uint64{0, 5, 1 << 31, 1<<64 - 1} {
+	for _, epoch := range []uint64{0, 5, 6 + dispatch.MaxLeap, 1 << 31, 1<<64 - 1} {
 		if a := asked(t, p, nas.id, question{Delegation: signed, Claim: claims(epoch)}); a.Stand != standBetter {
 			t.Errorf("a claim to epoch %d over 5: %+v", epoch, a)
 		}
@@ -167,13 +167,21 @@ func TestFollowsOverTheirBounds(t *testing.T) {
 	}
 	accept = nil
 	for name, f := range map[string]follow{
-		"no such state": {State: "flying"},
-		"no blocks":     {State: stateLive, Begin: &begin{}},
-		"too many":      {State: stateLive, Begin: &begin{Blocks: maxBlocks + 1}},
+		"no such state":                      {State: "flying"},
+		"no blocks":                          {State: stateLive, Begin: &begin{}},
+		"too many":                           {State: stateLive, Begin: &begin{Copy: dispatch.Copy{Tasks: 1}, Blocks: maxBlocks + 1}},
+		"no tasks":                           {State: stateLive, Begin: &begin{Blocks: 1}},
+		"a fact of a job that was not begun": {State: stateLive, Reset: true, Facts: []dispatch.Fact{{Task: 7, Mark: 1}}},
+		"a fact below the first task":        {State: stateLive, Reset: true, Facts: []dispatch.Fact{{Task: -1, Mark: 1}}},
+		"less than nothing spent":            {State: stateLive, Spent: -1},
 	} {
 		if a := asked(t, p, requester.id, question{Delegation: signed, Follow: &f}); !strings.Contains(a.Refused, "bounds") {
 			t.Errorf("%s: %+v", name, a)
 		}
+	}
+	far, _ := delegate(t, requester, 1<<31-2, nas)
+	if a := asked(t, p, requester.id, question{Delegation: far, Follow: &follow{State: stateLive}}); !strings.Contains(a.Refused, "far ahead") {
+		t.Errorf("an epoch that leaves this machine none above it: %+v", a)
 	}
 	// A plan that nobody can read ends where it would be begun with.
 	for _, f := range []follow{

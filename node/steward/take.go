@@ -157,7 +157,7 @@ func (p *Part) heldEpoch(w *ward) uint64 {
 
 // inheritance is what the board begins with. mu is held.
 func (p *Part) inheritance(w *ward, epoch uint64) dispatch.Inheritance {
-	in := dispatch.Inheritance{ID: w.id, Origin: w.requester, Lane: w.rank + 1, Epoch: epoch, Delegation: w.signed, Copy: w.copy,
+	in := dispatch.Inheritance{ID: w.id, Origin: w.requester, Lane: w.rank + 1, Epoch: epoch, Delegation: w.signed, Copy: w.copy, Spent: w.spent,
 		Output: p.folder(w.requester, w.id)}
 	for _, i := range slices.Sorted(maps.Keys(w.facts)) {
 		f := w.facts[i]
@@ -204,7 +204,7 @@ func (p *Part) claims(ctx context.Context, w *ward, c claim) map[string]int {
 // claim is how this machine stands to a steward's claim.
 func (p *Part) claim(d job.Delegation, requester, steward peer.ID, c claim) string {
 	rank := d.Rank(steward)
-	if c.Epoch <= d.Epoch || c.Epoch >= 1<<31 || rank < 0 {
+	if c.Epoch <= d.Epoch || c.Epoch > d.Epoch+dispatch.MaxLeap || c.Epoch >= 1<<31 || rank < 0 {
 		return standBetter
 	}
 	quiet := p.o.Silence / 3

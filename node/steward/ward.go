@@ -40,6 +40,7 @@ type ward struct {
 	blocks int // of the plan, in all
 	facts  map[int]dispatch.Fact
 	seq    uint64
+	spent  float64
 
 	// Of this moment.
 	rank    int
@@ -71,6 +72,7 @@ type entry struct {
 	Seq        uint64          `cbor:"seq"`
 	Facts      []dispatch.Fact `cbor:"facts,omitempty"`
 	Gone       []int           `cbor:"gone,omitempty"`
+	Spent      float64         `cbor:"spent,omitempty"`
 }
 
 var wardLog = recordlog.Options{Magic: "ward", Version: 1, MaxRecord: 2 * maxMessage}
@@ -137,7 +139,7 @@ func (w *ward) take(x entry) error {
 	if err != nil || requester != w.requester || d.Job != w.id {
 		return fmt.Errorf("delegation of another job: %w", err)
 	}
-	w.signed, w.d, w.state, w.read = x.Delegation, d, x.State, x.Read
+	w.signed, w.d, w.state, w.read, w.spent = x.Delegation, d, x.State, x.Read, x.Spent
 	if x.Begin != nil {
 		w.begun, w.copy, w.blocks = true, x.Begin.Copy, x.Begin.Blocks
 		w.copy.Plan = nil
@@ -163,14 +165,18 @@ func (w *ward) take(x entry) error {
 const (
 	maxBlocks    = job.MaxTasksPerJob/1024 + 1
 	maxPlanBytes = 256 << 20
+	maxSpent     = 1e15 // seconds
 )
 
 // follow takes what a requester says, and answers with what is here.
 func (p *Part) follow(ctx context.Context, d job.Delegation, requester peer.ID, q question) answer {
 	f, k, now := *q.Follow, wardKey{requester, d.Job}, time.Now()
 	rank := d.Rank(p.deps.Self)
-	if rank < 0 {
+	switch {
+	case rank < 0:
 		return answer{Refused: "this machine is none of the stewards"}
+	case d.Epoch > p.deps.Jobs.Epoch()+dispatch.MaxLeap:
+		return answer{Refused: fmt.Sprintf("epoch %d is too far ahead", d.Epoch)}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +210,7 @@ func (p *Part) follow(ctx context.Context, d job.Delegation, requester peer.ID, 
 	if d.Epoch > w.above {
 		w.above = 0 // the requester has come after it
 	}
-	x := entry{Delegation: q.Delegation, State: f.State, Read: f.Read, Seq: w.seq}
+	x := entry{Delegation: q.Delegation, State: f.State, Read: f.Read, Seq: w.seq, Spent: f.Spent}
 	planned := 0
 	for _, b := range w.copy.Plan {
 		planned += len(b)
@@ -214,7 +220,9 @@ func (p *Part) follow(ctx context.Context, d job.Delegation, requester peer.ID, 
 	}
 	switch {
 	case f.State != stateLive && f.State != statePaused, f.Begin != nil && (f.Begin.Blocks < 1 || f.Begin.Blocks > maxBlocks),
-		planned > maxPlanBytes, len(f.Facts) > job.MaxTasksPerJob, len(f.Gone) > job.MaxTasksPerJob:
+		f.Begin != nil && (f.Begin.Copy.Tasks < 1 || f.Begin.Copy.Tasks > job.MaxTasksPerJob), planned > maxPlanBytes,
+		len(f.Gone) > job.MaxTasksPerJob, slices.ContainsFunc(f.Facts, func(x dispatch.Fact) bool { return x.Sound(w.copy.Tasks) != nil }),
+		!(f.Spent >= 0 && f.Spent <= maxSpent):
 		return answer{Refused: "the question is over its bounds"}
 	case f.Begin != nil:
 		x.Begin = f.Begin
@@ -248,12 +256,12 @@ func (p *Part) follow(ctx context.Context, d job.Delegation, requester peer.ID, 
 func (p *Part) record(w *ward, x entry) error {
 	news := x.Begin != nil || len(x.Plan) > 0 || x.Reset || len(x.Facts)+len(x.Gone) > 0 || x.State != w.state ||
 		w.d.Expires.IsZero() || time.Until(w.d.Expires) < p.o.Lasts/2
-	if !news {
-		d, _, err := job.OpenDelegation(x.Delegation, time.Time{})
-		if err != nil {
-			return err
-		}
-		w.signed, w.d, w.read = x.Delegation, d, x.Read
+	d, _, err := job.OpenDelegation(x.Delegation, time.Time{})
+	if err != nil {
+		return err
+	}
+	if !news && d.Epoch == w.d.Epoch {
+		w.signed, w.d, w.read, w.spent = x.Delegation, d, x.Read, x.Spent
 		return nil
 	}
 	if err := w.take(x); err != nil {
@@ -265,7 +273,7 @@ func (p *Part) record(w *ward, x entry) error {
 	}
 	if w.log.Bytes() > p.shorten {
 		// As short as it can be.
-		whole := entry{Delegation: w.signed, State: w.state, Read: w.read, Seq: w.seq, Reset: true,
+		whole := entry{Delegation: w.signed, State: w.state, Read: w.read, Seq: w.seq, Spent: w.spent, Reset: true,
 			Begin: &begin{Copy: w.copy, Blocks: w.blocks}, Facts: slices.Collect(maps.Values(w.facts))}
 		whole.Begin.Copy.Plan = nil
 		frames := [][]byte{}
@@ -287,7 +295,7 @@ func (p *Part) record(w *ward, x entry) error {
 func (w *ward) plans() []entry {
 	var out []entry
 	for _, b := range w.copy.Plan {
-		out = append(out, entry{Delegation: w.signed, State: w.state, Read: w.read, Seq: w.seq, Plan: [][]byte{b}})
+		out = append(out, entry{Delegation: w.signed, State: w.state, Read: w.read, Seq: w.seq, Spent: w.spent, Plan: [][]byte{b}})
 	}
 	return out
 }

@@ -93,11 +93,12 @@ func (g Staged) says(ctx context.Context) error {
 
 // Trial is how a new program shows that it works.
 type Trial struct {
-	Dir    string   // data folder
-	Exe    string   // the old program
-	Args   []string // what the old one was started with, without its name
-	Env    []string // more variables for the new one
-	Stderr io.Writer
+	Dir     string   // data folder
+	Exe     string   // the old program
+	Current string   // its version; what is staged and not newer is dropped
+	Args    []string // what the old one was started with, without its name
+	Env     []string // more variables for the new one
+	Stderr  io.Writer
 	// Answers reports whether the daemon with this process id answers, and
 	// which version it says it is.
 	Answers func(ctx context.Context, pid int) (version string, ok bool)
@@ -118,6 +119,14 @@ func (t Trial) Apply(ctx context.Context) (version string, err error) {
 	// moved and removed.
 	g := *s.Staged
 	g.Path = newPath(t.Exe)
+	if t.Current != "" && !Newer(g.Version, t.Current) {
+		// Another program was put here since, by hand or by a package.
+		if err := os.Remove(g.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		s.Staged = nil
+		return "", s.Save(t.Dir)
+	}
 	if err := t.try(ctx, g); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err() // not its fault: it stays for the next start

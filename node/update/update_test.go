@@ -265,3 +265,36 @@ func TestTornProgramIsNotRun(t *testing.T) {
 		t.Errorf("a torn memory: %q %v", got, err)
 	}
 }
+
+// What was fetched may have been overtaken: somebody installed a newer program
+// by hand meanwhile.
+func TestAnOlderProgramTakesNoPlace(t *testing.T) {
+	for _, current := range []string{"0.2.0", "0.3.0"} {
+		dir, exe := t.TempDir(), filepath.Join(t.TempDir(), "idlewild")
+		ran := filepath.Join(dir, "ran")
+		program := []byte("#!/bin/sh\ntouch " + ran + "\necho idlewild version 0.2.0\n")
+		sum := sha256.Sum256(program)
+		for f, b := range map[string][]byte{exe: []byte("newer"), newPath(exe): program} {
+			if err := os.WriteFile(f, b, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := (State{Staged: &Staged{Version: "0.2.0", SHA256: hex.EncodeToString(sum[:])}}).Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := (Trial{Dir: dir, Exe: exe, Current: current, For: time.Minute, Every: time.Millisecond}).Apply(t.Context()); err != nil || got != "" {
+			t.Errorf("%q %v", got, err)
+		}
+		if b, err := os.ReadFile(exe); err != nil || string(b) != "newer" {
+			t.Errorf("the program is %q %v", b, err)
+		}
+		for _, f := range []string{ran, newPath(exe)} {
+			if _, err := os.Stat(f); err == nil {
+				t.Errorf("%s is there", f)
+			}
+		}
+		if s := Load(dir); s.Staged != nil || len(s.Bad) > 0 {
+			t.Errorf("remembered %+v", s)
+		}
+	}
+}
