@@ -101,9 +101,11 @@ func (s *studio) stop() {
 	}
 }
 
-// bounded checks that at most so many tasks were done twice.
-func (s *studio) bounded(most int) {
+// bounded checks that at most so many tasks were done twice at each hand-over:
+// a job goes to a steward, and back.
+func (s *studio) bounded(each int) {
 	s.T.Helper()
+	most := 2 * each
 	if again := twice(s.Farm); len(again) > most {
 		s.T.Errorf("%d tasks were done twice where %d may be: %v", len(again), most, again)
 	}
