@@ -77,7 +77,7 @@ var table = map[string][]string{
 	"cmd":           {everything},
 	"bench":         {everything},
 
-	"internal/beat":        {},
+	"internal/beat":             {},
 	"internal/digest":           {},
 	"internal/farmtest":         {everything},
 	"internal/importrules":      {},
