@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"idlewild/internal/beat"
 	"idlewild/job"
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
@@ -142,7 +143,7 @@ func (o *owner) run(ctx context.Context) error {
 				o.power.follow(d, o.work.runs(d))
 			}
 		}
-		every := lookResting
+		every := beat.Until(lookResting)
 		switch {
 		case s.Suspending && before && !o.work.runs(""):
 			// One round has passed in which those we work for were told.

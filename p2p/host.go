@@ -274,6 +274,7 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 		// What we say ourselves goes to every subscriber at once: the mesh
 		// takes a heartbeat to form, and what is published before is lost.
 		pubsub.WithFloodPublish(true),
+		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithMaxMessageSize(64<<10), // frames of the protocol; the validator holds ours to 1 kB
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
 	)

@@ -1,0 +1,21 @@
+// Package beat has what looks around at intervals look at the same moments, so
+// that a machine with nothing to do wakes up once for all of it.
+//
+// Beats are counted from the start of this process: daemons that were started
+// at different times do not all speak at the same moment.
+package beat
+
+import "time"
+
+var start = time.Now()
+
+// Until is how long it is until the next beat of those that come every so
+// often: never more than every, and never 0. Beats of an interval are beats of
+// every interval that divides it.
+func Until(every time.Duration) time.Duration {
+	past := time.Since(start) % every
+	if past < 0 {
+		past += every
+	}
+	return every - past
+}
