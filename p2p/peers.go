@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	pingEvery   = 15 * time.Second // of every member
-	pingEngaged = 5 * time.Second  // of those with a job
+	pingEvery   = time.Minute     // of every member; yamux and QUIC ask by themselves after half a minute of silence
+	pingEngaged = 5 * time.Second // of those with a job
 	pingTime    = 10 * time.Second
 	// maxUnanswered pings in a row are a dead connection: after a cut, TCP may
 	// wait for as long as the cut lasted before it tries again.

@@ -5,15 +5,24 @@
 // at different times do not all speak at the same moment.
 package beat
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
-var start = time.Now()
+var start atomic.Pointer[time.Time]
+
+func init() { From(time.Now()) }
+
+// From has beats counted from t: the start of something that ticks by itself
+// and cannot be moved.
+func From(t time.Time) { start.Store(&t) }
 
 // Until is how long it is until the next beat of those that come every so
 // often: never more than every, and never 0. Beats of an interval are beats of
 // every interval that divides it.
 func Until(every time.Duration) time.Duration {
-	past := time.Since(start) % every
+	past := time.Since(*start.Load()) % every
 	if past < 0 {
 		past += every
 	}
