@@ -106,7 +106,7 @@ func (n *Node) newOwner() (*owner, error) {
 // beginning of a task is a reason to look, and so is an event of the system's.
 const (
 	lookWorking = 250 * time.Millisecond
-	lookResting = 5 * time.Second
+	lookResting = 10 * time.Second
 )
 
 // run looks until ctx ends.

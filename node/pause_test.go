@@ -23,11 +23,15 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	if err != nil || v.Machine.Paused != "I am playing" {
 		t.Fatalf("after a restart: %q, %v", v.Machine.Paused, err)
 	}
-	for _, d := range v.Machine.Devices {
-		if d.Name == "cpu" && d.Doing != "resting: I am playing" {
-			t.Errorf("%s: %s", d.Name, d.Doing)
+	eventually(t, "the worker rests", func() error { // it begins after the API
+		v, err := again.client.Status(t.Context())
+		for _, d := range v.Machine.Devices {
+			if d.Name == "cpu" && d.Doing != "resting: I am playing" {
+				err = fmt.Errorf("%s: %q", d.Name, d.Doing)
+			}
 		}
-	}
+		return err
+	})
 	if _, err := again.client.SetPaused(t.Context(), false, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -22,9 +22,16 @@ func From(t time.Time) { start.Store(&t) }
 // often: never more than every, and never 0. Beats of an interval are beats of
 // every interval that divides it.
 func Until(every time.Duration) time.Duration {
-	past := time.Since(*start.Load()) % every
+	now := time.Now()
+	return Last(now, every).Add(every).Sub(now)
+}
+
+// Last is the last beat of those that come every so often that is not later
+// than t.
+func Last(t time.Time, every time.Duration) time.Time {
+	past := t.Sub(*start.Load()) % every
 	if past < 0 {
 		past += every
 	}
-	return every - past
+	return t.Add(-past)
 }

@@ -32,6 +32,9 @@ func TestBeatsMeet(t *testing.T) {
 			if left := Until(often); left != often {
 				t.Fatalf("at a beat the next one is %v away", left)
 			}
+			if now := time.Now(); Last(now, often) != now || Last(now.Add(often-1), often) != now {
+				t.Fatalf("at a beat the last one was at %v, then at %v, not at %v", Last(now, often), Last(now.Add(often-1), often), now)
+			}
 		}
 		if met == 0 || met == 100 {
 			t.Errorf("every second beat of %v is one of %v; %d of 100 were", often, seldom, met)
