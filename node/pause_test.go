@@ -23,14 +23,17 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	if err != nil || v.Machine.Paused != "I am playing" {
 		t.Fatalf("after a restart: %q, %v", v.Machine.Paused, err)
 	}
-	eventually(t, "the worker rests", func() error { // it begins after the API
+	eventually(t, "its devices rest", func() error {
 		v, err := again.client.Status(t.Context())
+		if err != nil {
+			return err
+		}
 		for _, d := range v.Machine.Devices {
 			if d.Name == "cpu" && d.Doing != "resting: I am playing" {
-				err = fmt.Errorf("%s: %q", d.Name, d.Doing)
+				return fmt.Errorf("%s: %q", d.Name, d.Doing)
 			}
 		}
-		return err
+		return nil
 	})
 	if _, err := again.client.SetPaused(t.Context(), false, ""); err != nil {
 		t.Fatal(err)
