@@ -96,14 +96,19 @@ func TestFarmJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wide int
 	if err := chromedp.Run(ctx,
 		chromedp.Navigate("http://"+x.client.Endpoint().Address+"/#"+code.Code), chromedp.WaitVisible(".tiles"),
 		chromedp.Evaluate(`location.hash = "farm"`, nil),
 		chromedp.WaitVisible(`//td[contains(., "at most 2 machines") and contains(., "of 2 h 0 min of devices") and contains(., "only desk") and contains(., "not tower")]`),
+		chromedp.EmulateViewport(390, 844), chromedp.Evaluate(`document.documentElement.scrollWidth`, &wide), chromedp.EmulateViewport(1200, 900),
 		chromedp.Click(`button[aria-label="Cancel job `+string(theirs)+`"]`), chromedp.WaitVisible("dialog"),
 		chromedp.Click(`//dialog//button[text()="Cancel it"]`),
 	); err != nil {
 		t.Fatal(err)
+	}
+	if wide > 390 {
+		t.Errorf("on a phone of 390 pixels the page is %d wide", wide)
 	}
 	eventually(t, "the member's job is cancelled", cancelled)
 	if s, err := x.client.Job(t.Context(), mine); err != nil || s.State.Ended() {

@@ -150,11 +150,11 @@ func (h *Host) Ping(ctx context.Context, p peer.ID) (time.Duration, error) {
 	}
 }
 
-// pingAll measures the connected members, or those with a job, for Peers. A
-// connection that does not answer is closed.
+// pingAll measures the connected members, or those with a job and those that
+// were not measured yet, for Peers. A connection that does not answer is closed.
 func (h *Host) pingAll(all bool) {
 	for _, p := range h.host.Network().Peers() {
-		if !h.members.Known(p) || !all && !h.isEngaged(p) {
+		if !h.members.Known(p) || !all && !h.isEngaged(p) && h.host.Peerstore().LatencyEWMA(p) > 0 {
 			continue
 		}
 		h.goRun(func(ctx context.Context) {

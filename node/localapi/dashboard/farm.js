@@ -24,10 +24,10 @@ export async function farm(refresh) {
     h("p", { class: "soft" }, v.owner ? "You own this farm: these are all members' jobs. What they are called stays with their members."
       : "Only the farm's owner sees all members' jobs. These are this machine's."),
     v.silent.length ? h("p", { class: "warn" }, "Not heard of: " + v.silent.map((m) => (m.name || "…" + m.peer.slice(-6)) + " (" + m.why + ")").join(", ")) : null,
-    v.jobs.length ? h("section", { class: "card scroll" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Job", "Member", "Kind", "State", "Priority", "Limits", "Frames", "Running", "Rendered", "Left", ""].map((t) => h("th", { scope: "col" }, t)))),
+    v.jobs.length ? h("section", { class: "card scroll", tabindex: 0, "aria-label": "Jobs" }, h("table", {},
+      h("thead", {}, h("tr", {}, ["Job", "Member", "Kind", "State", "Priority", "Limits", "Frames", "Running", "Rendered", "Left", "Action"].map((t) => h("th", { scope: "col" }, t)))),
       h("tbody", {}, v.jobs.map((j) => h("tr", { "data-key": j.peer + j.job },
-        h("td", {}, h("code", {}, j.job), h("span", { class: "soft small" }, " " + ago(j.submitted))),
+        h("td", { class: "key" }, h("code", {}, j.job), h("span", { class: "soft small" }, " " + ago(j.submitted))),
         h("td", {}, j.name || "…" + j.peer.slice(-6), j.self ? h("span", { class: "soft" }, " (this machine)") : null),
         h("td", {}, j.kind), h("td", {}, h("span", { class: "badge " + (TONE[j.state] ?? "soft") }, WORD[j.state] ?? j.state)),
         h("td", { class: "n" }, j.priority), h("td", {}, limits(j)), h("td", { class: "n" }, j.delivered + " of " + j.tasks + (j.failed ? ", " + j.failed + " failed" : "")),
