@@ -30,7 +30,7 @@ export async function farm(refresh) {
         h("td", { class: "key" }, h("code", {}, j.job), h("span", { class: "soft small" }, " " + ago(j.submitted))),
         h("td", {}, j.name || "…" + j.peer.slice(-6), j.self ? h("span", { class: "soft" }, " (this machine)") : null),
         h("td", {}, j.kind), h("td", {}, h("span", { class: "badge " + (TONE[j.state] ?? "soft") }, WORD[j.state] ?? j.state)),
-        h("td", { class: "n" }, j.priority), h("td", {}, limits(j)), h("td", { class: "n" }, j.delivered + " of " + j.tasks + (j.failed ? ", " + j.failed + " failed" : "")),
+        h("td", { class: "n" }, j.priority), h("td", { class: limits(j).length ? "wide" : "" }, limits(j)), h("td", { class: "n" }, j.delivered + " of " + j.tasks + (j.failed ? ", " + j.failed + " failed" : "")),
         h("td", { class: "n" }, j.running), h("td", { class: "n" }, seconds(j.render_s)), h("td", { class: "n" }, j.left_s ? seconds(j.left_s) : ""),
         h("td", {}, over(j) ? null : h("button", { type: "button", class: "danger", "aria-label": "Cancel job " + j.job, onclick: () => cancel(j) }, "Cancel"))))))) : h("p", {}, "No jobs."),
   ];
