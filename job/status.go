@@ -79,6 +79,11 @@ type Status struct {
 	// than that it ended or is expected to end.
 	Deadline    time.Time `json:"deadline,omitzero"`
 	LateSeconds float64   `json:"late_s,omitempty"`
+	// What else its requester asked for: see Limits and Policy.
+	MaxWorkers  int      `json:"max_workers,omitempty"`
+	Interactive bool     `json:"interactive,omitempty"`
+	Only        []string `json:"only,omitempty"`
+	Not         []string `json:"not,omitempty"`
 	// Holder is the peer that grants the job's tasks now, where that is not its
 	// requester on its own: a steward, on either machine.
 	Holder string `json:"holder,omitempty"`

@@ -29,7 +29,23 @@ func (f farmJobs) FarmJobs() []p2p.FarmJob {
 		out = append(out, p2p.FarmJob{
 			Job: s.Job, Kind: s.Kind, State: s.State, Submitted: s.Submitted, Priority: s.Priority, Tasks: s.Tasks, Delivered: s.Delivered,
 			Running: s.Running, Waiting: s.Waiting, Failed: s.FailedN, Seconds: s.RenderSeconds, Left: s.LeftSeconds,
+			MaxWorkers: s.MaxWorkers, Budget: s.BudgetSeconds, Deadline: s.Deadline, Late: s.LateSeconds, Interactive: s.Interactive,
+			Only: firstPeers(s.Only), OnlyN: len(s.Only), Not: firstPeers(s.Not), NotN: len(s.Not),
 		})
+		if s.BudgetSeconds > 0 {
+			out[len(out)-1].Device = s.DeviceSeconds
+		}
+	}
+	return out
+}
+
+// firstPeers are as many as the farm's owner is told of.
+func firstPeers(ids []string) []peer.ID {
+	var out []peer.ID
+	for _, id := range ids[:min(len(ids), p2p.MaxFarmPool)] {
+		if p, err := peer.Decode(id); err == nil {
+			out = append(out, p)
+		}
 	}
 	return out
 }
@@ -52,12 +68,32 @@ func (f farmJobs) List(ctx context.Context) localapi.FarmJobsView {
 	n := f.n
 	farm, in := n.host.Membership().Farm()
 	v := localapi.FarmJobsView{Owner: in && farm.Owner, Jobs: []localapi.FarmJob{}, Silent: []localapi.SilentMember{}}
+	members := n.host.Peers()
+	names := map[peer.ID]string{}
+	for _, p := range members {
+		names[p.Peer] = p.Name
+	}
+	pool := func(ids []peer.ID, count int) localapi.Pool {
+		l := localapi.Pool{Count: max(count, len(ids)), Names: []string{}}
+		for _, p := range ids {
+			l.Names = append(l.Names, cmp.Or(names[p], p.String()))
+		}
+		return l
+	}
 	add := func(p peer.ID, name string, jobs []p2p.FarmJob) {
 		for _, j := range jobs {
-			v.Jobs = append(v.Jobs, localapi.FarmJob{
+			x := localapi.FarmJob{
 				Peer: p.String(), Name: name, Self: p == n.self, Job: j.Job, Kind: j.Kind, State: j.State, Submitted: j.Submitted, Priority: j.Priority,
 				Tasks: j.Tasks, Delivered: j.Delivered, Running: j.Running, Waiting: j.Waiting, Failed: j.Failed, RenderSeconds: j.Seconds, LeftSeconds: j.Left,
-			})
+				MaxWorkers: j.MaxWorkers, DeviceSeconds: j.Device, BudgetSeconds: j.Budget, Deadline: j.Deadline, LateSeconds: j.Late, Interactive: j.Interactive,
+			}
+			if j.OnlyN > 0 {
+				x.Only = pool(j.Only, j.OnlyN)
+			}
+			if j.NotN > 0 {
+				x.Not = pool(j.Not, j.NotN)
+			}
+			v.Jobs = append(v.Jobs, x)
 		}
 	}
 	add(n.self, n.cfg.Name, f.FarmJobs())
@@ -65,7 +101,7 @@ func (f farmJobs) List(ctx context.Context) localapi.FarmJobsView {
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		room := make(chan struct{}, farmAsks)
-		for _, p := range n.host.Peers() {
+		for _, p := range members {
 			if p.Self {
 				continue
 			}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -25,16 +27,21 @@ func TestFarmJobs(t *testing.T) {
 	if err := os.WriteFile(input, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	submit := func(n *testNode, priority int) job.ID {
+	submit := func(n *testNode, policy job.Policy) job.ID {
 		id, err := n.client.Submit(t.Context(), job.Spec{
-			Kind: "echo", Title: "secret-title", Input: input, Output: t.TempDir(), Params: []byte(`{"text":"x","count":4}`), Policy: job.Policy{Priority: priority},
+			Kind: "echo", Title: "secret-title", Input: input, Output: t.TempDir(), Params: []byte(`{"text":"x","count":4}`), Policy: policy,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return id
 	}
-	mine, theirs := submit(x, 1), submit(y, 7)
+	due := time.Now().Add(48 * time.Hour).UTC().Truncate(time.Second)
+	mine := submit(x, job.Policy{Priority: 1})
+	theirs := submit(y, job.Policy{
+		Priority: 7, Only: []string{"desk"}, Not: []string{y.self.String(), "12D3KooWGksErQBxmxXtPPygEn9HZLkT3iJsGEUq2yCo1sHfbJvs"},
+		Limits: job.Limits{MaxWorkers: 2, Budget: 7200, Deadline: due, Interactive: true},
+	})
 	var v localapi.FarmJobsView
 	find := func(id job.ID) *localapi.FarmJob {
 		for i := range v.Jobs {
@@ -55,6 +62,13 @@ func TestFarmJobs(t *testing.T) {
 	})
 	if j := find(theirs); !v.Owner || j.Self || j.Name != "tower" || j.Priority != 7 || j.Tasks != 4 || !find(mine).Self {
 		t.Errorf("%+v", v)
+	}
+	if j := find(theirs); j.MaxWorkers != 2 || j.BudgetSeconds != 7200 || !j.Deadline.Equal(due) || !j.Interactive ||
+		!reflect.DeepEqual(j.Only, localapi.Pool{Count: 1, Names: []string{"desk"}}) || j.Not.Count != 2 || j.Not.Names[0] != "tower" {
+		t.Errorf("limits: %+v", j)
+	}
+	if j := find(mine); j.MaxWorkers != 0 || j.BudgetSeconds != 0 || !j.Deadline.IsZero() || j.Interactive || j.Only.Count+j.Not.Count != 0 {
+		t.Errorf("no limits: %+v", j)
 	}
 	if b, _ := json.Marshal(v); strings.Contains(string(b), "secret") {
 		t.Errorf("names are told: %s", b)
@@ -82,13 +96,19 @@ func TestFarmJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wide int
 	if err := chromedp.Run(ctx,
 		chromedp.Navigate("http://"+x.client.Endpoint().Address+"/#"+code.Code), chromedp.WaitVisible(".tiles"),
 		chromedp.Evaluate(`location.hash = "farm"`, nil),
+		chromedp.WaitVisible(`//td[contains(., "at most 2 machines") and contains(., "of 2 h 0 min of devices") and contains(., "only desk") and contains(., "not tower")]`),
+		chromedp.EmulateViewport(390, 844), chromedp.Evaluate(`document.documentElement.scrollWidth`, &wide), chromedp.EmulateViewport(1200, 900),
 		chromedp.Click(`button[aria-label="Cancel job `+string(theirs)+`"]`), chromedp.WaitVisible("dialog"),
 		chromedp.Click(`//dialog//button[text()="Cancel it"]`),
 	); err != nil {
 		t.Fatal(err)
+	}
+	if wide > 390 {
+		t.Errorf("on a phone of 390 pixels the page is %d wide", wide)
 	}
 	eventually(t, "the member's job is cancelled", cancelled)
 	if s, err := x.client.Job(t.Context(), mine); err != nil || s.State.Ended() {

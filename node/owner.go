@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"idlewild/internal/beat"
 	"idlewild/job"
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
@@ -105,7 +106,7 @@ func (n *Node) newOwner() (*owner, error) {
 // beginning of a task is a reason to look, and so is an event of the system's.
 const (
 	lookWorking = 250 * time.Millisecond
-	lookResting = 5 * time.Second
+	lookResting = 10 * time.Second
 )
 
 // run looks until ctx ends.
@@ -142,7 +143,7 @@ func (o *owner) run(ctx context.Context) error {
 				o.power.follow(d, o.work.runs(d))
 			}
 		}
-		every := lookResting
+		every := beat.Until(lookResting)
 		switch {
 		case s.Suspending && before && !o.work.runs(""):
 			// One round has passed in which those we work for were told.

@@ -52,7 +52,24 @@ type FarmJob struct {
 	Failed    int       `json:"failed"`
 	Seconds   float64   `json:"render_s"` // of devices, so far
 	Left      float64   `json:"left_s,omitempty"`
+
+	// What it may take, and when it should be there; see job.Limits.
+	MaxWorkers  int       `json:"max_workers,omitempty"`
+	Device      float64   `json:"device_s,omitempty"` // of the budget
+	Budget      float64   `json:"budget_s,omitempty"`
+	Deadline    time.Time `json:"deadline,omitzero"`
+	Late        float64   `json:"late_s,omitempty"`
+	Interactive bool      `json:"interactive,omitempty"`
+	// Which peers may work on it, and which may not: the first of each, and how
+	// many there are.
+	Only  []peer.ID `json:"only,omitempty"`
+	OnlyN int       `json:"only_n,omitempty"`
+	Not   []peer.ID `json:"not,omitempty"`
+	NotN  int       `json:"not_n,omitempty"`
 }
+
+// MaxFarmPool bounds FarmJob.Only and FarmJob.Not.
+const MaxFarmPool = 4
 
 type farmAsk struct {
 	Cancel job.ID `json:"cancel,omitempty"` // empty: list
@@ -162,7 +179,7 @@ func (h *Host) askFarm(ctx context.Context, p peer.ID, q farmAsk) (a farmAnswer,
 	// words of its own, is none.
 	a.Jobs = slices.DeleteFunc(a.Jobs, func(j FarmJob) bool {
 		_, err := job.ParseID(string(j.Job))
-		return err != nil || len(j.Kind) > maxFarmText || len(j.State) > maxFarmText
+		return err != nil || len(j.Kind) > maxFarmText || len(j.State) > maxFarmText || len(j.Only) > MaxFarmPool || len(j.Not) > MaxFarmPool
 	})
 	return a, nil
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/job"
 )
@@ -36,12 +39,19 @@ func TestFarmJobsAreTheOwners(t *testing.T) {
 	t.Parallel() // a stranger waits for its answer
 	farm := newFarm(t, 3)
 	id, other := job.NewID(time.Now()), job.NewID(time.Now())
-	m := &memberJobs{jobs: []FarmJob{{Job: id, Kind: "echo", State: job.StatePlanned, Priority: 3, Tasks: 7}, {Job: "no id", Kind: "echo"}}}
+	m := &memberJobs{jobs: []FarmJob{
+		{
+			Job: id, Kind: "echo", State: job.StatePlanned, Priority: 3, Tasks: 7,
+			MaxWorkers: 2, Budget: 60, Deadline: time.Unix(1e9, 0).UTC(), Only: []peer.ID{farm[1].ID()}, OnlyN: 9,
+		},
+		{Job: "no id", Kind: "echo"},
+		{Job: other, Kind: "echo", Not: slices.Repeat([]peer.ID{farm[1].ID()}, MaxFarmPool+1)},
+	}}
 	for _, h := range farm {
 		h.ServeFarmJobs(m)
 	}
 	got, err := farm[0].AskFarmJobs(t.Context(), farm[1].ID())
-	if err != nil || !slices.Equal(got, m.jobs[:1]) {
+	if err != nil || !reflect.DeepEqual(got, m.jobs[:1]) {
 		t.Fatalf("%+v %v", got, err)
 	}
 	if err := farm[0].CancelFarmJob(t.Context(), farm[1].ID(), id); err != nil || !slices.Equal(m.cancelled, []job.ID{id}) {

@@ -26,6 +26,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"idlewild/internal/beat"
 	"idlewild/p2p/wire"
 )
 
@@ -182,6 +183,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("p2p: %w", err)
 	}
+	beat.From(time.Now()) // libp2p's own looks began just now
 	if err := listen(lh, cfg); err != nil {
 		lh.Close()
 		return nil, err
@@ -274,6 +276,7 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 		// What we say ourselves goes to every subscriber at once: the mesh
 		// takes a heartbeat to form, and what is published before is lost.
 		pubsub.WithFloodPublish(true),
+		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithMaxMessageSize(64<<10), // frames of the protocol; the validator holds ours to 1 kB
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
 	)

@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"idlewild/internal/beat"
 )
 
 // Pace of the reconnect loop.
@@ -22,8 +24,7 @@ const (
 	dialTime    = 5 * time.Second
 	maxDialling = 16 // at one time
 
-	sweepEvery = 5 * time.Second
-	saveEvery  = 30 * time.Second
+	saveEvery = 30 * time.Second
 
 	// replaceAfter tells a new connection from one of two dials that crossed.
 	replaceAfter = 10 * time.Second
@@ -248,13 +249,11 @@ func (k *keeper) ListenClose(network.Network, ma.Multiaddr) {}
 func (k *keeper) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
-	save := time.NewTicker(saveEvery)
+	save := time.NewTimer(beat.Until(saveEvery))
 	defer save.Stop()
-	ping := time.NewTicker(pingEngaged)
-	defer ping.Stop()
-	pings := 0
+	look := time.NewTimer(beat.Until(pingEngaged))
+	defer look.Stop()
+	looks := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -262,17 +261,17 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wakeC:
 			k.h.gate.sweep()
 		case <-timer.C:
-		case <-sweep.C:
-			k.h.gate.sweep()
-			continue
 		case <-save.C:
+			save.Reset(beat.Until(saveEvery))
 			if err := k.h.members.save(false); err != nil {
 				k.h.log.Error("members not written", "err", err)
 			}
 			continue
-		case <-ping.C:
-			pings++
-			k.h.pingAll(pings%int(pingEvery/pingEngaged) == 0)
+		case <-look.C:
+			look.Reset(beat.Until(pingEngaged))
+			looks++
+			k.h.gate.sweep()
+			k.h.pingAll(looks%int(pingEvery/pingEngaged) == 0)
 			continue
 		}
 		timer.Reset(time.Until(k.step(time.Now())))

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/proto"
 
+	"idlewild/internal/beat"
 	"idlewild/job"
 	"idlewild/p2p/wire"
 )
@@ -54,6 +55,21 @@ func newOffers(h *Host) *offers {
 }
 
 func topicName(f FarmID) string { return "idlewild/" + string(f) + "/offers/1" }
+
+// gossipBeat is how often meshes are mended and peers told what was said
+// lately. What we say ourselves goes to every subscriber at once, and who
+// connects has our open offers with the hello: the beat is waited for by what
+// comes through others only, to a peer that has just connected to them.
+const gossipBeat = 5 * time.Second
+
+// gossipParams are the protocol's own, but for the beat. Its caches are
+// counted in beats: a message is told of for 15 s and kept for 25 s, well
+// within the two minutes for which it is known again.
+func gossipParams() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.HeartbeatInterval, p.HeartbeatInitialDelay = gossipBeat, beat.Until(gossipBeat)
+	return p
+}
 
 // start joins the farm's topic; a second call does nothing.
 func (o *offers) start(ctx context.Context, ps *pubsub.PubSub, f FarmID) error {

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	pingEvery   = 15 * time.Second // of every member
-	pingEngaged = 5 * time.Second  // of those with a job
+	pingEvery   = time.Minute     // of every member; yamux and QUIC ask by themselves after half a minute of silence
+	pingEngaged = 5 * time.Second // of those with a job
 	pingTime    = 10 * time.Second
 	// maxUnanswered pings in a row are a dead connection: after a cut, TCP may
 	// wait for as long as the cut lasted before it tries again.
@@ -150,11 +150,11 @@ func (h *Host) Ping(ctx context.Context, p peer.ID) (time.Duration, error) {
 	}
 }
 
-// pingAll measures the connected members, or those with a job, for Peers. A
-// connection that does not answer is closed.
+// pingAll measures the connected members, or those with a job and those that
+// were not measured yet, for Peers. A connection that does not answer is closed.
 func (h *Host) pingAll(all bool) {
 	for _, p := range h.host.Network().Peers() {
-		if !h.members.Known(p) || !all && !h.isEngaged(p) {
+		if !h.members.Known(p) || !all && !h.isEngaged(p) && h.host.Peerstore().LatencyEWMA(p) > 0 {
 			continue
 		}
 		h.goRun(func(ctx context.Context) {

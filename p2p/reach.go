@@ -8,15 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
-	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -35,7 +31,7 @@ const (
 type reachability struct {
 	h      *Host
 	nat    *autonatv2.AutoNAT
-	dialer host.Host // dials for others, under another identity
+	dialer *dialer // dials for others, under another identity
 
 	mu      sync.Mutex
 	reached map[string]verdict // by address
@@ -49,11 +45,7 @@ type verdict struct {
 
 // startChecks begins to ask and to answer.
 func (h *Host) startChecks() error {
-	dialer, err := libp2p.New(
-		libp2p.RandomIdentity, libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.Ping(false),
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport(), tcp.WithConnectionTimeout(dialTime)),
-		libp2p.Transport(libp2pquic.NewTransport), libp2p.Security(libp2ptls.ID, libp2ptls.New),
-	)
+	dialer, err := newDialer(h.host.Network().ResourceManager())
 	if err != nil {
 		return fmt.Errorf("p2p: dialling for others: %w", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"idlewild/internal/beat"
 )
 
 const (
@@ -45,13 +47,14 @@ func (r *reserver) wake() {
 }
 
 func (r *reserver) run(ctx context.Context) {
-	tick := time.NewTicker(reserveEvery)
+	tick := time.NewTimer(beat.Until(reserveEvery))
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Reset(beat.Until(reserveEvery))
 		case <-r.wakeC:
 		}
 		if r.look(ctx) {

@@ -9,18 +9,20 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"idlewild/internal/beat"
 )
 
 const (
-	lookEvery = 2 * time.Second  // at the clock and at the interfaces
-	sleptFor  = 10 * time.Second // between two looks: the machine slept, or this process did
+	lookEvery = 5 * time.Second  // at the clock and at the interfaces
+	sleptFor  = 15 * time.Second // between two looks: the machine slept, or this process did
 	probeTime = 5 * time.Second  // for an answer after that
 )
 
 // watchMachine notices that the machine slept, or that it has other addresses:
 // connections are dead then, and nobody has told them.
 func (h *Host) watchMachine(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTimer(beat.Until(lookEvery))
 	defer tick.Stop()
 	// Without its monotonic reading a time goes on while the machine sleeps.
 	last, addrs := time.Now().Round(0), interfaceAddrs()
@@ -30,6 +32,7 @@ func (h *Host) watchMachine(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		tick.Reset(beat.Until(lookEvery))
 		now := time.Now().Round(0)
 		slept := now.Sub(last)
 		last = now

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"net"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -17,10 +18,14 @@ import (
 // which hold 500 KB, lost an eighth.
 const streamWindow = 1 << 20
 
+// measureEvery is how often yamux measures the round trip, by which it paces the
+// growth of windows. It does so on each connection, also where nothing moves.
+const measureEvery = 5 * time.Minute
+
 // Muxer is the stream multiplexer of a host that moves blocks.
 func Muxer() libp2p.Option {
 	t := *yamux.DefaultTransport
-	t.InitialStreamWindowSize = streamWindow
+	t.InitialStreamWindowSize, t.MeasureRTTInterval = streamWindow, measureEvery
 	return libp2p.Muxer(yamux.ID, muxer{&t})
 }
 

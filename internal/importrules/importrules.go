@@ -58,15 +58,15 @@ var table = map[string][]string{
 	"render/ai/onnxtest":     {},
 	"render/blender/install": {"internal/recordlog"},
 
-	"p2p":      {"job", "p2p/wire", "internal/digest"},
+	"p2p":      {"job", "p2p/wire", "internal/beat", "internal/digest"},
 	"p2p/wire": {"job"},
 
 	"verify": {"job", "media"},
 	"ledger": {"job", "internal/recordlog"},
 
 	"node/dispatch":   {"job", "internal/recordlog", "internal/recordlog/faulty"},
-	"node/steward":    {"job", "internal/recordlog", "node/dispatch"},
-	"node/worker":     {"job", "render", "render/gpu"},
+	"node/steward":    {"job", "internal/beat", "internal/recordlog", "node/dispatch"},
+	"node/worker":     {"job", "render", "render/gpu", "internal/beat"},
 	"node/idle":       {},
 	"node/idle/sense": {"node/idle", "render/gpu"},
 	"node/localapi":   {"job"},
@@ -79,6 +79,7 @@ var table = map[string][]string{
 	"cmd":           {everything},
 	"bench":         {everything},
 
+	"internal/beat":             {},
 	"internal/digest":           {},
 	"internal/farmtest":         {everything},
 	"internal/gguf":             {"render/ai/llm/llmtest"}, // its tests

@@ -140,6 +140,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 	p := &j.spec.Policy
 	s.DeviceSeconds, s.BudgetSeconds = j.spent, p.Budget
 	s.Deadline = p.Deadline
+	s.MaxWorkers, s.Interactive, s.Only, s.Not = p.MaxWorkers, p.Interactive, p.Only, p.Not
 	if j.state.Ended() {
 		s.LateSeconds = j.lateBy(j.at)
 		return s

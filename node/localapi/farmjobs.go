@@ -41,6 +41,21 @@ type FarmJob struct {
 	Failed        int       `json:"failed"`
 	RenderSeconds float64   `json:"render_s"`
 	LeftSeconds   float64   `json:"left_s,omitempty"`
+
+	MaxWorkers    int       `json:"max_workers,omitempty" doc:"Machines that work on it at a time; absent: all"`
+	DeviceSeconds float64   `json:"device_s,omitempty" doc:"Device time used of the budget"`
+	BudgetSeconds float64   `json:"budget_s,omitempty" doc:"Device time that it may take; absent: no bound"`
+	Deadline      time.Time `json:"deadline,omitzero"`
+	LateSeconds   float64   `json:"late_s,omitempty" doc:"How much later than its deadline it ended or is expected to end"`
+	Interactive   bool      `json:"interactive,omitempty" doc:"Somebody waits for it"`
+	Only          Pool      `json:"only,omitzero" doc:"Members that may work on it; absent: all"`
+	Not           Pool      `json:"not,omitzero" doc:"Members that may not"`
+}
+
+// Pool is some members.
+type Pool struct {
+	Count int      `json:"count"`
+	Names []string `json:"names" doc:"Of the first few"`
 }
 
 // SilentMember is one that did not say what its jobs are.

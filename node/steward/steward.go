@@ -20,6 +20,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/beat"
 	"idlewild/job"
 	"idlewild/node/dispatch"
 )
@@ -140,7 +141,7 @@ func New(d Deps, o Options) (*Part, error) {
 // Run works until ctx ends.
 func (p *Part) Run(ctx context.Context) error {
 	every := min(p.o.Silence/12, p.o.Beat/2)
-	t := time.NewTicker(every)
+	t := time.NewTimer(beat.Until(every))
 	defer t.Stop()
 	defer p.Close()
 	for {
@@ -150,6 +151,7 @@ func (p *Part) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+			t.Reset(beat.Until(every))
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/beat"
 	"idlewild/job"
 )
 
@@ -66,6 +67,22 @@ func (r *requester) progressDue() time.Time {
 		return r.heard.Add(r.beat)
 	}
 	return r.heard.Add(progressGap)
+}
+
+// homeBeat is what the reports to our own requester keep to: it is not in a
+// hurry to hear that nothing happens.
+const homeBeat = 5 * time.Second
+
+// next is when the next report is due. mu is held.
+func (r *requester) next() time.Time {
+	at := r.heard.Add(r.beat)
+	if x := beat.Last(at, homeBeat); r.home && x.After(r.heard) {
+		at = x
+	}
+	if !r.due.IsZero() && r.due.Before(at) {
+		return r.due
+	}
+	return at
 }
 
 // say makes a report go out within d. Worker.mu is held.
@@ -202,10 +219,7 @@ func (w *Worker) speak(ctx context.Context, r *requester, link Link) {
 			w.mu.Unlock()
 			return
 		}
-		due := r.heard.Add(r.beat)
-		if !r.due.IsZero() && r.due.Before(due) {
-			due = r.due
-		}
+		due := r.next()
 		if now.Before(due) {
 			w.mu.Unlock()
 			t.Reset(due.Sub(now))
@@ -232,10 +246,7 @@ func (w *Worker) speak(ctx context.Context, r *requester, link Link) {
 		if more {
 			r.say(0)
 		}
-		next := r.heard.Add(r.beat)
-		if !r.due.IsZero() && r.due.Before(next) {
-			next = r.due
-		}
+		next := r.next()
 		w.mu.Unlock()
 		if last && !more {
 			return

@@ -16,6 +16,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/beat"
 	"idlewild/job"
 	"idlewild/render"
 )
@@ -78,9 +79,10 @@ func (o Options) withDefaults() Options {
 }
 
 const (
-	maxRequesters = 64              // joined at a time
-	lookEvery     = 2 * time.Second // readiness, machine, things that grew old
-	goodbye       = 3 * time.Second // for the last report at shutdown
+	maxRequesters = 64               // joined at a time
+	lookEvery     = 2 * time.Second  // readiness, machine, things that grew old
+	lookResting   = 10 * time.Second // the same while nobody else is joined
+	goodbye       = 3 * time.Second  // for the last report at shutdown
 )
 
 // Why a lease ended here although nobody asked for it.
@@ -110,6 +112,7 @@ type Worker struct {
 	session string
 	trees   *trees
 	commits chan struct{} // wakes the committer; holds one
+	joined  chan struct{} // wakes the clock; holds one
 
 	work  context.Context // of leases: ends first at shutdown
 	links context.Context // of links: ends last
@@ -151,6 +154,7 @@ func New(d Deps, o Options) *Worker {
 		deps: d, opts: o.withDefaults(), log: d.Log,
 		session:    hex.EncodeToString(id[:]),
 		commits:    make(chan struct{}, 1),
+		joined:     make(chan struct{}, 1),
 		devices:    map[string]*device{},
 		asked:      map[string]*asked{},
 		requesters: map[peer.ID]*requester{},
@@ -326,23 +330,39 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 	w.requesters[id] = r
 	w.arrive(r, now)
 	w.peers.Go(func() { w.keep(r) })
+	poke(w.joined)
 	return r
 }
 
 // clock looks at what changes by itself.
 func (w *Worker) clock(ctx context.Context) {
-	t := time.NewTicker(lookEvery)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
+		t.Reset(beat.Until(w.pace()))
 		select {
 		case <-ctx.Done():
 			return
+		case <-w.joined:
+			continue // somebody is to be told what changes
 		case <-t.C:
 			w.look(ctx)
 			w.expire(time.Now())
 			w.release(ctx)
 		}
 	}
+}
+
+// pace is how often clock looks.
+func (w *Worker) pace() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requesters {
+		if !r.home { // our own is joined for ever, in memory
+			return lookEvery
+		}
+	}
+	return lookResting
 }
 
 // look asks the executor whether it is ready and the machine what it has.

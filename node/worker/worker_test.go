@@ -797,6 +797,32 @@ func TestAnIdleRequesterIsLeftAndHomeIsNot(t *testing.T) {
 	})
 }
 
+// A machine that nobody else has work for looks at itself seldom, although its
+// own requester stays joined; whoever joins is told of changes soon.
+func TestTheClockRestsWhileOnlyHomeIsJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		var looks atomic.Int64
+		b.machine = func() job.Machine { looks.Add(1); return b.m }
+		b.start(Options{Home: b.self})
+		defer b.end()
+		during := func(d time.Duration) int64 {
+			before := looks.Load()
+			time.Sleep(d)
+			synctest.Wait()
+			return looks.Load() - before
+		}
+		if n := during(time.Minute); n == 0 || n > int64(time.Minute/lookResting) {
+			t.Errorf("%d looks in a minute in which nobody else was joined", n)
+		}
+		_, r := newPeer(t)
+		b.offer(r)
+		if n, want := during(lookResting), int64(lookResting/lookEvery); n != want {
+			t.Errorf("%d looks in %v after somebody joined, not %d", n, lookResting, want)
+		}
+	})
+}
+
 func TestHomeWorksWhilePausedAndBesideALongTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)

@@ -114,7 +114,9 @@ func (s *Sensor) Sense(ctx context.Context, working bool) idle.Signals {
 		if working {
 			every = t.busy
 		}
-		if t.last.IsZero() || now.Sub(t.last) >= every {
+		// Looks come at beats, and a beat may be felt a little late: the next
+		// one is not to be missed for that.
+		if t.last.IsZero() || now.Sub(t.last) >= every-every/20 {
 			t.last = now
 			s.ask(ctx, t)
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"idlewild/node/idle"
@@ -189,6 +190,32 @@ func TestSensorKeepsFindings(t *testing.T) {
 	if got := s.Sense(t.Context(), true); got.Desktop || got.Missing["x"] != "broken" || calls != 2 {
 		t.Errorf("%+v after %d calls", got, calls)
 	}
+}
+
+// A look that comes a moment early, because the last one was late, is not one in
+// vain.
+func TestSensorAsksAtEachBeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		s := &Sensor{log: New(Options{}).log, woken: make(chan struct{}, 1)}
+		s.add("x", time.Second, 10*time.Second, sourceFunc(func() (func(*idle.Signals), error) {
+			calls++
+			return func(*idle.Signals) {}, nil
+		}))
+		for i := range 20 {
+			s.Sense(t.Context(), false)
+			if calls != i+1 {
+				t.Fatalf("%d looks, %d questions", i+1, calls)
+			}
+			early := time.Duration(i%2) * 3 * time.Millisecond
+			time.Sleep(10*time.Second - early)
+		}
+		s.Sense(t.Context(), false)
+		time.Sleep(5 * time.Second)
+		if s.Sense(t.Context(), false); calls != 21 {
+			t.Errorf("%d questions", calls)
+		}
+	})
 }
 
 type sourceFunc func() (func(*idle.Signals), error)

@@ -13,7 +13,7 @@ export async function history() {
       big("For you", plural(t.own_delivered, "frame") + " delivered", t.own_here_tasks ? plural(t.own_here_tasks, "task") + " of own jobs done here, " + seconds(t.own_here_s) : "all rendered by others"),
       big("GPU energy for others", (t.gpu_wh / 1000).toFixed(2) + " kWh", "what the rest of the machine draws is not known")),
     h("section", { class: "card" }, h("h3", {}, "Rendering a day, since " + t.day), bars(v.days.slice(0, 30).reverse())),
-    h("section", { class: "card scroll" }, h("table", {},
+    h("section", { class: "card scroll", tabindex: 0, "aria-label": "Days" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Day"), ["Tasks for others", "Rendering", "Not done", "GPU energy", "Own frames", "Own rendering here"].map((x) => h("th", { scope: "col", class: "n" }, x)))),
       h("tbody", {}, v.days.map((d) => h("tr", { "data-key": d.day }, h("td", {}, d.day),
         [d.others_tasks, seconds(d.others_s), d.others_failed, (d.gpu_wh / 1000).toFixed(2) + " kWh", d.own_delivered, seconds(d.own_here_s)].map((x) => h("td", { class: "n" }, x))))))),

@@ -52,14 +52,14 @@ export async function jobDetail(id, refresh) {
         url ? h("img", { src: url, alt: "frame " + f.label }) : h("div", { class: "none" }),
         h("figcaption", {}, h("span", {}, f.label), f.render_s ? h("span", {}, seconds(f.render_s)) : null)))))) : null,
     leased.frames.length ? h("section", { class: "card" }, h("h3", {}, "Under way"),
-      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Frame", "On", "Progress"].map((t) => h("th", { scope: "col" }, t)))),
+      h("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Frames" }, h("table", {}, h("thead", {}, h("tr", {}, ["Frame", "On", "Progress"].map((t) => h("th", { scope: "col" }, t)))),
         h("tbody", {}, leased.frames.map((f) => h("tr", { "data-key": f.label }, h("td", {}, f.label), h("td", {}, who(f.worker)),
           h("td", {}, h("progress", { max: 1, value: f.fraction ?? 0, "aria-label": "frame " + f.label }))))))))
       : null,
     trouble("Failed", failed, again, who),
     await rejected(j, path, who),
     (j.workers ?? []).length ? h("section", { class: "card" }, h("h3", {}, "Who works"),
-      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Member"), h("th", { scope: "col" }, "Device"),
+      h("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Members" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Member"), h("th", { scope: "col" }, "Device"),
         h("th", { scope: "col", class: "n" }, "Tasks"), h("th", { scope: "col", class: "n" }, "Rendering"), h("th", { scope: "col", class: "n" }, "Rejected"))),
         h("tbody", {}, j.workers.map((w) => h("tr", { "data-key": w.peer + w.device }, h("td", {}, who(w.peer), w.resting ? h("span", { class: "soft" }, " rests: " + w.resting) : null),
           h("td", {}, w.device), h("td", { class: "n" }, w.tasks), h("td", { class: "n" }, seconds(w.render_s)), h("td", { class: w.rejected ? "n bad" : "n" }, w.rejected)))))))

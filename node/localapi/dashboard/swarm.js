@@ -23,7 +23,7 @@ export async function swarm(refresh) {
       h("p", {}, h("code", {}, "idlewild farm join " + ticket)),
       h("button", { onclick: () => { ticket = ""; refresh(); } }, "Done")) : null,
     others.length ? h("section", { class: "card" }, map(f.members, way)) : h("p", {}, "Nobody else is in this farm yet."),
-    h("section", { class: "card scroll" }, h("table", {},
+    h("section", { class: "card scroll", tabindex: 0, "aria-label": "Members" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Member", "Path", "Round trip", "Devices", "Results", f.owner ? "Membership" : null].filter((x) => x !== null).map((t) => h("th", { scope: "col" }, t)))),
       h("tbody", {}, f.members.map((m) => h("tr", { "data-key": m.peer },
         h("td", {}, m.name || "…" + m.peer.slice(-6), m.self ? h("span", { class: "soft" }, " (this machine)") : null),
