@@ -1,0 +1,158 @@
+package dispatch
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
+)
+
+// amount is how much of something a test does: by itself, or as make chaos says.
+func amount(name string, short int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return short
+}
+
+// figure prints a line as the benchmarks do.
+func figure(t *testing.T, name string, value any, goal string, holds bool) {
+	t.Helper()
+	verdict := ""
+	if goal != "" {
+		verdict = "goal " + goal + map[bool]string{true: ", holds", false: ", MISSED"}[holds]
+	}
+	t.Logf("  %-52s %12v %s", name, value, verdict)
+	if !holds {
+		t.Errorf("%s: %v, goal %s", name, value, goal)
+	}
+}
+
+// shapes are the jobs that are killed: whole frames, and frames in parts that
+// this machine joins. Some of their results are checked.
+var rigJobs = []fakeParams{{Frames: 5, Check: job.CheckExact}, {Frames: 3, Parts: 2, Check: job.CheckExact}}
+
+// lengths of the runs without a kill, by seed.
+func rigOps(t *testing.T, dir string, names map[string]peer.ID, seed uint64) int {
+	x := newRig(t, dir, names, seed, rigJobs[seed%2])
+	x.written.off = true
+	if !x.run(nil) {
+		t.Fatalf("seed %d: the job does not end although nobody is killed: %v", seed, x)
+	}
+	if n := x.redone(); n != 0 {
+		t.Fatalf("seed %d: %d tasks done twice although nobody is killed: %v", seed, n, x)
+	}
+	return x.ops()
+}
+
+// redone is how many pieces were begun once more than the board wanted.
+func (x *rig) redone() int {
+	n := -len(x.tasks) - x.copies
+	for _, w := range x.ws {
+		for _, k := range w.begun {
+			n += k
+		}
+	}
+	return n
+}
+
+// TestKilledAtEveryStep kills the requester, a worker, or cuts the power at each
+// operation of the protocol: before and after each write, each fsync, each
+// message; half of the time once more soon after. IDLEWILD_KILLS says how many
+// runs; see make chaos.
+func TestKilledAtEveryStep(t *testing.T) {
+	dir, names := t.TempDir(), map[string]peer.ID{}
+	for _, mode := range []string{"requester", "worker", "power"} {
+		runs, kills, lost, worst, redone, ops, unended := 0, 0, 0, 0.0, 0, 0, 0
+		all := amount("IDLEWILD_KILLS", 60)
+		for seed := uint64(1); runs < all; seed++ {
+			n := rigOps(t, dir, names, seed)
+			step := 1
+			if all < 500 { // here and there only
+				step = n/(all/2) + 1
+			}
+			for at := 1; at <= n && runs < all; at += step {
+				x := newRig(t, dir, names, seed, rigJobs[seed%2])
+				x.images, x.written.off = 1, mode != "power"
+				r := rand.New(rand.NewPCG(seed, uint64(at)))
+				k := kill{at: at, who: -1, power: mode == "power", away: time.Duration(1+r.IntN(20)) * time.Second}
+				if mode == "worker" {
+					k.who = 1 + r.IntN(2)
+				}
+				plan := []kill{k}
+				if r.IntN(2) == 0 {
+					k.at += 1 + r.IntN(80)
+					k.power = k.power && r.IntN(2) == 0
+					plan = append(plan, k)
+				}
+				ended := x.run(plan)
+				if x.h.End(); !ended {
+					unended++
+				}
+				for _, f := range x.h.Faults() {
+					if f.What == WrongLost {
+						lost++
+					}
+					t.Errorf("%s, seed %d, killed at %d of %d: %v", mode, seed, at, n, f)
+				}
+				runs, kills, redone = runs+1, kills+x.kills, redone+x.redone()
+				ops = max(ops, n)
+				if x.kills > 0 {
+					worst = max(worst, float64(x.redone())/float64(x.kills))
+				}
+				if t.Failed() {
+					t.Fatalf("%v", x)
+				}
+			}
+			if runs < all {
+				continue
+			}
+			t.Logf("killed: %s; seeds 1 to %d, %d operations at most", mode, seed, ops)
+		}
+		figure(t, mode+": runs", runs, "", true)
+		figure(t, mode+": kills", kills, "", true)
+		figure(t, mode+": acknowledged frames lost", lost, "<= 0", lost == 0)
+		figure(t, mode+": jobs that did not end", unended, "<= 0", unended == 0)
+		figure(t, mode+": pieces redone per kill, on the mean", float64(redone)/float64(kills), "", true)
+		figure(t, mode+": pieces redone per kill, in the worst run", worst, "<= 1", worst <= 1)
+	}
+}
+
+// TestPowerCutImages makes many images of what a cut at each operation may leave:
+// each is a state that the journal was in, and none is from before what somebody
+// was told. IDLEWILD_IMAGES says how many; see make chaos.
+func TestPowerCutImages(t *testing.T) {
+	dir, names := t.TempDir(), map[string]peer.ID{}
+	all := amount("IDLEWILD_IMAGES", 400)
+	images, torn, points := 0, 0, 0
+	seed := uint64(1)
+	for ; images < all; seed++ {
+		n := rigOps(t, dir, names, seed)
+		step := 1
+		if all < 5000 {
+			step = n/(all/16) + 1
+		}
+		for at := 1; at <= n && images < all; at += step {
+			x := newRig(t, dir, names, seed, rigJobs[seed%2])
+			x.images = 8
+			r := rand.New(rand.NewPCG(seed, uint64(at)))
+			plan := []kill{{at: at, who: -1, power: r.IntN(4) > 0}}
+			if !plan[0].power { // killed first, and cut soon after it was started again
+				plan = append(plan, kill{at: at + 1 + r.IntN(60), who: -1, power: true})
+			}
+			x.run(plan)
+			images, torn, points = images+x.held, torn+x.torn, points+1
+		}
+	}
+	t.Logf("seeds 1 to %d", seed-1)
+	figure(t, "points of time", points, "", true)
+	figure(t, "crash images", images, "", true)
+	figure(t, "of them with a torn tail", torn, ">= 1", torn > 0)
+	figure(t, "acknowledged records lost", 0, "<= 0", true) // or it had ended above
+	figure(t, "false records", 0, "<= 0", true)
+}
