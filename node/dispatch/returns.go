@@ -400,7 +400,7 @@ func (b *Board) receiptNo(j *jobState, x *ret) int {
 
 // deliver hands t's files over.
 func (b *Board) deliver(j *jobState, t *task) {
-	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task(), Compare: j.reuse.compares(t)})
+	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task(), Compare: j.reuse.compares(t), Begun: j.begun})
 }
 
 func (b *Board) delivered(e Delivered) {
