@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -204,5 +205,37 @@ func TestALapsedTaskThatIsBegunAnewWaitsForNobody(t *testing.T) {
 	r.join("b")
 	if !slices.Contains(r.order[n:], held[0]) {
 		t.Errorf("b was leased %v, not %s", r.order[n:], held[0])
+	}
+}
+
+// TestAResultThatCannotBeFetchedStaysWithItsWorker: it was gone a moment later. Nobody
+// else does the task until its leases lapse, and back again it brings it.
+func TestAResultThatCannotBeFetchedStaysWithItsWorker(t *testing.T) {
+	for name, returns := range map[string]bool{"it returns": true, "it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			x := newTable(t)
+			play := func(lines ...string) {
+				for _, l := range lines {
+					x.play(strings.Fields(l))
+				}
+			}
+			play("open a", "report a want=1", "submit J frames=1", "open b", "report b want=2", "report a done=L1:0")
+			f := x.todo[0].(Fetch)
+			x.todo = nil
+			play("close a")
+			x.step(Fetched{ID: f.ID, Fence: f.Fence, Err: errGone})
+			play("report b want=2", "pass 20s", "report b want=2", "pass 20s", "report b want=2")
+			if n := len(x.short); n != 1 {
+				t.Fatalf("%d leases while it may come back:\n%s", n, x.log.String())
+			}
+			if returns {
+				play("open a", "report a want=1 done=L1:0", "answer")
+			} else {
+				play("pass 30s", "report b want=2", "report b done=L2:0", "answer")
+			}
+			if s := x.b.byID[f.ID].State(); s != job.StateFinished || len(x.short) != map[bool]int{true: 1, false: 2}[returns] {
+				t.Errorf("job is %s after %d leases:\n%s", s, len(x.short), x.log.String())
+			}
+		})
 	}
 }

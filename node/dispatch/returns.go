@@ -334,9 +334,10 @@ func (b *Board) fetched(e Fetched) {
 	switch {
 	case x.live.via != "": // the steward offers it again, and its worker did nothing wrong
 		b.forget(j, x)
-	case w == nil || !w.connected || errors.Is(e.Err, errGone):
-		// It keeps the receipt and offers it again when it is back.
-		t.lapsed = true
+	case w == nil || !w.connected || errors.Is(e.Err, errGone) && x.live.tries >= 3:
+		// It keeps the receipt and offers it again when it is back. Until its leases
+		// lapse nobody else need do it.
+		t.lapsed = !b.await(w, j.grants[x.fence])
 		b.forget(j, x)
 	case x.live.tries < 3:
 		b.after(time.Duration(x.live.tries)*time.Second, func() { b.fetchAgain(j, x) })
