@@ -102,7 +102,13 @@ type rigWorker struct {
 	leases   []*rigLease
 	receipts []OpenedReceipt // on its disk, until they are settled
 	lives    int
-	begun    map[string]int // tasks of the plan, by label
+	begun    []rigRun // of tasks of the plan
+}
+
+// rigRun is a task that was begun, whatever came of it.
+type rigRun struct {
+	fence uint64
+	lease job.LeaseID
 }
 
 type rigLease struct {
@@ -119,7 +125,7 @@ func newRig(t tester, dir string, names map[string]peer.ID, seed uint64, p fakeP
 		if names[name] == "" {
 			_, names[name] = testPeer(t, name)
 		}
-		w := &rigWorker{name: name, id: names[name], device: "cpu", up: true, begun: map[string]int{}}
+		w := &rigWorker{name: name, id: names[name], device: "cpu", up: true}
 		if i == 0 {
 			w.device = job.HomeDevice
 		}
@@ -171,21 +177,7 @@ func (x *rig) begin() bool {
 
 // step takes an event and keeps what is to be done about it.
 func (x *rig) step(e Event) {
-	out := x.b.Step(x.now, e)
-	for _, e := range out {
-		if s, ok := e.(Send); ok {
-			for _, l := range s.Order.Leases {
-				if l := x.b.leases[l.ID]; l != nil && !l.check {
-					for _, g := range l.grants {
-						if len(g.t.grants) > 1 {
-							x.copies++
-						}
-					}
-				}
-			}
-		}
-	}
-	x.pending = append(x.pending, out...)
+	x.pending = append(x.pending, x.b.Step(x.now, e)...)
 }
 
 // commit does what Dispatcher.commit does with a batch.
@@ -414,5 +406,5 @@ func (x *rig) revive() bool {
 }
 
 func (x *rig) String() string {
-	return fmt.Sprintf("%d operations, %d kills, %d of them cuts, %d copies", x.ops(), x.kills, x.power, x.copies)
+	return fmt.Sprintf("%d operations, %d kills, %d of them cuts", x.ops(), x.kills, x.power)
 }

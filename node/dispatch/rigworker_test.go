@@ -53,7 +53,7 @@ func (w *rigWorker) work(x *rig) {
 	if !l.begun {
 		l.begun = true
 		if !isCheckLabel(g.Task.Label) {
-			w.begun[g.Task.Label]++
+			w.begun = append(w.begun, rigRun{g.Fence, l.ID})
 		}
 		return
 	}
