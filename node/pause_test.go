@@ -23,11 +23,18 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	if err != nil || v.Machine.Paused != "I am playing" {
 		t.Fatalf("after a restart: %q, %v", v.Machine.Paused, err)
 	}
-	for _, d := range v.Machine.Devices {
-		if d.Name == "cpu" && d.Doing != "resting: I am playing" {
-			t.Errorf("%s: %s", d.Name, d.Doing)
+	eventually(t, "its devices rest", func() error {
+		v, err := again.client.Status(t.Context())
+		if err != nil {
+			return err
 		}
-	}
+		for _, d := range v.Machine.Devices {
+			if d.Name == "cpu" && d.Doing != "resting: I am playing" {
+				return fmt.Errorf("%s: %q", d.Name, d.Doing)
+			}
+		}
+		return nil
+	})
 	if _, err := again.client.SetPaused(t.Context(), false, ""); err != nil {
 		t.Fatal(err)
 	}
