@@ -34,11 +34,11 @@ func figure(t *testing.T, name string, value any, goal string, holds bool) {
 	}
 }
 
-// shapes are the jobs that are killed: whole frames, and frames in parts that
+// rigJobs are the jobs that are killed: whole frames, and frames in parts that
 // this machine joins. Some of their results are checked.
 var rigJobs = []fakeParams{{Frames: 5, Check: job.CheckExact}, {Frames: 3, Parts: 2, Check: job.CheckExact}}
 
-// lengths of the runs without a kill, by seed.
+// rigOps is how long a run without a kill is: there nothing is done twice.
 func rigOps(t *testing.T, dir string, names map[string]peer.ID, seed uint64) int {
 	x := newRig(t, dir, names, seed, rigJobs[seed%2])
 	x.written.off = true
@@ -102,17 +102,17 @@ func TestKilledAtEveryStep(t *testing.T) {
 					plan = append(plan, k)
 				}
 				ended := x.run(plan)
-				if x.h.End(); !ended {
-					unended++
-				}
+				x.h.End()
 				for _, f := range x.h.Faults() {
 					if f.What == WrongLost {
 						lost++
 					}
 					t.Errorf("%s, seed %d, killed at %d of %d: %v", mode, seed, at, n, f)
 				}
-				if len(x.h.Faults()) > 0 || !ended {
-					t.Fatalf("%s, seed %d, killed at %d of %d: ended %v, %v", mode, seed, at, n, ended, x)
+				if !ended {
+					unended++
+					t.Errorf("%s, seed %d, killed at %d of %d: it does not come to rest: %v", mode, seed, at, n, x)
+					continue
 				}
 				again, leases := x.redone()
 				runs, kills, redone, pieces, ops = runs+1, kills+x.kills, redone+again, pieces+leases, max(ops, n)
@@ -129,11 +129,12 @@ func TestKilledAtEveryStep(t *testing.T) {
 		figure(t, mode+": kills", kills, "", true)
 		figure(t, mode+": acknowledged frames lost", lost, "<= 0", lost == 0)
 		figure(t, mode+": jobs that did not end", unended, "<= 0", unended == 0)
-		figure(t, mode+": tasks redone per kill, on the mean", fmt.Sprintf("%.3f", float64(redone)/float64(kills)), "", true)
-		figure(t, mode+": pieces redone per kill, on the mean", fmt.Sprintf("%.3f", float64(pieces)/float64(kills)), "", true)
-		// A cut loses the newest grants, which nobody waited for: a piece of each worker.
-		most := map[bool]float64{true: 3, false: 1}[mode == "power"]
-		figure(t, mode+": pieces redone per kill, in the worst run", fmt.Sprintf("%.2f", worst), fmt.Sprint("<= ", most), worst <= most)
+		figure(t, mode+": tasks redone per kill", fmt.Sprintf("%.3f", float64(redone)/float64(kills)), "", true)
+		mean := float64(pieces) / float64(kills)
+		figure(t, mode+": pieces redone per kill", fmt.Sprintf("%.3f", mean), "<= 1", mean <= 1)
+		// Who was at work is copied while it is not back, and a cut loses the newest
+		// grants, which nobody waited for: up to a piece of each worker.
+		figure(t, mode+": the same in the worst run", fmt.Sprintf("%.2f", worst), "<= 3", worst <= 3)
 	}
 }
 

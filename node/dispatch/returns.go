@@ -370,7 +370,9 @@ func (b *Board) fetchAgain(j *jobState, x *ret) {
 	}
 }
 
-// forget undoes the arrival of x.
+// forget undoes the arrival of x. Its folder stays: x may come again, and what is
+// fetched then must not be removed by something that was to be done before. The
+// next fetch, start or end of the job clears it.
 func (b *Board) forget(j *jobState, x *ret) {
 	delete(j.rets, x.fence)
 	x.t.rets = slices.DeleteFunc(x.t.rets, func(o *ret) bool { return o == x })
@@ -379,7 +381,6 @@ func (b *Board) forget(j *jobState, x *ret) {
 	if x.t.active == x {
 		x.t.active = nil
 	}
-	b.do(Discard{ID: j.id, Fence: x.fence})
 	b.next(j, x.t)
 }
 

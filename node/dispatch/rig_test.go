@@ -385,6 +385,7 @@ func (x *rig) revive() bool {
 	if err := x.h.Read(x.disk, x.dir); err != nil {
 		x.t.Fatalf("history: %v", err)
 	}
+	read := -1
 	if s := &x.written; !s.off {
 		var err error
 		o := journalOptions
@@ -396,6 +397,7 @@ func (x *rig) revive() bool {
 			s.states, s.acked = nil, -1
 		}
 		if !s.j.submitted.IsZero() {
+			read = len(s.states)
 			s.states = append(s.states, s.hash(x, s.j))
 		} else {
 			s.j = nil
@@ -406,7 +408,7 @@ func (x *rig) revive() bool {
 		return false
 	}
 	// From now on people and workers are told of what was read.
-	x.written.acked = len(x.written.states) - 1
+	x.written.acked = max(x.written.acked, read)
 	return true
 }
 
