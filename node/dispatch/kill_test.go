@@ -80,7 +80,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	dir, names := t.TempDir(), map[string]peer.ID{}
 	for _, mode := range []string{"requester", "worker", "power"} {
 		runs, kills, lost, worst, redone, pieces, ops, unended := 0, 0, 0, 0.0, 0, 0, 0, 0
-		all := amount("IDLEWILD_KILLS", 60)
+		all := amount("IDLEWILD_KILLS", 40)
 		for seed := uint64(1); runs < all; seed++ {
 			n := rigOps(t, dir, names, seed)
 			step := 1
@@ -143,7 +143,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 // was told. IDLEWILD_IMAGES says how many; see make chaos.
 func TestPowerCutImages(t *testing.T) {
 	dir, names := t.TempDir(), map[string]peer.ID{}
-	all := amount("IDLEWILD_IMAGES", 400)
+	all := amount("IDLEWILD_IMAGES", 200)
 	images, torn, points, lost, untrue := 0, 0, 0, 0, 0
 	seed := uint64(1)
 	for ; images < all; seed++ {

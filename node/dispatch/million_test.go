@@ -13,7 +13,7 @@ import (
 // TestAJobOfVeryManyTasks plans one, writes it, works on it, reads it again at a
 // start, and shows it. IDLEWILD_TASKS says how many; see make chaos.
 func TestAJobOfVeryManyTasks(t *testing.T) {
-	n := amount("IDLEWILD_TASKS", 20_000)
+	n := amount("IDLEWILD_TASKS", 5000)
 	tasks := fakeTasks(fakeParams{Frames: n}, job.Ref{})
 	if err := checkPlan(tasks); err != nil {
 		t.Fatal(err)
