@@ -31,7 +31,7 @@ func segments(t *testing.T, d *faulty.Disk) int {
 // what an opening gave back; what is there was written, in that order.
 // IDLEWILD_CRASHES says how many cuts; see make chaos.
 func TestPowerCuts(t *testing.T) {
-	cuts := 2000
+	cuts := 1500
 	if s := os.Getenv("IDLEWILD_CRASHES"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
