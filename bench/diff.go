@@ -22,25 +22,26 @@ func init() {
 const scenesFolder = "../shared/scenes"
 
 // diffBench runs `idlewild diff` and its peers on the same two files: on
-// successive saves of a folder, on edits that it makes with Blender, and on a
-// brush stroke in a PNG.
+// successive saves of a folder, on edits that it makes with Blender, on a brush
+// stroke in a PNG, and on fine-tunes of models.
 func diffBench(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("diff", flag.ContinueOnError)
 	pairs := fs.String("pairs", "", "folder of successive saves, name__00*.blend, name__01*.blend (default "+scenesFolder+" where it is)")
 	edits := fs.Bool("edits", false, "edits of scenes made with Blender")
 	strokes := fs.Bool("stroke", false, "a brush stroke in a painted 4k PNG")
+	models := fs.Bool("models", false, "fine-tunes of model files")
 	scenes := fs.String("scenes", "", "of the edits: only these scenes, of small, big, project")
 	project := fs.String("project", "", "folder of go run ./bench project: its main scene is edited as well")
 	only := fs.String("only", "", "of the edits: only these, separated by commas")
 	alone := fs.Bool("ours", false, "without the peers, for work on the encoder")
-	quick := fs.Bool("quick", false, "small scene and small picture only")
+	quick := fs.Bool("quick", false, "small scene, picture and models only")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected %q: see --help", fs.Arg(0))
 	}
-	all := *pairs == "" && !*edits && !*strokes
+	all := *pairs == "" && !*edits && !*strokes && !*models
 	d, err := newDiffer(ctx, *alone)
 	if err != nil {
 		return nil, err
@@ -71,6 +72,13 @@ func diffBench(ctx context.Context, args []string) ([]Figure, error) {
 	}
 	if *strokes || all {
 		got, err := d.stroke(ctx, *quick)
+		figures = append(figures, got...)
+		if err != nil {
+			return figures, err
+		}
+	}
+	if *models || all {
+		got, err := d.models(ctx, *quick)
 		figures = append(figures, got...)
 		if err != nil {
 			return figures, err

@@ -157,6 +157,8 @@ type editor struct {
 	leaves     int64 // of news
 	bases      map[int]flatFile
 	baseLeaves int // of bases
+
+	oldModels, freshModels *models
 }
 
 // newFile is a file of the new manifest whose content is not that of the old
@@ -194,6 +196,7 @@ func (e *editor) compare(have, want cid.Cid) (err error) {
 	for i := len(e.old) - 1; i >= 0; i-- {
 		byContent[contentOf(e.old[i])] = i
 	}
+	e.oldModels, e.freshModels = modelsIn(e.ctx, e.store, e.old), modelsIn(e.ctx, e.store, e.fresh)
 	bases := newBaseFiles(e.old)
 	for at, f := range e.fresh {
 		if i, ok := bases.names[f.Name]; ok && e.old[i].Same(f) {
@@ -222,7 +225,11 @@ func (e *editor) compare(have, want cid.Cid) (err error) {
 		if e.leaves += int64(len(n.flat.leaves)); e.leaves > maxEditLeaves {
 			return fmt.Errorf("%w: more than %d chunks in files that changed", ErrNoEdits, maxEditLeaves)
 		}
-		n.align()
+		like, err := e.counterparts(n)
+		if err != nil {
+			return err
+		}
+		n.align(like)
 	}
 	return nil
 }
@@ -257,8 +264,10 @@ type contentKey struct {
 func contentOf(e Entry) contentKey { return contentKey{e.CID.Cid, e.Kind, e.Mode, string(e.Data)} }
 
 // align finds the operations that make the leaves of n out of those of its
-// base: a run that is there is copied, whatever is between is fresh.
-func (n *newFile) align() {
+// base: a run that is there is copied, whatever is between is fresh. like,
+// where it is not nil, has for each leaf the old one that the cursor is to be at
+// if it is fresh, or -1 where it does not matter.
+func (n *newFile) align(like []int) {
 	places := make(map[leafKey][]int, len(n.from.leaves))
 	for i, l := range n.from.leaves {
 		places[l.key()] = append(places[l.key()], i)
@@ -322,20 +331,28 @@ func (n *newFile) align() {
 			gap = q - cursor
 		}
 		for run > 0 {
-			if gap > run && i < len(leaves) && cursor < len(from) && from[cursor].size != leaves[i].size {
+			most := run
+			if like != nil {
+				if like[i] >= 0 {
+					move(like[i])
+				}
+				for most = 1; most < run && (like[i+most] < 0 || like[i+most] == cursor+most); {
+					most++
+				}
+			} else if gap > run && i < len(leaves) && cursor < len(from) && from[cursor].size != leaves[i].size {
 				if k := sized(leaves[i].size, cursor+1) - cursor; k <= gap-run {
 					move(cursor + k)
 					gap -= k
 				}
 			}
 			same := 0
-			for same < run && cursor+same < len(from) && leaves[i+same].size == from[cursor+same].size {
+			for same < most && cursor+same < len(from) && leaves[i+same].size == from[cursor+same].size {
 				same++
 			}
 			kind, count := byte(leafSame), same
 			if same == 0 {
 				kind, count = leafSized, 1
-				for count < run && (cursor+count >= len(from) || leaves[i+count].size != from[cursor+count].size) {
+				for count < most && (cursor+count >= len(from) || leaves[i+count].size != from[cursor+count].size) {
 					count++
 				}
 			}

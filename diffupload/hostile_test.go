@@ -147,7 +147,7 @@ func TestAlignIsNotQuadratic(t *testing.T) {
 		f.from.leaves = append(f.from.leaves, leaf{id: id(n + i), size: []int64{8, 9}[i%2]})
 	}
 	begin := time.Now()
-	f.align()
+	f.align(nil)
 	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("%v", took)
 	}

@@ -17,14 +17,23 @@ import (
 // open stores the content of a file in the form in which its next version has
 // most in common with it. What cannot have that form is stored byte for byte.
 func (s *snapshot) open(path string, in *progressReader, f *os.File, st os.FileInfo, mode int) (Entry, error) {
-	if s.Exact {
-		return s.whole(in, st, mode)
-	}
 	switch {
 	case isBlendName(path):
-		return s.blend(path, in, f, st, mode)
+		if !s.Exact {
+			return s.blend(path, in, f, st, mode)
+		}
 	case isImageName(path):
-		return s.image(in, f, st, mode)
+		if !s.Exact {
+			return s.image(in, f, st, mode)
+		}
+	default:
+		spans, err := s.tensorsOf(path, in, f, st.Size())
+		if err != nil {
+			return Entry{}, err
+		}
+		if len(spans) > 0 {
+			return s.tensors(in, spans, st, mode)
+		}
 	}
 	return s.whole(in, st, mode)
 }

@@ -83,6 +83,7 @@ func Snapshot(ctx context.Context, store Store, files []File, o Options) (Result
 	return run(ctx, store, o, false, func(s *snapshot) (cid.Cid, error) {
 		s.files = len(files)
 		s.names(files)
+		s.models = modelsOf(files)
 		root, err := s.all(files)
 		s.bytes = root.Size
 		return root.CID.Cid, err
@@ -136,8 +137,9 @@ type snapshot struct {
 	sink   *sink
 	hash   *hashing
 	zeros  zeros
-	how    string // of cache keys
-	single bool   // the root is a file: it has a node whatever its size
+	models *models // among the files
+	how    string  // of cache keys
+	single bool    // the root is a file: it has a node whatever its size
 	total  int64
 	files  int
 	read   int
@@ -158,7 +160,7 @@ func run(ctx context.Context, store Store, o Options, single bool, f func(*snaps
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &snapshot{Options: o, ctx: ctx, cancel: cancel, store: store}
+	s := &snapshot{Options: o, ctx: ctx, cancel: cancel, store: store, models: &models{}}
 	s.zeros.s = s
 	s.how = cacheHow(o)
 	owner := o.Owner

@@ -39,6 +39,7 @@ type asker struct {
 	life   context.Context
 	// patience is how long a request waits while nobody could answer it.
 	patience time.Duration
+	room     int // bytes of requests that are not answered yet, at most
 
 	holds sync.Mutex // of the list of models that the store keeps
 
@@ -46,6 +47,7 @@ type asker struct {
 	models   map[string]*askedModel
 	verdicts map[string]localapi.AnswerVerdict
 	recent   []string // names of verdicts, the oldest first
+	bytes    int      // of requests that are not answered yet
 	runs     sync.WaitGroup
 }
 
@@ -122,6 +124,7 @@ const (
 	askedBytes   = 2 << 20          // of the requests of one task
 	askedTexts   = 2048             // in them
 	maxWaiting   = 4096
+	waitingBytes = 256 << 20 // of all requests that are not answered yet
 	restUnfit    = 5 * time.Second
 	restBusy     = 100 * time.Millisecond
 	restLost     = 5 * time.Second
@@ -196,6 +199,15 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 		a.mu.Unlock()
 		return localapi.Answered{}, refused(http.StatusTooManyRequests, "rate_limit_exceeded", "%d requests wait already; ask again later", maxWaiting)
 	}
+	size := len(w.body)
+	if size > a.room-a.bytes {
+		had := a.bytes
+		a.mu.Unlock()
+		return localapi.Answered{}, refused(http.StatusTooManyRequests, "rate_limit_exceeded",
+			"the requests that wait have %d MiB together, and this one has no room beside them (%d MiB in all); ask again later", had>>20, a.room>>20)
+	}
+	a.bytes += size
+	defer a.answered(size)
 	l.waiting = append(l.waiting, w)
 	l.pump()
 	a.mu.Unlock()
@@ -209,6 +221,13 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 	w.says.Lock() // nobody hears anything after this
 	defer w.says.Unlock()
 	return w.answer, w.err
+}
+
+// answered gives the room of a request back.
+func (a *asker) answered(size int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bytes -= size
 }
 
 // say passes on a piece of the answer to who still listens.

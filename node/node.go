@@ -205,7 +205,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 	n.asker = &asker{
 		self: n.self, key: n.key, cfg: cfg, kind: n.kit.models, store: content, score: book.Score, judge: n.claim, log: log, life: n.life,
 		places:   askedPlaces{self: n.self, worker: n.worker, host: n.host, near: n.near, off: !cfg.Worker.Enabled},
-		patience: askPatience, models: map[string]*askedModel{}, verdicts: map[string]localapi.AnswerVerdict{},
+		patience: askPatience, room: waitingBytes, models: map[string]*askedModel{}, verdicts: map[string]localapi.AnswerVerdict{},
 	}
 	if err := n.asker.letGo(ctx, content.Release); err != nil {
 		log.Warn("models that were removed stay in the store", "error", err)

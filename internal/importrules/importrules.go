@@ -33,19 +33,21 @@ var table = map[string][]string{
 	"media":   {},
 	"chunker": {},
 
-	"diffupload":                 {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "internal/digest"},
-	"diffupload/delta":           {},
-	"diffupload/imagefile":       {},
-	"diffupload/blendfile":       {"chunker", "diffupload"},
-	"diffupload/car":             {"diffupload"},
-	"diffupload/store":           {"chunker", "diffupload"},
-	"diffupload/store/storetest": {"diffupload"},
+	"diffupload":                       {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "diffupload/tensorfile", "diffupload/tensorfile/tensortest", "internal/digest"},
+	"diffupload/delta":                 {},
+	"diffupload/tensorfile":            {"diffupload/tensorfile/tensortest", "internal/gguf", "render/ai/llm/llmtest", "render/ai/onnxtest"}, // but for internal/gguf: its tests
+	"diffupload/tensorfile/tensortest": {},
+	"diffupload/imagefile":             {},
+	"diffupload/blendfile":             {"chunker", "diffupload"},
+	"diffupload/car":                   {"diffupload"},
+	"diffupload/store":                 {"chunker", "diffupload"},
+	"diffupload/store/storetest":       {"diffupload"},
 
 	"render":                {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":        {},
 	"render/blender":        {"job", "media", "render", "render/assemble"},
-	"render/ai":             {"job", "media", "render", "render/ai/llm", "render/ai/onnx", "render/assemble", "render/gorunner"},
-	"render/ai/llm":         {"render/ai/llm/llmtest"}, // its tests
+	"render/ai":             {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/assemble", "render/gorunner"},
+	"render/ai/llm":         {},
 	"render/ai/llm/llmtest": {},
 	"render/ai/onnx":        {"render/ai/onnxtest"}, // its tests
 	"render/echo":           {"job", "media", "render", "render/gorunner"},
@@ -79,6 +81,7 @@ var table = map[string][]string{
 
 	"internal/digest":           {},
 	"internal/farmtest":         {everything},
+	"internal/gguf":             {"render/ai/llm/llmtest"}, // its tests
 	"internal/importrules":      {},
 	"internal/netlab":           {},
 	"internal/recordlog":        {"internal/recordlog/faulty"}, // its tests

@@ -23,7 +23,7 @@ const roundsOfOrders = 25
 // accepted and delivered once, and the job ends. IDLEWILD_ORDERS says how many
 // orders; see make chaos.
 func TestResultsInAnyOrderCountOnce(t *testing.T) {
-	orders := amount("IDLEWILD_ORDERS", 1000)
+	orders := amount("IDLEWILD_ORDERS", 300)
 	first := newTable(t)
 	for _, w := range orderWorkers {
 		first.id(w)

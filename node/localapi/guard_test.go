@@ -242,3 +242,77 @@ func TestOpenAPIDescribesEveryEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenAPIHasWhatOpenAIsClientsCall: these are the calls of their clients
+// that a farm knows.
+func TestOpenAPIHasWhatOpenAIsClientsCall(t *testing.T) {
+	type batches = Batches
+	h := New(Deps{Answers: struct{ Answers }{}, Batches: struct{ batches }{}})
+	raw, err := json.Marshal(h.api.OpenAPI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Paths map[string]map[string]struct {
+			OperationID string
+			Parameters  []struct{ Name, In string }
+			RequestBody *struct{ Content map[string]any }
+			Responses   map[string]struct {
+				Content map[string]struct{ Schema map[string]any }
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			if was := ids[op.OperationID]; was != "" {
+				t.Errorf("%s %s and %s are both called %q", method, path, was, op.OperationID)
+			}
+			ids[op.OperationID] = method + " " + path
+			for _, p := range op.Parameters {
+				if p.In == "path" && !strings.Contains(path, "{"+p.Name+"}") {
+					t.Errorf("%s has no %s", path, p.Name)
+				}
+			}
+		}
+	}
+	for _, c := range []struct{ call, takes, gives string }{
+		{"post /v1/embeddings", "application/json", "application/json"},
+		{"post /v1/chat/completions", "application/json", "text/event-stream"},
+		{"get /v1/models", "", "application/json"},
+		{"get /v1/models/{name}", "", "application/json"},
+		{"post /v1/files", "multipart/form-data", "application/json"},
+		{"get /v1/files", "", "application/json"},
+		{"get /v1/files/{id}", "", "application/json"},
+		{"get /v1/files/{id}/content", "", "application/octet-stream"},
+		{"delete /v1/files/{id}", "", "application/json"},
+		{"post /v1/batches", "application/json", "application/json"},
+		{"get /v1/batches", "", "application/json"},
+		{"get /v1/batches/{id}", "", "application/json"},
+		{"post /v1/batches/{id}/cancel", "", "application/json"},
+		{"post /v1/images/generations", "", ""},
+		{"get /v1/answers/{answer}", "", "application/json"},
+	} {
+		method, path, _ := strings.Cut(c.call, " ")
+		op, ok := doc.Paths[path][method]
+		switch {
+		case !ok:
+			t.Errorf("no %s", c.call)
+		case c.takes != "" && (op.RequestBody == nil || op.RequestBody.Content[c.takes] == nil):
+			t.Errorf("%s takes no %s", c.call, c.takes)
+		case c.gives != "" && op.Responses["200"].Content[c.gives].Schema == nil || op.Responses["default"].Content["application/json"].Schema == nil:
+			t.Errorf("%s gives %v", c.call, op.Responses)
+		}
+		// What is described is served.
+		r, _ := http.NewRequest(strings.ToUpper(method), path, nil)
+		if _, pattern := h.guard.next.(*http.ServeMux).Handler(r); pattern == "" || pattern == "/" {
+			t.Errorf("%s is not served", c.call)
+		}
+	}
+	if New(Deps{}).api.OpenAPI().Paths["/v1/embeddings"] != nil {
+		t.Error("a door without models describes requests to them")
+	}
+}

@@ -27,11 +27,13 @@ func (h *Handler) modelRoutes(mux *http.ServeMux) {
 		return
 	}
 	for _, path := range asked {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { h.ask(w, r, path) })
+		h.speak(mux, "POST "+path, spokenOf[path], func(w http.ResponseWriter, r *http.Request) { h.ask(w, r, path) })
 	}
-	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) { h.models(w, "") })
-	mux.HandleFunc("GET /v1/models/{name...}", func(w http.ResponseWriter, r *http.Request) { h.models(w, r.PathValue("name")) })
-	mux.HandleFunc("GET /v1/answers/{answer}", func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "GET /v1/models", spoken{id: "models", summary: "The models that requests can name", answer: typeOf[listObject[modelObject]]()},
+		func(w http.ResponseWriter, _ *http.Request) { h.models(w, "") })
+	h.speak(mux, "GET /v1/models/{name...}", spoken{id: "model", summary: "One model", answer: typeOf[modelObject]()}, func(w http.ResponseWriter, r *http.Request) { h.models(w, r.PathValue("name")) })
+	verdict := spoken{id: "answer", summary: "What is known of an answer by now", answer: typeOf[AnswerVerdict]()}
+	h.speak(mux, "GET /v1/answers/{answer}", verdict, func(w http.ResponseWriter, r *http.Request) {
 		v, ok := h.Answers.Verdict(r.PathValue("answer"))
 		if !ok {
 			writeAskError(w, &AskError{Status: http.StatusNotFound, Message: "no such answer is remembered; the newest few thousand are"})
@@ -41,7 +43,8 @@ func (h *Handler) modelRoutes(mux *http.ServeMux) {
 	})
 	const pictures = "no runtime of this farm makes pictures of words; pictures are made larger with: idlewild submit --kind ai --upscale 2 FOLDER"
 	for _, path := range []string{"generations", "edits", "variations"} {
-		mux.HandleFunc("POST /v1/images/"+path, func(w http.ResponseWriter, _ *http.Request) {
+		s := spoken{id: "images-" + path, summary: "Refused: no runtime of a farm makes pictures of words", refused: true}
+		h.speak(mux, "POST /v1/images/"+path, s, func(w http.ResponseWriter, _ *http.Request) {
 			// A status of 500 and more would be tried again by their clients.
 			writeAskError(w, &AskError{Status: http.StatusBadRequest, Code: "unsupported", Message: pictures})
 		})

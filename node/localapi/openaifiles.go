@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"idlewild/job"
 )
 
@@ -33,8 +35,9 @@ func fileOf(f FileView) fileObject {
 }
 
 func (h *Handler) fileRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("POST "+pathFiles, h.addFile)
-	mux.HandleFunc("GET "+pathFiles, func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "POST "+pathFiles, spoken{id: "add-file", summary: "Keep a file of requests", request: fileAsked, answer: typeOf[fileObject]()}, h.addFile)
+	list := spoken{id: "files", summary: "Files of requests and of answers", answer: typeOf[listObject[fileObject]](), query: []string{"limit", "after", "purpose"}}
+	h.speak(mux, "GET "+pathFiles, list, func(w http.ResponseWriter, r *http.Request) {
 		files, err := h.Batches.Files()
 		if err != nil {
 			writeAskError(w, err)
@@ -45,7 +48,7 @@ func (h *Handler) fileRoutes(mux *http.ServeMux) {
 		}
 		writePage(w, r, files, fileOf, func(f fileObject) string { return f.ID })
 	})
-	mux.HandleFunc("GET "+pathFiles+"/{id}", func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "GET "+pathFiles+"/{id}", spoken{id: "file", summary: "One file", answer: typeOf[fileObject]()}, func(w http.ResponseWriter, r *http.Request) {
 		f, err := h.Batches.File(r.PathValue("id"))
 		if err != nil {
 			writeAskError(w, err)
@@ -53,7 +56,7 @@ func (h *Handler) fileRoutes(mux *http.ServeMux) {
 		}
 		writeJSON(w, http.StatusOK, fileOf(f))
 	})
-	mux.HandleFunc("GET "+pathFiles+"/{id}/content", func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "GET "+pathFiles+"/{id}/content", spoken{id: "file-content", summary: "What is in a file"}, func(w http.ResponseWriter, r *http.Request) {
 		f, err := h.Batches.OpenFile(r.PathValue("id"))
 		if err != nil {
 			writeAskError(w, err)
@@ -66,17 +69,13 @@ func (h *Handler) fileRoutes(mux *http.ServeMux) {
 			panic(http.ErrAbortHandler) // so that nobody takes it for whole
 		}
 	})
-	mux.HandleFunc("DELETE "+pathFiles+"/{id}", func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "DELETE "+pathFiles+"/{id}", spoken{id: "remove-file", summary: "Remove a file", answer: typeOf[deletedObject]()}, func(w http.ResponseWriter, r *http.Request) {
 		id := r.PathValue("id")
 		if err := h.Batches.RemoveFile(id); err != nil {
 			writeAskError(w, err)
 			return
 		}
-		writeJSON(w, http.StatusOK, struct {
-			ID      string `json:"id"`
-			Object  string `json:"object"`
-			Deleted bool   `json:"deleted"`
-		}{id, "file", true})
+		writeJSON(w, http.StatusOK, deletedObject{id, "file", true})
 	})
 }
 
@@ -263,7 +262,10 @@ func (h *Handler) batchRoutes(mux *http.ServeMux) {
 		}
 		writeJSON(w, http.StatusOK, batchOf(b))
 	}
-	mux.HandleFunc("POST /v1/batches", func(w http.ResponseWriter, r *http.Request) {
+	batch := func(id, summary string, request *huma.RequestBody) spoken {
+		return spoken{id: id, summary: summary, request: request, answer: typeOf[batchObject]()}
+	}
+	h.speak(mux, "POST /v1/batches", batch("add-batch", "Answer the requests of a file, as a job", batchAsked), func(w http.ResponseWriter, r *http.Request) {
 		var body struct {
 			Input    string            `json:"input_file_id"`
 			Endpoint string            `json:"endpoint"`
@@ -284,7 +286,8 @@ func (h *Handler) batchRoutes(mux *http.ServeMux) {
 		b, err := h.Batches.Submit(r.Context(), body.Input, body.Endpoint, body.Metadata)
 		one(w, b, err)
 	})
-	mux.HandleFunc("GET /v1/batches", func(w http.ResponseWriter, r *http.Request) {
+	list := spoken{id: "batches", summary: "Batches, the newest first", answer: typeOf[listObject[batchObject]](), query: []string{"limit", "after"}}
+	h.speak(mux, "GET /v1/batches", list, func(w http.ResponseWriter, r *http.Request) {
 		all, err := h.Batches.Batches()
 		if err != nil {
 			writeAskError(w, err)
@@ -292,11 +295,11 @@ func (h *Handler) batchRoutes(mux *http.ServeMux) {
 		}
 		writePage(w, r, all, batchOf, func(b batchObject) string { return b.ID })
 	})
-	mux.HandleFunc("GET /v1/batches/{id}", func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "GET /v1/batches/{id}", batch("batch", "One batch", nil), func(w http.ResponseWriter, r *http.Request) {
 		b, err := h.Batches.Batch(r.PathValue("id"))
 		one(w, b, err)
 	})
-	mux.HandleFunc("POST /v1/batches/{id}/cancel", func(w http.ResponseWriter, r *http.Request) {
+	h.speak(mux, "POST /v1/batches/{id}/cancel", batch("cancel-batch", "Cancel a batch", nil), func(w http.ResponseWriter, r *http.Request) {
 		b, err := h.Batches.CancelBatch(r.Context(), r.PathValue("id"))
 		one(w, b, err)
 	})

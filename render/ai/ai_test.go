@@ -246,6 +246,36 @@ func TestMillionsOfItems(t *testing.T) {
 	}
 }
 
+// TestMillionsOfRequests: the last of many has the name of one amid them.
+func TestMillionsOfRequests(t *testing.T) {
+	items := 20_000
+	if n, err := strconv.Atoi(os.Getenv("IDLEWILD_ITEMS")); err == nil {
+		items = n
+	}
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "many.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	for i := range items {
+		name := i
+		if i == items-1 {
+			name = 7000
+		}
+		fmt.Fprintf(w, `{"custom_id":"%d","method":"POST","url":"/v1/embeddings","body":{"model":"m","input":"a"}}`+"\n", name)
+	}
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := specOf(t, ai.Spec{Model: write(t, dir, "m.onnx", onnxtest.Embedder(1, 100, 16)), Inputs: f.Name()}, "")
+	in, err := newKind(t, true).Inspect(t.Context(), s)
+	want := `its custom_id "7000" is that of line 7001`
+	if err != nil || len(in.Problems) != 1 || !strings.Contains(in.Problems[0].String(), want) || !strings.Contains(in.Problems[0].String(), fmt.Sprintf("line %d", items)) {
+		t.Errorf("%+v %v, want %s", in.Problems, err, want)
+	}
+}
+
 // farm runs tasks as workers do, predecessors first, in a sandbox where there
 // is one.
 type farm struct {

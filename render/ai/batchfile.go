@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"idlewild/internal/gguf"
 	"idlewild/job"
-	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
 )
 
@@ -74,7 +75,7 @@ func BatchEndpoint(file string) (endpoint string, ok bool) {
 // scanBatch checks the requests of a batch, line by line.
 func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, items int, endpoint string, err error) {
 	first, model := 0, ""
-	names := map[[8]byte]int{}
+	var names []uint64 // hashes: a batch may have millions of requests
 	chunks, items, err = scanLines(ctx, file, batch, func(line int, text []byte) error {
 		refuse := func(why, remedy string) error {
 			return job.Refuse(fmt.Sprintf("%s line %d", filepath.Base(file), line), why, remedy)
@@ -103,15 +104,50 @@ func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, ite
 		case h.Body.Model != model:
 			return refuse(fmt.Sprintf("its model is %q and that of line %d is %q", h.Body.Model, first, model), "submit them as two batches")
 		}
-		sum := sha256.Sum256([]byte(*h.CustomID))
-		key := [8]byte(sum[:8])
-		if before, twice := names[key]; twice {
-			return refuse(fmt.Sprintf("its custom_id %.100q is that of line %d", *h.CustomID, before), "give each request one of its own")
-		}
-		names[key] = line
+		names = append(names, nameHash(*h.CustomID))
 		return nil
 	})
+	if err == nil {
+		err = distinct(ctx, file, names)
+	}
 	return chunks, items, endpoint, err
+}
+
+func nameHash(customID string) uint64 {
+	sum := sha256.Sum256([]byte(customID))
+	return binary.LittleEndian.Uint64(sum[:])
+}
+
+// maxTwins is how many hashes that are there twice are looked up.
+const maxTwins = 1000
+
+// distinct refuses a batch in which two requests have one name. The names' hashes
+// say where to look, and the file itself decides.
+func distinct(ctx context.Context, file string, names []uint64) error {
+	slices.Sort(names)
+	twins := map[uint64]bool{}
+	for i := 1; i < len(names) && len(twins) < maxTwins; i++ {
+		if names[i] == names[i-1] {
+			twins[names[i]] = true
+		}
+	}
+	if len(twins) == 0 {
+		return nil
+	}
+	lines := map[string]int{}
+	_, _, err := scanLines(ctx, file, 1<<20, func(line int, text []byte) error {
+		var h batchHead
+		if err := json.Unmarshal(text, &h); err != nil || h.CustomID == nil || !twins[nameHash(*h.CustomID)] {
+			return nil // all of it was looked at before
+		}
+		if before, twice := lines[*h.CustomID]; twice {
+			return job.Refuse(fmt.Sprintf("%s line %d", filepath.Base(file), line),
+				fmt.Sprintf("its custom_id %.100q is that of line %d", *h.CustomID, before), "give each request one of its own")
+		}
+		lines[*h.CustomID] = line
+		return nil
+	})
+	return err
 }
 
 func deref(s *string) string {
@@ -181,7 +217,7 @@ func (k *Kind) Look(ctx context.Context, file string) (l Looked, err error) {
 	l = Looked{Name: filepath.Base(file), Is: "an ONNX model", Endpoints: []string{Embeddings}}
 	l.Deps = []job.Dep{{Path: file, Name: "model/" + l.Name}}
 	if isGGUF(file) {
-		m, err := llm.Read(file)
+		m, err := gguf.Read(file)
 		if err != nil {
 			return l, job.Refuse(l.Name, err.Error(), "fetch it again, or export it again")
 		}
@@ -238,7 +274,7 @@ func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (
 }
 
 // answerable says why a GGUF file is none that a request can be put to.
-func answerable(m *llm.Model) error {
+func answerable(m *gguf.Model) error {
 	switch {
 	case m.Parts > 1:
 		return fmt.Errorf("it is one of %d parts of a model", m.Parts)
@@ -254,7 +290,7 @@ func answerable(m *llm.Model) error {
 // which files beside it belong to it. Nothing of it is run.
 func CheckModel(file string) (more []string, err error) {
 	if isGGUF(file) {
-		m, err := llm.Read(file)
+		m, err := gguf.Read(file)
 		if err == nil {
 			err = answerable(m)
 		}

@@ -11,11 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"idlewild/job"
 	"idlewild/media"
-	"idlewild/render/ai/llm"
 )
 
 // The requests that models answer, by the path of their URL in OpenAI's API.
@@ -216,40 +214,12 @@ func (r request) openRequests() (next func() ([]byte, error), shut func(), err e
 	}, func() { f.Close() }, nil
 }
 
-// writer is a language model: it answers as many requests at once as it is
-// given.
-type writer struct {
-	server   *llm.Server
-	endpoint string
-}
-
-func (m writer) answer(qs []query, tell func(int, []byte)) ([]media.Record, error) {
-	out := make([]media.Record, len(qs))
-	var all sync.WaitGroup
-	var once sync.Once
-	var failed error
-	for i, q := range qs {
-		out[i] = media.Record{Item: q.number, ID: q.id}
-		if q.err != nil {
-			out[i].Error = q.err.Error()
-			continue
-		}
-		all.Go(func() {
-			if err := m.one(q, &out[i], tell); err != nil {
-				once.Do(func() { failed = trouble{job.Broken, err} })
-			}
-		})
-	}
-	all.Wait()
-	return out, failed
-}
-
 // serverOnly are the settings of the server that a request may not make.
 var serverOnly = []string{"model", "id_slot", "n_probs", "timings_per_token", "return_progress", "response_fields", "lora"}
 
 // one answers a request. What is wrong with it is in the record; an error is
 // about the server.
-func (m writer) one(q query, rec *media.Record, tell func(int, []byte)) error {
+func (m *writer) one(q query, rec *media.Record, said *saying) error {
 	if why := unanswerable(m.endpoint, q.body); why != "" {
 		rec.Error = why
 		return nil
@@ -272,11 +242,11 @@ func (m writer) one(q query, rec *media.Record, tell func(int, []byte)) error {
 	if err != nil {
 		return err
 	}
-	var whole gathered
-	status, answer, err := m.server.Do(context.Background(), m.endpoint, raw, func(chunk []byte) {
-		whole.add(chunk)
-		tell(q.number, chunk)
-	})
+	said.begin()
+	status, answer, err := m.server.Do(context.Background(), m.endpoint, raw, said.hear)
+	if said.other = said.other || err == nil && status == 200 && said.seen < said.told; said.other {
+		return errors.New("llama.cpp does not answer a request as it began to")
+	}
 	switch {
 	case err != nil:
 		return err
@@ -286,7 +256,7 @@ func (m writer) one(q query, rec *media.Record, tell func(int, []byte)) error {
 	case m.endpoint == Embeddings:
 		rec.Outputs, err = embeddingsOf(answer)
 	case answer == nil:
-		answer, err = whole.body()
+		answer, err = said.now.body()
 		fallthrough
 	default:
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"idlewild/internal/gguf"
 	"idlewild/job"
 	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
@@ -127,7 +128,12 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 			return err
 		}
 		done.Device, done.Build = "cpu", "llama.cpp "+w.version
-		return r.requests(writer{w.server, r.Params.Endpoint}, asked.Tell)
+		fresh := func() (*llm.Server, error) {
+			w.drop()
+			err := w.loadLLM(r, asked.Log)
+			return w.server, err
+		}
+		return r.requests(&writer{w.server, r.Params.Endpoint, fresh}, asked.Tell)
 	}
 	if err := w.load(r); err != nil {
 		return err
@@ -189,7 +195,7 @@ func (w *warm) loadLLM(r request, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m, err := llm.Read(file)
+	m, err := gguf.Read(file)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,9 @@
 // Package llm runs language models in the GGUF format with llama.cpp's server,
 // which is nowhere else.
 //
-// Read looks at a model without running it. Find finds the server, Start starts
-// it for one model on a unix socket that nobody else sees, and Server.Do hands it
-// one request as OpenAI's API has them.
+// Find finds the server, Start starts it for one model on a unix socket that
+// nobody else sees, and Server.Do hands it one request as OpenAI's API has them.
+// Package internal/gguf reads the models.
 package llm
 
 import (

@@ -1,4 +1,7 @@
-package llm
+// Package gguf reads the headers of language models in the GGUF format, of
+// version 2 and 3. They come from strangers: weights are not read, and what is
+// read has bounds.
+package gguf
 
 import (
 	"bufio"
@@ -18,6 +21,7 @@ const (
 	maxElems   = 1 << 24 // of an array
 	maxRank    = 8
 	maxNested  = 4
+	maxNames   = 1 << 24 // bytes of the tensors' names together
 )
 
 // ErrFormat is matched by the errors for files that are no GGUF model.
@@ -237,8 +241,13 @@ func (h *header) model(size int64) *Model {
 			m.Pools = number > 0
 		}
 	}
+	names := 0
 	for i := uint64(0); i < tensors && h.err == nil; i++ {
 		t := Tensor{Name: h.text(1 << 10)}
+		if names += len(t.Name); names > maxNames {
+			h.fail("names of more than %d bytes", maxNames)
+			break
+		}
 		rank := h.u32()
 		if rank > maxRank {
 			h.fail("tensor %q with %d dimensions", t.Name, rank)
