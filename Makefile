@@ -33,6 +33,7 @@ bench: setup build
 
 chaos: setup build
 	IDLEWILD_CRASHES=20000 $(GO) test -count=1 -run PowerCuts -v ./internal/recordlog
+	IDLEWILD_KILLS=1500 IDLEWILD_IMAGES=20000 IDLEWILD_TASKS=1000000 $(GO) test -count=1 -timeout 1h -run 'KilledAtEveryStep|PowerCutImages|VeryManyTasks' -v ./node/dispatch
 	IDLEWILD_ORDERS=1000000 $(GO) test -count=1 -timeout 3h -run ResultsInAnyOrder -v ./node/dispatch
 	$(GO) run ./bench chaos
 	$(GO) run ./bench steward

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"idlewild/job"
+	"idlewild/node/dispatch"
 )
 
 func init() {
@@ -65,14 +66,21 @@ func chaos(ctx context.Context, args []string) ([]Figure, error) {
 		return nil, err
 	}
 	acknowledged := map[string]bool{} // delivered, by the requester's word
+	var history dispatch.History      // of what it said, and of what its journal says after each kill
+	journals := filepath.Join(requester.dir, "dispatch")
+	told := func(what job.EventType, task, text string) {
+		history.Did(dispatch.Emit{Event: job.Event{Job: id, Type: what, Task: task, Text: text}})
+	}
+	told(job.EventState, "", string(job.StateAccepted))
 	look := func() error {
 		s, err := requester.client.Job(ctx, id)
 		if err != nil {
 			return err
 		}
 		for _, t := range s.Frames {
-			if t.State == "delivered" {
+			if t.State == "delivered" && !acknowledged[t.Label] {
 				acknowledged[t.Label] = true
+				told(job.EventDelivered, t.Label, "")
 			}
 		}
 		return nil
@@ -117,6 +125,11 @@ func chaos(ctx context.Context, args []string) ([]Figure, error) {
 		victim := append([]*daemon{requester}, workers...)[rng.IntN(1+len(workers))]
 		victim.kill9()
 		killed[victim.name]++
+		if victim == requester {
+			if err := history.Read(nil, journals); err != nil {
+				return nil, fmt.Errorf("after kill %d: %w", k+1, err)
+			}
+		}
 		if err := f.restart(ctx, victim); err != nil {
 			return nil, fmt.Errorf("after kill %d: %w", k+1, err)
 		}
@@ -199,6 +212,20 @@ func chaos(ctx context.Context, args []string) ([]Figure, error) {
 	if s.State != job.StateFinished {
 		return nil, fmt.Errorf("the job ended %s: %s", s.State, s.Reason)
 	}
+	if err := look(); err != nil {
+		return nil, err
+	}
+	told(job.EventState, "", string(s.State))
+	requester.kill9()
+	if err := history.Read(nil, journals); err != nil {
+		return nil, err
+	}
+	history.End()
+	wrong := map[dispatch.Wrong]int{}
+	for _, f := range history.Faults() {
+		fmt.Fprintln(os.Stderr, f)
+		wrong[f.What]++
+	}
 	missing := 0
 	for _, t := range s.Frames {
 		for _, file := range t.Files {
@@ -228,6 +255,10 @@ func chaos(ctx context.Context, args []string) ([]Figure, error) {
 		plain("kills of workers", float64(total-killed["requester"]), ""),
 		atLeast("kills", float64(total), "", float64(*kills)),
 		atMost("acknowledged frames lost", float64(lost+missing), "", 0),
+		atMost("by the journals: acknowledged, then lost", float64(wrong[dispatch.WrongLost]), "", 0),
+		atMost("by the journals: counted twice", float64(wrong[dispatch.WrongTwice]), "", 0),
+		atMost("by the journals: granted twice in one epoch", float64(wrong[dispatch.WrongGrant]), "", 0),
+		atMost("by the journals: jobs that never end", float64(wrong[dispatch.WrongEndless]), "", 0),
 		atLeast("frames delivered of those asked for", float64(s.Delivered)/float64(count), "", 1),
 		plain("tasks done twice", float64(runs-count), ""),
 		// A kill of a worker also loses the task that was running, once.

@@ -55,6 +55,15 @@ func (folderSink) Check(s job.Spec) error {
 	return nil
 }
 
+// Housed implements dispatch.Housed: a folder that was renamed, or whose disk was
+// taken off, is not made a second time.
+func (folderSink) Housed(s job.Spec) error {
+	if _, err := os.Stat(s.Output); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the output folder %s is not there any more: put it back where it was, or make a new one", s.Output)
+	}
+	return nil
+}
+
 // Delivered reports whether every final file of t is there and not empty.
 func (folderSink) Delivered(s job.Spec, t job.Task) bool {
 	any := false

@@ -6,11 +6,13 @@ import (
 	"image/color"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"idlewild/job"
 	"idlewild/media"
+	"idlewild/node/dispatch"
 )
 
 func TestSinkDeliversWholeFilesUnderTheirFinalNames(t *testing.T) {
@@ -50,6 +52,16 @@ func TestSinkDeliversWholeFilesUnderTheirFinalNames(t *testing.T) {
 	entries, _ := os.ReadDir(out)
 	if len(entries) != 2 {
 		t.Errorf("left behind: %v", entries)
+	}
+	var housed dispatch.Housed = sink
+	if err := housed.Housed(s); err != nil {
+		t.Error(err)
+	}
+	if err := os.Rename(out, out+" old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := housed.Housed(s); err == nil || !strings.Contains(err.Error(), out+" is not there any more") {
+		t.Errorf("a folder that was renamed: %v", err)
 	}
 }
 

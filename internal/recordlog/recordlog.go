@@ -94,8 +94,9 @@ type Log struct {
 }
 
 // Open opens the log in dir, making it if need be, and hands every record to
-// replay in order; the slice is valid during the call only. Only one Log may
-// be open in a folder (see Lock).
+// replay in order; the slice is valid during the call only. What it handed out
+// survives a power cut once it returns, also where a process that was killed had
+// not synced it. Only one Log may be open in a folder (see Lock).
 func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -108,6 +109,12 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	old, segs, err := l.segments()
 	if err != nil {
 		return nil, err
+	}
+	if len(segs) > 0 {
+		// Names that a killed process gave: nothing is removed before they last.
+		if err := o.Disk.SyncDir(dir); err != nil {
+			return nil, err
+		}
 	}
 	// What a rewriting left behind when it was cut short.
 	if err := l.remove(old); err != nil {
@@ -134,16 +141,22 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 			break
 		}
 	}
-	switch {
-	case l.size == 0:
+	if l.size == 0 {
 		l.seq = max(l.seq, 1)
 		return l, l.begin(l.seq)
-	case version < o.Version:
+	}
+	// Segments before the last one were synced when it was begun.
+	if l.f, err = o.Disk.Open(l.path(l.seq), os.O_RDWR); err == nil {
+		err = l.f.Sync()
+	}
+	if err == nil && version < o.Version {
 		// An older program must not take new records for damage.
 		l.Upgraded = true
-		return l, l.begin(l.seq + 1)
+		err = l.begin(l.seq + 1)
 	}
-	l.f, err = o.Disk.Open(l.path(l.seq), os.O_RDWR)
+	if err != nil && l.f != nil {
+		l.f.Close()
+	}
 	return l, err
 }
 

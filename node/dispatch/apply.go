@@ -94,6 +94,7 @@ func (j *jobState) apply(r record) error {
 		if t.placed = r.Placed; r.Files != nil {
 			t.add().files = r.Files
 		}
+		j.begun = j.begun || r.Placed
 		j.touch(t)
 	case *totalRecord:
 		j.results, j.maxFence, j.messages = r.Results, max(j.maxFence, r.MaxFence), max(j.messages, r.Messages)
@@ -122,6 +123,7 @@ func (j *jobState) apply(r record) error {
 		if t.placed = true; r.Files != nil || t.also().files != nil {
 			t.add().files = r.Files
 		}
+		j.begun = true
 		if j.reuse.compares(t) {
 			delete(j.reuse.drawn, t.index)
 			j.reuse.confirmed++
@@ -144,6 +146,9 @@ func (j *jobState) apply(r record) error {
 		if r.State.Ended() {
 			j.at = fromMicros(r.At)
 		} else {
+			if j.cleaned { // its files may have been taken elsewhere since
+				j.begun = false
+			}
 			j.cleaned = false
 		}
 	case *resetRecord:

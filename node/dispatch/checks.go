@@ -204,11 +204,15 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 	b.retryCheck(j, g.t, reason, leaf.Outcome != job.Cancelled)
 }
 
+// checkSettled is what a worker is told of a check that it ran. Checks are in no
+// journal: one that is lost is drawn and run again.
+const checkSettled = "a check"
+
 // checkDone lets a worker forget a check that it ran.
 func (b *Board) checkDone(j *jobState, g *grant) {
 	delete(j.checking, g.fence)
 	if w := b.byPeer[g.lease.peer]; w != nil && w.connected {
-		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key(), Ruling: job.Accepted, Reason: "a check",
+		b.sayTo(w, job.Settled{Job: j.id, Lease: g.lease.id, Task: g.t.key(), Ruling: job.Accepted, Reason: checkSettled,
 			Secret: j.secretOf(w.peer, g.lease.id, g.t.key(), g.fence)})
 	}
 }

@@ -314,6 +314,11 @@ func (d *Dispatcher) deliver(ctx context.Context, e Deliver) Event {
 	if !d.here(e.ID, e.Fence) {
 		return Lost{e.ID, e.Fence}
 	}
+	if h, ok := d.deps.Sink.(Housed); ok && e.Begun {
+		if err := h.Housed(e.Spec); err != nil {
+			return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Err: err}
+		}
+	}
 	if e.Compare {
 		differs, err := d.deps.Sink.Differs(ctx, e.Spec, e.Task, d.staging(e.ID, e.Fence))
 		if err != nil || differs != "" {

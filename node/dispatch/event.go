@@ -240,6 +240,8 @@ type (
 		Task  job.Task
 		// Compare the files with those that are there first.
 		Compare bool
+		// Begun: others of the job were delivered, so its folder is there.
+		Begun bool
 	}
 	// Adopt stores the delivered files of a task again; answered by Adopted.
 	Adopt struct {

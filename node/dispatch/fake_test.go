@@ -160,6 +160,7 @@ type world struct {
 	released  []job.ID
 	snapshot  []byte // contents of the job's files
 	full      bool   // the output folder
+	moved     bool   // the same
 	gone      map[peer.ID]bool
 	existing  map[string]bool      // final files that were there before
 	touched   map[string]time.Time // when they were written to by others
@@ -309,6 +310,15 @@ func (w *world) Deliver(_ context.Context, s job.Spec, t job.Task, dir string) (
 		out = append(out, path)
 	}
 	return out, nil
+}
+
+func (w *world) Housed(s job.Spec) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.moved {
+		return fmt.Errorf("%s is not there", s.Output)
+	}
+	return nil
 }
 
 // Adopt takes what lies in the output folder.

@@ -92,6 +92,8 @@ func (n *journal) read() ([]*jobState, error) {
 		default:
 			if j.cleaned {
 				n.drop(id) // opened again if need be
+			} else if err := n.lasting(id); err != nil {
+				return nil, err
 			}
 			jobs = append(jobs, j)
 		}
@@ -116,6 +118,14 @@ func (n *journal) open(id job.ID) (*jobState, error) {
 		return j, err
 	}
 	return j, nil
+}
+
+// lasting has the folders of a job survive a power cut, whoever made them.
+func (n *journal) lasting(id job.ID) error {
+	if err := n.o.Disk.SyncDir(filepath.Join(n.dir, "jobs")); err != nil {
+		return err
+	}
+	return n.o.Disk.SyncDir(n.jobDir(id))
 }
 
 // replay makes the next records of a journal true.
@@ -193,11 +203,7 @@ func (n *journal) append(ws []Write) (left []Write, err error) {
 			if l, err = recordlog.Open(filepath.Join(n.jobDir(id), "journal"), n.o, func([]byte) error { return nil }); err != nil {
 				return ws, fmt.Errorf("journal: %w", err)
 			}
-			if err := n.o.Disk.SyncDir(filepath.Join(n.dir, "jobs")); err != nil {
-				l.Close()
-				return ws, fmt.Errorf("journal: %w", err)
-			}
-			if err := n.o.Disk.SyncDir(n.jobDir(id)); err != nil {
+			if err := n.lasting(id); err != nil {
 				l.Close()
 				return ws, fmt.Errorf("journal: %w", err)
 			}

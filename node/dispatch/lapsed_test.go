@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -204,5 +205,76 @@ func TestALapsedTaskThatIsBegunAnewWaitsForNobody(t *testing.T) {
 	r.join("b")
 	if !slices.Contains(r.order[n:], held[0]) {
 		t.Errorf("b was leased %v, not %s", r.order[n:], held[0])
+	}
+}
+
+// TestAResultThatCannotBeFetchedStaysWithItsWorker: it was gone a moment later. Nobody
+// else does the task until its leases lapse, and back again it brings it.
+func TestAResultThatCannotBeFetchedStaysWithItsWorker(t *testing.T) {
+	for name, returns := range map[string]bool{"it returns": true, "it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			x := newTable(t)
+			play := func(lines ...string) {
+				for _, l := range lines {
+					x.play(strings.Fields(l))
+				}
+			}
+			play("open a", "report a want=1", "submit J frames=1", "open b", "report b want=2", "report a done=L1:0")
+			f := x.todo[0].(Fetch)
+			x.todo = nil
+			play("close a")
+			x.step(Fetched{ID: f.ID, Fence: f.Fence, Err: errGone})
+			play("report b want=2", "pass 20s", "report b want=2", "pass 20s", "report b want=2")
+			if n := len(x.short); n != 1 {
+				t.Fatalf("%d leases while it may come back:\n%s", n, x.log.String())
+			}
+			if returns {
+				x.open("a")
+				play("report a want=1 done=L1:0", "answer") // its first report
+			} else {
+				play("pass 30s", "report b want=2", "report b done=L2:0", "answer")
+			}
+			if s := x.b.byID[f.ID].State(); s != job.StateFinished || len(x.short) != map[bool]int{true: 1, false: 2}[returns] {
+				t.Errorf("job is %s after %d leases:\n%s", s, len(x.short), x.log.String())
+			}
+		})
+	}
+}
+
+// TestNothingIsLeftToRemoveOfAResultThatMayComeAgain: what was fetched at the second
+// time would be removed by it.
+func TestNothingIsLeftToRemoveOfAResultThatMayComeAgain(t *testing.T) {
+	x := newTable(t)
+	for _, l := range []string{"open a", "report a want=1", "submit J frames=1", "report a done=L1:0"} {
+		x.play(strings.Fields(l))
+	}
+	f := x.todo[0].(Fetch)
+	x.play([]string{"close", "a"})
+	for _, e := range x.b.Step(x.now, Fetched{ID: f.ID, Fence: f.Fence, Err: errGone}) {
+		if _, ok := e.(Discard); ok {
+			t.Error("its folder is to be removed")
+		}
+	}
+}
+
+// TestAWorkerIsToldOfAResultThatIsBegunAnew: its result waited behind another one,
+// of which the files are gone, so that the task runs again. It need not keep it.
+func TestAWorkerIsToldOfAResultThatIsBegunAnew(t *testing.T) {
+	x := newTable(t)
+	x.checks = true
+	play := func(lines ...string) {
+		for _, l := range lines {
+			x.play(strings.Fields(l))
+		}
+	}
+	play("open a", "report a want=1", "submit J frames=1 check", "pass 70s", "open b", "report b want=1", "open a", "report a done=L1:0", "report b done=L2:0")
+	f := x.todo[0].(Fetch)
+	x.todo = nil
+	x.step(Fetched{ID: f.ID, Fence: f.Fence})
+	x.log.Reset()
+	x.step(Lost{ID: f.ID, Fence: f.Fence})
+	play("pass 1s")
+	if !strings.Contains(x.log.String(), "-> b L2 1 unsure") {
+		t.Errorf("b was not told:\n%s", x.log.String())
 	}
 }

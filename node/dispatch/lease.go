@@ -132,13 +132,33 @@ func (b *Board) revive(w *worker, l *lease) {
 		}
 	}
 	if l.live > 0 {
-		l.closed = false
-		w.leases = append(w.leases, l)
-		l.job.leaseSeq = append(l.job.leaseSeq, l)
-		b.account(w, l.device, l.job)
-		b.tally(w.seat(l.device))
-		b.expect()
+		b.reopen(w, l)
 	}
+}
+
+// reopen gives a closed lease back to its worker.
+func (b *Board) reopen(w *worker, l *lease) {
+	l.closed = false
+	w.leases = append(w.leases, l)
+	l.job.leaseSeq = append(l.job.leaseSeq, l)
+	b.account(w, l.device, l.job)
+	b.tally(w.seat(l.device))
+	b.expect()
+}
+
+// await leaves a task with a worker that is out of reach, has done it, and could
+// not be asked for it: as what else it holds, it is open again once that lapses.
+func (b *Board) await(w *worker, g *grant) bool {
+	if w == nil || w.connected || g == nil || !g.over || g.t.phase > returned || b.now.Sub(w.heard) >= b.ttl() {
+		return false
+	}
+	g.over = false
+	g.lease.live++
+	g.t.grants = append(g.t.grants, g)
+	if g.lease.closed {
+		b.reopen(w, g.lease)
+	}
+	return true
 }
 
 // stop ends a lease and tells its worker so.

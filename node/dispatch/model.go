@@ -416,6 +416,7 @@ type jobState struct {
 	reuse     *reused // of an earlier job; nil: nothing
 	cleaned   bool
 	served    int64
+	begun     bool // something was delivered since it last began
 	estate
 
 	tasks    []*task

@@ -334,9 +334,10 @@ func (b *Board) fetched(e Fetched) {
 	switch {
 	case x.live.via != "": // the steward offers it again, and its worker did nothing wrong
 		b.forget(j, x)
-	case w == nil || !w.connected || errors.Is(e.Err, errGone):
-		// It keeps the receipt and offers it again when it is back.
-		t.lapsed = true
+	case w == nil || !w.connected || errors.Is(e.Err, errGone) && x.live.tries >= 3:
+		// It keeps the receipt and offers it again when it is back. Until its leases
+		// lapse nobody else need do it.
+		t.lapsed = !b.await(w, j.grants[x.fence])
 		b.forget(j, x)
 	case x.live.tries < 3:
 		b.after(time.Duration(x.live.tries)*time.Second, func() { b.fetchAgain(j, x) })
@@ -369,7 +370,9 @@ func (b *Board) fetchAgain(j *jobState, x *ret) {
 	}
 }
 
-// forget undoes the arrival of x.
+// forget undoes the arrival of x. Its folder stays: x may come again, and what is
+// fetched then must not be removed by something that was to be done before. The
+// next fetch, start or end of the job clears it.
 func (b *Board) forget(j *jobState, x *ret) {
 	delete(j.rets, x.fence)
 	x.t.rets = slices.DeleteFunc(x.t.rets, func(o *ret) bool { return o == x })
@@ -378,7 +381,6 @@ func (b *Board) forget(j *jobState, x *ret) {
 	if x.t.active == x {
 		x.t.active = nil
 	}
-	b.do(Discard{ID: j.id, Fence: x.fence})
 	b.next(j, x.t)
 }
 
@@ -400,7 +402,7 @@ func (b *Board) receiptNo(j *jobState, x *ret) int {
 
 // deliver hands t's files over.
 func (b *Board) deliver(j *jobState, t *task) {
-	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task(), Compare: j.reuse.compares(t)})
+	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task(), Compare: j.reuse.compares(t), Begun: j.begun})
 }
 
 func (b *Board) delivered(e Delivered) {

@@ -39,6 +39,7 @@ type table struct {
 	taken   map[string]int
 	written int
 	silent  bool
+	h       History         // of everything that happens at this table
 	gone    map[string]bool // labels of tasks whose delivered files are not there any more
 }
 
@@ -82,6 +83,7 @@ func (x *table) say(format string, args ...any) {
 
 // see writes an effect down, in words, and keeps what needs an answer.
 func (x *table) see(e Effect) {
+	x.h.Did(e)
 	switch e := e.(type) {
 	case Write:
 		b, err := encodeRecord(e.Record)
@@ -323,6 +325,22 @@ func (x *table) class(name, device string) string {
 
 // replayed makes a board from what was written, as after a crash.
 func (x *table) replayed(epoch uint64) *Board {
+	there := map[job.ID]bool{}
+	for id, recs := range x.records {
+		var err error
+		if there[id], err = x.h.open(id, func(frame func([]byte) error) error {
+			for _, rec := range recs {
+				if err := frame(rec); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			x.t.Fatalf("replay: %v", err)
+		}
+	}
+	x.h.compare(there)
+	x.h.Began(epoch)
 	b := NewBoard(x.ids["self"], epoch, Options{})
 	b.now = x.now
 	for _, old := range x.b.jobs {

@@ -138,3 +138,10 @@ type Sink interface {
 	// Check says whether the output folder can be written at all.
 	Check(s job.Spec) error
 }
+
+// Housed is a Sink whose folder may be moved away while a job runs. It says what
+// is wrong if the folder that files were delivered to is not there any more: the
+// rest must not go into a second one without a word.
+type Housed interface {
+	Housed(s job.Spec) error
+}

@@ -292,7 +292,13 @@ func (b *Board) redo(j *jobState, ts []*task) {
 		add(t)
 	}
 	r := &resetRecord{}
+	var untold []*ret // whose workers wait for a word
 	for _, t := range list {
+		for _, x := range t.rets {
+			if x.state == retHeld || x.state == retFetching {
+				untold = append(untold, x)
+			}
+		}
 		r.Tasks = append(r.Tasks, int(t.index))
 		for _, g := range slices.Clone(t.grants) {
 			b.stop(g.lease, "the task is begun anew")
@@ -304,6 +310,9 @@ func (b *Board) redo(j *jobState, ts []*task) {
 		}
 	}
 	b.write(j, r)
+	for _, x := range untold {
+		b.settle(j, x)
+	}
 	for _, t := range list {
 		t.lapsed = false // nothing of it is welcome any more
 		b.place(j, t)

@@ -531,6 +531,52 @@ func TestFullOutputFolderIsWaitedFor(t *testing.T) {
 	})
 }
 
+// TestAnOutputFolderThatIsRenamedIsWaitedFor: what is done meanwhile waits, also
+// over a restart, and once the folder is back all files are in one place. The
+// first file of a job makes the folder, and so does one after the job's end.
+func TestAnOutputFolderThatIsRenamedIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		move := func(away bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.moved = away
+		}
+		move(true) // it is not made yet
+		dir := t.TempDir()
+		f := startFarm(t, w, dir)
+		f.add(newFakeWorker(t, w, "a", 5*time.Second))
+		id := f.submit(fakeParams{Frames: 4})
+		for f.status(id).Delivered == 0 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		time.Sleep(time.Minute)
+		if s := f.status(id); s.Delivered != 1 || s.State != job.StatePlanned || !strings.Contains(s.Reason, "/out is not there") {
+			t.Errorf("status: %+v", s)
+		}
+		f.stop()
+		f = startFarm(t, w, dir)
+		defer func() { f.stop() }()
+		f.add(newFakeWorker(t, w, "a", 5*time.Second))
+		time.Sleep(time.Minute)
+		if s := f.status(id); s.Delivered != 1 || !strings.Contains(s.Reason, "/out is not there") {
+			t.Errorf("after a restart: %+v", s)
+		}
+		move(false)
+		f.wait(id, time.Hour, job.StateFinished)
+		f.check(4)
+		move(true)
+		if err := f.d.Requeue(f.ctx, id, "2"); err != nil {
+			t.Fatal(err)
+		}
+		f.wait(id, time.Hour, job.StateFinished)
+		if n := w.delivered["/out/2.txt"]; n != 2 {
+			t.Errorf("frame 2 was delivered %d times", n)
+		}
+	})
+}
+
 func TestOnlyMissingAndRequeue(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)

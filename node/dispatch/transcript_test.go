@@ -65,6 +65,9 @@ func TestTranscripts(t *testing.T) {
 			if d := cmp.Diff(durable(x.b), durable(x.replayed(9))); d != "" {
 				t.Errorf("a board made from the journal differs: %s", d)
 			}
+			for _, f := range x.h.Faults() {
+				t.Error(f)
+			}
 			if *update {
 				if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
 					t.Fatal(err)

@@ -103,14 +103,14 @@ func (d *Disk) Cut() *Disk {
 	return out
 }
 
-// Killed is the disk after its process was killed: everything that was written
-// is there.
+// Killed is the disk after its process was killed, which d is not to be used for
+// any more: everything that was written is there, and what was not synced may
+// still go with the power.
 func (d *Disk) Killed() *Disk {
-	out := New(d.r)
-	for name, x := range d.names {
-		out.put(name, slices.Clone(x.now))
-	}
-	return out
+	d.Left = 0
+	out := *d
+	out.Left, out.Done = Never, 0
+	return &out
 }
 
 func (d *Disk) put(name string, b []byte) {
