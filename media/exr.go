@@ -46,7 +46,7 @@ func DecodeEXR(r io.ReaderAt, size int64, l Limits) (m *Image, err error) {
 		return nil, err
 	}
 	for part := range f.NumParts() {
-		if err := exrPixels(f, part, m); err != nil {
+		if err := exrPixels(f, part, m, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -117,11 +117,13 @@ func exrHeader(f *exr.File, l Limits) (*Image, error) {
 	return m, nil
 }
 
-// exrPixels appends the channels of one part to m.
-func exrPixels(f *exr.File, part int, m *Image) error {
+// exrPixels appends the channels of one part to m: of the rows that m has, the
+// first of which is top rows below the part's own.
+func exrPixels(f *exr.File, part int, m *Image, top int) error {
 	h := f.Header(part)
 	cl := h.Channels()
 	min := h.DataWindow().Min
+	min.Y += int32(top)
 	group := ""
 	if f.NumParts() > 1 {
 		if a := h.Get("name"); a != nil {

@@ -162,13 +162,9 @@ func (a *assets) Collect(ctx context.Context, requester peer.ID, id job.ID, dir 
 		}
 		o := job.Output{Name: rule.Name, Media: rule.Media, File: job.RefOf(r.Root), Bytes: r.Bytes}
 		if rule.Media == job.MediaEXR || rule.Media == job.MediaPNG {
-			img, err := media.DecodeFile(path, media.Limits{})
+			root, err := media.PixelRoot(path, media.Limits{})
 			if err != nil {
 				return nil, nil, fmt.Errorf("output %s is no readable image: %w", rule.Name, err)
-			}
-			root, _, err := media.TileRoot(img)
-			if err != nil {
-				return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
 			}
 			o.Pixels = root[:]
 		}
