@@ -13,20 +13,12 @@ import (
 	"github.com/mrjoshuak/go-openexr/exr"
 )
 
-// Bounds of PixelRoot where its Limits say nothing.
-const (
-	// rootSamples is what a picture may have in all: an 8K frame of 64
-	// channels. It costs time and no memory.
-	rootSamples = 1 << 31
-	// rootBytes is what decoded bands may take together; one band is always
-	// decoded.
-	rootBytes = 512 << 20
-)
+// rootBytes is what decoded bands may take together; one band is always decoded.
+const rootBytes = 512 << 20
 
 // PixelRoot is the TileRoot of the image file at path. An EXR file is decoded a
 // band of rows at a time, on several cores: its memory depends on the width and
-// the number of channels and not on the height. Limits.Samples, which bounds
-// time here, has a larger default.
+// the number of channels and not on the height.
 func PixelRoot(path string, l Limits) (root [32]byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -59,9 +51,6 @@ func PixelRoot(path string, l Limits) (root [32]byte, err error) {
 func exrRoot(r io.ReaderAt, size int64, l Limits) (root [32]byte, err error) {
 	defer rescue("exr", &err)
 	calm()
-	if l.Samples <= 0 {
-		l.Samples = rootSamples
-	}
 	first, err := openBands(r, size, l)
 	if err != nil {
 		return root, err
