@@ -31,26 +31,11 @@ func rescue(what string, err *error) {
 func DecodeEXR(r io.ReaderAt, size int64, l Limits) (m *Image, err error) {
 	defer rescue("exr", &err)
 	calm()
-	l = l.withDefaults()
-	if size > l.FileBytes {
-		return nil, fmt.Errorf("%w: file of %d bytes, at most %d", ErrTooLarge, size, l.FileBytes)
-	}
-	// The reader is wrapped so that the library sees no more methods than
-	// ReadAt: with others it would keep references into our bytes.
-	f, err := exr.OpenReader(struct{ io.ReaderAt }{r}, size)
+	b, err := openBands(r, size, l)
 	if err != nil {
 		return nil, err
 	}
-	m, err = exrHeader(f, l)
-	if err != nil {
-		return nil, err
-	}
-	for part := range f.NumParts() {
-		if err := exrPixels(f, part, m, 0); err != nil {
-			return nil, err
-		}
-	}
-	return m, m.check()
+	return b.read(0, b.frame.Height)
 }
 
 // exrHeader checks every part's header against l and returns the image without

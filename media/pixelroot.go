@@ -135,12 +135,17 @@ func openBands(r io.ReaderAt, size int64, l Limits) (*exrBands, error) {
 	if size > l.FileBytes {
 		return nil, fmt.Errorf("%w: file of %d bytes, at most %d", ErrTooLarge, size, l.FileBytes)
 	}
+	// The reader is wrapped so that the library sees no more methods than
+	// ReadAt: with others it would keep references into our bytes.
 	f, err := exr.OpenReader(struct{ io.ReaderAt }{r}, size)
 	if err != nil {
 		return nil, err
 	}
 	m, err := exrHeader(f, l)
-	return &exrBands{f, m}, err
+	if err != nil {
+		return nil, err
+	}
+	return &exrBands{f, m}, nil
 }
 
 // read returns rows from the one at y on, counted from the top.
