@@ -44,17 +44,18 @@ type Board struct {
 	checked   map[peer.ID]int    // checks of members that were found true
 	liars     map[peer.ID]string // members that check no more, and why
 	copied    time.Time          // when idle devices were last offered copies
+	fed       time.Time          // when what is open was last offered to all that wait
 
 	timers  timerHeap
 	timerNo uint64
 	lapse   time.Time // no lease lapses before
 
-	now     time.Time
-	out     []Effect
-	hungry  bool // something became open: ask all workers
-	looking bool // a timer will look for copies again
-	ended   []*jobState
-	owing   []*worker // with orders to send at the end of this step
+	now    time.Time
+	out    []Effect
+	hungry bool      // something became open: ask all workers
+	lookBy time.Time // a timer will look at those that wait; zero: none will
+	ended  []*jobState
+	owing  []*worker // with orders to send at the end of this step
 }
 
 // NewBoard returns a board of requester self. epoch is higher than that of any

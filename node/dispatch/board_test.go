@@ -323,7 +323,7 @@ func TestCostsAreTakenFromNeighbours(t *testing.T) {
 	for i := range 30 {
 		c.count(i, 1, i < 3)
 	}
-	if w, lead, ok := c.rest(time.Time{}); !ok || w < 88 || w > 89 || lead > 4 || lead < 3 {
+	if w, lead, ok := c.rest(); !ok || w < 88 || w > 89 || lead > 4 || lead < 3 {
 		t.Errorf("30 tasks will cost %v, the preview %v of it", w, lead)
 	}
 	c.add(1, -1)

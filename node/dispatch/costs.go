@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"math"
-	"time"
 )
 
 // maxBins bounds what is kept of a class's costs, whatever its size.
@@ -28,8 +27,8 @@ type costs struct {
 	early    int // of them, of the preview
 	work     float64
 	lead     float64 // of work, the preview's
-	workAt   time.Time
-	workLeft int // left when work was summed up
+	workSeen int     // seen when work was summed up, and
+	workLeft int     // left
 }
 
 type bin struct {
@@ -148,8 +147,8 @@ func (c *costs) count(i, d int, early bool) {
 
 // rest is what all tasks that are open or leased will cost, and of it what the
 // preview will; false where nothing is known. It is summed up again when a
-// share of them changed, or after a second.
-func (c *costs) rest(now time.Time) (all, lead float64, ok bool) {
+// share of them changed, or as much became known.
+func (c *costs) rest() (all, lead float64, ok bool) {
 	if c.known == 0 {
 		return 0, 0, false
 	}
@@ -157,9 +156,9 @@ func (c *costs) rest(now time.Time) (all, lead float64, ok bool) {
 	if c.early > 0 {
 		near = min(near, c.early/8)
 	}
-	if off := c.workLeft - c.left; c.work == 0 || off > near || -off > near || now.Sub(c.workAt) > time.Second {
+	if off := c.workLeft - c.left; c.work == 0 || off > near || -off > near || c.seen-c.workSeen > c.seen/64 {
 		c.link()
-		c.work, c.lead, c.workAt, c.workLeft = 0, 0, now, c.left
+		c.work, c.lead, c.workSeen, c.workLeft = 0, 0, c.seen, c.left
 		for i := range c.bins {
 			if b := &c.bins[i]; b.left > 0 {
 				v := c.value(i)

@@ -36,6 +36,12 @@ const (
 // feedAll offers what is open to everybody who asked: a first lease to each
 // device before anybody gets a second.
 func (b *Board) feedAll() {
+	if len(b.waiting) > some && b.now.Sub(b.fed) < feedAgain {
+		b.lookLater(b.fed.Add(feedAgain).Sub(b.now))
+		b.tellAll()
+		return
+	}
+	b.fed = b.now
 	b.waiting = slices.DeleteFunc(b.waiting, func(s *seat) bool {
 		s.listed = s.want > 0 && b.ready(s)
 		return !s.listed
@@ -62,13 +68,18 @@ func (b *Board) feedAll() {
 			break
 		}
 	}
+	made := b.grants
+	open = b.openTasks()
 	for credit := 1; credit <= b.o.Credit; credit++ {
 		for _, s := range b.waiting {
-			if b.openTasks() == 0 {
+			if b.grants != made {
+				made, open = b.grants, b.openTasks()
+			}
+			if open == 0 {
 				break
 			}
 			if len(b.waiting) > some && b.now.Sub(s.tried) < lookAgain {
-				b.lookLater() // there was nothing for it just now
+				b.lookLater(lookAgain) // there was nothing for it just now
 				continue
 			}
 			if b.feedSeat(s, credit); s.want > 0 {
@@ -201,7 +212,7 @@ func (b *Board) load(s *seat, j *jobState) (float64, bool) {
 			continue
 		}
 		suits = true
-		w, _, ok := c.costs.rest(b.now)
+		w, _, ok := c.costs.rest()
 		if !ok {
 			w = float64(c.costs.left) * b.typical()
 		}
@@ -384,7 +395,7 @@ func (b *Board) pace(j *jobState, c *class) (speed, each float64) {
 // by its own pace, in two leases; at least one task. While nothing is known of
 // their cost it is one task.
 func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
-	work, lead, known := c.costs.rest(b.now)
+	work, lead, known := c.costs.rest()
 	if !known || s.speed.n == 0 {
 		// A device of which nothing is known may be a slow one.
 		if _, n := b.capacity(c); ahead && c.open <= n {
@@ -457,7 +468,7 @@ func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left
 	case ahead && p/own > target:
 		return nil
 	case !ahead && cold+p/own > max(inTime*left, tooSlow*p/each) && b.now.Sub(c.granted) < patience:
-		b.lookLater()
+		b.lookLater(lookAgain)
 		return nil
 	}
 	return b.draw(s, j, c, []*queues{q}, b.o.MaxLeaseTasks, target*own)
@@ -618,7 +629,7 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	for _, g := range l.grants {
 		g.t.grants = append(g.t.grants, g)
 		b.place(j, g.t)
-		b.emit(j, job.Event{Type: job.EventLeased, Task: g.t.Label, Worker: w.peer.String()})
+		b.emit(j, job.Event{Type: job.EventLeased, Task: g.t.Label, Worker: w.name})
 	}
 	tasks[0].class.granted = b.now
 	s.on = j

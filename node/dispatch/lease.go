@@ -37,7 +37,7 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 		}
 		if changed := l.progress != p; changed && p.Task >= 0 && p.Task < len(l.grants) {
 			if g := l.grants[p.Task]; !g.over && !l.check {
-				b.emit(l.job, job.Event{Type: job.EventProgress, Task: g.t.Label, Worker: w.peer.String(), Text: p.Phase, Fraction: p.Fraction})
+				b.emit(l.job, job.Event{Type: job.EventProgress, Task: g.t.Label, Worker: w.name, Text: p.Phase, Fraction: p.Fraction})
 			}
 		}
 		l.seen, l.progress, l.told, l.missing = true, p, b.now, time.Time{}

@@ -459,6 +459,8 @@ type jobState struct {
 	opened   time.Time // since when some are and may be leased; zero: not now
 	looks    []look    // leased tasks, the latest end first: see copies
 	lookedAt time.Time
+	lookFor  time.Duration // so long they stand
+	pays     float64       // the pace below which no copy of them pays
 	toldAt   time.Time
 	stuck    string // what keeps results from being delivered
 	touched  []*task

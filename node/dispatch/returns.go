@@ -183,7 +183,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		x.state, x.settled = retEnded, "the task has its result"
 		b.settle(j, x)
 	default:
-		b.emit(j, job.Event{Type: job.EventReturned, Task: t.Label, Worker: w.peer.String()})
+		b.emit(j, job.Event{Type: job.EventReturned, Task: t.Label, Worker: w.name})
 		x.state = retHeld
 		b.next(j, t)
 	}
@@ -261,7 +261,7 @@ func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job
 			b.restFor(w, j, reason)
 		}
 	}
-	b.emit(j, job.Event{Type: job.EventBroken, Task: t.Label, Worker: w.peer.String(), Text: text})
+	b.emit(j, job.Event{Type: job.EventBroken, Task: t.Label, Worker: w.name, Text: text})
 }
 
 // hopeless says why a task will not be tried again, or "".

@@ -167,7 +167,7 @@ func (b *Board) costLeft(j *jobState) (device, bytes *job.Span) {
 		if c.place == job.AtRequester || c.open+c.out == 0 {
 			continue
 		}
-		work, _, ok := c.costs.rest(b.now)
+		work, _, ok := c.costs.rest()
 		_, each := b.pace(j, c)
 		if !ok || each <= 0 {
 			return nil, nil
@@ -298,7 +298,7 @@ func (b *Board) left(j *jobState) (mid, low, high float64) {
 		if c.open+c.out == 0 {
 			continue
 		}
-		work, _, ok := c.costs.rest(b.now)
+		work, _, ok := c.costs.rest()
 		all, each := b.pace(j, c)
 		if !ok || all <= 0 {
 			return 0, 0, 0

@@ -14,7 +14,7 @@ const (
 	// where a third would be done hopelessly many times sooner.
 	maxCopies  = 2
 	hopelessly = 3
-	// some waiting devices are so many that each is looked at every lookAgain only.
+	// some waiting devices are so many that they are looked at now and then only, each every lookAgain.
 	some = 64
 	// few workers are so many that none can be done without.
 	few = 8
@@ -30,17 +30,25 @@ const (
 	loadGuess = 5.0
 	// lookAgain is how often an idle worker's chance of a copy is looked at.
 	lookAgain = 2 * time.Second
+	// feedAgain: while so many wait, what is open is offered to all of them no
+	// more often. Who asks anew is answered at once.
+	feedAgain = lookAgain / 4
 )
 
 // look is a leased task and when it is expected to be done.
 type look struct {
-	g   *grant
-	end time.Time
+	g    *grant
+	end  time.Time
+	pace float64 // of a device whose copy could pay, at least
 }
 
 // copyAll looks whether idle devices could do better what others are at. While
-// there are many it does so every lookAgain only.
+// many wait it does so every lookAgain only.
 func (b *Board) copyAll() {
+	if len(b.waiting) > some && b.now.Sub(b.copied) < lookAgain {
+		b.lookLater(lookAgain)
+		return
+	}
 	var idle []*seat
 	for _, s := range b.waiting {
 		if !s.idle.IsZero() && s.want > 0 && b.ready(s) {
@@ -50,23 +58,25 @@ func (b *Board) copyAll() {
 	if len(idle) == 0 {
 		return
 	}
-	if len(idle) > some && b.now.Sub(b.copied) < lookAgain {
-		b.lookLater()
-		return
-	}
 	b.copied = b.now
-	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(y.speed.log, x.speed.log) })
+	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(x.speed.log, y.speed.log) })
 	for _, s := range idle {
 		b.duplicate(s)
 	}
 }
 
-// lookLater has idle devices looked at again after a while.
-func (b *Board) lookLater() {
-	if !b.looking {
-		b.looking = true
-		b.after(lookAgain, func() { b.looking, b.hungry = false, true })
+// lookLater has those that wait looked at again d from now at the latest.
+func (b *Board) lookLater(d time.Duration) {
+	at := b.now.Add(d)
+	if !b.lookBy.IsZero() && !at.Before(b.lookBy) {
+		return
 	}
+	b.lookBy = at
+	b.after(d, func() {
+		if !b.lookBy.IsZero() && !b.now.Before(b.lookBy) {
+			b.lookBy, b.hungry = time.Time{}, true
+		}
+	})
 }
 
 // early reports whether a preview is in the works and more will come after it.
@@ -81,7 +91,11 @@ func (c *class) hurried() bool {
 // already, if the copy would be done much earlier: people wait for it.
 func (b *Board) hurry(s *seat) bool {
 	j := s.on
-	if j == nil || !slices.ContainsFunc(j.classes, (*class).hurried) {
+	if j == nil || !j.live() || !slices.ContainsFunc(j.classes, (*class).hurried) {
+		return false
+	}
+	b.lookAt(j)
+	if s.pace() < j.pays {
 		return false
 	}
 	return b.copy(s, []*jobState{j}, worthHurry, b.holds(s), true)
@@ -91,7 +105,7 @@ func (b *Board) hurry(s *seat) bool {
 // would be done clearly earlier.
 func (b *Board) duplicate(s *seat) bool {
 	if len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain {
-		b.lookLater()
+		b.lookLater(lookAgain)
 		return false
 	}
 	s.looked = b.now
@@ -107,6 +121,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 	}
 	var best *grant
 	gain, running := worthIt, false
+	pace := s.pace()
 	for _, j := range jobs {
 		if !j.live() || !b.asks(s, j) {
 			continue
@@ -115,7 +130,9 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			continue
 		}
 		running = true
-		b.lookAt(j)
+		if b.lookAt(j); pace < j.pays {
+			continue
+		}
 		cold := 0.0
 		if !b.has(s, j) {
 			if cold = b.fetching(s, j); cold > loadGuess && len(b.live) > 1 {
@@ -130,6 +147,9 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if theirs <= gain {
 				break // and so are all behind it
 			}
+			if pace < x.pace {
+				continue
+			}
 			g, t := x.g, x.g.t
 			if g.over || t.phase != leased || len(t.grants) > maxCopies || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
 				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.may(s.w, j, t) {
@@ -139,7 +159,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if !ok {
 				continue
 			}
-			ours := cost/s.pace() + cold + held
+			ours := cost/pace + cold + held
 			if t.class != of {
 				of = t.class
 				_, each = b.pace(j, of)
@@ -157,7 +177,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 	}
 	if best == nil {
 		if running {
-			b.lookLater()
+			b.lookLater(lookAgain)
 		}
 		return false
 	}
@@ -165,26 +185,31 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 	return true
 }
 
-// lookAt brings j's looks up to date, the more often the less there is to see.
+// lookAt brings j's looks up to date, the more often the less there is to see
+// and the sooner it ends.
 func (b *Board) lookAt(j *jobState) {
-	const most = 256
-	if old := b.now.Sub(j.lookedAt); len(j.looks) > 0 && old < min(lookAgain, time.Duration(len(j.leaseSeq))*time.Millisecond) || old == 0 && !j.lookedAt.IsZero() {
+	const (
+		most = 256
+		near = 64 // looks may be as old as such a part of the longest time left
+	)
+	if old := b.now.Sub(j.lookedAt); old < j.lookFor || old == 0 && !j.lookedAt.IsZero() {
 		return
 	}
 	j.lookedAt = b.now
 	j.compact()
-	j.looks = j.looks[:0]
+	looks := j.looks[:0]
+	copies := false
 	for _, l := range j.leaseSeq {
 		w := b.byPeer[l.peer]
 		if l.check || w == nil {
 			continue
 		}
-		s := w.seat(l.device)
 		left := 0.0
 		if !w.connected {
 			// It may come back until the lease lapses, or not.
 			left = max(0, w.heard.Add(b.ttl()).Sub(b.now).Seconds())
 		}
+		pace := w.seat(l.device).pace()
 		for _, o := range w.leases {
 			if o.device != l.device {
 				continue
@@ -193,13 +218,14 @@ func (b *Board) lookAt(j *jobState) {
 				if x.over {
 					continue
 				}
-				p := 1.0 // of a check
+				cost := pace // a check takes a second
 				if x.t.check == nil {
-					p, _ = x.t.class.costs.at(int(x.t.index))
+					cost, _ = x.t.class.costs.at(int(x.t.index))
 				}
-				left += b.remaining(o, x, p/s.pace())
-				if o == l && p > 0 {
-					j.looks = append(j.looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second)))})
+				left += b.remaining(o, x, cost/pace)
+				if o == l && cost > 0 {
+					looks = append(looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second))), cost / (left * worthCopying)})
+					copies = copies || len(x.t.grants) > 1
 				}
 			}
 			if o == l {
@@ -207,16 +233,38 @@ func (b *Board) lookAt(j *jobState) {
 			}
 		}
 	}
-	// Of two copies the sooner one counts.
-	slices.SortStableFunc(j.looks, func(x, y look) int { return x.end.Compare(y.end) })
-	seen := make(map[*task]bool, len(j.looks))
-	j.looks = slices.DeleteFunc(j.looks, func(x look) bool {
-		was := seen[x.g.t]
-		seen[x.g.t] = true
-		return was
-	})
-	slices.SortStableFunc(j.looks, func(x, y look) int { return y.end.Compare(x.end) })
-	j.looks = j.looks[:min(len(j.looks), most)]
+	if copies {
+		// Of two copies the sooner one counts.
+		slices.SortStableFunc(looks, func(x, y look) int { return x.end.Compare(y.end) })
+		seen := map[*task]bool{}
+		looks = slices.DeleteFunc(looks, func(x look) bool {
+			if len(x.g.t.grants) < 2 {
+				return false
+			}
+			was := seen[x.g.t]
+			seen[x.g.t] = true
+			return was
+		})
+	}
+	slices.SortStableFunc(looks, func(x, y look) int { return y.end.Compare(x.end) })
+	clear(looks[min(len(looks), most):])
+	j.looks = looks[:min(len(looks), most)]
+	j.pays, j.lookFor = math.Inf(1), 0
+	var of *class
+	each := 0.0
+	for i := range j.looks {
+		x := &j.looks[i]
+		if c := x.g.t.class; c != of {
+			of = c
+			_, each = b.pace(j, of)
+		}
+		x.pace = max(x.pace, each/tooSlow)
+		j.pays = min(j.pays, x.pace)
+	}
+	if len(j.looks) > 0 {
+		each := time.Duration(len(j.leaseSeq)) * time.Millisecond
+		j.lookFor = max(min(lookAgain, each), min(j.looks[0].end.Sub(b.now)/near, 8*each))
+	}
 }
 
 // remaining is what a grant of cost p (on its device) still needs.

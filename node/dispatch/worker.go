@@ -15,6 +15,7 @@ import (
 // peer's streams.
 type worker struct {
 	peer      peer.ID
+	name      string // peer, as people read it
 	connected bool
 	stream    uint64
 	fresh     bool   // no report came on this stream yet
@@ -135,7 +136,7 @@ func short(p peer.ID) string {
 func (b *Board) worker(p peer.ID) *worker {
 	w := b.byPeer[p]
 	if w == nil {
-		w = &worker{peer: p, rests: map[job.ID]*rest{}, worked: map[job.ID]bool{}}
+		w = &worker{peer: p, name: p.String(), rests: map[job.ID]*rest{}, worked: map[job.ID]bool{}}
 		b.byPeer[p] = w
 		b.workers = append(b.workers, w)
 	}
