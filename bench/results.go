@@ -153,13 +153,13 @@ func (r *resultsRun) measure(ctx context.Context, c resultCase) ([]Figure, error
 	if w.rendered.IsZero() || w.delivered.IsZero() {
 		return nil, errors.New("the worker's picture, or the delivered file, was never seen")
 	}
+	written, took := w.written.Sub(w.rendered).Seconds(), w.delivered.Sub(w.rendered).Seconds()
 	for _, e := range told {
 		if at := e.Time.Sub(w.rendered).Seconds(); at > -1 && e.Type != job.EventProgress {
 			fmt.Fprintf(os.Stderr, "  %6.1f s %s %s\n", at, e.Type, e.Task)
 		}
 	}
-	fmt.Fprintf(os.Stderr, "  %6.1f s the worker's picture is written\n  %6.1f s the file is on disk\n", w.written.Sub(w.rendered).Seconds(), w.delivered.Sub(w.rendered).Seconds())
-	took := w.delivered.Sub(w.rendered).Seconds()
+	fmt.Fprintf(os.Stderr, "  %6.1f s the worker's picture is written\n  %6.1f s the file is on disk\n", written, took)
 	beyond := took - float64(own)*8/r.rate/1e6
 	result := atMost(c.what+": result bytes against Blender's file", float64(status.ResultBytes)/float64(own), "x", 1.1)
 	late := atMost(c.what+": file on disk after the last sample, beyond its bytes", beyond, "s", 2, Peer{"plain Blender, which writes it to its own disk", saving})
@@ -171,6 +171,7 @@ func (r *resultsRun) measure(ctx context.Context, c resultCase) ([]Figure, error
 		result,
 		plain(c.what+": all bytes on the wire, both ways", float64(wire-before), "B"),
 		late,
+		plain(c.what+": of it, the worker's Blender writes the picture", written, "s"),
 	}, nil
 }
 
