@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test race lint fuzz neon bench chaos netlab clients package update clean
+.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab clients package update clean
 all: build
 
 build:
@@ -17,6 +17,10 @@ lint:
 
 test: setup build lint
 	./scripts/test
+
+# The same with the full counts and sizes of the tests that make do with a part of them.
+test-long: setup build lint
+	IDLEWILD_SLOW=1 IDLEWILD_TEST_TIMEOUT=2h ./scripts/test
 
 race:
 	$(GO) test -race -count=1 ./...

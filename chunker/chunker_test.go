@@ -423,7 +423,7 @@ func ids(d []byte, p Params) map[[32]byte]int {
 
 func TestAnEditStaysLocal(t *testing.T) {
 	p := Params{Min: 1 << 10, Avg: 4 << 10, Max: 16 << 10}
-	d := noise(9, 4<<20)
+	d := noise(9, 1<<20)
 	have := ids(d, p)
 	rng := rand.New(rand.NewPCG(1, 2))
 	worst, sum := 0, 0

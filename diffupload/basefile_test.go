@@ -92,11 +92,8 @@ func BenchmarkBaseFiles(b *testing.B) {
 // of the folder.
 func TestSequenceIsItsOwnBase(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	const frames, size = 6, 40 << 20 / 10
-	frame := make([]byte, size)
-	for i := range frame {
-		frame[i] = byte(rng.Uint32())
-	}
+	const frames, size = 6, 1 << 20
+	frame := noise(3, size)
 	dir := t.TempDir()
 	server := &wire{Memory: &Memory{}}
 	contents := map[string][]byte{}

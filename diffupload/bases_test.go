@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -50,11 +49,7 @@ func (w *wire) Fetch(ctx context.Context, wants []Want) iter.Seq2[Block, error] 
 // TestEarlierVersionIsTheBase: a file with a small change in every chunk, which
 // is what saving a scene again makes of it, costs the changes.
 func TestEarlierVersionIsTheBase(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	first := make([]byte, 3<<20)
-	for i := range first {
-		first[i] = byte(rng.Uint32())
-	}
+	first := noise(1, 3<<20)
 	second := bytes.Clone(first)
 	for i := 0; i < len(second); i += 4096 {
 		second[i] ^= 0xff

@@ -3,11 +3,14 @@ package diffupload
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -84,11 +87,11 @@ func edited(b []byte, at int, with string) []byte {
 func TestEditsLeadToTheNewManifest(t *testing.T) {
 	big, other := noise(1, 40_000), noise(2, 30_000)
 	many := content{}
-	for i := range 3000 {
-		many[fmt.Sprintf("d%d/f%04d.txt", i%7, i)] = fmt.Appendf(nil, "file %d", i)
+	for i := range 1400 {
+		many[fmt.Sprintf("d%d/f%04d.txt", i%3, i)] = fmt.Appendf(nil, "file %d", i)
 	}
 	manyEdited := maps.Clone(many)
-	manyEdited["d3/f0003.txt"] = []byte("file 3, changed")
+	manyEdited["d0/f0003.txt"] = []byte("file 3, changed")
 	with := func(c content, name string, b []byte) content {
 		c = maps.Clone(c)
 		c[name] = b
@@ -148,7 +151,25 @@ func TestEditsFindContentInOtherFiles(t *testing.T) {
 	}
 }
 
+// lasting reports whether the run may take its time: make test-long.
+func lasting() bool { return os.Getenv("IDLEWILD_SLOW") != "" }
+
+// fewer has rapid check n times, where nobody asked for another number.
+func fewer(t *testing.T, n int) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	was := f.Value.String()
+	if was != f.DefValue || lasting() {
+		return
+	}
+	if err := f.Value.Set(strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Value.Set(was) })
+}
+
 func TestEditsOfRandomTrees(t *testing.T) {
+	fewer(t, 25) // they are others in every run
 	names := []string{"a", "b/c", "b/d", "e.0001", "e.0002", "e.0003", "f/g/h"}
 	rapid.Check(t, func(r *rapid.T) {
 		bytesOf := rapid.Custom(func(r *rapid.T) []byte {
@@ -197,7 +218,11 @@ func TestRebuildRefusesWhatDoesNotLeadThere(t *testing.T) {
 			t.Fatalf("%s: something was stored", what)
 		}
 	}
-	for i := 0; i < len(doc); i += 1 + i/40 {
+	step, flips := 10, 60
+	if lasting() {
+		step, flips = 40, 300
+	}
+	for i := 0; i < len(doc); i += 1 + i/step {
 		try(fmt.Sprintf("cut after %d bytes", i), doc[:i])
 	}
 	if _, err := Rebuild(t.Context(), there, have, want, doc, Limits{Bytes: 20_000}); err == nil {
@@ -207,7 +232,7 @@ func TestRebuildRefusesWhatDoesNotLeadThere(t *testing.T) {
 		t.Error("more files than are allowed were accepted")
 	}
 	rnd := rand.New(rand.NewPCG(3, 4))
-	for range 300 {
+	for range flips {
 		bad := bytes.Clone(doc)
 		bad[rnd.IntN(min(len(bad), 200))] ^= 1 << rnd.IntN(8)
 		if r, err := Rebuild(t.Context(), there, have, want, bad, Limits{}); err == nil {

@@ -78,13 +78,21 @@ func TestATerabyteOfNothing(t *testing.T) {
 	if _, err := SnapshotFile(ctx, &Memory{}, path, Options{}); err == nil {
 		t.Error("a cancelled snapshot succeeded")
 	}
+	// What a whole terabyte comes to takes the race detector most of a minute: make test-long.
+	size := int64(1) << 36
+	if lasting() {
+		size = 1 << 40
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 	var store Memory
 	r, err := SnapshotFile(t.Context(), &store, path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); r.Bytes != 1<<40 || store.Len() > 100 || took > 2*time.Minute {
+	if took := time.Since(began); r.Bytes != size || store.Len() > 100 || took > 10*time.Minute {
 		t.Errorf("%d bytes, %d blocks, %v", r.Bytes, store.Len(), took)
 	}
 	t.Log(time.Since(began), store.Len())

@@ -18,10 +18,10 @@ import (
 const (
 	// minPassphrase is what a backup of a farm's root key has to be worth.
 	minPassphrase = 10
-	// scryptWork is the cost of trying one passphrase, as a power of two: about
-	// a second and 256 MB. More than maxScryptWork is not tried for a file.
-	scryptWork    = 18
-	maxScryptWork = 20
+	// fullScryptWork is the cost of trying one passphrase, as a power of two:
+	// about a second and 256 MB. More than maxScryptWork is not tried for a file.
+	fullScryptWork = 18
+	maxScryptWork  = 20
 )
 
 // seal encrypts a backup with a passphrase, as age's command does: it can be

@@ -1,14 +1,19 @@
 package node
 
 import (
+	"context"
 	"image/png"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/fstest"
 
 	"idlewild/job"
+	"idlewild/render/blender"
 )
 
 // needBlender returns the program, or ends the test: what the environment
@@ -24,6 +29,48 @@ func needBlender(t *testing.T) string {
 	}
 	t.Skip("NOT RUN: no Blender on PATH")
 	return ""
+}
+
+// learnt is what a machine remembers of what its Blender can do, which takes
+// Blender several seconds to find out.
+var learnt = sync.OnceValues(func() (fs.FS, error) {
+	dir, err := os.MkdirTemp("", "node-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	k, err := blender.New(blender.Options{Scratch: dir})
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := k.Probe(context.Background()); err != nil {
+		return nil, err
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "probe-*"))
+	if err != nil {
+		return nil, err
+	}
+	memory := fstest.MapFS{}
+	for _, f := range found {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		memory[filepath.Base(f)] = &fstest.MapFile{Data: b, Mode: 0o644}
+	}
+	return memory, nil
+})
+
+// knowBlender makes a new folder of a machine that asked its Blender before.
+func knowBlender(t *testing.T, runners string) {
+	t.Helper()
+	memory, err := learnt()
+	if err == nil {
+		err = os.CopyFS(runners, memory)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // smallScene is noisy enough for the statistic and renders in a blink.
@@ -67,22 +114,26 @@ func TestBlenderJobWithACheat(t *testing.T) {
 	if err := os.WriteFile(script, []byte(smallScene), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	blender := func(args ...string) {
+	run := func(args ...string) {
 		t.Helper()
 		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	blender("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
-	blender("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
+	run("-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene)
+	run("-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "3")
 
+	real := func(c *Config) {
+		c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1
+		knowBlender(t, filepath.Join(c.DataDir, "runners"))
+	}
 	for _, parts := range []string{"", "2x1", "2s"} {
-		t.Run("parts "+parts, func(t *testing.T) { cheated(t, scene, parts, filepath.Join(dir, "plain-0003.png")) })
+		t.Run("parts "+parts, func(t *testing.T) { cheated(t, scene, parts, filepath.Join(dir, "plain-0003.png"), real) })
 	}
 }
 
-func cheated(t *testing.T, scene, parts, plain string) {
-	real := func(c *Config) { c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads = "", "auto", 1 }
+// cheated runs one job on three nodes, each of which real makes one with Blender.
+func cheated(t *testing.T, scene, parts, plain string, real func(*Config)) {
 	requester := startNode(t, "requester", func(c *Config) { real(c); c.Worker.Enabled, c.Worker.HomeThreads = false, 2 })
 	honest := startNode(t, "honest", func(c *Config) { real(c); c.Worker.Env = []string{"CYCLES_CPU_NO_AVX2=1"} })
 	cheat := startNode(t, "cheat", func(c *Config) { real(c); c.Worker.Saboteur = "half-samples" })

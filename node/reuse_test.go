@@ -33,7 +33,13 @@ func TestHiddenObjectsThatMatter(t *testing.T) {
 			if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			k, err := blender.New(blender.Options{Blender: program, Scratch: t.TempDir(), Compare: compareBlends})
+			scratch := filepath.Join(dir, "scratch")
+			if i == 0 {
+				knowBlender(t, scratch)
+			} else if err := os.Mkdir(scratch, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			k, err := blender.New(blender.Options{Blender: program, Scratch: scratch, Compare: compareBlends})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -237,17 +237,17 @@ func TestEditsAreMadeOnceForAll(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, 20*time.Second, "all wait", func() bool { return waiting() == 8 })
+	eventually(t, within, "all wait", func() bool { return waiting() == 8 })
 	// One who goes does not take it from the others.
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
 	go func() { _, _, err := farm[1].EditsFrom(ctx, farm[0].ID(), req); gone <- err }()
-	eventually(t, 20*time.Second, "one more waits", func() bool { return waiting() == 9 })
+	eventually(t, within, "one more waits", func() bool { return waiting() == 9 })
 	cancel()
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	eventually(t, 20*time.Second, "it is known to be gone", func() bool { return waiting() == 8 })
+	eventually(t, within, "it is known to be gone", func() bool { return waiting() == 8 })
 	close(editor.finish)
 	wg.Wait()
 	if editor.made.Load() != 1 {
@@ -277,7 +277,7 @@ func TestEditsNobodyWaitsForAreGivenUp(t *testing.T) {
 	if doc, _, err := farm[1].EditsFrom(t.Context(), farm[0].ID(), req); err != nil || string(doc) != "edits" {
 		t.Errorf("%q, %v", doc, err)
 	}
-	eventually(t, 5*time.Second, "streams are given back", func() bool {
+	eventually(t, within, "streams are given back", func() bool {
 		b := farm[0].blocks
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -196,7 +196,7 @@ func TestFetchEndsWhenAskedTo(t *testing.T) {
 	if !errors.Is(last, stopped) {
 		t.Errorf("the cause is lost: %v", last)
 	}
-	eventually(t, 5*time.Second, "streams are given back", func() bool {
+	eventually(t, within, "streams are given back", func() bool {
 		b := farm[0].blocks
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -321,7 +321,7 @@ func TestHostileAsks(t *testing.T) {
 			}
 			defer s.Reset()
 			s.Write(b)
-			eventually(t, 5*time.Second, "noticed", func() bool { return farm[0].Stats().Malformed > before })
+			eventually(t, within, "noticed", func() bool { return farm[0].Stats().Malformed > before })
 		})
 	}
 	// And one peer cannot take all the streams.
@@ -336,7 +336,7 @@ func TestHostileAsks(t *testing.T) {
 			open++
 		}
 	}
-	eventually(t, 5*time.Second, "streams over the limit are refused", func() bool { return farm[0].Stats().Refused >= 8 })
+	eventually(t, within, "streams over the limit are refused", func() bool { return farm[0].Stats().Refused >= 8 })
 	_ = open
 }
 

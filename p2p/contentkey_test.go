@@ -94,7 +94,7 @@ func TestAnOldFarmGetsAContentKey(t *testing.T) {
 	if err := member.host.Connect(t.Context(), peer.AddrInfo{ID: owner.ID(), Addrs: owner.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the key at the member", func() bool {
+	eventually(t, within, "the key at the member", func() bool {
 		key, ok := member.Membership().ContentKey()
 		return ok && key == contentKeyOf(t, owner)
 	})

@@ -33,7 +33,7 @@ func TestJoinByTicket(t *testing.T) {
 			t.Errorf("owner %v", f.Owner)
 		}
 		// The second and third member meet through the owner.
-		eventually(t, 10*time.Second, "everybody connected to everybody", func() bool {
+		eventually(t, within, "everybody connected to everybody", func() bool {
 			n := 0
 			for _, p := range h.Peers() {
 				if p.Connected || p.Self {
@@ -215,13 +215,13 @@ func TestStrangerIsQuarantined(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, quarantine+3*time.Second, "the stranger is closed", func() bool {
+	eventually(t, within, "the stranger is closed", func() bool {
 		return owner.host.Network().Connectedness(stranger.ID()) != network.Connected
 	})
 	if d := time.Since(start); d < quarantine-time.Second {
 		t.Errorf("closed after %v already", d)
 	}
-	eventually(t, 3*time.Second, "streams are refused", func() bool { return owner.Stats().Refused >= 3 })
+	eventually(t, within, "streams are refused", func() bool { return owner.Stats().Refused >= 3 })
 }
 
 func TestHelloTellsStrangersNothing(t *testing.T) {
@@ -274,7 +274,7 @@ func TestRevoke(t *testing.T) {
 	t.Parallel()
 	farm := newFarm(t, 3)
 	owner, bad, third := farm[0], farm[1], farm[2]
-	eventually(t, 10*time.Second, "members connected", func() bool { return connected(third, bad.ID()) && connected(bad, owner.ID()) })
+	eventually(t, within, "members connected", func() bool { return connected(third, bad.ID()) && connected(bad, owner.ID()) })
 	if err := third.Membership().Revoke(bad.ID()); !errors.Is(err, ErrNotOwner) {
 		t.Errorf("revoked by a member: %v", err)
 	}
@@ -282,17 +282,17 @@ func TestRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, h := range []*Host{owner, third} {
-		eventually(t, 10*time.Second, "the revoked peer is gone", func() bool {
+		eventually(t, within, "the revoked peer is gone", func() bool {
 			return !h.Membership().Known(bad.ID()) && h.host.Network().Connectedness(bad.ID()) != network.Connected
 		})
 	}
-	eventually(t, 10*time.Second, "the revoked peer knows", func() bool { f, _ := bad.Membership().Farm(); return f.Revoked })
+	eventually(t, within, "the revoked peer knows", func() bool { f, _ := bad.Membership().Farm(); return f.Revoked })
 	if _, err := bad.Join(t.Context(), owner.ID()); !errors.Is(err, ErrNotMember) {
 		t.Errorf("revoked peer joins: %v", err)
 	}
 	// A new ticket makes it a member again, everywhere.
 	joinFarm(t, owner, bad)
-	eventually(t, 10*time.Second, "back", func() bool { return connected(owner, bad.ID()) && connected(third, bad.ID()) })
+	eventually(t, within, "back", func() bool { return connected(owner, bad.ID()) && connected(third, bad.ID()) })
 }
 
 func TestRevokedPeerLearnsItOnReturn(t *testing.T) {
@@ -307,7 +307,7 @@ func TestRevokedPeerLearnsItOnReturn(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad = newHost(t, "bad", config)
-	eventually(t, 10*time.Second, "told", func() bool { f, _ := bad.Membership().Farm(); return f.Revoked })
+	eventually(t, within, "told", func() bool { f, _ := bad.Membership().Farm(); return f.Revoked })
 	if owner.Membership().Known(bad.ID()) {
 		t.Error("still known")
 	}
@@ -339,7 +339,7 @@ func TestGuest(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	eventually(t, time.Minute, "the guest's time is over, and its connections", func() bool {
+	eventually(t, within, "the guest's time is over, and its connections", func() bool {
 		return !owner.Membership().Known(guest.ID()) && owner.host.Network().Connectedness(guest.ID()) != network.Connected
 	})
 	if got := time.Since(asked); got < stay {
@@ -390,7 +390,7 @@ func TestMembersAreRememberedAcrossRestart(t *testing.T) {
 	b.Close()
 	a = newHost(t, "a", keys[0], func(c *Config) { c.Listen = listen })
 	b = newHost(t, "b", keys[1])
-	eventually(t, 10*time.Second, "connected again by themselves", func() bool { return connected(a, b.ID()) && connected(b, a.ID()) })
+	eventually(t, within, "connected again by themselves", func() bool { return connected(a, b.ID()) && connected(b, a.ID()) })
 	if f, ok := a.Membership().Farm(); !ok || !f.Owner {
 		t.Errorf("owner lost its farm: %+v", f)
 	}
@@ -402,12 +402,12 @@ func TestMembersAreRememberedAcrossRestart(t *testing.T) {
 func TestReconnectAfterCut(t *testing.T) {
 	t.Parallel()
 	farm := newFarm(t, 2)
-	eventually(t, 5*time.Second, "connected", func() bool { return connected(farm[0], farm[1].ID()) })
+	eventually(t, within, "connected", func() bool { return connected(farm[0], farm[1].ID()) })
 	for range 3 {
 		if err := farm[0].host.Network().ClosePeer(farm[1].ID()); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 5*time.Second, "reconnected", func() bool { return connected(farm[0], farm[1].ID()) && connected(farm[1], farm[0].ID()) })
+		eventually(t, within, "reconnected", func() bool { return connected(farm[0], farm[1].ID()) && connected(farm[1], farm[0].ID()) })
 	}
 }
 
@@ -498,7 +498,7 @@ func TestFoundByMDNS(t *testing.T) {
 	owner.members.members[h.ID()].addrs = nil
 	owner.members.mu.Unlock()
 	owner.host.Peerstore().ClearAddrs(h.ID())
-	deadline, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	deadline, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -598,7 +598,7 @@ func TestLeaveAndJoinAnotherFarm(t *testing.T) {
 	if err := h.Membership().Leave(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the old farm is gone", func() bool { return h.host.Network().Connectedness(one.ID()) != network.Connected })
+	eventually(t, within, "the old farm is gone", func() bool { return h.host.Network().Connectedness(one.ID()) != network.Connected })
 	joinFarm(t, two, h)
 	o := offer(two)
 	if err := two.Announce(t.Context(), o); err != nil {
@@ -613,7 +613,7 @@ func TestLeaveAndJoinAnotherFarm(t *testing.T) {
 	if err := two.Membership().Revoke(h.ID()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "revoked", func() bool { f, _ := h.Membership().Farm(); return f.Revoked })
+	eventually(t, within, "revoked", func() bool { f, _ := h.Membership().Farm(); return f.Revoked })
 	joinFarm(t, one, h)
 	if f, _ := h.Membership().Farm(); f.ID != one.Membership().FarmID() {
 		t.Errorf("in farm %v", f)
@@ -659,12 +659,12 @@ func TestTicketIsNotSpentWhereItCannotBeRecorded(t *testing.T) {
 func TestNewMemberIsAnnounced(t *testing.T) {
 	t.Parallel()
 	farm := newFarm(t, 2)
-	eventually(t, 10*time.Second, "subscribed", func() bool { return len(farm[0].offers.topic.ListPeers()) == 1 })
+	eventually(t, within, "subscribed", func() bool { return len(farm[0].offers.topic.ListPeers()) == 1 })
 	owner, hidden := farm[0], farm[1]
 	owner.members.mu.Lock() // as if it had no address
 	owner.members.members[hidden.ID()].addrs = nil
 	owner.members.mu.Unlock()
 	fresh := newHost(t, "fresh")
 	joinFarm(t, owner, fresh)
-	eventually(t, 10*time.Second, "the hidden member found it", func() bool { return connected(hidden, fresh.ID()) && connected(fresh, hidden.ID()) })
+	eventually(t, within, "the hidden member found it", func() bool { return connected(hidden, fresh.ID()) && connected(fresh, hidden.ID()) })
 }

@@ -94,7 +94,7 @@ func TestNATKind(t *testing.T) {
 // TestWakeDialsAtOnce: the pauses of before count no more.
 func TestWakeDialsAtOnce(t *testing.T) {
 	farm := newFarm(t, 2)
-	eventually(t, time.Minute, "connected", func() bool { return connected(farm[1], farm[0].ID()) })
+	eventually(t, within, "connected", func() bool { return connected(farm[1], farm[0].ID()) })
 	k := farm[1].keeper
 	k.mu.Lock()
 	s := k.stateLocked(farm[0].ID())

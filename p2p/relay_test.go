@@ -103,7 +103,7 @@ func TestRelayCarriesMembers(t *testing.T) {
 	if err := a.host.Connect(direct, peer.AddrInfo{ID: b.ID(), Addrs: b.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the relayed connection is closed", c.IsClosed)
+	eventually(t, within, "the relayed connection is closed", c.IsClosed)
 	for _, p := range a.Peers() {
 		if p.Peer == b.ID() && p.Path != PathHost {
 			t.Errorf("path %q", p.Path)

@@ -71,7 +71,7 @@ func TestHostileShares(t *testing.T) {
 			}
 			defer s.Reset()
 			s.Write(b)
-			eventually(t, 20*time.Second, "noticed", func() bool {
+			eventually(t, within, "noticed", func() bool {
 				x := &farm[0].shares
 				x.mu.Lock()
 				defer x.mu.Unlock()
@@ -94,7 +94,7 @@ func TestShareStreamsAreFew(t *testing.T) {
 		defer s.Reset()
 		s.Write([]byte{200}) // half of a length, and no more
 	}
-	eventually(t, 20*time.Second, "streams over the limit are refused", func() bool {
+	eventually(t, within, "streams over the limit are refused", func() bool {
 		return farm[0].Stats().Refused >= 2*maxSharesPerPeer
 	})
 	got, err := gatherAll(t.Context(), farm[2], stores[2], ShareRequest{BlockRequest: request(farm[0].ID(), all...)})
@@ -118,7 +118,7 @@ func TestSilentAskersAreCutOff(t *testing.T) {
 	if _, err := s.Read(make([]byte, 1)); err == nil {
 		t.Error("it was answered")
 	}
-	eventually(t, 20*time.Second, "the stream is given back", func() bool {
+	eventually(t, within, "the stream is given back", func() bool {
 		x := &farm[0].shares
 		x.mu.Lock()
 		defer x.mu.Unlock()

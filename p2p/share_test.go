@@ -6,7 +6,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -155,7 +154,7 @@ func TestGatherEndsWhenAskedTo(t *testing.T) {
 	if !errors.Is(last, why) {
 		t.Errorf("the cause is lost: %v", last)
 	}
-	eventually(t, 20*time.Second, "streams are given back", func() bool {
+	eventually(t, within, "streams are given back", func() bool {
 		x := &farm[0].shares
 		x.mu.Lock()
 		defer x.mu.Unlock()

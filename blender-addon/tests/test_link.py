@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from idlewild_addon.core import client, daemon, errors, link, spec, submission, version  # noqa: E402
 from idlewild_addon.core.link import Link  # noqa: E402
 
-PATIENCE = 20.0
+PATIENCE = 180.0
 
 
 class Fake:

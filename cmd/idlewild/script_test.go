@@ -149,7 +149,7 @@ func scriptInterrupt(ts *testscript.TestScript, neg bool, args []string) {
 		defer close(exited)
 		cmd.Wait() // the state below says how
 	}()
-	kill := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(10*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	select {
 	case <-out.seen:
@@ -204,7 +204,7 @@ func (w *watched) String() string {
 
 // waitFor polls a condition that a daemon brings about.
 func waitFor(ts *testscript.TestScript, what string, ok func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

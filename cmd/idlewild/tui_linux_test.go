@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,12 @@ func terminal(t *testing.T) (tty *os.File, screen func() string) {
 }
 
 func terminalOf(t *testing.T, columns uint16) (tty *os.File, screen func() string) {
+	t.Helper()
+	return watchedTerminal(t, columns, func(string) {})
+}
+
+// watchedTerminal says what is on the screen whenever something came.
+func watchedTerminal(t *testing.T, columns uint16, came func(text string)) (tty *os.File, screen func() string) {
 	t.Helper()
 	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -47,7 +54,13 @@ func terminalOf(t *testing.T, columns uint16) (tty *os.File, screen func() strin
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		buf.ReadFrom(ptm) // ends with EIO when the last writer is gone
+		for some := make([]byte, 4096); ; came(buf.String()) {
+			n, err := ptm.Read(some)
+			buf.Write(some[:n])
+			if err != nil { // EIO, when the last writer is gone
+				return
+			}
+		}
 	}()
 	return tty, func() string {
 		tty.Close()
@@ -62,13 +75,24 @@ var escapes = regexp.MustCompile("\x1b\\[[0-9]*[A-Z]")
 func TestBarsOnATerminal(t *testing.T) {
 	f := newFakeDaemon(t)
 	out := t.TempDir()
-	tty, screen := terminal(t)
+	end := make(chan struct{}) // of the job, once it was seen to run
+	ended := sync.OnceFunc(func() { close(end) })
+	late := time.AfterFunc(3*time.Minute, ended)
+	defer late.Stop()
+	tty, screen := watchedTerminal(t, 100, func(text string) {
+		if strings.Contains(text, "1 running") && strings.Contains(text, "half of it is missing") {
+			ended()
+		}
+	})
 	f.onSubmit = func(id job.ID) {
 		s := finished(id, out)
 		s.State, s.Delivered, s.Running, s.LeftSeconds = job.StatePlanned, 1, 1, 65
 		s.Frames[1] = job.TaskStatus{Label: "2", State: "leased", Fraction: 0.5}
 		f.set(s, job.Event{Type: job.EventJudged, Task: "2", Worker: "evil\x1b]0;x\x07", Verdict: &job.Verdict{Ruling: job.Rejected, Reason: "half of it is missing"}})
-		time.AfterFunc(time.Second, func() { f.set(finished(id, out)) })
+		go func() {
+			<-end
+			f.set(finished(id, out))
+		}()
 	}
 	var stderr bytes.Buffer
 	code := run([]string{"idlewild", "submit", "--kind", "echo", "-o", out, "--wait", "--data-dir", f.dir}, nil, tty, &stderr)
@@ -96,8 +120,13 @@ func TestWatchRedrawsOnATerminal(t *testing.T) {
 		s.Frames = append(s.Frames, job.TaskStatus{Label: fmt.Sprint("f", i), State: "leased", Fraction: 0.5, Worker: strings.Repeat("w", 200)})
 	}
 	f.set(s)
-	time.AfterFunc(1200*time.Millisecond, func() { f.set(finished(id, "/out")) })
-	tty, screen := terminal(t)
+	late := time.AfterFunc(3*time.Minute, func() { f.set(finished(id, "/out")) })
+	defer late.Stop()
+	tty, screen := watchedTerminal(t, 100, func(text string) {
+		if strings.Contains(text, "and 8") {
+			f.set(finished(id, "/out"))
+		}
+	})
 	var stderr bytes.Buffer
 	code := run([]string{"idlewild", "status", string(id), "--watch", "--data-dir", f.dir}, nil, tty, &stderr)
 	got := screen()

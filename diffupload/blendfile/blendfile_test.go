@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/iotest"
 
@@ -73,14 +74,19 @@ func gz(b []byte) []byte {
 }
 
 // zs writes frames as Blender does: several, and a seek table behind them.
-func zs(b []byte) []byte {
-	e, err := zstd.NewWriter(nil)
+func zs(b []byte) []byte { return zsOf(b, 1000) }
+
+var zsEncoder = sync.OnceValues(func() (*zstd.Encoder, error) { return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)) })
+
+// zsOf writes frames of so many bytes.
+func zsOf(b []byte, frame int) []byte {
+	e, err := zsEncoder()
 	if err != nil {
 		panic(err)
 	}
 	var out []byte
 	for len(b) > 0 {
-		n := min(len(b), 1000)
+		n := min(len(b), frame)
 		out = e.EncodeAll(b[:n], out)
 		b = b[n:]
 	}

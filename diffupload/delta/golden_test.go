@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -25,7 +26,7 @@ type vector struct {
 }
 
 // vectors are small stand-ins for what happens to datablocks.
-func vectors() []vector {
+var vectors = sync.OnceValue(func() []vector {
 	mesh := make([]float32, 3*600)
 	for i := range mesh {
 		mesh[i] = float32(float64(int(1000*math.Sqrt(float64(i*i%977+1)))) / 4096)
@@ -71,7 +72,7 @@ func vectors() []vector {
 		{"empty", base, nil, nil, 2},
 		{"byte", nil, []byte{7}, nil, 6},
 	}
-}
+})
 
 // TestGolden holds the format still: patches that were made once decode to
 // the same bytes for ever, and the encoder makes the same ones.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"testing"
 )
@@ -28,7 +29,11 @@ func TestDamagedPatchesKeepToTheBounds(t *testing.T) {
 		patch := Encode(v.base, v.fresh, v.hints)
 		for i := range patch {
 			wellBehaved(t, v.base, patch[:i], len(v.fresh))
-			for bit := range 8 {
+			first, step := i%4, 4 // two bits of each byte; make test-long takes all
+			if os.Getenv("IDLEWILD_SLOW") != "" {
+				first, step = 0, 1
+			}
+			for bit := first; bit < 8; bit += step {
 				p := bytes.Clone(patch)
 				p[i] ^= 1 << bit
 				wellBehaved(t, v.base, p, len(v.fresh))
@@ -90,7 +95,7 @@ func TestBombsAreRefused(t *testing.T) {
 		}
 	}
 	// What declares more than is allowed costs no memory.
-	patch := Encode(nil, res, nil)
+	patch := Encode(nil, res[:8<<20], nil)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if _, err := Decode(nil, patch, 1<<20); !errors.Is(err, ErrPatch) {

@@ -46,8 +46,17 @@ func finished(t *testing.T, s job.Status) {
 	}
 }
 
-func TestAThousandTasksOnFourWorkers(t *testing.T) {
+// many is how many tasks a long job has: a thousand in make test-long.
+func many() int {
+	if os.Getenv("IDLEWILD_SLOW") != "" {
+		return 1000
+	}
+	return 400
+}
+
+func TestManyTasksOnFourWorkers(t *testing.T) {
 	t.Parallel()
+	n := many()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{Rate: .05})
@@ -56,11 +65,11 @@ func TestAThousandTasksOnFourWorkers(t *testing.T) {
 		}
 		input := filepath.Join(t.TempDir(), "scene")
 		os.WriteFile(input, []byte("the scene"), 0o600)
-		id, out := r.Submit(Work{Tasks: 1000, Millis: 2000}, func(s *job.Spec) { s.Input = input })
+		id, out := r.Submit(Work{Tasks: n, Millis: 2000}, func(s *job.Spec) { s.Input = input })
 		s, took := r.Wait(id, time.Hour)
 		finished(t, s)
-		whole(t, out, 1000, []byte("the scene"))
-		ideal := 1000 * 2 * time.Second * 2 / 11 // speeds sum to 5.5
+		whole(t, out, n, []byte("the scene"))
+		ideal := time.Duration(n) * 2 * time.Second * 2 / 11 // speeds sum to 5.5
 		t.Logf("%v where %v is ideal, %d messages, %d run twice, %d rechecked", took, ideal, f.Messages(), len(twice(f)), s.Rechecked)
 		if took > ideal*115/100 {
 			t.Errorf("took %v where %v is ideal", took, ideal)
@@ -69,28 +78,29 @@ func TestAThousandTasksOnFourWorkers(t *testing.T) {
 			t.Errorf("%d rechecked, %d rejected", s.Rechecked, s.Rejected)
 		}
 		// Progress once a second is part of it.
-		if f.Messages() > 4*1000 {
-			t.Errorf("%d messages for 1000 tasks of 2 s", f.Messages())
+		if f.Messages() > 4*n {
+			t.Errorf("%d messages for %d tasks of 2 s", f.Messages(), n)
 		}
-		if n := len(twice(f)); n > 30 {
-			t.Errorf("%d tasks were run twice", n)
+		if again := len(twice(f)); again > 30*n/1000 {
+			t.Errorf("%d tasks were run twice", again)
 		}
 	})
 }
 
 func TestNoOpTasksTakeTwoMessagesEach(t *testing.T) {
 	t.Parallel()
+	n := many()
 	synctest.Test(t, func(t *testing.T) {
 		f := New(t)
 		r := f.Requester("r", RequesterOptions{})
 		f.Worker("w", WorkerOptions{})
-		id, out := r.Submit(Work{Tasks: 1000}, nil)
+		id, out := r.Submit(Work{Tasks: n}, nil)
 		s, took := r.Wait(id, 10*time.Minute)
 		finished(t, s)
-		whole(t, out, 1000, nil)
-		t.Logf("%v for 1000 no-op tasks, %d messages", took, f.Messages())
-		if took > 20*time.Second || f.Messages() > 2000 {
-			t.Errorf("%v and %d messages for 1000 no-op tasks", took, f.Messages())
+		whole(t, out, n, nil)
+		t.Logf("%v for %d no-op tasks, %d messages", took, n, f.Messages())
+		if took > time.Duration(n)*20*time.Millisecond || f.Messages() > 2*n {
+			t.Errorf("%v and %d messages for %d no-op tasks", took, f.Messages(), n)
 		}
 	})
 }

@@ -179,16 +179,11 @@ func (s *shop) must(task job.Task) string {
 // plan inspects and plans; it fails on refusals.
 func plan(t *testing.T, k *Kind, file string, p SpecParams) ([]job.Task, job.Inspection) {
 	t.Helper()
-	return planParts(t, k, file, p, "")
-}
-
-func planParts(t *testing.T, k *Kind, file string, p SpecParams, parts string) ([]job.Task, job.Inspection) {
-	t.Helper()
 	raw, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := job.Spec{Kind: Name, Input: file, Params: raw, Policy: job.Policy{Parts: parts}}
+	spec := job.Spec{Kind: Name, Input: file, Params: raw}
 	in, err := k.Inspect(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
