@@ -213,25 +213,22 @@ type resultWatch struct {
 // an output folder until it is stopped.
 func watchResults(worker, out string) *resultWatch {
 	w := &resultWatch{quit: make(chan struct{}), done: make(chan struct{})}
-	old := map[string]bool{}
-	if worker != "" {
-		findPicture(worker, func(path string) bool { old[path] = true; return false })
-	}
+	begun := time.Now()
 	go func() {
 		defer close(w.done)
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		var picture string
 		var size int64
-		for {
+		for last := false; !last; {
 			select {
 			case <-w.quit:
-				return
+				last = true // on a crowded machine the file came since the look before
 			case <-tick.C:
 			}
 			if worker != "" && picture == "" {
 				findPicture(worker, func(path string) bool {
-					if !old[path] {
+					if fi, err := os.Stat(path); err == nil && fi.ModTime().After(begun) { // of this job
 						picture, w.rendered = path, time.Now()
 					}
 					return picture != ""
