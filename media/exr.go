@@ -31,26 +31,11 @@ func rescue(what string, err *error) {
 func DecodeEXR(r io.ReaderAt, size int64, l Limits) (m *Image, err error) {
 	defer rescue("exr", &err)
 	calm()
-	l = l.withDefaults()
-	if size > l.FileBytes {
-		return nil, fmt.Errorf("%w: file of %d bytes, at most %d", ErrTooLarge, size, l.FileBytes)
-	}
-	// The reader is wrapped so that the library sees no more methods than
-	// ReadAt: with others it would keep references into our bytes.
-	f, err := exr.OpenReader(struct{ io.ReaderAt }{r}, size)
+	b, err := openBands(r, size, l)
 	if err != nil {
 		return nil, err
 	}
-	m, err = exrHeader(f, l)
-	if err != nil {
-		return nil, err
-	}
-	for part := range f.NumParts() {
-		if err := exrPixels(f, part, m); err != nil {
-			return nil, err
-		}
-	}
-	return m, m.check()
+	return b.read(0, b.frame.Height)
 }
 
 // exrHeader checks every part's header against l and returns the image without
@@ -117,11 +102,13 @@ func exrHeader(f *exr.File, l Limits) (*Image, error) {
 	return m, nil
 }
 
-// exrPixels appends the channels of one part to m.
-func exrPixels(f *exr.File, part int, m *Image) error {
+// exrPixels appends the channels of one part to m: of the rows that m has, the
+// first of which is top rows below the part's own.
+func exrPixels(f *exr.File, part int, m *Image, top int) error {
 	h := f.Header(part)
 	cl := h.Channels()
 	min := h.DataWindow().Min
+	min.Y += int32(top)
 	group := ""
 	if f.NumParts() > 1 {
 		if a := h.Get("name"); a != nil {

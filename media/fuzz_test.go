@@ -36,10 +36,18 @@ func FuzzDecodeEXR(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := DecodeEXR(bytes.NewReader(b), int64(len(b)), small)
+		root, rootErr := exrRoot(bytes.NewReader(b), int64(len(b)), small)
 		if err != nil {
 			return
 		}
 		checkDecoded(t, m)
+		want, _, err := TileRoot(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rootErr != nil || root != want {
+			t.Fatalf("root %x, %v; in bands %x, %v", want, err, root, rootErr)
+		}
 	})
 }
 

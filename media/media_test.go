@@ -347,6 +347,71 @@ func average(parts []weighted) (*Image, error) {
 	return a.Image()
 }
 
+// sameRoot holds PixelRoot of a file to the root of what it decodes to.
+func sameRoot(t *testing.T, path string, m *Image) {
+	t.Helper()
+	want, _, err := TileRoot(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := PixelRoot(path, Limits{}); err != nil || got != want {
+		t.Errorf("%s: root %x, %v; of the whole image it is %x", filepath.Base(path), got, err, want)
+	}
+}
+
+func TestPixelRootReadsBands(t *testing.T) {
+	for _, size := range [][2]int{{2, 2}, {130, 64}, {70, 65}, {200, 300}} {
+		for _, half := range []bool{false, true} {
+			path := filepath.Join(t.TempDir(), "a.exr")
+			m := sampleImage(size[0], size[1])
+			m.FrameWidth, m.FrameHeight, m.Left, m.Top = m.Width+20, m.Height+30, 7, 9
+			if err := WriteEXR(path, m, half); err != nil {
+				t.Fatal(err)
+			}
+			read, err := DecodeFile(path, Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameRoot(t, path, read)
+		}
+	}
+	// A PNG is read whole.
+	path := filepath.Join(t.TempDir(), "a.png")
+	b, err := EncodePNG(image.NewNRGBA64(image.Rect(0, 0, 70, 65)))
+	if err == nil {
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := DecodeFile(path, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameRoot(t, path, read)
+}
+
+// A broken chunk is an error in whichever band it lies, and leaves no root.
+func TestPixelRootOfABrokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.exr")
+	if err := WriteEXR(path, sampleImage(100, 500), false); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b[:len(b)*9/10], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if root, err := PixelRoot(path, Limits{}); err == nil || root != [32]byte{} {
+		t.Errorf("root %x, %v", root, err)
+	}
+	if _, err := PixelRoot(path, Limits{Samples: 100}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a picture over its limits: %v", err)
+	}
+}
+
 func TestFlipTwiceIsTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, h := rapid.IntRange(2, 9).Draw(t, "w"), rapid.IntRange(2, 9).Draw(t, "h")

@@ -124,6 +124,7 @@ func TestWeReadWhatOIIOWrites(t *testing.T) {
 				t.Fatalf("%s %s: %v", comp, depth, err)
 			}
 			agree(t, comp+" "+depth, m, oiio(t, path))
+			sameRoot(t, path, m)
 		}
 	}
 }
@@ -147,6 +148,7 @@ func TestWeReadWhatBlenderWrites(t *testing.T) {
 			t.Fatalf("%s: %v", filepath.Base(f), err)
 		}
 		agree(t, filepath.Base(f), m, oiio(t, f))
+		sameRoot(t, f, m)
 		for _, pass := range []string{"Combined", "Depth", "Debug Sample Count", "IndexOB", "CryptoObject00"} {
 			if _, ok := m.Pass("ViewLayer", pass); !ok {
 				t.Errorf("%s: no pass %s in %v", filepath.Base(f), pass, m.Passes("ViewLayer"))

@@ -43,12 +43,21 @@ func TileRoot(m *Image) (root [32]byte, leaves [][32]byte, err error) {
 	if err := m.check(); err != nil {
 		return root, nil, fmt.Errorf("tile root: %w", err)
 	}
+	leaves = tileLeaves(m, 0)
+	all := rootHead(m.Width, m.Height, len(m.Channels))
+	for _, leaf := range leaves {
+		all = append(all, leaf[:]...)
+	}
+	return sha256.Sum256(all), leaves, nil
+}
+
+// tileLeaves are those of a band of whole tiles that begins top rows below the
+// image's top.
+func tileLeaves(m *Image, top int) (leaves [][32]byte) {
 	chans := slices.Clone(m.Channels)
 	slices.SortFunc(chans, func(a, b Channel) int { return strings.Compare(a.Name, b.Name) })
 
 	u32 := binary.LittleEndian.AppendUint32
-	all := []byte("idlewild pixels 1\x00")
-	all = u32(u32(u32(all, uint32(m.Width)), uint32(m.Height)), uint32(len(chans)))
 	var buf []byte
 	var line [4 * TileSide]byte
 	for y := 0; y < m.Height; y += TileSide {
@@ -56,7 +65,7 @@ func TileRoot(m *Image) (root [32]byte, leaves [][32]byte, err error) {
 			w, h := min(TileSide, m.Width-x), min(TileSide, m.Height-y)
 			sum := sha256.New()
 			buf = append(buf[:0], "idlewild tile 1\x00"...)
-			buf = u32(u32(u32(u32(buf, uint32(x)), uint32(y)), uint32(w)), uint32(h))
+			buf = u32(u32(u32(u32(buf, uint32(x)), uint32(top+y)), uint32(w)), uint32(h))
 			for _, c := range chans {
 				buf = append(u32(buf, uint32(len(c.Name))), c.Name...)
 				sum.Write(buf)
@@ -74,10 +83,8 @@ func TileRoot(m *Image) (root [32]byte, leaves [][32]byte, err error) {
 				buf = buf[:0]
 			}
 			sum.Write(buf) // of an image without channels
-			leaf := [32]byte(sum.Sum(nil))
-			leaves = append(leaves, leaf)
-			all = append(all, leaf[:]...)
+			leaves = append(leaves, [32]byte(sum.Sum(nil)))
 		}
 	}
-	return sha256.Sum256(all), leaves, nil
+	return leaves
 }

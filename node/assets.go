@@ -97,6 +97,23 @@ func (a *assets) limit() int64 {
 // very large file. It is as much as a task may write (render.Options).
 const maxOutputBytes = 8 << 30
 
+// resultLimits bound the image of a result where it is hashed and where it is
+// checked, so that no worker signs what its requester cannot read: they hold a
+// 4K frame of 64 channels.
+var resultLimits = media.Limits{Samples: 1 << 29}
+
+// alongside begins f; what it returns waits for the end.
+func alongside(f func() ([]byte, error)) func() ([]byte, error) {
+	var b []byte
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b, err = f()
+	}()
+	return func() ([]byte, error) { <-done; return b, err }
+}
+
 // bounded reports what no result may ask for.
 func bounded(o job.Output) error {
 	if o.Bytes < 0 || o.Bytes > maxOutputBytes {
@@ -156,22 +173,23 @@ func (a *assets) Collect(ctx context.Context, requester peer.ID, id job.ID, dir 
 	sent := 0
 	for _, rule := range rules {
 		path := filepath.Join(dir, filepath.FromSlash(rule.Name))
+		// Storing waits for the disk, hashing pixels for the processor.
+		pixels := func() ([]byte, error) { return nil, nil }
+		if rule.Media == job.MediaEXR || rule.Media == job.MediaPNG {
+			pixels = alongside(func() ([]byte, error) {
+				root, err := media.PixelRoot(path, resultLimits)
+				return root[:], err
+			})
+		}
 		r, err := diffupload.SnapshotFile(ctx, a.store, path, diffupload.Options{Exact: true, Owner: output(requester, id)})
+		root, noImage := pixels()
 		if err != nil {
 			return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
 		}
-		o := job.Output{Name: rule.Name, Media: rule.Media, File: job.RefOf(r.Root), Bytes: r.Bytes}
-		if rule.Media == job.MediaEXR || rule.Media == job.MediaPNG {
-			img, err := media.DecodeFile(path, media.Limits{})
-			if err != nil {
-				return nil, nil, fmt.Errorf("output %s is no readable image: %w", rule.Name, err)
-			}
-			root, _, err := media.TileRoot(img)
-			if err != nil {
-				return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
-			}
-			o.Pixels = root[:]
+		if noImage != nil {
+			return nil, nil, fmt.Errorf("output %s is no readable image: %w", rule.Name, noImage)
 		}
+		o := job.Output{Name: rule.Name, Media: rule.Media, File: job.RefOf(r.Root), Bytes: r.Bytes, Pixels: root}
 		outs = append(outs, o)
 		if requester == a.self || r.Bytes > inlineFile || sent+int(r.Bytes) > inlineFile {
 			continue

@@ -405,5 +405,5 @@ func decode(path string) (*media.Image, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	return media.DecodeFile(path, media.Limits{})
+	return media.DecodeFile(path, resultLimits)
 }

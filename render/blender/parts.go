@@ -136,7 +136,11 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 		join.Half = half
 	}
 	// What is put together is precise; how it is delivered is decided then.
+	// Tiles that are only laid side by side lose nothing by having it already.
 	p.Depth, p.Codec = "", ""
+	if join.Half && pieces[0].part.Samples == (job.Range{}) {
+		p.Depth = f.Depth
+	}
 	var tasks []job.Task
 	gather := job.Task{
 		Kind:    assemble.Name,

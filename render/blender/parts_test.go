@@ -199,6 +199,21 @@ func TestPlanOfParts(t *testing.T) {
 			t.Errorf("%s delivers %q", task.Label, final)
 		}
 	}
+	// Half floats lose what is computed with later, and nothing where tiles are
+	// only laid side by side.
+	noisy := f
+	noisy.Denoise, noisy.Adaptive = false, false
+	for parts, depth := range map[string]string{"2x1": "16", "2s": ""} {
+		for _, task := range partsOf(t, noisy, parts) {
+			if task.Kind != Name {
+				continue
+			}
+			var p Params
+			if err := json.Unmarshal(task.Params, &p); err != nil || p.Depth != depth || p.Codec != "" {
+				t.Errorf("parts %s: %s has the depth %q and the codec %q, %v", parts, task.Label, p.Depth, p.Codec, err)
+			}
+		}
+	}
 	if whole := partsOf(t, f, "no"); len(whole) != 2 {
 		t.Errorf("%d tasks without parts", len(whole))
 	}
