@@ -14,19 +14,28 @@ import (
 func newProber() Prober { return &dllProber{dll: syscall.NewLazyDLL("nvml.dll")} }
 
 // dllProber asks NVML through nvml.dll, which every NVIDIA driver for Windows
-// puts into the system's folder.
+// puts into the system's folder, and Windows itself for the processes.
 type dllProber struct {
-	mu  sync.Mutex
-	dll *syscall.LazyDLL
+	mu       sync.Mutex
+	dll      *syscall.LazyDLL
+	counters counters
 }
 
 const (
 	nvmlSuccess    = 0
 	nvmlStringSize = 96 // NVML_DEVICE_NAME_V2_BUFFER_SIZE and NVML_DEVICE_UUID_V2_BUFFER_SIZE
+	nvmlCelsius    = 0  // NVML_TEMPERATURE_GPU
 )
 
 // nvmlMemory is nvmlMemory_t.
 type nvmlMemory struct{ Total, Free, Used uint64 }
+
+// nvmlPCI is nvmlPciInfo_t.
+type nvmlPCI struct {
+	Legacy                             [16]byte
+	Domain, Bus, Device, ID, Subsystem uint32
+	BusID                              [32]byte
+}
 
 // nvmlUtilization is nvmlUtilization_t, in percent.
 type nvmlUtilization struct{ GPU, Memory uint32 }
@@ -69,10 +78,15 @@ func (p *dllProber) Devices(ctx context.Context) ([]Device, error) {
 	if code := p.call("nvmlDeviceGetCount_v2", uintptr(unsafe.Pointer(&count))); code != nvmlSuccess {
 		return nil, fmt.Errorf("NVIDIA driver: count devices: NVML error %d", code)
 	}
+	// Without the counters a device's processes are unknown.
+	processes, counted, uncounted := p.counters.read()
 	var devices []Device
 	for i := range min(count, maxDevices) {
-		if d, ok := p.device(i); ok {
+		if d, at, ok := p.device(i); ok {
 			d.Driver = driver
+			if uncounted == nil {
+				d.tell(p.counters.on(processes, at), counted)
+			}
 			devices = append(devices, d)
 		}
 	}
@@ -82,17 +96,21 @@ func (p *dllProber) Devices(ctx context.Context) ([]Device, error) {
 	return devices, nil
 }
 
-// device asks for one. Which processes use it is not asked: Windows' own
-// display model hides it from NVML.
-func (p *dllProber) device(i uint32) (Device, bool) {
+// device asks for one, and where it is. Which processes use it NVML is not
+// asked: Windows' own display model hides it from there.
+func (p *dllProber) device(i uint32) (d Device, at place, ok bool) {
 	var h uintptr
 	if p.call("nvmlDeviceGetHandleByIndex_v2", uintptr(i), uintptr(unsafe.Pointer(&h))) != nvmlSuccess {
-		return Device{}, false
+		return Device{}, at, false
 	}
-	d := Device{Type: "gpu", Busy: -1}
+	d = Device{Type: "gpu", Busy: -1}
 	var text [nvmlStringSize]byte
 	if p.call("nvmlDeviceGetUUID", h, uintptr(unsafe.Pointer(&text[0])), nvmlStringSize) != nvmlSuccess {
-		return Device{}, false
+		return Device{}, at, false
+	}
+	var pci nvmlPCI
+	if p.call("nvmlDeviceGetPciInfo_v3", h, uintptr(unsafe.Pointer(&pci))) == nvmlSuccess {
+		at = place{pci.Bus, pci.Device, true}
 	}
 	d.UUID, d.Name = cString(text[:]), cString(text[:])
 	if p.call("nvmlDeviceGetName", h, uintptr(unsafe.Pointer(&text[0])), nvmlStringSize) == nvmlSuccess {
@@ -110,7 +128,14 @@ func (p *dllProber) device(i uint32) (Device, bool) {
 	if p.call("nvmlDeviceGetUtilizationRates", h, uintptr(unsafe.Pointer(&u))) == nvmlSuccess {
 		d.Busy = min(float64(u.GPU)/100, 1)
 	}
-	return d, true
+	var n uint32
+	if p.call("nvmlDeviceGetTemperature", h, nvmlCelsius, uintptr(unsafe.Pointer(&n))) == nvmlSuccess {
+		d.TempC = float64(n)
+	}
+	if p.call("nvmlDeviceGetPowerUsage", h, uintptr(unsafe.Pointer(&n))) == nvmlSuccess {
+		d.PowerW = float64(n) / 1000
+	}
+	return d, at, true
 }
 
 // cString is the text up to the first zero.
