@@ -49,14 +49,20 @@ func (m *writer) answer(qs []query, tell func(int, []byte)) ([]media.Record, err
 		if failed[i] == nil {
 			continue
 		}
-		if ill {
-			var err error
-			if m.server, err = m.fresh(); err != nil {
-				return nil, err
+		for tries := 1; ; tries++ {
+			if ill {
+				var err error
+				if m.server, err = m.fresh(); err != nil {
+					return nil, err
+				}
 			}
+			last = m.one(q, &out[i], &said[i])
+			if ill = last != nil; !ill || tries == 2 || !m.server.Alive() || said[i].other {
+				break
+			}
+			// A connection was lost, and the server was not.
 		}
-		last = m.one(q, &out[i], &said[i])
-		if ill = last != nil; !ill {
+		if !ill {
 			continue
 		}
 		if m.server.Alive() || said[i].other {

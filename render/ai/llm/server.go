@@ -144,7 +144,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		close(s.exited)
 	}()
 	s.client = &http.Client{Transport: &http.Transport{
-		MaxIdleConnsPerHost: o.Parallel,
+		// A connection that is kept may be one that the server is about to close,
+		// and a request is not sent twice.
+		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)
@@ -257,7 +259,7 @@ func (s *Server) died(err error) error {
 	select {
 	case <-s.exited:
 		return fmt.Errorf("llama.cpp ended: %s", s.tail.trouble())
-	case <-time.After(100 * time.Millisecond): // it may be about to be noticed
+	case <-time.After(2 * time.Second): // it may be about to be noticed
 		return err
 	}
 }
