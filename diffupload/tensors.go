@@ -3,6 +3,7 @@ package diffupload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"maps"
@@ -124,6 +125,9 @@ func modelName(file string) string { return filepath.ToSlash(filepath.Clean(file
 func modelsIn(ctx context.Context, store Store, files []Entry) *models {
 	m := &models{open: func(name string) (io.ReaderAt, int64, func(), error) {
 		i := sort.Search(len(files), func(i int) bool { return files[i].Name >= name })
+		if i == len(files) || files[i].Name != name {
+			return nil, 0, nil, fmt.Errorf("a manifest is out of order at %s", name)
+		}
 		f, err := flatten(ctx, store, files[i])
 		return newLeafReader(ctx, store, f.leaves), f.size, func() {}, err
 	}}

@@ -97,23 +97,27 @@ func (r *rota) held(name string) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// amidAJob is a job that a and b work on, and the labels that a holds of it.
+func amidAJob(t *testing.T, frames int) (r *rota, id job.ID, held []string) {
+	r = newRota(t)
+	r.join("a")
+	r.join("b")
+	r.submit("J", fakeParams{Frames: frames}, job.Policy{})
+	r.collect()
+	for range 10 {
+		r.work([]string{"a", "b"}, []string{"a", "b"})
+	}
+	if held = r.held("a"); len(held) < 3 {
+		t.Fatalf("a holds %v only", held)
+	}
+	return r, r.jobs["J"], held
+}
+
 func TestWhatACutOffWorkerHoldsIsRunOnce(t *testing.T) {
 	for name, lost := range map[string]bool{"leases lapse": false, "and results are on their way": true} {
 		t.Run(name, func(t *testing.T) {
-			r := newRota(t)
-			r.join("a")
-			r.join("b")
 			const frames = 200
-			r.submit("J", fakeParams{Frames: frames}, job.Policy{})
-			id := r.jobs["J"]
-			r.collect()
-			for range 10 {
-				r.work([]string{"a", "b"}, []string{"a", "b"})
-			}
-			held := r.held("a")
-			if len(held) < 3 {
-				t.Fatalf("a holds %v only", held)
-			}
+			r, id, held := amidAJob(t, frames)
 			if lost {
 				// Its last word is a result that cannot be fetched any more.
 				l := r.queue["a"][0]
@@ -156,17 +160,8 @@ func TestWhatACutOffWorkerHoldsIsRunOnce(t *testing.T) {
 }
 
 func TestWhatAWorkerHeldThatNeverReturnsIsRunLast(t *testing.T) {
-	r := newRota(t)
-	r.join("a")
-	r.join("b")
 	const frames = 100
-	r.submit("J", fakeParams{Frames: frames}, job.Policy{})
-	id := r.jobs["J"]
-	r.collect()
-	for range 10 {
-		r.work([]string{"a", "b"}, []string{"a", "b"})
-	}
-	held := r.held("a")
+	r, id, held := amidAJob(t, frames)
 	r.step(Closed{Peer: r.id("a"), Stream: r.streams["a"]})
 	delete(r.queue, "a")
 	for i := 0; !r.ended(id); i++ {

@@ -199,28 +199,34 @@ func TestJobFile(t *testing.T) {
 	}
 }
 
-// However many items there are, the plan stays small and is made in one pass.
-func TestMillionsOfItems(t *testing.T) {
-	items := 300_000
+// many writes a file of lines for a test of how many there may be, and returns
+// how many: usual, or IDLEWILD_ITEMS.
+func many(t *testing.T, usual int, line func(i, of int) string) (file string, items int) {
+	t.Helper()
+	items = usual
 	if n, err := strconv.Atoi(os.Getenv("IDLEWILD_ITEMS")); err == nil {
 		items = n
 	}
-	dir := t.TempDir()
-	f, err := os.Create(filepath.Join(dir, "many.jsonl"))
+	f, err := os.Create(filepath.Join(t.TempDir(), "many.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	for i := range items {
-		w.WriteString("[")
-		w.WriteByte(byte('0' + i%10))
-		w.WriteString("]\n")
+		w.WriteString(line(i, items))
+		w.WriteByte('\n')
 	}
 	if err := errors.Join(w.Flush(), f.Close()); err != nil {
 		t.Fatal(err)
 	}
+	return f.Name(), items
+}
+
+// However many items there are, the plan stays small and is made in one pass.
+func TestMillionsOfItems(t *testing.T) {
+	file, items := many(t, 300_000, func(i, _ int) string { return fmt.Sprintf("[%d]", i%10) })
 	k := newKind(t, true)
-	in, tasks := plan(t, k, specOf(t, ai.Spec{Model: write(t, dir, "m.onnx", onnxtest.Dense(1, 1, 2, 1, 1)), Inputs: f.Name()}, ""))
+	in, tasks := plan(t, k, specOf(t, ai.Spec{Model: write(t, t.TempDir(), "m.onnx", onnxtest.Dense(1, 1, 2, 1, 1)), Inputs: file}, ""))
 	if len(tasks) > 4096 || len(in.Facts) > 1<<20 {
 		t.Errorf("%d tasks, %d bytes of facts", len(tasks), len(in.Facts))
 	}
@@ -248,27 +254,13 @@ func TestMillionsOfItems(t *testing.T) {
 
 // TestMillionsOfRequests: the last of many has the name of one amid them.
 func TestMillionsOfRequests(t *testing.T) {
-	items := 20_000
-	if n, err := strconv.Atoi(os.Getenv("IDLEWILD_ITEMS")); err == nil {
-		items = n
-	}
-	dir := t.TempDir()
-	f, err := os.Create(filepath.Join(dir, "many.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	for i := range items {
-		name := i
-		if i == items-1 {
-			name = 7000
+	file, items := many(t, 20_000, func(i, of int) string {
+		if i == of-1 {
+			i = 7000
 		}
-		fmt.Fprintf(w, `{"custom_id":"%d","method":"POST","url":"/v1/embeddings","body":{"model":"m","input":"a"}}`+"\n", name)
-	}
-	if err := errors.Join(w.Flush(), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s := specOf(t, ai.Spec{Model: write(t, dir, "m.onnx", onnxtest.Embedder(1, 100, 16)), Inputs: f.Name()}, "")
+		return fmt.Sprintf(`{"custom_id":"%d","method":"POST","url":"/v1/embeddings","body":{"model":"m","input":"a"}}`, i)
+	})
+	s := specOf(t, ai.Spec{Model: write(t, t.TempDir(), "m.onnx", onnxtest.Embedder(1, 100, 16)), Inputs: file}, "")
 	in, err := newKind(t, true).Inspect(t.Context(), s)
 	want := `its custom_id "7000" is that of line 7001`
 	if err != nil || len(in.Problems) != 1 || !strings.Contains(in.Problems[0].String(), want) || !strings.Contains(in.Problems[0].String(), fmt.Sprintf("line %d", items)) {
