@@ -20,7 +20,7 @@ func verifyBench(ctx context.Context, args []string) ([]Figure, error) {
 	fs.BoolVar(&o.Small, "small", false, "render test scenes that are not there yet at 320x180")
 	fs.BoolVar(&o.Have, "have", false, "render nothing, judge the scenes of which all is there")
 	fs.BoolVar(&o.Render, "render", false, "only render")
-	fs.BoolVar(&o.Training, "training", false, "judge the training scenes")
+	fs.BoolVar(&o.Training, "training", false, "the training scenes, on which limits were fitted, instead of the test scenes")
 	fs.IntVar(&o.Draws, "draws", 200, "checks of each cheat")
 	fs.IntVar(&o.Honest, "honest", 600, "checks of each honest frame")
 	if err := fs.Parse(args); err != nil {

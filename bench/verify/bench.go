@@ -18,7 +18,7 @@ type Options struct {
 	Render   bool   // only render
 	Small    bool   // test scenes that are not rendered yet at 320x180
 	Have     bool   // render nothing, and judge the scenes of which all is there
-	Training bool   // judge the training scenes instead of the test scenes
+	Training bool   // the training scenes, on which limits were fitted, instead of the test scenes
 	Draws    int    // checks of each cheat
 	Honest   int    // checks of each honest frame
 	Log      io.Writer
@@ -32,7 +32,7 @@ func Run(ctx context.Context, o Options) ([]Figure, error) {
 		return nil, err
 	}
 	st := studio{dir: dir, log: o.Log}
-	list := scenes(o.Quick)
+	list := slices.DeleteFunc(scenes(o.Quick), func(sc scene) bool { return sc.test == o.Training })
 	for i, sc := range list {
 		if (o.Small || o.Have) && sc.test && !st.complete(sc) {
 			list[i].width, list[i].height = 320, 180
@@ -45,9 +45,6 @@ func Run(ctx context.Context, o Options) ([]Figure, error) {
 	}
 	var t table
 	for _, sc := range list {
-		if sc.test == o.Training {
-			continue
-		}
 		s := &studioScene{scene: sc, studio: st, files: map[string]*media.Image{}}
 		trials, err := s.judge(ctx, o.Draws, o.Honest, verify.DefaultThresholds())
 		if err != nil {

@@ -6,8 +6,6 @@ package verify
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"idlewild/verify"
 )
@@ -57,19 +55,6 @@ func scenes(quick bool) []scene {
 		}
 		out = append(out, test, scene{name: f + "-a", adaptive: !test.adaptive, width: 320, height: 180})
 	}
-	// Half of the training scenes, the test scenes, the rest of the training
-	// scenes: what is left out when a run ends early is what matters least.
-	rank := func(s scene) int {
-		i := slices.Index(families, strings.TrimSuffix(strings.TrimSuffix(s.name, "-a"), "-b"))
-		switch {
-		case s.test:
-			return 1
-		case i < len(families)/2:
-			return 0
-		}
-		return 2
-	}
-	slices.SortStableFunc(out, func(a, b scene) int { return rank(a) - rank(b) })
 	return out
 }
 
