@@ -15,6 +15,9 @@ type Score struct {
 	// Disputes counts those of the last 50 judged results about which checkers
 	// did not agree.
 	Disputes int
+	// Evidence is the logarithm of how much likelier the newest judged results
+	// are of a cheat than of an honest peer; 0 where nothing was judged.
+	Evidence float64
 	// Warned counts the members that say they caught it.
 	Warned int
 	// Rate is the share of this peer's results to check now, 0 to 1.

@@ -18,6 +18,11 @@ type Policy struct {
 	// AfterStrike changes that share for a peer with strikes, since results ago.
 	// Nil changes nothing.
 	AfterStrike func(rate float64, strikes, since int) float64
+	// Doubted changes that share for what the rulings on a peer's newest judged
+	// results, at most Doubt of them and oldest first, come to. evidence goes into
+	// its score. Nil changes nothing.
+	Doubted func(rate float64, history []job.Ruling) (changed, evidence float64)
+	Doubt   int
 	// ClassRate is the credit of a second of a device class. Nil: 1.
 	ClassRate func(class string) float64
 	// Ban is how long a peer gets no work that was caught for the nth time, from
@@ -46,6 +51,9 @@ type Account struct {
 	words  []heard
 	// disputed holds, for the newest judged results, whether they were disputed.
 	disputed []bool
+	// judged are the newest leaves whose rulings speak about the peer, oldest
+	// first: at most Policy.Doubt.
+	judged [][8]byte
 	// pardons are when members took back what they had said.
 	pardons map[peer.ID]time.Time
 }
@@ -65,6 +73,7 @@ type standing struct {
 	ruling    uint8
 	confirmed bool
 	strike    bool
+	odd       bool // unsure by what was measured
 	credit    float64
 	vested    bool
 }
@@ -97,12 +106,17 @@ func (a *Account) Count(e Entry) {
 	case e.Verdict.Ruling == job.Rejected:
 		s.ruling, s.confirmed = stRejected, e.Verdict.Confirmed
 	case e.Verdict.Ruling == job.Unsure:
-		s.ruling = stUnsure
+		// Without numbers it was the checker that failed, and says nothing.
+		s.ruling, s.odd = stUnsure, len(e.Verdict.Numbers) > 0
 	case e.Verdict.Method != job.MethodTrusted:
 		s.ruling, s.credit = stAccepted, e.Credit
 	}
 	a.leaves[k] = s
 	a.add(s, 1)
+	if a.policy.Doubt > 0 && (s.ruling == stAccepted || s.ruling == stRejected || s.odd) && !slices.Contains(a.judged, k) {
+		a.judged = append(a.judged, k)
+		a.judged = a.judged[max(0, len(a.judged)-a.policy.Doubt):]
+	}
 	if e.Verdict.Method != job.MethodTrusted {
 		a.disputed = append(a.disputed, s.strike)
 		a.disputed = a.disputed[max(0, len(a.disputed)-recent):]
@@ -191,6 +205,13 @@ func (a *Account) Score(now time.Time) job.Score {
 	if a.policy.AfterStrike != nil {
 		s.Rate = a.policy.AfterStrike(s.Rate, s.Strikes, s.Since)
 	}
+	if a.policy.Doubted != nil {
+		var rate float64
+		rate, s.Evidence = a.policy.Doubted(s.Rate, a.history())
+		if s.Rate > 0 {
+			s.Rate = rate
+		}
+	}
 	for _, d := range a.disputed {
 		if d {
 			s.Disputes++
@@ -217,6 +238,22 @@ func (a *Account) Score(now time.Time) job.Score {
 	}
 	s.Banned, s.Until = b.reason, b.until.UTC()
 	return s
+}
+
+// history is how the newest judged results are ruled now.
+func (a *Account) history() []job.Ruling {
+	var out []job.Ruling
+	for _, k := range a.judged {
+		switch s := a.leaves[k]; {
+		case s.ruling == stAccepted:
+			out = append(out, job.Accepted)
+		case s.ruling == stRejected:
+			out = append(out, job.Rejected)
+		case s.odd:
+			out = append(out, job.Unsure)
+		}
+	}
+	return out
 }
 
 // said is what the words of members come to: how many are heeded, and the ban

@@ -175,6 +175,67 @@ func say(t *testing.T, key crypto.PrivKey, w Word) job.Signed {
 	return s
 }
 
+// Who stays just below what is rejected is checked at every result, until its
+// results speak for it again; a checker's own trouble says nothing.
+func TestUnsureByNumbersHasEverythingChecked(t *testing.T) {
+	key, _ := newPeer(t)
+	wk, w := newPeer(t)
+	b := newFarmBook(t, key, nil)
+	b.o.Policy.Doubt = 4
+	b.o.Policy.Doubted = func(rate float64, history []job.Ruling) (float64, float64) {
+		evidence := 0.0
+		for _, r := range history {
+			switch r {
+			case job.Accepted:
+				evidence--
+			case job.Unsure:
+				evidence += 2
+			case job.Rejected:
+				evidence += 10
+			}
+		}
+		if evidence > 0 {
+			return 1, evidence
+		}
+		return rate, evidence
+	}
+	b.again(t)
+	s, leaves := work(t, wk, w, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+	odd := map[string]float64{"z50": .2}
+	say := func(r job.Ruling, numbers map[string]float64, leaves ...job.Leaf) {
+		t.Helper()
+		for _, l := range leaves {
+			if err := b.Record(w, s, l, job.Verdict{Ruling: r, Method: "sampling", Reason: "because", Numbers: numbers}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	look := func(when string, rate, evidence float64) {
+		t.Helper()
+		for range 2 {
+			if got := b.Score(w); got.Rate != rate || got.Evidence != evidence {
+				t.Errorf("%s: rate %g, evidence %g; want %g, %g", when, got.Rate, got.Evidence, rate, evidence)
+			}
+			b.again(t)
+		}
+	}
+	const usual = .1
+	say(job.Accepted, nil, leaves[:3]...)
+	look("accepted", usual, -3)
+	say(job.Unsure, nil, leaves[3])
+	look("the checker failed", usual, -3)
+	say(job.Unsure, odd, leaves[4])
+	look("one is odd", usual, -1)
+	say(job.Unsure, odd, leaves[5])
+	look("two are, the oldest is forgotten", 1, 2)
+	say(job.Accepted, nil, leaves[5]) // somebody looked closer
+	look("it was not", usual, -1)
+	say(job.Unsure, odd, leaves[5])
+	look("it was", 1, 2)
+	say(job.Accepted, nil, leaves[6:]...)
+	look("the newest are good", usual, -4)
+}
+
 func TestWordsOfMembers(t *testing.T) {
 	key, self := newPeer(t)
 	ak, a := newPeer(t)

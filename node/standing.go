@@ -24,6 +24,8 @@ func (c CheckConfig) Policy() ledger.Policy {
 	return ledger.Policy{
 		Rate:        func(checked, rejected int) float64 { return verify.Rate(checked, rejected, c.Rate) },
 		AfterStrike: verify.AfterStrike,
+		Doubted:     verify.Doubted,
+		Doubt:       verify.Doubt,
 		ClassRate:   verify.ClassRate,
 		Ban:         verify.Ban,
 		Unvested:    verify.Unvested,
@@ -201,7 +203,7 @@ const selfNamed = "that is this machine"
 func standing(s job.Score) localapi.Standing {
 	return localapi.Standing{
 		Checked: s.Checked, Accepted: s.Accepted, Rejected: s.Rejected, Confirmed: s.Confirmed, Unsure: s.Unsure, Strikes: s.Strikes, Warned: s.Warned,
-		Rate: s.Rate, Credit: s.Credit, Stake: s.Stake, Lost: s.Lost, Banned: s.Banned, Until: s.Until, Against: s.Against,
+		Evidence: s.Evidence, Rate: s.Rate, Credit: s.Credit, Stake: s.Stake, Lost: s.Lost, Banned: s.Banned, Until: s.Until, Against: s.Against,
 	}
 }
 
@@ -224,6 +226,9 @@ func scoreText(s job.Score) string {
 		if x.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.text))
 		}
+	}
+	if s.Evidence > 0 {
+		parts = append(parts, "its results look more like a cheat's than an honest peer's: all are checked")
 	}
 	if s.Against != "" {
 		parts = append(parts, "last: "+s.Against)

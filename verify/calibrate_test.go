@@ -2,6 +2,7 @@ package verify
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"idlewild/job"
@@ -121,6 +122,26 @@ func TestSequential(t *testing.T) {
 	} {
 		if d, e := s.Decide(c.history); d != c.want {
 			t.Errorf("%s: %s (%.1f), want %s", name, d, e, c.want)
+		}
+	}
+}
+
+func TestDoubted(t *testing.T) {
+	good := slices.Repeat([]job.Ruling{job.Accepted}, Doubt)
+	for name, c := range map[string]struct {
+		history []job.Ruling
+		want    float64
+	}{
+		"nobody":               {nil, .05},
+		"good":                 {good, .05},
+		"one unsure":           {append(good[:len(good):len(good)], job.Unsure), .05},
+		"unsure twice":         {append(good[:len(good):len(good)], job.Unsure, job.Unsure), 1},
+		"and good again":       {append(good[:len(good):len(good)], job.Unsure, job.Unsure, job.Accepted, job.Accepted, job.Accepted), .05},
+		"every tenth unsure":   {slices.Repeat(append(good[:9:9], job.Unsure), 20), 1},
+		"its first was unsure": {[]job.Ruling{job.Unsure}, 1},
+	} {
+		if rate, e := Doubted(.05, c.history); rate != c.want {
+			t.Errorf("%s: %g with evidence %.1f, want %g", name, rate, e, c.want)
 		}
 	}
 }

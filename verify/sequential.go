@@ -28,6 +28,21 @@ func DefaultSequential() Sequential {
 	}
 }
 
+// Doubt is how many of a peer's newest judged results Doubted wants to see.
+const Doubt = 200
+
+// Doubted is Rate for a peer whose judged results, oldest first, are likelier a
+// cheat's than an honest peer's, by DefaultSequential: all of its results are
+// checked until they are not. It sees who stays just below what is rejected.
+// Nobody is banned by it: see decision 0015. evidence is what Decide returns.
+func Doubted(rate float64, history []job.Ruling) (changed, evidence float64) {
+	_, evidence = DefaultSequential().Decide(history)
+	if evidence > 0 {
+		return 1, evidence
+	}
+	return rate, evidence
+}
+
 // Decision is what a peer's history says.
 type Decision string
 
@@ -44,15 +59,17 @@ const (
 // judged by what it does then. A ban is final.
 func (s Sequential) Decide(history []job.Ruling) (Decision, float64) {
 	ban, trust := math.Log((1-s.Trust)/s.Ban), math.Log(s.Trust/(1-s.Ban))
+	rejected, unsure := math.Log(s.CheatRejected/s.HonestRejected), math.Log(s.CheatUnsure/s.HonestUnsure)
+	accepted := math.Log((1 - s.CheatRejected - s.CheatUnsure) / (1 - s.HonestRejected - s.HonestUnsure))
 	evidence, decision := 0.0, Undecided
 	for _, r := range history {
 		switch r {
 		case job.Rejected:
-			evidence += math.Log(s.CheatRejected / s.HonestRejected)
+			evidence += rejected
 		case job.Unsure:
-			evidence += math.Log(s.CheatUnsure / s.HonestUnsure)
+			evidence += unsure
 		case job.Accepted:
-			evidence += math.Log((1 - s.CheatRejected - s.CheatUnsure) / (1 - s.HonestRejected - s.HonestUnsure))
+			evidence += accepted
 		default:
 			continue
 		}

@@ -176,6 +176,7 @@ type Standing struct {
 	Confirmed int       `json:"confirmed"` // rejections that a third peer agreed with
 	Unsure    int       `json:"unsure"`
 	Strikes   int       `json:"strikes"`      // results that it withheld or changed, or about which checkers did not agree
+	Evidence  float64   `json:"evidence"`     // logarithm of how much likelier its newest judged results are a cheat's than an honest peer's
 	Warned    int       `json:"warned"`       // members that say they caught it
 	Rate      float64   `json:"rate"`         // share of its results that is checked now
 	Credit    float64   `json:"credit_cpu_s"` // earned for good, in seconds of a CPU
