@@ -72,3 +72,17 @@ func TestCompareSurvivesAnyNumbers(t *testing.T) {
 		}
 	})
 }
+
+// A claim's counts are its own word: the smallest numbers that there are make no
+// ratio that is none.
+func TestCountsOfNextToNothing(t *testing.T) {
+	c := job.CropCheck{Pass: "Combined", Width: 1, Height: 1, Samples: 4, Adaptive: true}
+	tiny := media.New(1, 1)
+	for _, n := range []string{"Combined.R", "Combined.G", "Combined.B", SampleCount + ".X"} {
+		tiny.Add(n, media.Float)[0] = math.SmallestNonzeroFloat32
+	}
+	v := Compare(c, Claim{Image: tiny}, []Crop{{Rect: job.Rect{X1: 1, Y1: 1}, Image: tiny}}, DefaultThresholds())
+	if n, ok := v.Numbers["count_ratio"]; !ok || n != 1 {
+		t.Errorf("count_ratio is %g, %v", n, ok)
+	}
+}

@@ -366,8 +366,8 @@ func units(pass []float32, most int) []float32 {
 			low = v
 		}
 	}
-	if !(top > 0) || top > 1.5 {
-		return []float32{1} // nothing, or not divided
+	if top < 1.0/(1<<24) || top > 1.5 {
+		return []float32{1} // nothing that can be a share of samples, or not divided
 	}
 	var out []float32
 	for m := 16; m < most && len(out) < 64; m += 16 {
