@@ -52,6 +52,7 @@ func resultsBench(ctx context.Context, args []string) ([]Figure, error) {
 	only := flags.String("only", "", "formats, separated by commas; empty: all")
 	recheck := flags.String("recheck", "0", "the share of results that is checked, as submit takes it")
 	finish := flags.String("finish", "", "where frames are finished, as submit takes it; empty: its default")
+	precision := flags.String("precision", "", "of frames on their way, as submit takes it; empty: its default")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func resultsBench(ctx context.Context, args []string) ([]Figure, error) {
 	}
 	defer f.close()
 	say("the scenes")
-	r := &resultsRun{submitRun: submitRun{farm: f, project: filepath.Join(f.dir, "project")}, rate: *rate, recheck: *recheck, finish: *finish}
+	r := &resultsRun{submitRun: submitRun{farm: f, project: filepath.Join(f.dir, "project")}, rate: *rate, recheck: *recheck, finish: *finish, precision: *precision}
 	script := filepath.Join(f.dir, "scene.py")
 	if err := errors.Join(os.WriteFile(script, resultsScene, 0o600), os.Mkdir(r.project, 0o700)); err != nil {
 		return nil, err
@@ -110,8 +111,8 @@ func resultsBench(ctx context.Context, args []string) ([]Figure, error) {
 
 type resultsRun struct {
 	submitRun
-	rate            float64
-	recheck, finish string
+	rate                       float64
+	recheck, finish, precision string
 }
 
 // measure renders one format with Blender alone and through the farm.
@@ -125,6 +126,9 @@ func (r *resultsRun) measure(ctx context.Context, c resultCase) ([]Figure, error
 	cmd := []string{"submit", file, "-o", out, "-f", "1", "--parts", "no", "--recheck", r.recheck, "--json"}
 	if r.finish != "" {
 		cmd = append(cmd, "--finish", r.finish)
+	}
+	if r.precision != "" {
+		cmd = append(cmd, "--precision", r.precision)
 	}
 	before, err := r.link.ends[0].bytes(ctx)
 	if err != nil {

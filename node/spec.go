@@ -30,6 +30,7 @@ type SpecOptions struct {
 	Width       int
 	Height      int
 	Denoise     string
+	Precision   string // of what comes back to be finished
 	OCIO        string // absolute path of a colour configuration, or a built-in one's name
 	Blender     string // version, build or path
 	Recheck     *float64
@@ -118,6 +119,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Width, o.Width)
 		over(&p.Height, o.Height)
 		over(&p.Denoise, o.Denoise)
+		over(&p.Precision, o.Precision)
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
 		over(&p.Video, o.Video)

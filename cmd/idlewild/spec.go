@@ -26,6 +26,7 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: "engine", DefaultText: "the file's", Usage: "render with the engine `NAME`"},
 		&cli.IntFlag{Name: "samples", DefaultText: "the file's", Usage: "take `N` samples per pixel"},
 		&cli.StringFlag{Name: "resolution", DefaultText: "the file's", Usage: "size of the picture, `WxH` pixels"},
+		&cli.StringFlag{Name: "precision", DefaultText: "float", Usage: "half: frames cross the network as 16-bit floats, in under half of the bytes; pixels of a finished 8-bit file may then differ by one step; `WHAT` is half or float"},
 		&cli.StringFlag{Name: "ocio", EnvVars: []string{"OCIO"}, DefaultText: "Blender's own", Usage: "colours by the OpenColorIO configuration `FILE`"},
 		&cli.StringFlag{Name: blenderFlag, DefaultText: "the one that saved the file", Usage: "render with the Blender `VERSION|PATH`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
@@ -60,7 +61,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 	o := node.SpecOptions{
 		Kind: k.String("kind"), Frames: k.String("frames"),
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
-		Engine: k.String("engine"), Samples: k.Int("samples"),
+		Engine: k.String("engine"), Samples: k.Int("samples"), Precision: k.String("precision"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
 		Video: k.String("video"), Finish: k.String("finish"), Stewards: k.StringSlice("steward"),
 	}

@@ -26,6 +26,10 @@ type SpecParams struct {
 	Percent   int    `json:"percent,omitempty"` // of the file's resolution
 	Name      string `json:"name,omitempty"`    // of finished files, # for the frame: "shot_####"
 	Denoise   string `json:"denoise,omitempty"` // "off", or "auto": as the file says, where the build can
+	// Precision of what render tasks leave for finishing: "half", or "float",
+	// the default, with which the finished file is the one that Blender alone
+	// would have written.
+	Precision string `json:"precision,omitempty"`
 	OCIO      string `json:"ocio,omitempty"`    // absolute path of the colour configuration; empty: Blender's own
 	Video     string `json:"video,omitempty"`   // "h264", "h265", "av1", "prores"; "none"; empty: as the scene's output says
 	Blender   string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
@@ -43,6 +47,8 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 	switch {
 	case p.Denoise != "" && p.Denoise != "auto" && p.Denoise != "off":
 		return p, fmt.Errorf("render options: denoise is %q, not \"auto\" or \"off\"", clip(p.Denoise))
+	case p.Precision != "" && p.Precision != "float" && p.Precision != precisionHalf:
+		return p, fmt.Errorf("render options: precision is %q, not \"float\" or \"half\"", clip(p.Precision))
 	case p.Percent < 0 || p.Percent > 1000:
 		return p, fmt.Errorf("render options: %d percent of the resolution", p.Percent)
 	case (p.Width == 0) != (p.Height == 0):
@@ -86,6 +92,7 @@ type Params struct {
 	Percent   int    `json:"percent,omitempty"`
 	Denoise   string `json:"denoise,omitempty"` // "off": whatever the file says; "later": keep what a denoiser is guided by
 	// Depth and Codec of the EXR's channels, where it is the delivered file.
+	// Depth is "16" also where a job asks for halves on the way.
 	Depth string `json:"depth,omitempty"`
 	Codec string `json:"codec,omitempty"`
 	// Persistent keeps Cycles' data from frame to frame. Only for one view
@@ -136,6 +143,9 @@ const (
 	opFilm    = "film"
 	opCrop    = "crop"
 )
+
+// precisionHalf is a value of SpecParams.Precision.
+const precisionHalf = "half"
 
 // Values of Params.Denoise.
 const (

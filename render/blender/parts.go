@@ -127,7 +127,7 @@ func grown(r job.Rect, width, height int) job.Rect {
 func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece) []job.Task {
 	denoise := f.denoises(spec)
 	join := assemble.Params{Op: assemble.OpJoin, Width: f.Width, Height: f.Height}
-	half := f.Multilayer && f.Depth == "16"
+	half := p.Depth == "16"
 	final := whole.Outputs[0].Final
 	if denoise {
 		p.Denoise = denoiseLater
@@ -136,10 +136,11 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 		join.Half = half
 	}
 	// What is put together is precise; how it is delivered is decided then.
-	// Tiles that are only laid side by side lose nothing by having it already.
+	// Tiles that are only laid side by side lose nothing by having it already,
+	// and halves may be asked for. Averages are always made of floats.
 	p.Depth, p.Codec = "", ""
-	if join.Half && pieces[0].part.Samples == (job.Range{}) {
-		p.Depth = f.Depth
+	if half && (join.Half || !f.Multilayer) && pieces[0].part.Samples == (job.Range{}) {
+		p.Depth = "16"
 	}
 	var tasks []job.Task
 	gather := job.Task{

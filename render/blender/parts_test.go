@@ -219,6 +219,48 @@ func TestPlanOfParts(t *testing.T) {
 	}
 }
 
+func TestHalvesAreRefusedWhereTheyWouldShow(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Facts)
+		ok     bool
+		depth  string // of the render task
+	}{
+		"PNG":            {func(f *Facts) {}, true, "16"},
+		"DPX":            {func(f *Facts) { f.Format, f.Depth = "DPX", "10" }, true, "16"},
+		"EXR of halves":  {func(f *Facts) { f.Format, f.Depth, f.Extension = "OPEN_EXR", "16", ".exr" }, true, "16"},
+		"PNG of 16 bits": {func(f *Facts) { f.Depth = "16" }, false, ""},
+		"EXR of floats":  {func(f *Facts) { f.Format, f.Depth = "OPEN_EXR", "32" }, false, ""},
+		"File Output":    {func(f *Facts) { f.Files = []string{"depth####.exr"} }, false, ""},
+		"multilayer":     {func(f *Facts) { f.Multilayer, f.Format, f.Depth, f.Codec = true, "OPEN_EXR_MULTILAYER", "32", "ZIP" }, true, "32"},
+	} {
+		f := sampleFacts()
+		f.Format, f.Depth, f.Extension = "PNG", "8", ".png"
+		c.change(&f)
+		facts, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks, err := new(Kind).Plan(job.Spec{Kind: Name, Params: []byte(`{"precision":"half"}`), Policy: job.Policy{Parts: "no"}}, job.Inspection{Facts: facts}, cid.Undef)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err != nil {
+			if !strings.Contains(err.Error(), "precision half") || !strings.Contains(err.Error(), "leave --precision out") {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		var p Params
+		if err := json.Unmarshal(tasks[0].Params, &p); err != nil || p.Depth != c.depth {
+			t.Errorf("%s: depth %q, %v", name, p.Depth, err)
+		}
+	}
+	if _, err := DecodeSpec([]byte(`{"precision":"double"}`)); err == nil {
+		t.Error("a precision that there is not is taken")
+	}
+}
+
 // TestPartsMakeTheWholeFrame renders frames whole and in parts. Tiles have to
 // give the same bits, also with adaptive sampling; ranges of samples come
 // within what adding floats in another order costs.

@@ -33,6 +33,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	if err != nil {
 		return nil, err
 	}
+	if err := f.allowsHalf(spec); err != nil {
+		return nil, err
+	}
 	base := f.params(spec)
 	if f.at, err = job.ParseFinish(s.Policy.Finish); err != nil {
 		return nil, err
@@ -225,10 +228,30 @@ func (f Facts) params(spec SpecParams) Params {
 			p.Denoise = denoiseOff
 		}
 	}
-	if f.Multilayer {
+	switch {
+	case f.Multilayer:
 		p.Depth, p.Codec = f.Depth, f.Codec
+	case spec.Precision == precisionHalf:
+		p.Depth = "16"
 	}
 	return p
+}
+
+// allowsHalf refuses halves on the way to files that would show it.
+func (f Facts) allowsHalf(spec SpecParams) error {
+	if spec.Precision != precisionHalf || f.Multilayer {
+		return nil
+	}
+	why := ""
+	switch depth, _ := strconv.Atoi(f.Depth); {
+	case len(f.Files) > 0:
+		why = "the compositor's File Output nodes may write more than halves hold"
+	case f.Format == "OPEN_EXR" && depth == 16, depth <= 10:
+		return nil
+	default:
+		why = fmt.Sprintf("the file's output has %d bits a channel, and a half holds 11", depth)
+	}
+	return job.Refuse("precision half", why, "leave --precision out")
 }
 
 // denoises reports whether frames are denoised: where the file says so, this

@@ -323,6 +323,92 @@ func TestTwoStepsGiveBlendersOwnPixels(t *testing.T) {
 	}
 }
 
+// TestHalvesOnTheWay: what travels is the whole frame's floats rounded once,
+// and the finished picture is off by one step of its 8 bits at the most.
+func TestHalvesOnTheWay(t *testing.T) {
+	file := testScenes(t)
+	k := testKind(t, Options{Threads: 1})
+	var work *shop
+	made := func(p SpecParams, parts string) (travels, finished string) {
+		t.Helper()
+		raw, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := job.Spec{Kind: Name, Input: file, Params: raw, Policy: job.Policy{Parts: parts}}
+		in, err := k.Inspect(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tasks, err := k.Plan(spec, in, cid.Undef)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if work == nil {
+			work = newShop(t, k, in.Deps)
+		}
+		for _, task := range tasks {
+			out := work.must(task)
+			finished = filepath.Join(out, task.Outputs[0].Name)
+			if task.Outputs[0].Name == claimFile {
+				travels = finished
+			}
+		}
+		return travels, finished
+	}
+	for _, scene := range []string{"plain", "layers"} {
+		whole, want := made(SpecParams{Frames: "3", Scene: scene}, "no")
+		half, have := made(SpecParams{Frames: "3", Scene: scene, Precision: precisionHalf}, "no")
+		a, b := readEXR(t, whole), readEXR(t, half)
+		halves := 0
+		for _, c := range a.Channels {
+			d, ok := b.Channel(c.Name)
+			if !ok {
+				t.Fatalf("%s: no channel %s", scene, c.Name)
+			}
+			if d.Sample == media.Half {
+				halves++
+			}
+			for i, x := range c.Data {
+				if off := math.Abs(float64(d.Data[i] - x)); off > math.Max(math.Abs(float64(x))/(1<<11), 1e-7) {
+					t.Fatalf("%s: %s is %g where it was %g", scene, c.Name, d.Data[i], x)
+				}
+			}
+		}
+		if halves < 4 {
+			t.Errorf("%s: %d channels of halves", scene, halves)
+		}
+		if one, two := size(t, whole), size(t, half); two*10 > one*7 {
+			t.Errorf("%s: %d bytes travel instead of %d", scene, two, one)
+		}
+		p, q := decode(t, want), decode(t, have)
+		for y := p.Bounds().Min.Y; y < p.Bounds().Max.Y; y++ {
+			for x := p.Bounds().Min.X; x < p.Bounds().Max.X; x++ {
+				r, g, b, a := p.At(x, y).RGBA()
+				r2, g2, b2, a2 := q.At(x, y).RGBA()
+				for _, v := range [][2]uint32{{r, r2}, {g, g2}, {b, b2}, {a, a2}} {
+					if d := int(v[0]>>8) - int(v[1]>>8); d < -1 || d > 1 {
+						t.Fatalf("%s: pixel %d,%d is %v where it was %v", scene, x, y, q.At(x, y), p.At(x, y))
+					}
+				}
+			}
+		}
+		if scene == "plain" {
+			_, joined := made(SpecParams{Frames: "3", Scene: scene, Precision: precisionHalf}, "2x2")
+			sameDecoded(t, "in parts", have, joined)
+		}
+	}
+}
+
+func size(t *testing.T, name string) int64 {
+	t.Helper()
+	fi, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
+}
+
 func TestCropsAreSlicesOfTheFrame(t *testing.T) {
 	file := testScenes(t)
 	k := testKind(t, Options{})

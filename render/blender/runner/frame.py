@@ -16,7 +16,7 @@ from protocol import Broken, Failed, Request
 
 Progress = Callable[[str, float], None]
 
-# What checkers read is never lossy and never half.
+# What a checker renders, and a worker where nothing else is asked for: never lossy, never half.
 CHECK_DEPTH, CHECK_CODEC = "32", "ZIP"
 
 
