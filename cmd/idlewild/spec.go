@@ -26,7 +26,7 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: "engine", DefaultText: "the file's", Usage: "render with the engine `NAME`"},
 		&cli.IntFlag{Name: "samples", DefaultText: "the file's", Usage: "take `N` samples per pixel"},
 		&cli.StringFlag{Name: "resolution", DefaultText: "the file's", Usage: "size of the picture, `WxH` pixels"},
-		&cli.StringFlag{Name: "precision", DefaultText: "float", Usage: "half: frames cross the network as 16-bit floats, in under half of the bytes; pixels of a finished 8-bit file may then differ by one step; `WHAT` is half or float"},
+		&cli.StringFlag{Name: "precision", DefaultText: "float", Usage: "`WHAT` is float, or half: frames cross the network in a third of the bytes, and 8-bit pixels may differ by one step"},
 		&cli.StringFlag{Name: "ocio", EnvVars: []string{"OCIO"}, DefaultText: "Blender's own", Usage: "colours by the OpenColorIO configuration `FILE`"},
 		&cli.StringFlag{Name: blenderFlag, DefaultText: "the one that saved the file", Usage: "render with the Blender `VERSION|PATH`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
