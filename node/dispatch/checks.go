@@ -238,6 +238,14 @@ func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
 		b.queueCheck(j, t)
 		return
 	}
+	if x.want == byAny {
+		// Members that fail, or say so, do not decide that nothing is checked.
+		if w := b.byPeer[b.self]; w != nil && w.connected && b.lacking(w, t.Needs, job.AtRequester) == "" {
+			x.want, t.tries = byHome, 0
+			b.queueCheck(j, t)
+			return
+		}
+	}
 	b.dropChecks(j, x)
 	b.looked(j, x, job.Verdict{Ruling: job.Unsure, Method: "trusted", Reason: "the check could not be run: " + reason})
 }
