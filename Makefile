@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab clients package update clean
+.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab clients package update skew clean
 all: build
 
 build:
@@ -59,6 +59,10 @@ package:
 # A signed update between two real builds.
 update:
 	IDLEWILD_TEST_UPDATE=1 $(GO) test -count=1 -timeout 20m -run TestUpdateOfRealBuilds -v ./cmd/idlewild
+
+# This program beside a real build of an earlier commit: EARLIER, or the one that the release before is.
+skew:
+	IDLEWILD_TEST_EARLIER=$(or $(EARLIER),d74498d) $(GO) test -count=1 -timeout 30m -run TestRealBuildOfAnEarlierRelease -v ./cmd/idlewild
 
 # The kernel for arm64, under emulation.
 neon:

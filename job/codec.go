@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
@@ -37,13 +38,22 @@ var decMode = func() cbor.DecMode {
 // stored and sent.
 func Encode(v any) ([]byte, error) { return encMode.Marshal(v) }
 
+// ErrUnknownField is matched by Decode's refusal of a field that v does not have:
+// a newer program wrote it, most likely.
+var ErrUnknownField = errors.New("unknown field")
+
 // Decode reads what Encode wrote into v, a pointer. It refuses more than max
 // bytes, unknown fields, duplicate keys and trailing bytes.
 func Decode(b []byte, max int, v any) error {
 	if len(b) > max {
 		return fmt.Errorf("%d bytes where at most %d are allowed", len(b), max)
 	}
-	return decMode.Unmarshal(b, v)
+	err := decMode.Unmarshal(b, v)
+	var unknown *cbor.UnknownFieldError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("%w: %w", ErrUnknownField, err)
+	}
+	return err
 }
 
 // sum is the CID (v1, dag-cbor, sha2-256) of encoded bytes.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func (d doctor) peers(ctx context.Context, peers []p2p.Peer, names map[peer.ID]s
 		v := localapi.DoctorPeer{
 			Peer: p.Peer.String(), Name: p.Name, Connected: p.Connected, LastSeen: p.LastSeen, Trouble: p.Trouble, Path: string(p.Path),
 			Transport: p.Transport, Address: p.Addr, PunchMillis: millis(p.PunchTook), PunchFail: p.PunchFail, RTTMillis: millis(p.RTT),
-			Agent: p.Agent, Capability: p.Capability,
+			Agent: p.Agent, Capability: p.Capability, Apart: p.Apart,
 		}
 		if p.Via != "" {
 			v.Via = cmp.Or(names[p.Via], p.Via.String())
@@ -199,13 +200,15 @@ func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config, port st
 			add("warning", fmt.Sprintf("the clock of %s is %v %s this machine's: offers and certificates may count as expired", name, off.Abs().Round(time.Second), way),
 				"let both machines set their clocks by the network")
 		}
-		if p.Capability > 0 && p.Capability != v.Capability {
-			older := name
+		if p.Apart != "" {
+			add("error", p.Apart, "idlewild update, or the package manager of the machine that is named; until then the two give each other no work")
+		} else if p.Capability > 0 && p.Capability != v.Capability {
+			older, unused := name, strings.Join(p2p.Added(p.Capability), "; ")
 			if p.Capability > v.Capability {
-				older = "this machine"
+				older, unused = "this machine", "what only the newer can"
 			}
-			add("note", fmt.Sprintf("%s runs %s, this machine idlewild/%s: what only the newer can is not used", name, cmp.Or(p.Agent, "another version"), v.Version),
-				"update "+older)
+			add("note", fmt.Sprintf("%s runs %s (capability %d), this machine idlewild/%s (capability %d). They work together, but for: %s",
+				name, cmp.Or(p.Agent, "another version"), p.Capability, v.Version, v.Capability, unused), "update "+older)
 		}
 	}
 	if !cfg.Worker.Enabled {

@@ -82,7 +82,12 @@ type Node struct {
 
 // New opens everything a daemon needs; Run runs it. An error names what is
 // missing or taken. What was opened is closed again after an error.
-func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error) {
+func New(ctx context.Context, cfg Config, log *slog.Logger) (*Node, error) {
+	return open(ctx, cfg, log, nil)
+}
+
+// open is New, as a node of another release where one is given.
+func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Release) (_ *Node, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -147,7 +152,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *Node, err error)
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: listen,
 		Traverse: cfg.Network.Traverse, PortMap: cfg.Network.PortMap, RelayBytes: cfg.Network.RelayBytes,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
-		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(), Words: n.words,
+		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(), Words: n.words, Release: release,
 	})
 	if err != nil {
 		return nil, err

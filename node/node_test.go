@@ -14,6 +14,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/node/localapi"
+	"idlewild/p2p"
 	"idlewild/render/echo"
 )
 
@@ -34,6 +35,11 @@ type testNode struct {
 
 func startNode(t *testing.T, name string, change func(*Config)) *testNode {
 	t.Helper()
+	return runNode(t, testConfig(t, name, change))
+}
+
+func testConfig(t *testing.T, name string, change func(*Config)) Config {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.DataDir = filepath.Join(t.TempDir(), name)
 	cfg.Name = name
@@ -46,13 +52,19 @@ func startNode(t *testing.T, name string, change func(*Config)) *testNode {
 	if change != nil {
 		change(&cfg)
 	}
-	return runNode(t, cfg)
+	return cfg
 }
 
 func runNode(t *testing.T, cfg Config) *testNode {
 	t.Helper()
+	return runNodeAs(t, cfg, nil)
+}
+
+// runNodeAs runs a node as one of another release.
+func runNodeAs(t *testing.T, cfg Config, release *p2p.Release) *testNode {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(&testLog{t: t, prefix: cfg.Name}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	n, err := New(t.Context(), cfg, log)
+	n, err := open(t.Context(), cfg, log, release)
 	if err != nil {
 		t.Fatal(err)
 	}

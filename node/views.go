@@ -149,7 +149,7 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 func refusal(err error) error {
 	for _, mine := range []error{
 		p2p.ErrTicketMalformed, p2p.ErrTicketExpired, p2p.ErrTicketUsed, p2p.ErrOtherFarm,
-		p2p.ErrNoFarm, p2p.ErrNotOwner, p2p.ErrNotMember, p2p.ErrRevoked, p2p.ErrBackup,
+		p2p.ErrNoFarm, p2p.ErrNotOwner, p2p.ErrNotMember, p2p.ErrRevoked, p2p.ErrTooOld, p2p.ErrBackup,
 	} {
 		if errors.Is(err, mine) {
 			return job.Refuse("", err.Error(), "")
@@ -178,7 +178,7 @@ func (f farmView) View() localapi.FarmView {
 			Role:    string(p.Role), Expires: guestUntil(p.Member),
 			Peer: p.Peer.String(), Name: p.Name, Self: p.Self, Connected: p.Connected, Path: string(p.Path),
 			Transport: p.Transport, Via: via, PunchMillis: float64(p.PunchTook) / float64(time.Millisecond), PunchFail: p.PunchFail,
-			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen,
+			RTTMillis: float64(p.RTT) / float64(time.Millisecond), LastSeen: p.LastSeen, Apart: p.Apart,
 		}
 		if !p.Self {
 			score := f.n.book.Score(p.Peer)

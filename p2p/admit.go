@@ -17,7 +17,7 @@ import (
 
 // ProtocolAdmit changes a ticket for a certificate. With identify and hello it
 // is all that answers a peer that is not a member.
-const ProtocolAdmit = "/idlewild/admit/1.0.0"
+const ProtocolAdmit Protocol = "admit"
 
 // exchangeTime bounds an admission or a hello, from open to close.
 const exchangeTime = 10 * time.Second
@@ -103,14 +103,14 @@ func (h *Host) present(ctx context.Context, inviter peer.AddrInfo, text string) 
 }
 
 func (h *Host) askAdmission(ctx context.Context, p peer.ID, ticket string) (*wire.AdmitAnswer, error) {
-	s, err := h.host.NewStream(ctx, p, ProtocolAdmit)
+	s, err := h.host.NewStream(ctx, p, h.ids(ProtocolAdmit)...)
 	if err != nil {
 		return nil, fmt.Errorf("join: the node that made the ticket does not answer: %w", cause(err))
 	}
 	defer s.Close()
 	stop := watch(s, exchangeTime)
 	defer stop()
-	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: wire.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.addrs())}
+	req := &wire.AdmitRequest{Ticket: ticket, Name: h.members.name, Capability: h.release.Capability, Version: h.cfg.Version, Addrs: addrBytes(h.addrs())}
 	if _, err := wire.Write(s, req, wire.MaxAdmitRequest); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
@@ -136,7 +136,10 @@ func (h *Host) answerAdmit(s network.Stream) {
 		return
 	}
 	joiner := s.Conn().RemotePeer()
-	answer := h.members.admit(joiner, &req)
+	answer := &wire.AdmitAnswer{Refusal: h.tooOld(joiner, h.joinerName(joiner, req.GetName()), req.GetCapability(), req.GetVersion())}
+	if answer.Refusal == nil {
+		answer = h.members.admit(joiner, &req)
+	}
 	if answer.Refusal == nil {
 		answer.Details = h.details()
 		h.members.seen(joiner, h.order(joiner, reachable(addrsFrom(req.GetAddrs()), h.near(joiner))))
@@ -149,6 +152,14 @@ func (h *Host) answerAdmit(s network.Stream) {
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
 		h.log.Debug("admission not answered", "peer", joiner, "err", err)
 	}
+}
+
+// joinerName is what to call somebody who is not a member yet.
+func (h *Host) joinerName(p peer.ID, asked string) string {
+	if checkName(asked) == nil {
+		return asked
+	}
+	return h.nameOf(p)
 }
 
 // tellAdmitted lets the farm know of a new member. Without it those that the
@@ -287,6 +298,8 @@ func (e *RefusedError) Is(target error) bool {
 		return e.Code == wire.Refusal_REVOKED
 	case ErrNotOwner:
 		return e.Code == wire.Refusal_NOT_OWNER
+	case ErrTooOld:
+		return e.Code == wire.Refusal_TOO_OLD
 	}
 	return false
 }

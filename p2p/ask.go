@@ -21,7 +21,7 @@ import (
 // stream is one question: a frame, then frames of the other side until it
 // closes. An empty frame says that it is still there. What a frame holds is the
 // business of who asks and who answers.
-const ProtocolAsk = "/idlewild/ask/1.0.0"
+const ProtocolAsk Protocol = "ask"
 
 // Bounds of questions and answers.
 const (
@@ -41,7 +41,7 @@ type Answerer interface {
 func (h *Host) ServeAsks(a Answerer, max int) {
 	var mu sync.Mutex
 	all, each := 0, map[peer.ID]int{}
-	h.guarded.SetStreamHandler(ProtocolAsk, func(s network.Stream) {
+	h.serve(ProtocolAsk, func(s network.Stream) {
 		from := s.Conn().RemotePeer()
 		mu.Lock()
 		full := all >= maxAsks || each[from] >= maxAsksEach

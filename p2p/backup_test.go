@@ -106,6 +106,13 @@ func TestTicketsFromBeforeARecoveryAreVoid(t *testing.T) {
 	if _, err := second.members.Join(t.Context(), ticket); !errors.Is(err, ErrTicketExpired) || !strings.Contains(err.Error(), "recovered from a backup") {
 		t.Errorf("a used ticket: %v", err)
 	}
+	fresh, err := heir.members.Invite(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.members.Join(t.Context(), fresh); err != nil {
+		t.Errorf("a ticket from after it: %v", err)
+	}
 }
 
 func TestBackupsThatAreWrong(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 // ProtocolShow shows a read grant to a peer whose blocks are then asked for by
 // bitswap, which has no place for one: an Ask with a scope and nothing else,
 // answered by an empty Answers.
-const ProtocolShow = "/idlewild/show/1.0.0"
+const ProtocolShow Protocol = "show"
 
 // Exchanges that a Config can name.
 const (
@@ -58,7 +58,7 @@ func newBitswap(h *Host, b *blockServer) *bitswapExchange {
 	x.bs = bitswap.New(h.ctx, bsnet.NewFromIpfsHost(h.guarded), nil, bitswapStore{h, recentFirst{&h.shares.recent, b.src}},
 		bitswap.WithPeerBlockRequestFilter(x.allowed),
 		bitswap.MaxQueuedWantlistEntriesPerPeer(MaxGather)) // of several fetches
-	h.guarded.SetStreamHandler(ProtocolShow, func(s network.Stream) {
+	h.serve(ProtocolShow, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) { x.serveShow(ctx, s) })
 	})
 	return x
@@ -117,7 +117,7 @@ func (x *bitswapExchange) show(ctx context.Context, p peer.ID, req BlockRequest)
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
 	if _, err := wire.Write(s, &wire.Ask{Scope: &wire.Scope{
-		Job: string(req.Job), Requester: []byte(req.Requester), Grant: wire.FromSigned(req.Grant), Capability: wire.Capability,
+		Job: string(req.Job), Requester: []byte(req.Requester), Grant: wire.FromSigned(req.Grant), Capability: x.h.release.Capability,
 	}}, wire.MaxAsk); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 
 // ProtocolBlocks moves blocks: one stream per fetch, wants and answers
 // pipelined.
-const ProtocolBlocks = "/idlewild/blocks/1.0.0"
+const ProtocolBlocks Protocol = "blocks"
 
 // Bounds of the exchange of blocks.
 const (

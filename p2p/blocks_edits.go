@@ -59,7 +59,7 @@ func (h *Host) editsFrom(ctx context.Context, from peer.ID, r EditsRequest) (doc
 	}
 	ask := &wire.Ask{
 		Scope: &wire.Scope{
-			Job: string(r.Job), Requester: []byte(r.Requester), Grant: wire.FromSigned(r.Grant), Capability: wire.Capability,
+			Job: string(r.Job), Requester: []byte(r.Requester), Grant: wire.FromSigned(r.Grant), Capability: h.release.Capability,
 		},
 		Edits: &wire.EditsWant{Want: r.Want.Bytes(), Have: wire.CIDBytes(r.Have), Past: wire.FromSigned(r.Past)},
 	}

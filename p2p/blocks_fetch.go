@@ -165,7 +165,7 @@ func (f *fetching) run(ctx context.Context) error {
 // ask sends the wants, as many ahead as the window allows.
 func (f *fetching) ask(ctx context.Context) error {
 	ask := &wire.Ask{Scope: &wire.Scope{
-		Job: string(f.req.Job), Requester: []byte(f.req.Requester), Grant: wire.FromSigned(f.req.Grant), Capability: wire.Capability,
+		Job: string(f.req.Job), Requester: []byte(f.req.Requester), Grant: wire.FromSigned(f.req.Grant), Capability: f.h.release.Capability,
 		Urgent: f.req.Urgent,
 	}}
 	flush := func() error {

@@ -62,10 +62,10 @@ func (h *Host) ServeBlocks(src Source, grants Grants, codec Codec, served Served
 		h.swap = swap
 		h.mu.Unlock()
 	}
-	h.guarded.SetStreamHandler(ProtocolBlocks, func(s network.Stream) {
+	h.serve(ProtocolBlocks, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) { b.serve(ctx, s) })
 	})
-	h.guarded.SetStreamHandler(ProtocolShare, func(s network.Stream) {
+	h.serve(ProtocolShare, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) { b.serveShare(ctx, s) })
 	})
 }

@@ -218,7 +218,7 @@ func TestFetchFromStrangersAndNobody(t *testing.T) {
 // hostileServer answers a fetch as f says.
 func hostileServer(t *testing.T, h *Host, f func(w *bufio.Writer, ask *wire.Ask)) {
 	t.Helper()
-	h.host.SetStreamHandler(ProtocolBlocks, func(s network.Stream) {
+	h.host.SetStreamHandler(idOf(ProtocolBlocks), func(s network.Stream) {
 		defer s.Close()
 		var ask wire.Ask
 		if _, err := wire.Read(bufio.NewReader(s), &ask, wire.MaxAsk); err != nil {
@@ -315,7 +315,7 @@ func TestHostileAsks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := farm[0].Stats().Malformed
-			s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolBlocks)
+			s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolBlocks))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -327,7 +327,7 @@ func TestHostileAsks(t *testing.T) {
 	// And one peer cannot take all the streams.
 	var open int
 	for range maxFetchesPerPeer + 8 {
-		s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolBlocks)
+		s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolBlocks))
 		if err != nil {
 			t.Fatal(err)
 		}

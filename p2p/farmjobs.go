@@ -19,7 +19,7 @@ import (
 // cancels one. One stream is one question and its answer, each a JSON document
 // up to the end of its side. Whoever is not the owner by its certificate is
 // refused. Titles, files and folders stay with the member.
-const ProtocolFarmJobs = "/idlewild/farm-jobs/1.0.0"
+const ProtocolFarmJobs Protocol = "farm-jobs"
 
 // Bounds of it.
 const (
@@ -87,7 +87,7 @@ func (m *Membership) isOwner(p peer.ID) bool {
 
 // ServeFarmJobs answers the farm's owner from now on.
 func (h *Host) ServeFarmJobs(f FarmJobs) {
-	h.guarded.SetStreamHandler(ProtocolFarmJobs, func(s network.Stream) {
+	h.serve(ProtocolFarmJobs, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) {
 			defer s.Close()
 			ctx, cancel := context.WithTimeout(ctx, farmJobsLimit)
@@ -144,7 +144,7 @@ func (h *Host) CancelFarmJob(ctx context.Context, p peer.ID, id job.ID) error {
 func (h *Host) askFarm(ctx context.Context, p peer.ID, q farmAsk) (a farmAnswer, err error) {
 	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(network.WithNoDial(ctx, "farm jobs"), "farm jobs"), farmJobsLimit)
 	defer cancel()
-	s, err := h.guarded.NewStream(ctx, p, ProtocolFarmJobs)
+	s, err := h.stream(ctx, p, ProtocolFarmJobs)
 	if err != nil {
 		return a, fmt.Errorf("ask %s: %w", p, cause(err))
 	}

@@ -81,7 +81,7 @@ func TestFarmJobsBounds(t *testing.T) {
 	farm := newFarm(t, 2)
 	farm[1].ServeFarmJobs(&memberJobs{})
 	for _, q := range []string{"", "{", strings.Repeat(" ", maxFarmAsk+1) + "{}", `{"cancel":"../x"}`, `[]`} {
-		s, err := farm[0].guarded.NewStream(t.Context(), farm[1].ID(), ProtocolFarmJobs)
+		s, err := farm[0].guarded.NewStream(t.Context(), farm[1].ID(), idOf(ProtocolFarmJobs))
 		if err != nil {
 			t.Fatal(err)
 		}

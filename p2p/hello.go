@@ -19,16 +19,26 @@ import (
 
 // ProtocolHello is how members show each other their certificates, and then
 // what they know: members, revocations, addresses, their open offers.
-const ProtocolHello = "/idlewild/hello/1.0.0"
+const ProtocolHello Protocol = "hello"
 
 // hello greets a connected peer. After it returned nil both sides know each
-// other as members.
+// other as members, and each works with what the other can.
 func (h *Host) hello(ctx context.Context, p peer.ID) error {
+	err := h.greet(ctx, p)
+	if err == nil {
+		h.skews.over(p)
+	} else {
+		h.apart(p, err)
+	}
+	return err
+}
+
+func (h *Host) greet(ctx context.Context, p peer.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 	defer cancel()
-	s, err := h.host.NewStream(network.WithNoDial(ctx, "hello"), p, ProtocolHello)
+	s, err := h.host.NewStream(network.WithNoDial(ctx, "hello"), p, h.ids(ProtocolHello)...)
 	if err != nil {
-		return fmt.Errorf("hello to %s: %w", p, cause(err))
+		return fmt.Errorf("hello to %s: %w", p, h.noHello(p, err))
 	}
 	defer s.Close()
 	stop := watch(s, exchangeTime)
@@ -37,7 +47,7 @@ func (h *Host) hello(ctx context.Context, p peer.ID) error {
 	if mine == nil {
 		return ErrNoFarm
 	}
-	first := &wire.Hello{Certificates: mine, Capability: wire.Capability, Version: h.cfg.Version, Successions: h.members.successions(wire.MaxFirstSuccs)}
+	first := &wire.Hello{Certificates: mine, Capability: h.release.Capability, Version: h.cfg.Version, Successions: h.members.successions(wire.MaxFirstSuccs)}
 	if _, err := wire.Write(s, first, wire.MaxAdmitRequest); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
@@ -59,6 +69,10 @@ func (h *Host) hello(ctx context.Context, p peer.ID) error {
 		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
 	}
 	h.able(p, theirs.GetCapability())
+	if r := h.tooOld(p, h.nameOf(p), theirs.GetCapability(), theirs.GetVersion()); r != nil {
+		_, _ = wire.Write(s, &wire.Hello{Refusal: r, Capability: h.release.Capability, Version: h.cfg.Version}, wire.MaxHello)
+		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
+	}
 	h.mine(theirs.GetYours())
 	h.absorb(p, theirs.GetDetails())
 	if _, err := wire.Write(s, &wire.Hello{Details: h.details(), Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}, wire.MaxHello); err != nil {
@@ -82,17 +96,23 @@ func (h *Host) answerHello(s network.Stream) {
 		return
 	}
 	h.heed(p, first.GetSuccessions(), wire.MaxFirstSuccs)
-	if refusal := h.meet(p, first.GetCertificates()); refusal != nil {
+	refusal := h.meet(p, first.GetCertificates())
+	if refusal == nil {
+		h.able(p, first.GetCapability())
+		if refusal = h.tooOld(p, h.nameOf(p), first.GetCapability(), first.GetVersion()); refusal != nil {
+			h.apart(p, refusalError(refusal))
+		}
+	}
+	if refusal != nil {
 		h.log.Debug("hello refused", "peer", p, "reason", refusal.Text)
-		answer := &wire.Hello{Refusal: refusal, Capability: wire.Capability}
+		answer := &wire.Hello{Refusal: refusal, Capability: h.release.Capability, Version: h.cfg.Version}
 		if h.lateOf(p, first.GetCertificates()) {
 			answer.Successions = h.members.successions(wire.MaxSuccessions)
 		}
 		_, _ = wire.Write(s, answer, wire.MaxHello)
 		return
 	}
-	h.able(p, first.GetCapability())
-	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: wire.Capability, Version: h.cfg.Version, Details: h.details(),
+	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: h.release.Capability, Version: h.cfg.Version, Details: h.details(),
 		Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
 		return
@@ -102,6 +122,11 @@ func (h *Host) answerHello(s network.Stream) {
 		return // it knows us now; what it knows comes another time
 	}
 	h.heed(p, last.GetSuccessions(), wire.MaxSuccessions)
+	if r := last.GetRefusal(); r != nil {
+		h.apart(p, refusalError(r))
+		return
+	}
+	h.skews.over(p)
 	h.mine(last.GetYours())
 	h.absorb(p, last.GetDetails())
 }

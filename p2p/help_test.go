@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	mh "github.com/multiformats/go-multihash"
 
 	"idlewild/job"
@@ -55,6 +56,9 @@ func newHost(t testing.TB, name string, change ...func(*Config)) *Host {
 	})
 	return h
 }
+
+// idOf is the newest ID of a protocol.
+func idOf(p Protocol) protocol.ID { return protocol.ID(thisRelease.IDs[p][0]) }
 
 // newFarm starts n hosts in one farm; the first one owns it.
 func newFarm(t testing.TB, n int) []*Host {

@@ -17,6 +17,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -64,6 +65,9 @@ type Config struct {
 	// RelayBytes is what this node carries for members who cannot reach each
 	// other, in a day; 0: it is no relay. It needs Traverse.
 	RelayBytes int64
+
+	// Release is for tests of releases that are apart; nil: this one.
+	Release *Release
 }
 
 // Host is this machine on the network.
@@ -81,6 +85,8 @@ type Host struct {
 	offers  *offers
 	pubsub  *pubsub.PubSub
 	paths   *paths
+	release Release
+	skews   skews
 	// where Config.Traverse is set
 	reserver *reserver
 	puncher  *puncher
@@ -117,6 +123,7 @@ type Stats struct {
 	BlockBytesIn           int64
 	Refused                int64 // streams and gossip of strangers
 	Malformed              int64 // messages that could not be read
+	Unknown                int64 // messages of a sort that only a newer program knows, left out
 	OffersDropped          int64
 	BlocksTwice            int64 // blocks that came once more than needed
 	Relayed                int64 // bytes carried for other members
@@ -126,6 +133,7 @@ type counters struct {
 	syncSent, syncReceived, syncDropped, syncCut atomic.Int64
 	blocksOut, blocksIn                          atomic.Int64
 	refused, malformed, dropped, blocksTwice     atomic.Int64
+	unknown                                      atomic.Int64
 	relayed                                      atomic.Int64
 }
 
@@ -135,7 +143,7 @@ func (h *Host) Stats() Stats {
 	return Stats{
 		SyncSent: c.syncSent.Load(), SyncReceived: c.syncReceived.Load(), SyncDropped: c.syncDropped.Load(), SyncCut: c.syncCut.Load(),
 		BlockBytesOut: c.blocksOut.Load(), BlockBytesIn: c.blocksIn.Load(),
-		Refused: c.refused.Load(), Malformed: c.malformed.Load(), OffersDropped: c.dropped.Load(),
+		Refused: c.refused.Load(), Malformed: c.malformed.Load(), Unknown: c.unknown.Load(), OffersDropped: c.dropped.Load(),
 		Relayed:     c.relayed.Load(),
 		BlocksTwice: c.blocksTwice.Load(),
 	}
@@ -256,7 +264,10 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 
 func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
 	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g,
-		paths: newPaths(), engaged: map[peer.ID]int{}}
+		paths: newPaths(), engaged: map[peer.ID]int{}, release: thisRelease}
+	if cfg.Release != nil {
+		h.release = *cfg.Release
+	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
 	h.offers = newOffers(h)
@@ -288,8 +299,11 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 	h.pubsub = ps
 	lh.Network().Notify(g)
 	lh.Network().Notify(h.keeper)
-	lh.SetStreamHandler(ProtocolAdmit, h.answerAdmit)
-	lh.SetStreamHandler(ProtocolHello, h.answerHello)
+	for p, f := range map[Protocol]network.StreamHandler{ProtocolAdmit: h.answerAdmit, ProtocolHello: h.answerHello} {
+		for _, id := range h.ids(p) {
+			lh.SetStreamHandler(id, f) // strangers are answered too
+		}
+	}
 	h.servePing()
 	h.serveProbe()
 	h.goRun(h.keeper.run)
@@ -335,6 +349,7 @@ func (h *Host) farmGone() {
 		mdns.Close()
 	}
 	h.keeper.forget()
+	h.skews.forget()
 	h.keeper.wake()
 }
 

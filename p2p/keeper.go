@@ -232,6 +232,7 @@ func (k *keeper) Disconnected(n network.Network, c network.Conn) {
 	}
 	k.h.paths.gone(p)
 	k.h.reserver.gone(p)
+	k.h.skews.gone(p)
 	k.mu.Lock()
 	s := k.stateLocked(p)
 	s.failures, s.next = 0, time.Now().Add(100*time.Millisecond+rand.N(400*time.Millisecond))

@@ -9,7 +9,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/proto"
 
 	"idlewild/job"
@@ -118,6 +117,7 @@ func (h *Host) Join(ctx context.Context, requester peer.ID) (*Link, error) {
 		ses.read(func(m *wire.Sync) error {
 			o, ok := m.GetBody().(*wire.Sync_Order)
 			if !ok {
+				h.stats.unknown.Add(1)
 				return nil // of a later version
 			}
 			v, err := o.Order.Value()
@@ -134,6 +134,7 @@ func (h *Host) Join(ctx context.Context, requester peer.ID) (*Link, error) {
 		})
 		if err := ses.cause(); err != nil {
 			h.log.Debug("link cut", "peer", requester, "err", err)
+			h.apart(requester, err)
 			h.suspect(requester, err)
 		}
 	})
@@ -153,7 +154,7 @@ func (l *Link) over() error {
 }
 
 // open opens a stream to a member, dialling where it is not connected.
-func (h *Host) open(ctx context.Context, p peer.ID, id string) (network.Stream, error) {
+func (h *Host) open(ctx context.Context, p peer.ID, proto Protocol) (network.Stream, error) {
 	if !h.members.Known(p) {
 		return nil, ErrNotMember
 	}
@@ -166,7 +167,7 @@ func (h *Host) open(ctx context.Context, p peer.ID, id string) (network.Stream, 
 			return nil, fmt.Errorf("cannot be reached: %w", cause(err))
 		}
 	}
-	s, err := h.guarded.NewStream(network.WithAllowLimitedConn(ctx, id), p, protocol.ID(id))
+	s, err := h.stream(network.WithAllowLimitedConn(ctx, string(proto)), p, proto)
 	if err != nil {
 		return nil, cause(err)
 	}

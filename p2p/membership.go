@@ -230,6 +230,16 @@ func (m *Membership) revokedLocked(p peer.ID, c Certificate) bool {
 	return ok && !c.Issued.After(r.at)
 }
 
+// nameOf is what p's certificate calls it; empty: none is known.
+func (m *Membership) nameOf(p peer.ID) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s, ok := m.members[p]; ok {
+		return s.cert.Name
+	}
+	return ""
+}
+
 // await waits until p is known, at most until ctx ends.
 func (m *Membership) await(ctx context.Context, p peer.ID) bool {
 	for {
@@ -416,8 +426,12 @@ func (m *Membership) invite(valid time.Duration, role Role, stay time.Duration) 
 	if m.rootKey == nil {
 		return "", ErrNotOwner
 	}
+	var issued int64
+	if m.farm.Recovered > 0 {
+		issued = time.Now().UnixMilli() // after that; of all others the time is of no use
+	}
 	return newTicket(m.rootKey, Ticket{
-		Farm: m.id, Turn: len(m.chain), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
+		Issued: issued, Farm: m.id, Turn: len(m.chain), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
 		Addrs: addrBytes(addrs), Role: role, Expires: time.Now().Add(valid), Stay: int64(stay / time.Second),
 	})
 }

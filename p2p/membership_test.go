@@ -199,7 +199,7 @@ func TestStrangerIsQuarantined(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	for _, id := range []string{ProtocolSync, ProtocolBlocks, "/ipfs/ping/1.0.0", "/meshsub/1.1.0"} {
+	for _, id := range []string{string(idOf(ProtocolSync)), string(idOf(ProtocolBlocks)), "/ipfs/ping/1.0.0", "/meshsub/1.1.0"} {
 		s, err := stranger.host.NewStream(t.Context(), owner.ID(), protoID(id))
 		if err != nil {
 			t.Fatalf("%s: %v", id, err)
@@ -232,7 +232,7 @@ func TestHelloTellsStrangersNothing(t *testing.T) {
 	if err := other.host.Connect(t.Context(), peer.AddrInfo{ID: owner.ID(), Addrs: owner.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := other.host.NewStream(t.Context(), owner.ID(), ProtocolHello)
+	s, err := other.host.NewStream(t.Context(), owner.ID(), idOf(ProtocolHello))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestCertificateOfAnotherPeerDoesNotHelp(t *testing.T) {
 	if err := stranger.host.Connect(t.Context(), peer.AddrInfo{ID: farm[0].ID(), Addrs: farm[0].host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := stranger.host.NewStream(t.Context(), farm[0].ID(), ProtocolHello)
+	s, err := stranger.host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolHello))
 	if err != nil {
 		t.Fatal(err)
 	}

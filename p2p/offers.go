@@ -177,6 +177,7 @@ func (o *offers) validate(_ context.Context, _ peer.ID, m *pubsub.Message) pubsu
 		}
 		return pubsub.ValidationAccept
 	}
+	o.h.stats.unknown.Add(1)
 	return pubsub.ValidationIgnore // of a later version
 }
 

@@ -33,6 +33,9 @@ type Peer struct {
 	PunchFail string        // why the last hole punch failed
 	Trouble   string        // why it is not connected
 	Agent     string        // program and version of a connected one, by its word
+	// Apart says why this machine and the member do not work together: one of the
+	// programs is too old. Empty: they do, as far as is known.
+	Apart string
 	// Capability that the member told of; 0: not heard yet.
 	Capability uint32
 	Addr       string        // the other end of the connection
@@ -59,6 +62,7 @@ func (h *Host) Peers() []Peer {
 		} else if !m.Self {
 			v.Trouble = h.keeper.trouble(m.Peer)
 		}
+		v.Apart = h.skews.text(m.Peer)
 		out = append(out, v)
 	}
 	return out

@@ -19,7 +19,7 @@ import (
 //	'c' 0   the answer is the other clock: nanoseconds since 1970, 8 bytes
 //	'd' n   the answer is n bytes of nothing
 //	'u' n   n bytes follow; the answer is one byte once they are here
-const ProtocolProbe = "/idlewild/probe/1.0.0"
+const ProtocolProbe Protocol = "probe"
 
 // Bounds of a probe.
 const (
@@ -41,7 +41,7 @@ type Speed struct {
 // measure another's measuring, and nobody can keep this node busy with it.
 func (h *Host) serveProbe() {
 	var one sync.Mutex
-	h.guarded.SetStreamHandler(ProtocolProbe, func(s network.Stream) {
+	h.serve(ProtocolProbe, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) {
 			defer s.Close()
 			ctx, cancel := context.WithTimeout(ctx, probeLimit)
@@ -113,7 +113,7 @@ func (h *Host) Measure(ctx context.Context, p peer.ID, speed bool) (Speed, error
 
 func (h *Host) ask(ctx context.Context, p peer.ID, what byte, n uint64) (network.Stream, func(), error) {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "probe"), probeLimit)
-	s, err := h.guarded.NewStream(ctx, p, ProtocolProbe)
+	s, err := h.stream(ctx, p, ProtocolProbe)
 	if err != nil {
 		cancel()
 		return nil, nil, err

@@ -37,7 +37,7 @@ func TestProbeBounds(t *testing.T) {
 		binary.BigEndian.AppendUint64([]byte{'u'}, 1<<63),
 		binary.BigEndian.AppendUint64([]byte{'x'}, 1),
 	} {
-		s, err := farm[0].guarded.NewStream(t.Context(), farm[1].ID(), ProtocolProbe)
+		s, err := farm[0].guarded.NewStream(t.Context(), farm[1].ID(), idOf(ProtocolProbe))
 		if err != nil {
 			t.Fatal(err)
 		}

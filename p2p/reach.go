@@ -15,8 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
-
-	"idlewild/p2p/wire"
 )
 
 const (
@@ -190,9 +188,6 @@ func texts(addrs []ma.Multiaddr) []string {
 	slices.Sort(out)
 	return out
 }
-
-// Capability is what this node tells others that it can.
-const Capability = wire.Capability
 
 // onlyLoopback reports whether nobody outside could come in anyway.
 func onlyLoopback(listen []string) bool {

@@ -16,7 +16,7 @@ import (
 )
 
 // ProtocolSync is the one long-lived stream between a worker and a requester.
-const ProtocolSync = "/idlewild/sync/1.0.0"
+const ProtocolSync Protocol = "sync"
 
 // Times of a sync stream.
 const (
@@ -233,10 +233,17 @@ func (c *session) read(take func(*wire.Sync) error) {
 		c.stats.syncReceived.Add(1)
 		c.dead.Stop() // while take holds us up, it is we who are slow
 		if m.GetBody() == nil {
+			if len(m.ProtoReflect().GetUnknown()) > 0 {
+				c.stats.unknown.Add(1) // a body of a later version
+			}
 			c.dead.Reset(deadAfter)
 			continue
 		}
-		if _, ok := m.GetBody().(*wire.Sync_Bye); ok {
+		if b, ok := m.GetBody().(*wire.Sync_Bye); ok {
+			if r := b.Bye.GetRefusal(); r != nil {
+				c.cut(fmt.Errorf("%w: %w", ErrLinkCut, refusalError(r)))
+				return
+			}
 			c.cut(nil)
 			return
 		}

@@ -15,7 +15,7 @@ import (
 
 // ProtocolShare gathers many blocks of a job from all who have them: one stream
 // per gatherer and holder.
-const ProtocolShare = "/idlewild/share/1.0.0"
+const ProtocolShare Protocol = "share"
 
 // ErrNoShare is matched where the job's requester does not speak ProtocolShare:
 // the blocks are to be fetched from it as ever.

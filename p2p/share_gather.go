@@ -434,6 +434,6 @@ func (g *gather) steal(h *holder, n int, now time.Time) []int {
 func (g *gather) scope() *wire.Scope {
 	return &wire.Scope{
 		Job: string(g.req.Job), Requester: []byte(g.req.Requester), Grant: wire.FromSigned(g.req.Grant),
-		Capability: wire.Capability, Urgent: g.req.Urgent,
+		Capability: g.h.release.Capability, Urgent: g.req.Urgent,
 	}
 }

@@ -65,7 +65,7 @@ func TestHostileShares(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := farm[0].Stats()
-			s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolShare)
+			s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolShare))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestShareStreamsAreFew(t *testing.T) {
 	all := manyBlocks(100, 1000)
 	farm, stores := sharers(t, 3, all...)
 	for range 3 * maxSharesPerPeer {
-		s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolShare)
+		s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolShare))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestSilentAskersAreCutOff(t *testing.T) {
 	farm := newFarm(t, 2)
 	farm[0].ServeBlocks(newMemory([]byte("x")), allowAll, nil, nil)
 	farm[0].blocks.patience = 100 * time.Millisecond
-	s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolShare)
+	s, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolShare))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestSilentAskersAreCutOff(t *testing.T) {
 // liar answers a gathering as f says, in place of a member's own handler.
 func liar(t *testing.T, h *Host, f func(w *bufio.Writer, first *wire.Share, next func() (*wire.Share, error))) {
 	t.Helper()
-	h.host.SetStreamHandler(ProtocolShare, func(s network.Stream) {
+	h.host.SetStreamHandler(idOf(ProtocolShare), func(s network.Stream) {
 		defer s.Reset()
 		r := bufio.NewReader(s)
 		next := func() (*wire.Share, error) {
@@ -267,7 +267,7 @@ func TestShareTellsNothingWithoutAGrant(t *testing.T) {
 	}
 	for name, grant := range map[string]job.Signed{"replayed": req.Grant, "forged": {Body: []byte("for the second"), Sig: []byte("s")}, "none": {}} {
 		for _, at := range farm[:2] {
-			s, err := farm[2].host.NewStream(t.Context(), at.ID(), ProtocolShare)
+			s, err := farm[2].host.NewStream(t.Context(), at.ID(), idOf(ProtocolShare))
 			if err != nil {
 				t.Fatal(err)
 			}

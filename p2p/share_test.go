@@ -122,7 +122,7 @@ func TestGatherIsRefused(t *testing.T) {
 func TestGatherFromOldPeers(t *testing.T) {
 	t.Parallel()
 	farm, _ := sharers(t, 2, []byte("x"))
-	farm[0].host.RemoveStreamHandler(ProtocolShare)
+	farm[0].host.RemoveStreamHandler(idOf(ProtocolShare))
 	_, err := gatherAll(t.Context(), farm[1], nil, ShareRequest{BlockRequest: request(farm[0].ID(), []byte("x"))})
 	if !errors.Is(err, ErrNoShare) {
 		t.Errorf("%v", err)

@@ -15,7 +15,7 @@ import (
 // about jobs that are handed over. One stream is one question and its answer,
 // each behind its length of 4 bytes, big-endian; what they say is none of this
 // package's business.
-const ProtocolSteward = "/idlewild/steward/1.0.0"
+const ProtocolSteward Protocol = "steward"
 
 // MaxStewardMessage bounds a question and an answer.
 const MaxStewardMessage = 8 << 20
@@ -27,7 +27,7 @@ type StewardAnswerer interface {
 
 // ServeSteward has a answer questions of members.
 func (h *Host) ServeSteward(a StewardAnswerer) {
-	h.guarded.SetStreamHandler(ProtocolSteward, func(s network.Stream) {
+	h.serve(ProtocolSteward, func(s network.Stream) {
 		h.goRun(func(ctx context.Context) {
 			defer s.Close()
 			defer watch(s, exchangeTime)()

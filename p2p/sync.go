@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
@@ -14,9 +15,36 @@ func (h *Host) ServeSync(c Coordinator) {
 	h.mu.Lock()
 	h.coord = c
 	h.mu.Unlock()
-	h.guarded.SetStreamHandler(ProtocolSync, func(s network.Stream) {
-		h.goRun(func(ctx context.Context) { h.serveSync(ctx, c, s) })
-	})
+	for _, id := range h.ids(ProtocolSync) {
+		h.guarded.SetStreamHandler(id, func(s network.Stream) {
+			h.goRun(func(ctx context.Context) {
+				if !h.parted(ctx, s) {
+					h.serveSync(ctx, c, s)
+				}
+			})
+		})
+	}
+}
+
+// parted refuses the sync stream of a member that is too old for this program,
+// or the other way round, with the reason. It may not have greeted us yet.
+func (h *Host) parted(ctx context.Context, s network.Stream) bool {
+	p := s.Conn().RemotePeer()
+	_, _ = h.ability(ctx, p)
+	if !h.skews.blocks(p) {
+		return false
+	}
+	h.stats.refused.Add(1)
+	defer watch(s, exchangeTime)()
+	text := h.skews.text(p)
+	bye := &wire.Sync{Seq: 1, Body: &wire.Sync_Bye{Bye: &wire.Bye{Reason: text, Refusal: &wire.Refusal{Code: wire.Refusal_TOO_OLD, Text: text}}}}
+	if _, err := wire.Write(s, bye, wire.MaxSync); err != nil || s.CloseWrite() != nil {
+		s.Reset()
+		return true
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(s, wire.MaxSync)) // until it has heard that
+	s.Close()
+	return true
 }
 
 // serveSync runs one worker's stream. The coordinator is never held up: what
@@ -67,6 +95,7 @@ func (h *Host) serveSync(ctx context.Context, c Coordinator, s network.Stream) {
 		ses.read(func(m *wire.Sync) error {
 			r, ok := m.GetBody().(*wire.Sync_Report)
 			if !ok {
+				h.stats.unknown.Add(1)
 				return nil // of a later version
 			}
 			v, err := r.Report.Value()

@@ -222,7 +222,7 @@ func TestSlowReaderIsCut(t *testing.T) {
 	farm := newFarm(t, 2)
 	c := newCoordinator()
 	farm[0].ServeSync(c)
-	raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolSync)
+	raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolSync))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestSyncRefusesWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := farm[0].Stats()
-			raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolSync)
+			raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolSync))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -296,7 +296,7 @@ func TestUnknownBodyIsSkipped(t *testing.T) {
 	farm := newFarm(t, 2)
 	c := newCoordinator()
 	farm[0].ServeSync(c)
-	raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolSync)
+	raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolSync))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,8 +310,8 @@ func TestUnknownBodyIsSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := receive(t, c.sessions, "session")
-	if r := receive(t, s.in, "report"); r.Session != "later" {
-		t.Errorf("%+v", r)
+	if r := receive(t, s.in, "report"); r.Session != "later" || farm[0].Stats().Unknown != 1 {
+		t.Errorf("%+v, %+v", r, farm[0].Stats())
 	}
 	close(s.out)
 }
@@ -320,7 +320,7 @@ func TestAcksAndSequenceOnTheWire(t *testing.T) {
 	farm := newFarm(t, 2)
 	c := newCoordinator()
 	farm[0].ServeSync(c)
-	raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), ProtocolSync)
+	raw, err := farm[1].host.NewStream(t.Context(), farm[0].ID(), idOf(ProtocolSync))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type Ticket struct {
 	Addrs   [][]byte  `cbor:"addrs"` // multiaddrs of the inviter
 	Role    Role      `cbor:"role"`
 	Expires time.Time `cbor:"expires"`
-	Issued  int64     `cbor:"issued,omitempty"` // unix milliseconds; 0: by an older version
+	Issued  int64     `cbor:"issued,omitempty"` // unix milliseconds; 0: by an owner that was not recovered from a backup
 	Turn    int       `cbor:"turn,omitempty"`   // how often the root key was replaced until Root
 	Stay    int64     `cbor:"stay,omitempty"`   // seconds for which a guest is a member; 0: a member like others
 }
@@ -43,8 +43,10 @@ func (t Ticket) stay() time.Duration {
 	return time.Duration(t.Stay) * time.Second
 }
 
+// newTicket signs a ticket. What not every one needs stays out of it: a field
+// that it does not know makes a program refuse the whole ticket.
 func newTicket(root job.Signer, t Ticket) (string, error) {
-	t.Version, t.Issued = 1, time.Now().UnixMilli()
+	t.Version = 1
 	t.Secret = make([]byte, 16)
 	rand.Read(t.Secret)
 	s, err := job.Sign(root, job.ContextTicket, t)
@@ -84,7 +86,10 @@ func ParseTicket(text string) (Ticket, error) {
 	}
 	// The root key is inside what it signed: look at it first, then verify.
 	var t Ticket
-	if err := job.Decode(s.Body, wire.MaxTicketBytes, &t); err != nil {
+	switch err := job.Decode(s.Body, wire.MaxTicketBytes, &t); {
+	case errors.Is(err, job.ErrUnknownField):
+		return malformed("it is damaged, or of a newer idlewild than this one: update idlewild here")
+	case err != nil:
 		return malformed("it is damaged or incomplete")
 	}
 	root, err := peer.IDFromBytes(t.Root)

@@ -385,7 +385,8 @@ func TestFarmAndPeers(t *testing.T) {
 	if r := f.idlewild("farm", "members"); r.code != exitDone || strings.Count(r.out, "\n") != 3 || strings.Contains(r.out, "\x1b") {
 		t.Errorf("%+v", r)
 	}
-	if r := f.idlewild("peers"); !strings.Contains(r.out, "direct, tcp") || strings.Contains(r.out, "p0") {
+	if r := f.idlewild("peers"); !strings.Contains(r.out, "direct, tcp") || strings.Contains(r.out, "p0") ||
+		!strings.Contains(r.out, "\nother is too old: update idlewild on other") || strings.Contains(r.out, "\x1b") {
 		t.Errorf("%+v", r)
 	}
 	if d := doc[localapi.FarmView](t, f.idlewild("peers", "--json")); len(d.Members) != 2 {

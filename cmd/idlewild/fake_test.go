@@ -242,7 +242,8 @@ type fakeFarm struct{ *fakeDaemon }
 func (f fakeFarm) Create(_ context.Context, name string) (localapi.FarmView, error) {
 	f.farm = localapi.FarmView{ID: "farm1", Name: name, Owner: true, Members: []localapi.PeerView{
 		{Peer: "p0", Name: "here", Self: true},
-		{Peer: "p1", Name: "other\x1b]0;evil\x07", Connected: true, Path: "direct", Transport: "tcp", RTTMillis: 1.5, Score: "10 checked"},
+		{Peer: "p1", Name: "other\x1b]0;evil\x07", Connected: true, Path: "direct", Transport: "tcp", RTTMillis: 1.5, Score: "10 checked",
+			Apart: "other is too old: update idlewild on other\x1b[2J"},
 	}}
 	f.fakeDaemon.farm = f.farm
 	return f.farm, nil

@@ -59,6 +59,9 @@ func tellPeers(k *call, v localapi.FarmView) {
 	}
 	k.table(rows...)
 	for _, m := range v.Members {
+		if m.Apart != "" {
+			k.say("%s", clean(m.Apart))
+		}
 		if m.Standing.Banned != "" {
 			k.say("%s gets no work; if that is a mistake: idlewild peers pardon %s", clean(m.Name), m.Peer)
 		}

@@ -385,7 +385,7 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 		}
 	}
 	if peers == 0 {
-		return "no peers are connected"
+		return "no machine that could work on it is connected"
 	}
 	const most = 4
 	if len(whys) > most {

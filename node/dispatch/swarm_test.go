@@ -344,7 +344,7 @@ func TestNobodyHere(t *testing.T) {
 		defer f.stop()
 		id := f.submit(fakeParams{Frames: 1, Needs: map[string]string{"fake": "2"}})
 		time.Sleep(time.Second)
-		if s := f.status(id); s.Reason != "no peers are connected" {
+		if s := f.status(id); s.Reason != "no machine that could work on it is connected" {
 			t.Errorf("reason %q", s.Reason)
 		}
 		a := newFakeWorker(t, w, "a", time.Second)

@@ -67,6 +67,7 @@ type DoctorPeer struct {
 	Unmeasured  string    `json:"unmeasured,omitempty"` // why something was not
 	Agent       string    `json:"agent,omitempty"`      // program and version, by its word
 	Capability  uint32    `json:"capability,omitempty"`
+	Apart       string    `json:"apart,omitempty" doc:"Why this machine and the member do not work together: one of the programs is too old"`
 }
 
 // OfferOutcome is why this machine did or did not get work from an offer.

@@ -204,6 +204,7 @@ type PeerView struct {
 	PunchFail   string    `json:"punch_failed,omitempty"`
 	RTTMillis   float64   `json:"rtt_ms,omitempty"`
 	LastSeen    time.Time `json:"last_seen,omitzero"`
+	Apart       string    `json:"apart,omitempty" doc:"Why this machine and the member do not work together: one of the programs is too old"`
 	Score       string    `json:"score,omitempty"` // Standing in words
 	Standing    Standing  `json:"standing,omitzero"`
 	// Devices, as far as this machine was told of them: of itself, and of

@@ -361,11 +361,12 @@ func (s *Settled) job() (job.Settled, error) {
 	if err != nil {
 		return job.Settled{}, err
 	}
-	switch r := job.Ruling(s.GetRuling()); {
-	case r != "" && r != job.Accepted && r != job.Rejected && r != job.Unsure:
-		return job.Settled{}, fmt.Errorf("ruling %q", r)
-	case len(s.GetReason()) > job.MaxReasonBytes || len(s.GetSecret()) > 256:
+	if len(s.GetReason()) > job.MaxReasonBytes || len(s.GetSecret()) > 256 || len(s.GetRuling()) > 32 {
 		return job.Settled{}, fmt.Errorf("over its bounds")
 	}
-	return job.Settled{Job: id, Lease: lease, Task: job.RefOf(key), Ruling: job.Ruling(s.GetRuling()), Reason: s.GetReason(), Secret: s.GetSecret()}, nil
+	r := job.Ruling(s.GetRuling())
+	if r != "" && r != job.Accepted && r != job.Rejected && r != job.Unsure {
+		r = job.Unsure // of a later version: the requester has the result, and that is what counts here
+	}
+	return job.Settled{Job: id, Lease: lease, Task: job.RefOf(key), Ruling: r, Reason: s.GetReason(), Secret: s.GetSecret()}, nil
 }

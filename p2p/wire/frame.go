@@ -19,14 +19,28 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Capability counts behaviours that are no new message, with a dated history:
-//
-//	1  2026-11  first version
-//	2  2026-11  blocks: answers what an Ask wants of edits
+// Capability counts behaviours that are no new message and no new field, so
+// that nobody asks a peer for what it cannot; History says what each added.
+// docs/updates.md has the rules by which it grows.
 const (
-	Capability      = CapabilityEdits
+	Capability      = 3
+	CapabilityLeast = CapabilityEdits // what the last release has: older peers are not worked with
 	CapabilityEdits = 2
 )
+
+// Added is what one capability added.
+type Added struct {
+	Capability uint32
+	Date       string // on which it came in, year-month-day
+	What       string
+}
+
+// History is every capability there was, oldest first.
+var History = []Added{
+	{1, "2026-11-23", "the first version"},
+	{2, "2026-11-24", "blocks: answers what an Ask wants of edits"},
+	{3, "2026-11-26", "hello and sync: is told that a program is too old, and shows that"},
+}
 
 // Bounds of frames, by protocol. A longer frame is refused before memory is
 // taken for it.

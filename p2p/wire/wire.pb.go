@@ -43,7 +43,7 @@ const (
 	Refusal_NOT_OWNER   Refusal_Code = 6 // this node cannot admit: it does not hold the root key
 	Refusal_BUSY        Refusal_Code = 7 // try again later
 	Refusal_FAILED      Refusal_Code = 8 // our own trouble (disk full, say)
-	Refusal_TOO_OLD     Refusal_Code = 9 // reserved for version skew: capability too low
+	Refusal_TOO_OLD     Refusal_Code = 9 // a program at one end is too old for the other's; the text says which
 )
 
 // Enum value maps for Refusal_Code.
@@ -1081,6 +1081,7 @@ func (*Sync_Bye) isSync_Body() {}
 type Bye struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Refusal       *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"` // it is a no, and asking again is of no use
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1120,6 +1121,13 @@ func (x *Bye) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Bye) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
 }
 
 // Report is job.Report.
@@ -2586,9 +2594,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x06report\x18\x03 \x01(\v2\x18.idlewild.wire.v1.ReportH\x00R\x06report\x12/\n" +
 	"\x05order\x18\x04 \x01(\v2\x17.idlewild.wire.v1.OrderH\x00R\x05order\x12)\n" +
 	"\x03bye\x18\x05 \x01(\v2\x15.idlewild.wire.v1.ByeH\x00R\x03byeB\x06\n" +
-	"\x04bodyJ\x04\b\x06\x10\x10\"\x1d\n" +
+	"\x04bodyJ\x04\b\x06\x10\x10\"R\n" +
 	"\x03Bye\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xf7\x02\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x123\n" +
+	"\arefusal\x18\x02 \x01(\v2\x19.idlewild.wire.v1.RefusalR\arefusal\"\xf7\x02\n" +
 	"\x06Report\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x123\n" +
 	"\amachine\x18\x02 \x01(\v2\x19.idlewild.wire.v1.MachineR\amachine\x12)\n" +
@@ -2781,32 +2790,33 @@ var file_wire_proto_depIdxs = []int32{
 	14, // 23: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
 	21, // 24: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
 	13, // 25: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
-	15, // 26: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
-	18, // 27: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
-	19, // 28: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
-	2,  // 29: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
-	20, // 30: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
-	16, // 31: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
-	17, // 32: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
-	22, // 33: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
-	24, // 34: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
-	25, // 35: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
-	23, // 36: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
-	2,  // 37: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
-	28, // 38: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 39: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
-	27, // 40: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
-	2,  // 41: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
-	2,  // 42: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
-	31, // 43: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
-	1,  // 44: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	28, // 45: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 46: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	3,  // 26: idlewild.wire.v1.Bye.refusal:type_name -> idlewild.wire.v1.Refusal
+	15, // 27: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
+	18, // 28: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
+	19, // 29: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
+	2,  // 30: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
+	20, // 31: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
+	16, // 32: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
+	17, // 33: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
+	22, // 34: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
+	24, // 35: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
+	25, // 36: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
+	23, // 37: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
+	2,  // 38: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
+	28, // 39: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 40: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
+	27, // 41: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
+	2,  // 42: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
+	2,  // 43: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
+	31, // 44: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
+	1,  // 45: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
+	28, // 46: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 47: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }

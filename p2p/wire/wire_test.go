@@ -166,7 +166,7 @@ func TestConversionRefusesWhatIsOutOfBounds(t *testing.T) {
 		"time":         func(o *Order) { o.Leases[0].TtlNs = -1 },
 		"grant":        func(o *Order) { o.Leases[0].Read.Body = make([]byte, MaxSignedBytes+1) },
 		"stop":         func(o *Order) { o.Stops[0].Lease = "" },
-		"ruling":       func(o *Order) { o.Settled[0].Ruling = "maybe" },
+		"ruling":       func(o *Order) { o.Settled[0].Ruling = strings.Repeat("x", 33) },
 		"settled task": func(o *Order) { o.Settled[0].Task = nil },
 		"settled job":  func(o *Order) { o.Settled[0].Job = "../" },
 		"beat":         func(o *Order) { o.BeatEveryNs = -1 },
@@ -189,6 +189,22 @@ func TestConversionRefusesWhatIsOutOfBounds(t *testing.T) {
 	}
 	if _, err := o.Value(); err == nil {
 		t.Error("an output outside its folder was accepted")
+	}
+}
+
+// A ruling of a later version settles the work all the same.
+func TestUnknownRulingIsUnsure(t *testing.T) {
+	o, err := FromOrder(order())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Settled[0].Ruling = "postponed"
+	got, err := o.Value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Settled[0].Ruling != job.Unsure || len(got.Leases) == 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -184,7 +184,7 @@ func TestProbeIsRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(facts[FactVersion]) != 1 || !slices.Contains(facts[FactEngine], fact(facts[FactBuild][0], cycles)) || len(facts[FactDenoiser]) == 0 || !strings.HasPrefix(facts[FactBuild][0], facts[FactVersion][0]+" ") {
+	if len(facts[FactVersion]) != 1 || !slices.Contains(facts[FactEngine], fact(facts[FactBuild][0], cycles)) || !slices.Contains(facts[FactEngine], cycles) || len(facts[FactDenoiser]) == 0 || !strings.HasPrefix(facts[FactBuild][0], facts[FactVersion][0]+" ") {
 		t.Errorf("%v", facts)
 	}
 	// Another Kind on the same scratch folder need not ask: its program is

@@ -105,6 +105,15 @@ func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error)
 			warnings = append(warnings, fmt.Sprintf("Blender %s does not render with Cycles here", p.Version))
 		}
 	}
+	if builds := facts[FactBuild]; len(builds) == 1 {
+		// As programs of capability 2 ask for it, which name no build: there has
+		// to be one alone.
+		for _, name := range []string{FactEngine, FactDenoiser} {
+			for _, v := range slices.Clone(facts[name]) {
+				add(name, strings.TrimPrefix(v, builds[0]+" "))
+			}
+		}
+	}
 	return facts, warnings, nil
 }
 

@@ -26,7 +26,7 @@ export async function swarm(refresh) {
     h("section", { class: "card scroll", tabindex: 0, "aria-label": "Members" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Member", "Path", "Round trip", "Devices", "Results", f.owner ? "Membership" : null].filter((x) => x !== null).map((t) => h("th", { scope: "col" }, t)))),
       h("tbody", {}, f.members.map((m) => h("tr", { "data-key": m.peer },
-        h("td", {}, m.name || "…" + m.peer.slice(-6), m.self ? h("span", { class: "soft" }, " (this machine)") : null),
+        h("td", {}, m.name || "…" + m.peer.slice(-6), m.self ? h("span", { class: "soft" }, " (this machine)") : null, m.apart ? h("div", { class: "bad small" }, m.apart) : null),
         h("td", { class: m.self || m.connected ? "" : "soft" }, m.self ? "" : m.connected ? way(m) : m.last_seen ? "away, seen " + ago(m.last_seen) : "away"),
         h("td", {}, m.connected && m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : ""),
         h("td", {}, (m.devices ?? []).map((d) => h("div", {}, (d.model || d.name) + ": ", h("span", { class: /^(idle|resting)/.test(d.doing) ? "soft" : "busy" }, doing(d.doing))))),
