@@ -52,7 +52,7 @@ class EventStream(unittest.TestCase):
         out = io.StringIO()
         events = protocol.Events(out)
         events.ready(build="x")
-        events.progress(3, "rendering", 1 / 3)
+        protocol.Progress(events, 3)("rendering", 1 / 3)
         events.done(3, "failed", "why\n" + "x" * 5000, device="cpu")
         lines = [json.loads(line) for line in out.getvalue().splitlines()]
         self.assertEqual(lines[0], {"event": "ready", "build": "x"})
