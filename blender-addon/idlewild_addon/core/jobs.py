@@ -38,6 +38,7 @@ class Job:
     failed: int = 0
     skipped: int = 0
     rejected: int = 0
+    under_way: float = 0.0
     left_s: float = 0.0
     wall_s: float = 0.0
     uploaded_bytes: int = 0
@@ -51,7 +52,7 @@ class Job:
     def fraction(self) -> float:
         if not self.tasks:
             return 0.0
-        return min(1.0, (self.delivered + self.skipped) / self.tasks)
+        return min(1.0, (self.delivered + self.skipped + min(max(self.under_way, 0.0), self.running)) / self.tasks)
 
     @property
     def look(self) -> tuple[str, str]:

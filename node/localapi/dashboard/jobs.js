@@ -31,7 +31,7 @@ function card(j) {
 
 export function bar(j) {
   const done = j.delivered + j.skipped;
-  return j.tasks ? h("progress", { max: j.tasks, value: done, "aria-label": done + " of " + j.tasks + " delivered" }) : null;
+  return j.tasks ? h("progress", { max: j.tasks, value: Math.min(j.tasks, done + (j.under_way ?? 0)), "aria-label": done + " of " + j.tasks + " delivered" }) : null;
 }
 
 export function summary(j) {
