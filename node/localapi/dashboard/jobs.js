@@ -1,4 +1,4 @@
-import { ago, bytes, h, plural, seconds } from "./dom.js";
+import { ago, bytes, h, percent, plural, seconds } from "./dom.js";
 import { get } from "./api.js";
 
 export const TONE = { accepted: "busy", planned: "busy", paused: "warn", finished: "good", failed: "bad", cancelled: "soft" };
@@ -37,7 +37,7 @@ export function bar(j) {
 export function summary(j) {
   return [
     j.tasks ? (j.delivered + j.skipped) + " of " + j.tasks : null,
-    j.running ? j.running + " running" : null,
+    j.running ? j.running + " running" + (j.under_way ? " (" + percent(j.under_way / j.running) + ")" : "") : null,
     j.failed ? j.failed + " failed" : null,
     j.rejected ? plural(j.rejected, "result") + " rejected" : null,
     holder(j),
