@@ -184,11 +184,20 @@ func (r *Runner) request(ctx context.Context, s *slot, kind Kind, cmd Command, t
 	}
 	req.Timeout = r.timeout(req.Timeout, t.Timeout)
 
+	var listener Listener
+	if f, ok := kind.(Follower); ok && progress != nil {
+		listener = f.Follow(progress)
+		req.Lines = listener.Line
+	}
+
 	var said *event // the runner's last word before it died
 	exit := s.session.Do(ctx, req, func(ev Event) {
 		e, err := parseEvent(ev.JSON)
 		if err != nil {
 			return
+		}
+		if listener != nil {
+			listener.Event(ev)
 		}
 		switch {
 		case e.Event == "progress" && progress != nil:

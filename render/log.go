@@ -87,19 +87,59 @@ func lastWords(err error, log []byte) error {
 	return err
 }
 
+// logLines hands on the lines of a log while somebody listens.
+type logLines struct {
+	mu   sync.Mutex
+	hear func(line []byte)
+	line []byte // what came of the line under way
+}
+
+// maxLogLine bounds a line that is handed on; what is longer is cut.
+const maxLogLine = 4 << 10
+
+// to makes hear the listener; nil: nobody is. It returns when no call to the
+// one before is under way.
+func (l *logLines) to(hear func(line []byte)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hear, l.line = hear, l.line[:0]
+}
+
+// Write implements io.Writer and never fails.
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(p)
+	for l.hear != nil && len(p) > 0 {
+		i := bytes.IndexByte(p, '\n')
+		part := p
+		if i >= 0 {
+			part = p[:i]
+		}
+		l.line = append(l.line, part[:min(len(part), maxLogLine-len(l.line))]...)
+		if i < 0 {
+			break
+		}
+		l.hear(l.line)
+		l.line = l.line[:0]
+		p = p[i+1:]
+	}
+	return n, nil
+}
+
 // logReader copies a process's output into a buffer. Sync makes sure that
 // everything printed before it was called is in the buffer: the log and the
 // events travel on different pipes, and a request's log must not end up with
 // the next one's.
 type logReader struct {
 	f       *os.File
-	buf     *logBuffer
+	buf     io.Writer
 	canSync bool // whether this system's pipes have deadlines
 	syncs   chan chan struct{}
 	stopped chan struct{}
 }
 
-func newLogReader(f *os.File, buf *logBuffer) *logReader {
+func newLogReader(f *os.File, buf io.Writer) *logReader {
 	r := &logReader{f: f, buf: buf, syncs: make(chan chan struct{}, 1), stopped: make(chan struct{})}
 	r.canSync = f.SetReadDeadline(time.Time{}) == nil
 	go r.run()

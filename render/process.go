@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -225,7 +226,7 @@ func (s *session) spawn(eventsFile bool) (err error) {
 	for _, f := range theirs {
 		f.Close()
 	}
-	s.logs = newLogReader(logR, s.text)
+	s.logs = newLogReader(logR, io.MultiWriter(s.text, &s.lines))
 	go s.listen(events)
 	go s.guard()
 	return nil

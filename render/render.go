@@ -77,6 +77,22 @@ type Kind interface {
 	Request(t Task, at Mount) (Request, error)
 }
 
+// Follower is a Kind whose processes say how far they are in words of their
+// own, beside "progress" events.
+type Follower interface {
+	// Follow is for one request; say takes what was understood.
+	Follow(say func(Progress)) Listener
+}
+
+// Listener hears a process while it works on one request. Its methods may be
+// called at the same time.
+type Listener interface {
+	// Event gets every event but the closing one.
+	Event(Event)
+	// Line gets every line of the process's log, as Request.Lines does.
+	Line(line []byte)
+}
+
 // Mount tells a Request where the process sees its folders.
 type Mount struct {
 	In    string
@@ -104,11 +120,15 @@ type Command struct {
 type Request struct {
 	JSON    []byte
 	Timeout time.Duration
+	// Lines, where it is not nil, gets each line that the process prints, as
+	// long as the request runs: without its end, at most 4 KiB, valid only
+	// during the call.
+	Lines func(line []byte)
 }
 
 // Event is one line that a runner wrote: a JSON object with at least "event".
 type Event struct {
-	Name string // "ready", "progress", "device", "output", "error", "done"
+	Name string // "ready", "progress", "error", "done", or the kind's own
 	JSON []byte
 }
 

@@ -24,6 +24,7 @@ type session struct {
 	cmd    *exec.Cmd
 	stdin  *os.File
 	text   *logBuffer
+	lines  logLines
 	logs   *logReader
 	events chan event    // closed at the end of the events stream
 	killed chan struct{} // closed by the first kill
@@ -118,6 +119,10 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 		defer t.Stop()
 		timeout = t.C
 	}
+	if r.Lines != nil {
+		s.lines.to(r.Lines)
+		defer s.lines.to(nil)
+	}
 	// A runner that does not read must not hold up the end of ctx; killing it
 	// ends this write.
 	go s.stdin.Write(line)
@@ -138,6 +143,9 @@ func (s *session) Do(ctx context.Context, r Request, events func(Event)) Exit {
 			if e.Event == "done" {
 				s.requests++
 				return m.exit(e.raw, nil)
+			}
+			if r.Lines != nil {
+				s.logs.Sync() // lines and events in the order in which they were written
 			}
 			if events != nil {
 				events(Event{Name: e.Event, JSON: e.raw})

@@ -170,11 +170,11 @@ func (n *node) report(receipts []dispatch.OpenedReceipt) {
 	}
 	n.beats++
 	beats, stream := n.beats, n.stream
-	// As in node/worker: progress is told within a second, by many only with
-	// their beats.
+	// As in node/worker: how far a task is is told every three seconds, by many
+	// only with their beats.
 	again := n.beat
 	if again <= 20*time.Second && n.run != nil && n.run.task >= 0 && !n.home {
-		again = time.Second
+		again = 3 * time.Second
 	}
 	n.w.at(again, func() {
 		if n.beats == beats && n.stream == stream {

@@ -48,7 +48,8 @@ class Contract(unittest.TestCase):
     def test_jobs(self) -> None:
         told = example("jobs.json")["jobs"]
         j = jobs.read(told[0])
-        self.assertEqual(j.progress(), "20 of 51 frames, 3 at work, 6 min 20 s left")
+        self.assertEqual(j.progress(), "20 of 51 frames, 3 at work (42 %), 6 min 20 s left")
+        self.assertEqual(j.fraction, 21.25 / 51)
         self.assertEqual(j.remarks()[0], "1 wrong frame was rejected and rendered again elsewhere")
         self.assertIn("1 frame failed: see idlewild logs 01KB", j.remarks()[1])
 

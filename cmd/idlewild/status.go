@@ -122,11 +122,19 @@ func statusOverview(k *call) error {
 		for _, s := range list {
 			rows = append(rows, []string{
 				string(s.Job), s.Title, string(s.State), fmt.Sprintf("%d/%d", s.Delivered+s.Skipped, s.Tasks),
-				fmt.Sprint(s.Running), fmt.Sprint(s.Rejected), secondsText(s.WallSeconds), s.Reason,
+				runningText(s), fmt.Sprint(s.Rejected), secondsText(s.WallSeconds), s.Reason,
 			})
 		}
 		k.table(rows...)
 	})
+}
+
+// runningText is how many tasks run, and how far they are on average.
+func runningText(s job.Status) string {
+	if s.Running == 0 || s.UnderWay <= 0 {
+		return fmt.Sprint(s.Running)
+	}
+	return fmt.Sprintf("%d (%.0f%%)", s.Running, 100*min(s.UnderWay/float64(s.Running), 1))
 }
 
 // detail is everything about one job, with at most so many frames.

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -35,12 +36,12 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 		if !l.seen || l.progress.Task != p.Task {
 			l.running = b.now
 		}
-		if changed := l.progress != p; changed && p.Task >= 0 && p.Task < len(l.grants) {
+		if l.note(p, b.now) && p.Task >= 0 && p.Task < len(l.grants) {
 			if g := l.grants[p.Task]; !g.over && !l.check {
 				b.emit(l.job, job.Event{Type: job.EventProgress, Task: g.t.Label, Worker: w.name, Text: p.Phase, Fraction: p.Fraction})
 			}
 		}
-		l.seen, l.progress, l.told, l.missing = true, p, b.now, time.Time{}
+		l.missing = time.Time{}
 	}
 	for _, l := range slices.Clone(w.leases) {
 		if _, ok := has[l.id]; ok {
@@ -55,6 +56,27 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 			b.giveUp(l, "the worker does not have it")
 		}
 	}
+}
+
+// note takes what is said of l now; news says that watchers should hear of it:
+// within one phase of a task of a few steps only.
+func (l *lease) note(p job.Progress, now time.Time) (news bool) {
+	const step = 0.05
+	was := l.progress
+	switch {
+	case !l.seen || was.Task != p.Task || was.Phase != p.Phase:
+		l.first, l.moved, l.shown, news = 0, now, p.Fraction, true
+	case was.Fraction != p.Fraction:
+		if l.first == 0 {
+			l.first, l.firstAt = p.Fraction, now
+		}
+		l.moved = now
+		if news = math.Abs(p.Fraction-l.shown) >= step || p.Fraction == 1; news {
+			l.shown = p.Fraction
+		}
+	}
+	l.seen, l.progress = true, p
+	return news
 }
 
 // giveUp takes a lease back: what is not returned of it may be leased again.

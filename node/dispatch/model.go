@@ -547,11 +547,15 @@ type lease struct {
 	granted  time.Time
 	progress job.Progress
 	seen     bool      // in a Progress of the worker
-	told     time.Time // when that came
 	missing  time.Time // since when it is not in there; zero: it is
 	check    bool      // holds checks
 	running  time.Time // since when task progress.Task runs
-	closed   bool
+	moved    time.Time // when progress last changed
+	// Where progress.Phase was first heard to get on, and when; zero: it was not.
+	shown   float64 // what watchers heard of its fraction
+	first   float64
+	firstAt time.Time
+	closed  bool
 }
 
 // grant is one task of a lease.

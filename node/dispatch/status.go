@@ -79,6 +79,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 				s.Waiting++
 			default:
 				s.Running++
+				s.UnderWay += t.status(j).Fraction
 			}
 			if frames {
 				s.Frames = append(s.Frames, t.status(j))
@@ -294,27 +295,94 @@ func (t *task) status(j *jobState) job.TaskStatus {
 func (b *Board) left(j *jobState) (mid, low, high float64) {
 	const restless = 0.1
 	unsure := restless
-	longest := 0.0 // a task that somebody is at
+	longest, last := 0.0, 0.0 // a task that somebody is at, and what the last of them still needs
 	for _, c := range j.classes {
 		if c.open+c.out == 0 {
 			continue
 		}
+		u := b.underWay(j, c)
 		work, _, ok := c.costs.rest()
+		mean, _ := c.costs.mean()
+		switch {
+		case ok:
+			work = max(work-u.whole+u.rest, u.rest)
+		case u.n > 0: // the first ones tell how far they are
+			mean = u.whole / float64(u.n)
+			work = u.rest + mean*float64(c.open+c.out-u.n)
+		default:
+			return 0, 0, 0
+		}
 		all, each := b.pace(j, c)
-		if !ok || all <= 0 {
+		if all <= 0 {
 			return 0, 0, 0
 		}
 		mid += work / all
-		unsure = max(unsure, restless+2*c.costs.sigma()/math.Sqrt(float64(c.costs.known)))
-		if mean, ok := c.costs.mean(); ok && each > 0 {
+		unsure = max(unsure, restless+2*c.costs.sigma()/math.Sqrt(float64(max(c.costs.known, 1))))
+		if each > 0 {
 			longest = max(longest, mean/each)
 		}
+		last = max(last, u.last)
 	}
 	if mid == 0 {
 		return 0, 0, 0
 	}
+	mid = max(mid, last)
 	unsure = min(unsure, 0.9)
 	return mid, mid * (1 - unsure), mid*(1+unsure) + longest
+}
+
+// underWay is what is known of the tasks of a class that somebody is at, in
+// seconds on a device of speed 1.
+type underWay struct {
+	n     int
+	whole float64 // what they cost
+	rest  float64 // of that, what is still to do
+	last  float64 // seconds until the last of them is done
+}
+
+// underWay looks at the tasks of c that say how far they are, where there are so
+// few that they matter. Before a cost is known only those count that got on.
+func (b *Board) underWay(j *jobState, c *class) (u underWay) {
+	const few = 256
+	if len(j.leaseSeq) > few {
+		return u
+	}
+	soonest := map[*task]underWay{} // of two copies the sooner one counts
+	for _, l := range j.leaseSeq {
+		w := b.byPeer[l.peer]
+		if l.closed || l.check || w == nil || !w.connected || !l.seen || l.progress.Task < 0 || l.progress.Task >= len(l.grants) {
+			continue
+		}
+		g := l.grants[l.progress.Task]
+		if g.over || g.t.class != c || g.t.accepted != nil || g.t.active != nil {
+			continue
+		}
+		pace := w.seat(l.device).pace()
+		cost, known := c.costs.at(int(g.t.index))
+		rest := b.remaining(l, g, cost/pace)
+		if !known {
+			if f := l.progress.Fraction; l.first == 0 || f <= 0.05 || f-l.first <= 0.02 {
+				continue
+			}
+			cost = (b.now.Sub(l.running).Seconds() + rest) * pace
+		}
+		x := underWay{whole: cost, rest: min(rest*pace, 1e9), last: rest}
+		if was, ok := soonest[g.t]; !ok || x.last < was.last {
+			soonest[g.t] = x
+		}
+	}
+	for _, l := range j.leaseSeq { // in an order that is the same each time
+		for _, g := range l.grants {
+			if x, ok := soonest[g.t]; ok {
+				delete(soonest, g.t)
+				u.n++
+				u.whole += x.whole
+				u.rest += x.rest
+				u.last = max(u.last, x.last)
+			}
+		}
+	}
+	return u
 }
 
 // onlyHome reports whether the machine only does its own finishing and checks.

@@ -274,8 +274,11 @@ func (b *Board) remaining(l *lease, g *grant, p float64) float64 {
 		return p
 	}
 	if f := l.progress.Fraction; f > 0.05 {
-		ran := l.told.Sub(l.running).Seconds()
-		return max(max(ran*(1-f)/f, p*(1-f)*0.5)-b.now.Sub(l.told).Seconds(), p*unsure)
+		rest := l.moved.Sub(l.running).Seconds() * (1 - f) / f
+		if d := f - l.first; l.first > 0 && d > 0.02 { // what came before its phase got on is no measure
+			rest = l.moved.Sub(l.firstAt).Seconds() * (1 - f) / d
+		}
+		return max(max(rest, p*(1-f)*0.5)-b.now.Sub(l.moved).Seconds(), p*unsure)
 	}
 	ran := b.now.Sub(l.running).Seconds()
 	if ran < p {

@@ -259,15 +259,20 @@ func (w *Worker) retry(l *lease, fetch func() error) error {
 	}
 }
 
-// progress notes how far a lease is; the requester hears of it within a second.
+// progress notes how far a lease is; the requester hears of a
+// new phase within a second, of how far it is within three.
 func (w *Worker) progress(l *lease, task int, phase string, fraction float64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l.ended || l.done || task == -1 && l.task >= 0 {
 		return
 	}
+	due := l.r.progressDue()
+	if within := l.r.heard.Add(withinGap); task == l.task && phase == l.phase && within.After(due) {
+		due = within
+	}
 	l.task, l.phase, l.fraction = task, phase, clamp(fraction)
-	l.r.sayAt(l.r.progressDue())
+	l.r.sayAt(due)
 }
 
 // drive runs the queue of one device, until the worker shuts down.

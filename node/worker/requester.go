@@ -49,7 +49,8 @@ const (
 	longBackoff  = time.Minute      // for one that was out of reach for long
 	reconnectFor = 15 * time.Minute // that an idle link is tried again
 	longGone     = time.Hour
-	progressGap  = time.Second // least time between reports that only tell progress
+	progressGap  = time.Second     // least time between reports that only tell progress
+	withinGap    = 3 * time.Second // the same where it is only how far a phase of a task is
 	bidGap       = 250 * time.Millisecond
 
 	maxReportReceipts = 64

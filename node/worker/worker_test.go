@@ -1033,3 +1033,39 @@ func TestDamagedReceiptsArePutAside(t *testing.T) {
 		t.Error("what was damaged is gone")
 	}
 }
+
+// How far a task is is told often enough to watch it and seldom enough for a
+// requester with many workers, however often the renderer says it.
+func TestProgressWithinATaskIsToldEveryFewSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec.run = func(_ context.Context, _ render.Task, d render.Dirs, progress func(render.Progress)) render.Result {
+			for i := range 600 {
+				progress(render.Progress{Phase: "rendering", Fraction: float64(i+1) / 600})
+				time.Sleep(100 * time.Millisecond)
+			}
+			return render.Result{Outcome: job.Cancelled, Reason: "enough"}
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("a"))}})
+		time.Sleep(2 * time.Second)
+		said(c)
+		time.Sleep(54 * time.Second)
+		reports := said(c)
+		last := 0.0
+		for _, rep := range reports {
+			if len(rep.Progress) != 1 || rep.Progress[0].Task != 0 || rep.Progress[0].Fraction <= last {
+				t.Errorf("%+v after %v", rep.Progress, last)
+				continue
+			}
+			last = rep.Progress[0].Fraction
+		}
+		if n := len(reports); n < 15 || n > 20 {
+			t.Errorf("%d reports in 54 seconds", n)
+		}
+		time.Sleep(10 * time.Second)
+	})
+}

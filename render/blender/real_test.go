@@ -91,6 +91,7 @@ func testKind(t *testing.T, opts Options) *Kind {
 type shop struct {
 	t    *testing.T
 	kind *Kind
+	told []render.Progress // of the newest task
 	exec *render.Runner
 	in   string // a content's tree
 	of   string // that content
@@ -157,7 +158,8 @@ func (s *shop) run(task job.Task) (string, render.Result) {
 	for _, after := range task.After {
 		dirs.Prior = append(dirs.Prior, s.done[after])
 	}
-	r := s.exec.Execute(s.t.Context(), render.Task{Task: task, Requester: "r", Content: s.of, Device: job.Device{Name: "cpu", Type: "cpu"}}, dirs, func(render.Progress) {})
+	s.told = nil
+	r := s.exec.Execute(s.t.Context(), render.Task{Task: task, Requester: "r", Content: s.of, Device: job.Device{Name: "cpu", Type: "cpu"}}, dirs, func(p render.Progress) { s.told = append(s.told, p) })
 	s.done[task.Key()] = out
 	return out, r
 }

@@ -38,6 +38,7 @@ class Job:
     failed: int = 0
     skipped: int = 0
     rejected: int = 0
+    under_way: float = 0.0
     left_s: float = 0.0
     wall_s: float = 0.0
     uploaded_bytes: int = 0
@@ -51,7 +52,7 @@ class Job:
     def fraction(self) -> float:
         if not self.tasks:
             return 0.0
-        return min(1.0, (self.delivered + self.skipped) / self.tasks)
+        return min(1.0, (self.delivered + self.skipped + min(max(self.under_way, 0.0), self.running)) / self.tasks)
 
     @property
     def look(self) -> tuple[str, str]:
@@ -61,13 +62,14 @@ class Job:
         return "%s: %s" % (text.clip(self.title, 40), self.look[0])
 
     def progress(self) -> str:
-        """"12 of 51 frames, 3 at work, 6 min left"."""
+        """"12 of 51 frames, 3 at work (40 %), 6 min left"."""
         if not self.tasks:
             return self.reason or "its files are being looked at"
         parts = ["%d of %s" % (self.delivered + self.skipped, text.count(self.tasks, "frame"))]
         if not self.ended:
             if self.running:
-                parts.append("%d at work" % self.running)
+                far = " (%d %%)" % round(100 * min(self.under_way / self.running, 1)) if self.under_way > 0 else ""
+                parts.append("%d at work%s" % (self.running, far))
             if self.left_s:
                 parts.append(text.duration(self.left_s) + " left")
         elif self.wall_s:

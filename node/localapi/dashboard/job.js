@@ -54,7 +54,7 @@ export async function jobDetail(id, refresh) {
     leased.frames.length ? h("section", { class: "card" }, h("h3", {}, "Under way"),
       h("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Frames" }, h("table", {}, h("thead", {}, h("tr", {}, ["Frame", "On", "Progress"].map((t) => h("th", { scope: "col" }, t)))),
         h("tbody", {}, leased.frames.map((f) => h("tr", { "data-key": f.label }, h("td", {}, f.label), h("td", {}, who(f.worker)),
-          h("td", {}, h("progress", { max: 1, value: f.fraction ?? 0, "aria-label": "frame " + f.label }))))))))
+          h("td", {}, h("progress", { max: 1, value: f.fraction ?? 0, "aria-label": "frame " + f.label }), f.fraction ? " " + percent(f.fraction) : null)))))))
       : null,
     trouble("Failed", failed, again, who),
     await rejected(j, path, who),

@@ -1,4 +1,4 @@
-import { ago, bytes, h, plural, seconds } from "./dom.js";
+import { ago, bytes, h, percent, plural, seconds } from "./dom.js";
 import { get } from "./api.js";
 
 export const TONE = { accepted: "busy", planned: "busy", paused: "warn", finished: "good", failed: "bad", cancelled: "soft" };
@@ -31,13 +31,13 @@ function card(j) {
 
 export function bar(j) {
   const done = j.delivered + j.skipped;
-  return j.tasks ? h("progress", { max: j.tasks, value: done, "aria-label": done + " of " + j.tasks + " delivered" }) : null;
+  return j.tasks ? h("progress", { max: j.tasks, value: Math.min(j.tasks, done + (j.under_way ?? 0)), "aria-label": done + " of " + j.tasks + " delivered" }) : null;
 }
 
 export function summary(j) {
   return [
     j.tasks ? (j.delivered + j.skipped) + " of " + j.tasks : null,
-    j.running ? j.running + " running" : null,
+    j.running ? j.running + " running" + (j.under_way ? " (" + percent(j.under_way / j.running) + ")" : "") : null,
     j.failed ? j.failed + " failed" : null,
     j.rejected ? plural(j.rejected, "result") + " rejected" : null,
     holder(j),

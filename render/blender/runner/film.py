@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import tarfile
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import bpy
 
 import compat
 import frame
 from overlay import Overlay
-from protocol import Failed, Request
+from protocol import Failed, Progress, Request
 
 MAX_CHANNEL = 128  # of the sequencer
 
@@ -89,7 +89,7 @@ class Reels:
             self._tar.close()
 
 
-def film(request: Request, progress: Callable[[str, float], None]) -> dict:
+def film(request: Request, progress: Progress) -> dict:
     """Writes out/film<extension> from the frames of the predecessors."""
     asked = request.film
     first, step, count = asked["first"], asked["step"], asked["count"]

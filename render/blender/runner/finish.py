@@ -9,7 +9,7 @@ reads the EXR, so what follows is what Blender does after any render.
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import bpy
 
@@ -18,7 +18,7 @@ import frame
 import outputs
 from movie import MOVIES
 from overlay import Overlay
-from protocol import Broken, Failed, Request
+from protocol import Broken, Failed, Progress, Request
 
 
 class Stage:
@@ -146,7 +146,7 @@ def stage_for(scene: Any, request: Request) -> Stage:
     return _built[request.view_layer]
 
 
-def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
+def finish(request: Request, progress: Progress) -> dict:
     """Writes out/frame<extension> from prior[0]/frame.exr, and what the File
     Output nodes write as request.files."""
     scene = frame.current_scene(request)
@@ -180,7 +180,7 @@ def finish(request: Request, progress: Callable[[str, float], None]) -> dict:
     return {"device": "cpu"}  # compositing and writing, whatever the slot is called
 
 
-def denoise(request: Request, progress: Callable[[str, float], None]) -> dict:
+def denoise(request: Request, progress: Progress) -> dict:
     """Writes out/denoised.exr from prior[0]/guides.exr: a frame that was
     rendered in parts, denoised as Cycles would have done after rendering it."""
     scene = frame.current_scene(request)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
+from typing import Any
 
 import bpy
 
@@ -12,9 +12,8 @@ import compat
 import device
 from border import border_pixel, border_share
 from overlay import Overlay
-from protocol import Broken, Failed, Request
-
-Progress = Callable[[str, float], None]
+from protocol import Broken, Failed, Progress, Request
+from stats import Stats
 
 # What a checker renders, and a worker where nothing else is asked for: never lossy, never half.
 CHECK_DEPTH, CHECK_CODEC = "32", "ZIP"
@@ -202,7 +201,8 @@ def shoot(overlay: Overlay, request: Request, path: str, progress: Progress, sta
     progress("loading", start)
     scene.frame_set(request.frame)
     progress("rendering", start + 0.05 * share)
-    result = bpy.ops.render.render(write_still=True)
+    with Stats(progress, scene, start + 0.05 * share, start + 0.97 * share):
+        result = bpy.ops.render.render(write_still=True)
     if "FINISHED" not in result or not os.path.isfile(path):
         raise Failed("Blender wrote no picture of frame %d; see the log" % request.frame)
     progress("saving", start + share)

@@ -63,7 +63,7 @@ def answer(events: protocol.Events, request: protocol.Request) -> None:
             raise protocol.Failed("unknown operation %r" % request.op)
         if request.build and request.build != compat.build():
             raise protocol.Broken("this is Blender %s, and the job is pinned to %s" % (compat.build(), request.build))
-        facts = op(request, lambda phase, part: events.progress(request.id, phase, part))
+        facts = op(request, protocol.Progress(events, request.id))
         outcome, reason = "succeeded", ""
     except BaseException as exc:  # also SystemExit from a script in the file
         protocol.log_exception()

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sys
+import threading
 import traceback
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -88,6 +89,7 @@ class Events:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: str) -> "Events":
@@ -100,8 +102,10 @@ class Events:
         self._stream.close()
 
     def write(self, event: str, **values: Any) -> None:
-        self._stream.write(json.dumps({"event": event, **values}, separators=(",", ":")) + "\n")
-        self._stream.flush()
+        line = json.dumps({"event": event, **values}, separators=(",", ":")) + "\n"
+        with self._lock:  # threads of the render write too
+            self._stream.write(line)
+            self._stream.flush()
 
     def ready(self, **values: Any) -> None:
         self.write("ready", **values)
@@ -109,11 +113,28 @@ class Events:
     def error(self, outcome: str, reason: str) -> None:
         self.write("error", outcome=outcome, reason=reason[:MAX_REASON])
 
-    def progress(self, id: int, phase: str, fraction: float) -> None:
-        self.write("progress", id=id, phase=phase, fraction=round(fraction, 4))
-
     def done(self, id: int, outcome: str, reason: str, **values: Any) -> None:
         self.write("done", id=id, outcome=outcome, reason=reason[:MAX_REASON], **values)
+
+
+class Progress:
+    """Tells how far one request is."""
+
+    def __init__(self, events: Events, id: int) -> None:
+        self._events = events
+        self._id = id
+
+    def __call__(self, phase: str, fraction: float) -> None:
+        self._events.write("progress", id=self._id, phase=phase, fraction=round(fraction, 4))
+
+    def shot(self, start: float, end: float, parts: int, log: bool) -> None:
+        """A render begins that is the request from start to end, in parts that
+        are alike. What Blender says of it stands in the log, or follows."""
+        self._events.write("shot", id=self._id, **{"from": round(start, 6), "to": round(end, 6)}, parts=parts, log=log)
+
+    def stats(self, text: str) -> None:
+        """Blender's own words about the shot."""
+        self._events.write("stats", id=self._id, text=text)
 
 
 def classify(exc: BaseException) -> tuple[str, str]:

@@ -52,12 +52,16 @@ class EventStream(unittest.TestCase):
         out = io.StringIO()
         events = protocol.Events(out)
         events.ready(build="x")
-        events.progress(3, "rendering", 1 / 3)
+        protocol.Progress(events, 3)("rendering", 1 / 3)
+        protocol.Progress(events, 3).shot(0.05, 0.97, 2, log=True)
+        protocol.Progress(events, 3).stats("Sample 1/2")
         events.done(3, "failed", "why\n" + "x" * 5000, device="cpu")
         lines = [json.loads(line) for line in out.getvalue().splitlines()]
         self.assertEqual(lines[0], {"event": "ready", "build": "x"})
         self.assertEqual(lines[1], {"event": "progress", "id": 3, "phase": "rendering", "fraction": 0.3333})
-        self.assertEqual(len(lines[2]["reason"]), protocol.MAX_REASON)
+        self.assertEqual(lines[2], {"event": "shot", "id": 3, "from": 0.05, "to": 0.97, "parts": 2, "log": True})
+        self.assertEqual(lines[3], {"event": "stats", "id": 3, "text": "Sample 1/2"})
+        self.assertEqual(len(lines[4]["reason"]), protocol.MAX_REASON)
 
 
 class Outcomes(unittest.TestCase):

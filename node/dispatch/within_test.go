@@ -1,0 +1,130 @@
+package dispatch
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"idlewild/job"
+)
+
+// longFrames is a job of a few frames of ten minutes each on two workers that
+// say how far they are, with half a minute of loading first.
+type longFrames struct {
+	*table
+	frames   int
+	done     int
+	at       map[string]int       // serial of the lease that each worker is at
+	since    map[string]time.Time // when it began
+	progress int                  // events
+	leased   int                  // leases that were begun
+}
+
+const (
+	longLoad  = 30 * time.Second
+	longFrame = 600 * time.Second
+)
+
+// fraction is how far a frame is that has run for d, as a Cycles on no screen
+// tells it: every half minute.
+func fraction(d time.Duration) (string, float64) {
+	switch d = d.Truncate(30 * time.Second); {
+	case d < longLoad:
+		return "loading", 0
+	default:
+		return "rendering", 0.05 + 0.92*float64(d-longLoad)/float64(longFrame-longLoad)
+	}
+}
+
+func (x *longFrames) report(name string, done ...OpenedReceipt) {
+	r := job.Report{Session: "s", Machine: machine(map[string][]string{"fake": {"1"}}, "cpu")}
+	if x.at[name] == 0 {
+		r.Bids = []job.Bid{{Device: "cpu", Want: 1}}
+	} else {
+		phase, f := fraction(x.now.Sub(x.since[name]))
+		r.Progress = []job.Progress{{Lease: x.leases[fmt.Sprint("L", x.at[name])].ID, Task: 0, Phase: phase, Fraction: f}}
+	}
+	for _, e := range x.b.Step(x.now, Reported{Peer: x.id(name), Stream: x.streams[name], Report: r, Receipts: done}) {
+		if e, ok := e.(Emit); ok && e.Event.Type == job.EventProgress {
+			x.progress++
+		}
+		x.see(e)
+	}
+	x.answer(true)
+}
+
+// tick is what happens in five seconds.
+func (x *longFrames) tick() {
+	for _, name := range []string{"a", "b"} {
+		if n := x.at[name]; n > 0 && x.now.Sub(x.since[name]) >= longFrame {
+			x.at[name] = 0
+			x.done++
+			x.report(name, x.receipt(name, fmt.Sprint("L", n), longFrame, map[int]job.Outcome{0: job.Succeeded}))
+		}
+		for x.leased < len(x.short) {
+			x.leased++
+			x.at[x.holder[fmt.Sprint("L", x.leased)]], x.since[x.holder[fmt.Sprint("L", x.leased)]] = x.leased, x.now
+		}
+		x.report(name)
+	}
+	x.now = x.now.Add(5 * time.Second)
+}
+
+// The time that is left of few long frames is known soon after the first one
+// got on, and follows what the workers say.
+func TestTimeLeftOfLongFrames(t *testing.T) {
+	for _, frames := range []int{1, 2, 4} {
+		x := &longFrames{table: newTable(t), frames: frames, at: map[string]int{}, since: map[string]time.Time{}}
+		x.silent = true
+		x.submit("J", fakeParams{Frames: frames}, job.Policy{})
+		x.open("a")
+		x.open("b")
+		id := x.jobs["J"]
+		begin, last := x.now, 0.0
+		total := longFrame * time.Duration((frames+1)/2)
+		for x.now.Sub(begin) < total-10*time.Second {
+			x.tick()
+			gone := x.now.Sub(begin)
+			s, _ := x.b.Status(x.now, id, 0, true)
+			if frames == 1 && s.UnderWay < last {
+				t.Errorf("%v: %v of it after %v", gone, s.UnderWay, last)
+			}
+			last = s.UnderWay
+			if gone < total/10+longLoad+30*time.Second {
+				continue
+			}
+			if s.UnderWay == 0 && s.Running > 0 && x.done%2 == 0 && gone%longFrame > time.Minute {
+				t.Errorf("%d frames, %v: %d run and nothing is under way", frames, gone, s.Running)
+			}
+			// A tenth of a frame is never done just because it was said.
+			if truth := (total - gone).Seconds(); s.LeftSeconds < 0.8*truth-40 || s.LeftSeconds > 1.2*truth+60 {
+				t.Errorf("%d frames, %v: %.0f s are left, said was %.0f", frames, gone, truth, s.LeftSeconds)
+			}
+		}
+		if x.done < frames-2 {
+			t.Errorf("%d frames: %d were done", frames, x.done)
+		}
+		// Watchers hear of steps, the journal of nothing.
+		if most := frames * 25; x.progress > most || x.progress < frames*10 {
+			t.Errorf("%d frames: %d events of progress", frames, x.progress)
+		}
+	}
+}
+
+func TestProgressIsNotWrittenDown(t *testing.T) {
+	x := &longFrames{table: newTable(t), at: map[string]int{}, since: map[string]time.Time{}}
+	x.silent = true
+	x.submit("J", fakeParams{Frames: 1}, job.Policy{})
+	x.open("a")
+	x.open("b")
+	for range 3 {
+		x.tick()
+	}
+	written := x.written
+	for range 100 {
+		x.tick()
+	}
+	if x.written != written || x.progress < 10 {
+		t.Errorf("%d bytes were written after %d events of progress", x.written-written, x.progress)
+	}
+}
