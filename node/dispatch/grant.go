@@ -748,10 +748,14 @@ func (b *Board) leaseCheck(s *seat) bool {
 	if w.peer == b.self && b.checkTime > 0 {
 		most = int(min(max(checkTurn/b.checkTime, 1), 16))
 	}
+	var jobs []*jobState
 	for _, j := range b.live {
-		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) || w.peer != b.self && (j.handed == 0 || !b.can(w, j)) {
-			continue
+		if len(j.checks) > 0 && j.live() && w.rested(j, b.now) && (w.peer == b.self || j.handed > 0 && b.can(w, j)) {
+			jobs = append(jobs, j)
 		}
+	}
+	slices.SortStableFunc(jobs, func(x, y *jobState) int { return b.urgency(y, x) })
+	for _, j := range jobs {
 		l := &lease{job: j, no: -1, peer: w.peer, device: s.Name, check: true}
 		var left []*task
 		for _, t := range j.checks {
