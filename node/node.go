@@ -170,7 +170,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
 		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
 		Book:  told{n}, Sink: folderSink{}, Audit: n.audit, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
-	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second))})
+	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second)), Name: n.called})
 	if err != nil {
 		return nil, err
 	}
@@ -343,6 +343,17 @@ func (n *Node) members() []peer.ID {
 		}
 	}
 	return out
+}
+
+// called is the name of a member, or the end of its id.
+func (n *Node) called(p peer.ID) string {
+	for _, m := range n.host.Membership().Members() {
+		if m.Peer == p && m.Name != "" {
+			return m.Name
+		}
+	}
+	s := p.String()
+	return s[max(0, len(s)-8):]
 }
 
 // near are the members that are connected now.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -41,7 +42,9 @@ func inspect(k *call) error {
 		for _, d := range in.Deps {
 			rows = append(rows, []string{d.Name, d.Path})
 		}
-		k.say("%d files", len(rows))
+		if len(rows) > 0 { // none: it was refused before anybody looked
+			k.say("%s", plural(len(rows), "file", "files"))
+		}
 		k.table(rows...)
 		for _, p := range in.Problems {
 			if p.Severity == job.SeverityWarning {
@@ -62,14 +65,18 @@ func inspect(k *call) error {
 // factRows lists what the kind found, which is its own business, by name.
 func factRows(facts json.RawMessage) [][]string {
 	var m map[string]any
-	if json.Unmarshal(facts, &m) != nil {
+	d := json.NewDecoder(bytes.NewReader(facts))
+	d.UseNumber() // bytes are not 9.3e+08
+	if d.Decode(&m) != nil {
 		return nil
 	}
 	var rows [][]string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		switch v := m[name].(type) {
-		case nil, bool, string, float64:
-			rows = append(rows, []string{strings.ReplaceAll(name, "_", " "), fmt.Sprint(v)})
+		case bool, string, json.Number:
+			if v != "" { // what the file does not say
+				rows = append(rows, []string{strings.ReplaceAll(name, "_", " "), fmt.Sprint(v)})
+			}
 		case []any:
 			if len(v) > 0 {
 				rows = append(rows, []string{strings.ReplaceAll(name, "_", " "), strings.Trim(fmt.Sprint(v), "[]")})

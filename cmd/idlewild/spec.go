@@ -100,7 +100,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 	if r := k.String("resolution"); r != "" {
 		var err error
 		if o.Width, o.Height, err = parsePair(r); err != nil {
-			return o, usagef("--resolution %q: needs the form WxH, as 1920x1080", r)
+			return o, usagef("--resolution %q: %v; it is a width and a height, as 1920x1080", r, err)
 		}
 	}
 	if _, err := job.ParseCut(o.Parts); err != nil {

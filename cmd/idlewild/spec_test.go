@@ -1,6 +1,7 @@
 package main
 
 import (
+	"reflect"
 	"testing"
 	"time"
 )
@@ -24,5 +25,13 @@ func TestDeadlines(t *testing.T) {
 		if d, err := deadline(s, now); err == nil {
 			t.Errorf("%q is %v", s, d)
 		}
+	}
+}
+
+func TestFactsAreReadable(t *testing.T) {
+	got := factRows([]byte(`{"vram_bytes": 935155712, "ocio": "", "keyed": null, "layers": [], "version": "3.4.1", "adaptive": false, "gap": 0.5}`))
+	want := [][]string{{"adaptive", "false"}, {"gap", "0.5"}, {"version", "3.4.1"}, {"vram bytes", "935155712"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -26,6 +26,9 @@ const (
 	// audited is how many of a member's first checks are done again here; after
 	// those, one in auditEvery.
 	audited, auditEvery = 10, 10
+	// checkTurn is how long this machine checks before it finishes what is ready.
+	// Where a check takes longer it holds one at a time.
+	checkTurn = 5 * time.Second
 	// stalled is how long a member may be at a check.
 	stalled = 5 * time.Minute
 )

@@ -53,6 +53,9 @@ type Options struct {
 	// Checkers are the members that may check for this machine whatever their
 	// device class.
 	Checkers []peer.ID
+	// Name is what people call a peer, where something is said of it; the end of
+	// its id.
+	Name func(peer.ID) string
 }
 
 func (o Options) withDefaults() Options {
@@ -65,6 +68,9 @@ func (o Options) withDefaults() Options {
 		if *d <= 0 {
 			*d = v
 		}
+	}
+	if o.Name == nil {
+		o.Name = short
 	}
 	set(&o.LeaseTTL, 60*time.Second)
 	set(&o.BeatEvery, 20*time.Second)

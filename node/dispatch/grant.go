@@ -132,7 +132,11 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 	w := s.w
 	work, checks := s.held()
 	if w.peer == b.self {
-		if checks < 2 && b.leaseCheck(s) {
+		// Finished frames are what is waited for: they take turns with checks.
+		if s.Name == job.HomeDevice && checks > 0 && work == 0 && b.leaseWork(s, false) {
+			return true
+		}
+		if (checks == 0 || checks == 1 && b.checkTime <= checkTurn) && b.leaseCheck(s) {
 			return true
 		}
 		if !w.home() {
@@ -148,7 +152,12 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 	if b.hurry(s) {
 		return true
 	}
-	j, tasks := b.choose(s, work > 0)
+	return b.leaseWork(s, work > 0)
+}
+
+// leaseWork makes a lease of tasks of a plan, or returns false.
+func (b *Board) leaseWork(s *seat, ahead bool) bool {
+	j, tasks := b.choose(s, ahead)
 	if j == nil {
 		return false
 	}
@@ -731,18 +740,22 @@ func (j *jobState) countHanded() {
 	}
 }
 
-// leaseCheck gives a device the checks of one job that wait, a member one at a
-// time.
+// leaseCheck gives a device a check of one job that waits, this machine as many
+// as it does in a turn.
 func (b *Board) leaseCheck(s *seat) bool {
-	most := 16
+	most := 1
 	w := s.w
-	if w.peer != b.self {
-		most = 1
+	if w.peer == b.self && b.checkTime > 0 {
+		most = int(min(max(checkTurn/b.checkTime, 1), 16))
 	}
+	var jobs []*jobState
 	for _, j := range b.live {
-		if len(j.checks) == 0 || !j.live() || !w.rested(j, b.now) || w.peer != b.self && (j.handed == 0 || !b.can(w, j)) {
-			continue
+		if len(j.checks) > 0 && j.live() && w.rested(j, b.now) && (w.peer == b.self || j.handed > 0 && b.can(w, j)) {
+			jobs = append(jobs, j)
 		}
+	}
+	slices.SortStableFunc(jobs, func(x, y *jobState) int { return b.urgency(y, x) })
+	for _, j := range jobs {
 		l := &lease{job: j, no: -1, peer: w.peer, device: s.Name, check: true}
 		var left []*task
 		for _, t := range j.checks {

@@ -423,10 +423,10 @@ func (b *Board) delivered(e Delivered) {
 	}
 	if e.Err != nil {
 		// The result is safe here; a full disk is for a person to mend.
-		j.stuck = fmt.Sprintf("%s cannot be delivered: %v", t.Label, e.Err)
+		j.stuck = fmt.Sprintf("task %s cannot be delivered: %v", t.Label, e.Err)
 		t.tries++
 		if t.tries == 1 {
-			b.emit(j, job.Event{Type: job.EventWarning, Task: t.Label, Text: j.stuck})
+			b.emit(j, job.Event{Type: job.EventWarning, Task: t.Label, Text: fmt.Sprintf("cannot be delivered: %v", e.Err)})
 		}
 		b.after(min(time.Second<<min(int(t.tries)-1, 5), 30*time.Second), func() {
 			if t.phase == taken && t.accepted.fence == e.Fence {

@@ -57,8 +57,11 @@ func newTable(t tester) *table {
 	x := &table{t: t, b: NewBoard(self, 1, Options{}), now: time.Unix(1_000_000_000, 0), names: map[peer.ID]string{self: "self"}, ids: map[string]peer.ID{"self": self},
 		streams: map[string]uint64{}, leases: map[string]*job.Lease{}, short: map[job.LeaseID]string{}, holder: map[string]string{}, records: map[job.ID][][]byte{},
 		jobs: map[string]job.ID{}, names2: map[job.ID]string{}, ruling: job.Accepted, deliver: map[string]int{}, taken: map[string]int{}}
+	x.b.o.Name = x.called
 	return x
 }
+
+func (x *table) called(p peer.ID) string { return x.names[p] }
 
 func (x *table) id(name string) peer.ID {
 	if id, ok := x.ids[name]; ok {
@@ -341,7 +344,7 @@ func (x *table) replayed(epoch uint64) *Board {
 	}
 	x.h.compare(there)
 	x.h.Began(epoch)
-	b := NewBoard(x.ids["self"], epoch, Options{})
+	b := NewBoard(x.ids["self"], epoch, Options{Name: x.called})
 	b.now = x.now
 	for _, old := range x.b.jobs {
 		j := newJobState(old.id)

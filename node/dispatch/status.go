@@ -417,7 +417,7 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 	case j.stuck != "":
 		return j.stuck
 	case j.holder != "":
-		return "its steward " + short(j.holder) + " held it and gives back what was done"
+		return "its steward " + b.o.Name(j.holder) + " held it and gives back what was done"
 	}
 	if j.open > 0 {
 		if why := b.limit(j); why != "" {
@@ -449,7 +449,7 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 		}
 		peers++
 		if why := b.whyNot(now, w, j); why != "" {
-			whys = append(whys, "worker "+short(w.peer)+" "+why)
+			whys = append(whys, "worker "+b.o.Name(w.peer)+" "+why)
 		}
 	}
 	if peers == 0 {

@@ -237,11 +237,7 @@ func (x *table) play(words []string) {
 		x.say("  %s, %d of %d delivered, %d running, %d waiting, %d failed, %d skipped; rechecked %d: %d accepted, %d rejected, %d unsure",
 			s.State, s.Delivered, s.Tasks, s.Running, s.Waiting, s.FailedN, s.Skipped, s.Rechecked, s.Accepted, s.Rejected, s.Unsure)
 		if s.Reason != "" {
-			why := s.Reason
-			for id, name := range x.names {
-				why = strings.ReplaceAll(why, short(id), name)
-			}
-			x.say("  because: %s", why)
+			x.say("  because: %s", s.Reason)
 		}
 	case "restart":
 		x.b = x.replayed(x.b.epoch + 1)

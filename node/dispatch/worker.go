@@ -127,7 +127,7 @@ func (s *seat) held() (work, checks int) {
 	return work, checks
 }
 
-// short is a peer's name for people.
+// short is what a peer is called that has no name here.
 func short(p peer.ID) string {
 	s := p.String()
 	return s[max(0, len(s)-8):]

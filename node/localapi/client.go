@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -96,6 +97,9 @@ func find(dir string) (*way, error) {
 }
 
 func noDaemon(dir string) error {
+	if answers(Endpoint{Socket: filepath.Join(dir, socketFile)}) {
+		return fmt.Errorf("%w for %s yet; the one that is starting there looks at this machine's Blenders first: wait a moment", errNobody, dir)
+	}
 	return fmt.Errorf("%w for %s; start it with: idlewild up", errNobody, dir)
 }
 

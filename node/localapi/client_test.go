@@ -486,3 +486,17 @@ func FuzzStrictJSON(f *testing.F) {
 		}
 	})
 }
+
+// A daemon that starts has its socket before it answers: nobody is told to
+// start another.
+func TestADaemonThatIsStarting(t *testing.T) {
+	dir := t.TempDir()
+	d, err := Listen(dir, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() }) // nothing was served
+	if _, err := Dial(dir); !errors.Is(err, ErrNoDaemon) || strings.Contains(err.Error(), "idlewild up") || !strings.Contains(err.Error(), "is starting") {
+		t.Errorf("dial while it starts: %v", err)
+	}
+}

@@ -481,6 +481,49 @@ func TestCropsAreSlicesOfTheFrame(t *testing.T) {
 	}
 }
 
+// Cycles takes in a large scene for longer than it renders a crop of it: it is
+// done once for all crops of a request, and changes nothing in them.
+func TestCropsOfARequestTakeInTheSceneOnce(t *testing.T) {
+	file := testScenes(t)
+	k := testKind(t, Options{})
+	tasks, in := plan(t, k, file, SpecParams{Frames: "4", Scene: "adaptive"})
+	work := newShop(t, k, in.Deps)
+	p, err := DecodeParams(tasks[0].Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Persistent {
+		t.Fatal("the test needs a scene with one view layer")
+	}
+	p.Op, p.Depth, p.Codec = opCrop, "", ""
+	crop := func(r job.Rect, runs ...Run) Crop { return Crop{Rect: r, Asked: r, Runs: runs} }
+	both := []Crop{
+		crop(job.Rect{X0: 10, Y0: 12, X1: 50, Y1: 40}, Run{Other: true}, Run{Count: true}, Run{To: 5}),
+		crop(job.Rect{X0: 0, Y0: 0, X1: 32, Y1: 20}, Run{SeedDelta: 3}, Run{From: 5, To: 9}),
+	}
+	render := func(label string, crops ...Crop) (string, int) {
+		t.Helper()
+		q := p
+		q.Crops = crops
+		out, r := work.run(job.Task{Kind: Name, Params: q.encode(), Outputs: q.cropOutputs(), Label: label})
+		if r.Outcome != job.Succeeded {
+			t.Fatalf("%s: %s: %s\n%s", label, r.Outcome, r.Reason, lastLines(r.Log, 15))
+		}
+		return out, strings.Count(string(r.Log), "Loading render kernels")
+	}
+	together, times := render("together", both...)
+	if times != 2 { // once more for the other ray tracing structure
+		t.Errorf("the scene was taken in %d times, want 2", times)
+	}
+	for i, c := range both {
+		for n, run := range c.Runs {
+			alone, _ := render(fmt.Sprint("alone ", i, " ", n), crop(c.Rect, run))
+			sameEXR(t, fmt.Sprintf("crop %d run %+v", i, run), readEXR(t, filepath.Join(alone, cropFile(0, 0))),
+				readEXR(t, filepath.Join(together, cropFile(i, n))))
+		}
+	}
+}
+
 func TestAdaptiveAndFramedCrops(t *testing.T) {
 	file := testScenes(t)
 	k := testKind(t, Options{})

@@ -39,21 +39,22 @@ def crops(request: Request, progress: Progress) -> dict:
     was sampled."""
     scene = current_scene(request)
     runs = [(i, j, c, r) for i, c in enumerate(request.crops) for j, r in enumerate(c["runs"])]
-    name = ""
-    for n, (i, j, crop_, run) in enumerate(runs):
-        with Overlay(scene) as overlay:
-            request.seed_delta = run.get("seed_delta", 0)
-            request.count_pass = run.get("count", False)
-            request.denoise = "off"
-            name = prepare(overlay, request)
-            compat.set_multilayer(overlay, CHECK_DEPTH, CHECK_CODEC)
-            if run.get("other", False):
-                compat.other_hardware(overlay)
-            crop(overlay, request, crop_["rect"])
-            if run.get("to", 0):
-                samples(overlay, run)
-            path = os.path.join(request.out, "crop-%d-%d.exr" % (i, j))
-            shoot(overlay, request, path, progress, n / len(runs), 1 / len(runs))
+    # Another ray tracing structure is another reading of the scene: last.
+    runs.sort(key=lambda run: run[3].get("other", False))
+    request.denoise = "off"
+    with Overlay(scene) as base:
+        # What all runs share is laid down once: taking off the engine or the
+        # persistent data would have Cycles read the scene again for each run.
+        name = prepare(base, request)
+        compat.set_multilayer(base, CHECK_DEPTH, CHECK_CODEC)
+        for n, (i, j, crop_, run) in enumerate(runs):
+            with Overlay(scene) as overlay:
+                once_more(overlay, run)
+                crop(overlay, request, crop_["rect"])
+                if run.get("to", 0):
+                    samples(overlay, run)
+                path = os.path.join(request.out, "crop-%d-%d.exr" % (i, j))
+                shoot(overlay, request, path, progress, n / len(runs), 1 / len(runs))
     return {"device": name}
 
 
@@ -105,11 +106,19 @@ def cycles_settings(overlay: Overlay, request: Request) -> None:
                 overlay.set(layer.cycles, "denoising_store_passes", True)
     if request.denoise:
         overlay.set(cycles, "use_denoising", False)
-    if request.seed_delta:
-        overlay.set(cycles, "seed", cycles.seed + request.seed_delta)
-    if request.count_pass:
+
+
+def once_more(overlay: Overlay, run: dict) -> None:
+    """What one run of a crop changes: the seed, a pass that counts samples, the
+    instructions and the ray tracing structure."""
+    cycles = overlay.scene.cycles
+    if run.get("seed_delta", 0):
+        overlay.set(cycles, "seed", cycles.seed + run["seed_delta"])
+    if run.get("count", False):
         for layer in overlay.scene.view_layers:
             overlay.set(layer.cycles, "pass_debug_sample_count", True)
+    if run.get("other", False):
+        compat.other_hardware(overlay)
 
 
 def resolution(overlay: Overlay, request: Request) -> None:

@@ -46,8 +46,6 @@ class Request:
     denoise: str = ""  # "off": never, whatever the file says; "later": keep the guides
     depth: str = ""  # bits of the EXR's channels, "16" or "32"
     codec: str = ""  # compression of the EXR, Blender's name
-    seed_delta: int = 0
-    count_pass: bool = False
     persistent: bool = False
     framed: bool = False  # the file has a border that does not crop
     extension: str = ""  # of the finished file
