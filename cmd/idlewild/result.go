@@ -28,7 +28,10 @@ func resultText(s job.Status) string {
 	if s.ReusedFrom != "" {
 		b.WriteString("\n" + reuseText(s))
 	}
-	fmt.Fprintf(&b, "\ntook %s, rendering %s, efficiency %.2f", secondsText(s.WallSeconds), secondsText(s.RenderSeconds), s.Efficiency)
+	fmt.Fprintf(&b, "\ntook %s, rendering %s", secondsText(s.WallSeconds), secondsText(s.RenderSeconds))
+	if s.RenderSeconds > 0 {
+		fmt.Fprintf(&b, ", efficiency %.2f", s.Efficiency)
+	}
 	fmt.Fprintf(&b, "\ncontent %s (new %s), sent %s, results %s", bytesText(s.ContentBytes), bytesText(s.NewBytes), bytesText(s.UploadedBytes), bytesText(s.ResultBytes))
 	fmt.Fprintf(&b, "\nchecked %d: %d accepted, %d rejected, %d unsure", s.Rechecked, s.Accepted, s.Rejected, s.Unsure)
 	if s.FailedN > 0 {

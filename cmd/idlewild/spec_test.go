@@ -2,8 +2,11 @@ package main
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+
+	"idlewild/job"
 )
 
 func TestDeadlines(t *testing.T) {
@@ -33,5 +36,15 @@ func TestFactsAreReadable(t *testing.T) {
 	want := [][]string{{"adaptive", "false"}, {"gap", "0.5"}, {"version", "3.4.1"}, {"vram bytes", "935155712"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestNothingIsSaidOfNothing(t *testing.T) {
+	s := job.Status{State: job.StatePlanned, Tasks: 1, Skipped: 1, LeftDevice: &job.Span{}, LeftResults: &job.Span{}}
+	if got := (&program{}).detail(s, 0); strings.Contains(got, "efficiency") || strings.Contains(got, "the rest takes") {
+		t.Errorf("of a job that rendered nothing and has nothing left:\n%s", got)
+	}
+	if got := plannedText(s); !strings.HasPrefix(got, "planned 1 task (1 is there already)") {
+		t.Error(got)
 	}
 }

@@ -156,7 +156,7 @@ func (p *program) detail(s job.Status, frames int) string {
 	if s.BudgetSeconds > 0 {
 		fmt.Fprintf(&b, "budget: %s of %s of device time are used\n", secondsText(s.DeviceSeconds), secondsText(s.BudgetSeconds))
 	}
-	if r := s.LeftDevice; r != nil {
+	if r := s.LeftDevice; r != nil && r.High > 0 {
 		fmt.Fprintf(&b, "the rest takes about %s of devices, between %s and %s", secondsText(r.Likely), secondsText(r.Low), secondsText(r.High))
 		if r := s.LeftResults; r != nil {
 			fmt.Fprintf(&b, ", and brings %s", bytesText(int64(r.Likely)))

@@ -277,9 +277,9 @@ func (l *lines) waiting(s job.Status) {
 }
 
 func plannedText(s job.Status) string {
-	t := fmt.Sprintf("planned %d tasks", s.Tasks)
+	t := "planned " + plural(s.Tasks, "task", "tasks")
 	if s.Skipped > 0 {
-		t += fmt.Sprintf(" (%d are there already)", s.Skipped)
+		t += fmt.Sprintf(" (%s there already)", plural(s.Skipped, "is", "are"))
 	}
 	if s.ContentBytes > 0 {
 		t += fmt.Sprintf(", content %s, of it new %s", bytesText(s.ContentBytes), bytesText(s.NewBytes))

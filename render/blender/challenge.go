@@ -116,6 +116,7 @@ func challenged(t job.Task) (Params, challenge, error) {
 		return fail(err)
 	}
 	p.Op, p.Denoise, p.ViewLayer, p.Depth, p.Codec = opCrop, denoiseOff, c.Layer, "", ""
+	p.Persistent = p.Persistent || c.Layer != "" // one view layer is drawn, and one frame
 	return p, c, nil
 }
 

@@ -439,6 +439,9 @@ func TestCropsAreSlicesOfTheFrame(t *testing.T) {
 	if err != nil || len(challenge) != 1 {
 		t.Fatal(len(challenge), err)
 	}
+	if p, err := DecodeParams(challenge[0].Params); err != nil || !p.Persistent || p.ViewLayer == "" {
+		t.Errorf("the crops of one of several view layers would each take in the scene: %+v, %v", p, err)
+	}
 	out = work.must(challenge[0])
 	evidence, err := ReadEvidence(challenge[0], tasks[0].Check)
 	if err != nil || len(evidence) != 6 {
