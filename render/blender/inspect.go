@@ -51,6 +51,7 @@ type Facts struct {
 	Untiled   []string `json:"untiled"`
 	Unsampled []string `json:"unsampled"`
 
+	Name       string     `json:"name"` // of the artist's own files, # for the frame; empty: the number alone
 	Format     string     `json:"format"`
 	Extension  string     `json:"extension"`
 	Depth      string     `json:"depth"`

@@ -29,6 +29,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	if f.Scene == "" || f.Main == "" || len(f.ViewLayers) == 0 {
 		return nil, fmt.Errorf("plan: the inspection found nothing to render")
 	}
+	if spec.Name == "" && job.SafeName(frameName(f.Name, 0)) == nil {
+		spec.Name = f.Name
+	}
 	frames, err := f.frames(spec.Frames)
 	if err != nil {
 		return nil, err

@@ -325,6 +325,23 @@ func TestTwoStepsGiveBlendersOwnPixels(t *testing.T) {
 	}
 }
 
+// Frames are named as Blender names them, whatever the folder.
+func TestFramesAreNamedAsTheFileSays(t *testing.T) {
+	file := testScenes(t)
+	k := testKind(t, Options{Threads: 1})
+	for _, output := range []string{"//out/sh_", "//sh_##_v2", "//pic.png", "//out/"} {
+		dir := t.TempDir()
+		named := filepath.Join(dir, "named.blend")
+		plain(t, file, fmt.Sprintf("sc.render.filepath = %q; sc.render.resolution_percentage = 10; sc.cycles.samples = 1; bpy.ops.wm.save_as_mainfile(filepath=%q)", output, named), "-S", "plain")
+		plain(t, named, "", "-f", "3")
+		tasks, _ := plan(t, k, named, SpecParams{Frames: "3"})
+		final := tasks[len(tasks)-1].Outputs[0].Final
+		if _, err := os.Stat(filepath.Join(dir, filepath.Dir(strings.TrimPrefix(output, "//")+"x"), final)); err != nil {
+			t.Errorf("output %s: a frame is named %s, and that is not what Blender wrote: %v", output, final, err)
+		}
+	}
+}
+
 // TestHalvesOnTheWay: what travels is the whole frame's floats rounded once,
 // and the finished picture is off by one step of its 8 bits at the most.
 func TestHalvesOnTheWay(t *testing.T) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the files that File Output nodes write. No bpy here."""
+"""Names of the files that a scene and its File Output nodes write. No bpy here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 # Endings that Blender takes for a file type, and replaces by the right one.
 IMAGES = (".png", ".tga", ".bmp", ".jpg", ".jpeg", ".sgi", ".rgb", ".rgba", ".tif", ".tiff", ".tx", ".jp2", ".j2c",
           ".hdr", ".dds", ".dpx", ".cin", ".exr", ".psd", ".webp", ".avif", ".svg")
+FILMS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".ogv", ".ogg", ".mpg", ".mpeg", ".m2v", ".flv", ".dv", ".dvd", ".vob", ".xvid")
 
 
 def delivered(folder: str, file: str, extension: str) -> str:
@@ -30,6 +31,21 @@ def delivered(folder: str, file: str, extension: str) -> str:
     if dot and (dot + ending).lower() in IMAGES:
         base = stem
     return "/".join(parts + inside + [base + extension])
+
+
+def pattern(raw: str) -> str:
+    """How Blender would name the frames of a scene whose output path is raw,
+    without folder and ending; "" where it is the number alone, or where the name
+    depends on more than the frame (templates of 5.0). A film's ending, which
+    would stand before the number, is left out."""
+    raw = raw.replace("\\", "/")
+    base = raw.rsplit("/", 1)[-1]
+    stem, dot, ending = base.rpartition(".")
+    if dot and (dot + ending).lower() in FILMS:
+        base = stem
+    if not base.strip(" .") or "{" in base:
+        return ""
+    return delivered("//", base, "")
 
 
 def steps(path: str) -> list[str]:

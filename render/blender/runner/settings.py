@@ -9,6 +9,7 @@ import bpy
 
 import compat
 import movie
+import naming
 import outputs
 from border import border_pixel
 from problems import Problems, listing
@@ -162,6 +163,7 @@ def output(scene: Any, compositor: bool, problems: Problems) -> dict:
     image = scene.render.image_settings
     where = "Output of scene '%s'" % scene.name
     result = {
+        "name": naming.pattern(scene.render.filepath),
         "format": image.file_format,
         "extension": scene.render.file_extension,
         "depth": image.color_depth,

@@ -143,6 +143,14 @@ class FileOutputNames(unittest.TestCase):
         ):
             self.assertEqual(naming.delivered(folder, file, ext), want)
 
+    def test_patterns(self):
+        for raw, want in (
+            ("/tmp\\", ""), ("//", ""), ("", ""), ("//render/", ""), ("//out/####", "####"), ("//shots/sh_", "sh_####"),
+            ("C:\\out\\sh_##", "sh_##"), ("//pic.png", "pic.png####"), ("//pic_##.png", "pic_##"), ("//..", ""),
+            ("//film.mp4", "film####"), ("//a:b?", "a_b_####"), ("//{blend_name}_", ""),
+        ):
+            self.assertEqual(naming.pattern(raw), want, raw)
+
 
 class Finders(unittest.TestCase):
     def test_sequence_and_tiles(self):
