@@ -104,7 +104,7 @@ type farmView struct{ n *Node }
 
 func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, error) {
 	if in, ok := f.n.host.Membership().Farm(); ok && !in.Revoked {
-		return localapi.FarmView{}, job.Refuse("", fmt.Sprintf("this machine already belongs to farm %q", in.Name), "a machine is in one farm at a time")
+		return localapi.FarmView{}, job.Refuse("", fmt.Sprintf("this machine already belongs to farm %q", in.Name), "a machine is in one farm at a time; leave that one with: idlewild farm leave")
 	}
 	if _, err := f.n.host.Membership().CreateFarm(name); err != nil {
 		return localapi.FarmView{}, refusal(err)
@@ -132,6 +132,15 @@ func (f farmView) Join(ctx context.Context, ticket string) (localapi.FarmView, e
 		return localapi.FarmView{}, refusal(err)
 	}
 	return f.View(), nil
+}
+
+func (f farmView) Leave(context.Context) (localapi.FarmView, error) {
+	v := f.View()
+	if v.Owner {
+		return v, job.Refuse("", fmt.Sprintf("this machine owns farm %q: nobody could let members in or put them out any more", v.Name),
+			"idlewild farm backup FILE here and farm recover FILE on another machine make that one an owner too; idlewild setup --undo --purge removes this one")
+	}
+	return v, refusal(f.n.host.Membership().Leave())
 }
 
 func (f farmView) Revoke(_ context.Context, id string) error {

@@ -104,7 +104,7 @@ func (m *Membership) Recover(data []byte) (Farm, error) {
 	case in && here == id && owner:
 		return Farm{}, fmt.Errorf("recover: this node is an owner of farm %q already", b.Name)
 	case in && here != id:
-		return Farm{}, fmt.Errorf("recover: %w: this node belongs to another one; leave that first", ErrOtherFarm)
+		return Farm{}, fmt.Errorf("recover: %w: this node belongs to another one; leave that first, with: idlewild farm leave", ErrOtherFarm)
 	case in:
 		if _, err := m.learnSuccessions(b.Chain); err != nil {
 			return Farm{}, fmt.Errorf("recover: %w", err)

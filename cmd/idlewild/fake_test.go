@@ -263,6 +263,9 @@ func (f fakeFarm) Join(_ context.Context, t string) (localapi.FarmView, error) {
 	}
 	return localapi.FarmView{ID: "farm2", Name: "there"}, nil
 }
+func (f fakeFarm) Leave(context.Context) (localapi.FarmView, error) {
+	return localapi.FarmView{Name: "studio"}, nil
+}
 func (f fakeFarm) Revoke(context.Context, string) error { return nil }
 func (f fakeFarm) Ban(context.Context, string, string, time.Duration) error {
 	return nil

@@ -42,6 +42,9 @@ func farmCommand(p *program) *cli.Command {
 				Name: "join", Usage: "join the farm that a ticket is for", ArgsUsage: "TICKET",
 			}, 1, 1, farmJoin),
 			command(p, &cli.Command{
+				Name: "leave", Usage: "leave the farm: nothing is done for its members any more, nor by them",
+			}, 0, 0, farmLeave),
+			command(p, &cli.Command{
 				Name: "members", Usage: "who is in the farm",
 			}, 0, 0, farmMembers),
 			command(p, &cli.Command{
@@ -151,6 +154,14 @@ func farmMembers(k *call) error {
 			rows = append(rows, []string{m.Peer, m.Name, roleText(m), lastSeen(m)})
 		}
 		k.table(rows...)
+	})
+}
+
+func farmLeave(k *call) error {
+	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
+		return c.LeaveFarm(k.Context.Context)
+	}, func(v localapi.FarmView) {
+		k.say("This machine left farm %s. Jobs of its own that others were at wait until it is in a farm again; a new ticket lets it in.", clean(v.Name))
 	})
 }
 

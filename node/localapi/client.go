@@ -259,6 +259,11 @@ func (c *Client) Join(ctx context.Context, ticket string) (v FarmView, err error
 	return v, c.call(ctx, "POST", "/v1/farm/join", joinBody{ticket}, &v)
 }
 
+// LeaveFarm ends this machine's membership, and returns what was left; see Farm.
+func (c *Client) LeaveFarm(ctx context.Context) (left FarmView, err error) {
+	return left, c.call(ctx, "POST", "/v1/farm/leave", nil, &left)
+}
+
 // Revoke takes a member's right away; see Farm.
 func (c *Client) Revoke(ctx context.Context, peer string) (v FarmView, err error) {
 	return v, c.call(ctx, "POST", "/v1/farm/revoke", revokeBody{peer}, &v)

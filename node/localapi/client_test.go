@@ -78,6 +78,9 @@ func TestClientSpeaksToTheFarm(t *testing.T) {
 	if v, err := c.Join(ctx, "x"); err != nil || v.ID != "g" {
 		t.Errorf("join: %+v, %v", v, err)
 	}
+	if v, err := c.LeaveFarm(ctx); err != nil || v.ID != "g" {
+		t.Errorf("leave: %+v, %v", v, err)
+	}
 	if v, err := c.Peers(ctx); err != nil || v.Name != "studio" {
 		t.Errorf("peers: %+v, %v", v, err)
 	}

@@ -189,6 +189,7 @@ func (f fakeFarm) Join(_ context.Context, t string) (FarmView, error) {
 	}
 	return FarmView{ID: "g"}, nil
 }
+func (f fakeFarm) Leave(context.Context) (FarmView, error) { return FarmView{ID: "g"}, nil }
 func (f fakeFarm) Revoke(_ context.Context, p string) error {
 	if p != "p" {
 		return fmt.Errorf("no member %s", p)

@@ -229,7 +229,7 @@ func TestOpenAPIDescribesEveryEndpoint(t *testing.T) {
 	for _, w := range []string{
 		"get /v1/status", "post /v1/machine/pause", "get /v1/jobs", "post /v1/jobs", "post /v1/inspect", "get /v1/jobs/{id}",
 		"post /v1/jobs/{id}/{action}", "post /v1/jobs/{id}/requeue", "get /v1/jobs/{id}/log", "get /v1/events", "get /v1/peers",
-		"post /v1/farm", "post /v1/farm/invite", "post /v1/farm/join", "post /v1/farm/revoke",
+		"post /v1/farm", "post /v1/farm/invite", "post /v1/farm/join", "post /v1/farm/leave", "post /v1/farm/revoke",
 	} {
 		method, path, _ := strings.Cut(w, " ")
 		if doc.Paths[path][method] == nil {

@@ -402,6 +402,11 @@ func (h *Handler) routes() {
 			v, err := h.Farm.Join(ctx, r.Body.Ticket)
 			return &out[FarmView]{v}, answer(err)
 		})
+	huma.Register(h.api, op("leave", "POST", "/v1/farm/leave", "Leave the farm; answers with what was left", 200),
+		func(ctx context.Context, _ *struct{}) (*out[FarmView], error) {
+			v, err := h.Farm.Leave(ctx)
+			return &out[FarmView]{v}, answer(err)
+		})
 	huma.Register(h.api, op("revoke", "POST", "/v1/farm/revoke", "Take a member's right away", 200),
 		func(ctx context.Context, r *in[revokeBody]) (*out[FarmView], error) {
 			if err := h.Farm.Revoke(ctx, r.Body.Peer); err != nil {

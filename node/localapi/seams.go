@@ -142,6 +142,9 @@ type Farm interface {
 	// is a member for stay; 0: until it is put out.
 	Invite(ctx context.Context, valid, stay time.Duration) (string, error)
 	Join(ctx context.Context, ticket string) (FarmView, error)
+	// Leave ends this machine's membership; its connections close, and work for
+	// others with them. What it holds the root key of it cannot leave.
+	Leave(ctx context.Context) (left FarmView, err error)
 	// Revoke takes a member's right away; its connections close.
 	Revoke(ctx context.Context, peer string) error
 	// Ban gives a member no work of this machine, for d or with 0 until Pardon,
