@@ -203,9 +203,13 @@ const selfNamed = "that is this machine"
 func standing(s job.Score) localapi.Standing {
 	return localapi.Standing{
 		Checked: s.Checked, Accepted: s.Accepted, Rejected: s.Rejected, Confirmed: s.Confirmed, Unsure: s.Unsure, Strikes: s.Strikes, Warned: s.Warned,
-		Evidence: s.Evidence, Rate: s.Rate, Credit: s.Credit, Stake: s.Stake, Lost: s.Lost, Banned: s.Banned, Until: s.Until, Against: s.Against,
+		Evidence: s.Evidence, Precedence: precedence(s), Rate: s.Rate, Credit: s.Credit, Stake: s.Stake, Lost: s.Lost, Banned: s.Banned, Until: s.Until, Against: s.Against,
 	}
 }
+
+// precedence is what the credit that a member earned with this machine's jobs
+// buys on this machine.
+func precedence(s job.Score) float64 { return verify.Precedence(s.Credit + s.Stake) }
 
 func scoreText(s job.Score) string {
 	if s.Banned != "" {

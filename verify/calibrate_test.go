@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -142,6 +143,14 @@ func TestDoubted(t *testing.T) {
 	} {
 		if rate, e := Doubted(.05, c.history); rate != c.want {
 			t.Errorf("%s: %g with evidence %.1f, want %g", name, rate, e, c.want)
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	for credit, want := range map[float64]float64{0: 1, -5: 1, math.NaN(): 1, 36000: 2, 3 * 36000: 3, 7 * 36000: 4, math.Inf(1): 4} {
+		if got := Precedence(credit); got != want {
+			t.Errorf("credit %g: %g, want %g", credit, got, want)
 		}
 	}
 }

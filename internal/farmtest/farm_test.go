@@ -8,8 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 	"idlewild/node/dispatch"
+	"idlewild/node/worker"
 )
 
 // whole checks that every file is there and right.
@@ -447,6 +450,40 @@ func TestTwoRequestersShareTheWorkers(t *testing.T) {
 		t.Logf("%v and %v more", tookA, tookB)
 		if tookA+tookB > 200*time.Second*13/10 {
 			t.Errorf("800 s of work on 4 devices took %v", tookA+tookB)
+		}
+	})
+}
+
+// Who worked for a machine's owner gets more of it than somebody else, and not
+// all of it.
+func TestWhoHelpedGetsMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := New(t)
+		one := f.Requester("one", RequesterOptions{})
+		two := f.Requester("two", RequesterOptions{})
+		helped := two.ID()
+		for i := range 2 {
+			f.Worker(fmt.Sprint("w", i), WorkerOptions{Worker: worker.Options{Precedence: func(p peer.ID) float64 {
+				if p == helped {
+					return 3
+				}
+				return 1
+			}}})
+		}
+		a, _ := one.Submit(Work{Tasks: 900, Millis: 4000}, nil)
+		b, _ := two.Submit(Work{Tasks: 300, Millis: 4000}, nil)
+		s, took := two.Wait(b, 2*time.Hour)
+		finished(t, s)
+		// Three quarters of two devices, where half would be 20 minutes.
+		if want := 300 * 4 * time.Second * 4 / 3 / 2; took > want+2*time.Minute {
+			t.Errorf("300 tasks took %v, with three quarters of the devices it would be %v", took, want)
+		}
+		if done := one.Status(a).Delivered; done < 50 {
+			t.Errorf("the other has %d meanwhile", done)
+		}
+		if err := one.Dispatcher.Steer(t.Context(), a, job.Cancel); err != nil {
+			t.Error(err)
 		}
 	})
 }

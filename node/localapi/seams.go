@@ -173,21 +173,22 @@ type FarmView struct {
 // Standing is what this machine found out about a member, and what it follows
 // from that.
 type Standing struct {
-	Checked   int       `json:"checked"` // results
-	Accepted  int       `json:"accepted"`
-	Rejected  int       `json:"rejected"`
-	Confirmed int       `json:"confirmed"` // rejections that a third peer agreed with
-	Unsure    int       `json:"unsure"`
-	Strikes   int       `json:"strikes"`      // results that it withheld or changed, or about which checkers did not agree
-	Evidence  float64   `json:"evidence"`     // logarithm of how much likelier its newest judged results are a cheat's than an honest peer's
-	Warned    int       `json:"warned"`       // members that say they caught it
-	Rate      float64   `json:"rate"`         // share of its results that is checked now
-	Credit    float64   `json:"credit_cpu_s"` // earned for good, in seconds of a CPU
-	Stake     float64   `json:"stake_cpu_s"`  // earned, and lost if it is caught
-	Lost      float64   `json:"lost_cpu_s"`
-	Banned    string    `json:"banned,omitempty"` // why it gets no work
-	Until     time.Time `json:"banned_until,omitzero"`
-	Against   string    `json:"against,omitempty"` // the newest reason that speaks against it
+	Checked    int       `json:"checked"` // results
+	Accepted   int       `json:"accepted"`
+	Rejected   int       `json:"rejected"`
+	Confirmed  int       `json:"confirmed"` // rejections that a third peer agreed with
+	Unsure     int       `json:"unsure"`
+	Strikes    int       `json:"strikes"`      // results that it withheld or changed, or about which checkers did not agree
+	Evidence   float64   `json:"evidence"`     // logarithm of how much likelier its newest judged results are a cheat's than an honest peer's
+	Warned     int       `json:"warned"`       // members that say they caught it
+	Rate       float64   `json:"rate"`         // share of its results that is checked now
+	Credit     float64   `json:"credit_cpu_s"` // earned for good, in seconds of a CPU
+	Stake      float64   `json:"stake_cpu_s"`  // earned, and lost if it is caught
+	Lost       float64   `json:"lost_cpu_s"`
+	Precedence float64   `json:"precedence"`       // how many times as much of this machine as a member without credit it gets beside others
+	Banned     string    `json:"banned,omitempty"` // why it gets no work
+	Until      time.Time `json:"banned_until,omitzero"`
+	Against    string    `json:"against,omitempty"` // the newest reason that speaks against it
 }
 
 // PeerView is one member.

@@ -24,7 +24,8 @@ const (
 	slice = time.Minute
 )
 
-// share is what one requester was given, in seconds of devices, as of a time.
+// share is what one requester was given, in seconds of devices over its
+// precedence, as of a time.
 type share struct {
 	given float64
 	at    time.Time
@@ -39,7 +40,11 @@ func (s share) now(t time.Time) float64 {
 
 // serve adds to what r was given. mu is held.
 func (w *Worker) serve(r *requester, d time.Duration, t time.Time) {
-	r.share = share{r.share.now(t) + d.Seconds(), t}
+	given := d.Seconds()
+	if w.opts.Precedence != nil {
+		given /= max(1, w.opts.Precedence(r.id))
+	}
+	r.share = share{r.share.now(t) + given, t}
 }
 
 // wants reports whether r has work for this machine, as far as is known. mu is

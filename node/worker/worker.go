@@ -50,6 +50,9 @@ type Options struct {
 	// not asked about Home. Nil accepts everybody.
 	Accept func(requester peer.ID) error
 	Price  float64 // per device-second; offers that pay less are passed over
+	// Precedence is how many times as much of this machine as others a requester
+	// gets beside them, at least 1. Nil: 1.
+	Precedence func(requester peer.ID) float64
 
 	Credit     int           // leases that one device holds: one runs, the others fetch; 2
 	TreeBytes  int64         // of unpacked job content kept for later; 20 GiB

@@ -30,7 +30,8 @@ export async function swarm(refresh) {
         h("td", { class: m.self || m.connected ? "" : "soft" }, m.self ? "" : m.connected ? way(m) : m.last_seen ? "away, seen " + ago(m.last_seen) : "away"),
         h("td", {}, m.connected && m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : ""),
         h("td", {}, (m.devices ?? []).map((d) => h("div", {}, (d.model || d.name) + ": ", h("span", { class: /^(idle|resting)/.test(d.doing) ? "soft" : "busy" }, doing(d.doing))))),
-        h("td", { class: /^banned/.test(m.score ?? "") ? "bad" : "" }, m.score ?? ""),
+        h("td", { class: /^banned/.test(m.score ?? "") ? "bad" : "" }, m.score ?? "",
+          m.standing?.precedence > 1.05 ? h("div", { class: "soft small" }, "worked for you: its jobs get " + m.standing.precedence.toFixed(1) + " shares here") : null),
         f.owner ? h("td", {}, m.self ? null : h("button", { class: "danger", onclick: () => revoke(m) }, "Take out")) : null))))),
     h("p", { class: "soft small" }, "Whose jobs this machine takes is set with ", h("code", {}, "worker.only_from"), " and ", h("code", {}, "worker.never_from"), "; see ", h("a", { href: "#settings" }, "Settings"), "."),
   ];
