@@ -120,7 +120,7 @@ var libraries = []library{
 	{prefix: "aead.dev/minisign", in: []string{"node/update", "cmd"}}, // cmd: its tests
 	{prefix: "go.yaml.in/yaml", in: []string{"packaging"}},
 	{prefix: "github.com/prometheus", in: []string{"node"}},
-	{prefix: "github.com/chromedp", in: []string{"node"}},
+	{prefix: "github.com/chromedp", in: []string{"node", "bench"}},
 	{prefix: "github.com/jezek/xgb", in: []string{"node/idle/sense", "bench"}},
 }
 

@@ -231,6 +231,10 @@ func (t *task) delivered(j *jobState) []string {
 	return finalFiles(j.spec, t.Task())
 }
 
+// lastStep is how much of the way a task is that makes something of what others
+// made: a frame that waits to be finished is not at its beginning again.
+const lastStep = 0.05
+
 func (t *task) status(j *jobState) job.TaskStatus {
 	at, via := t.shown()
 	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: int(t.granted), Files: t.delivered(j), Reason: t.also().failure}
@@ -259,9 +263,6 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	case via != nil:
 		p := via.status(j)
 		s.Worker, s.Reason = p.Worker, p.Reason
-		for _, p := range t.prior() {
-			s.Fraction += p.status(j).Fraction / float64(len(t.prior()))
-		}
 	case t.active != nil:
 		s.Worker, s.Fraction = t.active.peer.String(), 1
 		s.RenderSeconds = rendered(t.active).Seconds()
@@ -279,6 +280,12 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	if s.Reason == "" && len(t.also().ended) > 0 && t.accepted == nil {
 		a := t.also().ended[len(t.also().ended)-1]
 		s.Reason = fmt.Sprintf("%s on %s: %s", a.outcome, short(a.peer), a.reason)
+	}
+	if n := len(t.prior()); n > 0 && t.accepted == nil {
+		s.Fraction *= lastStep
+		for _, p := range t.prior() {
+			s.Fraction += (1 - lastStep) / float64(n) * p.status(j).Fraction
+		}
 	}
 	if t.phase == failed {
 		s.Fraction = 0

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,5 +127,29 @@ func TestProgressIsNotWrittenDown(t *testing.T) {
 	}
 	if x.written != written || x.progress < 10 {
 		t.Errorf("%d bytes were written after %d events of progress", x.written-written, x.progress)
+	}
+}
+
+// A frame that was rendered and waits to be joined or finished is not at its
+// beginning again.
+func TestAFrameOnlyGetsFurther(t *testing.T) {
+	x := newTable(t)
+	x.silent = true
+	last := 0.0
+	for _, line := range []string{
+		"submit J frames=1 parts=2", "open self home", "open a", "report a want=2",
+		"report a run=L1:0:0.3", "report a run=L1:0:0.9", "report a want=2 done=L1:0", "answer",
+		"report a run=L2:0:0.5", "report a want=1 done=L2:0", "answer",
+		"report self want=2 device=home", "report self run=L3:0:0.1 device=home", "report self run=L3:0:0.7 device=home",
+	} {
+		x.play(strings.Fields(line))
+		s, _ := x.b.Status(x.now, x.jobs["J"], 0, true)
+		if s.UnderWay < last || s.UnderWay > 1 {
+			t.Errorf("%s: %v of it after %v", line, s.UnderWay, last)
+		}
+		last = s.UnderWay
+	}
+	if last < .95 {
+		t.Errorf("%v of it where it is nearly finished", last)
 	}
 }
