@@ -53,6 +53,9 @@ type Verdict struct {
 	Strike bool `json:"strike,omitempty" cbor:"strike,omitempty"`
 }
 
+// MethodSampling is the method of verdicts on parts that were rendered again.
+const MethodSampling = "sampling"
+
 // MethodTrusted is the method of verdicts that rest on no check.
 const MethodTrusted = "trusted"
 

@@ -73,7 +73,7 @@ type standing struct {
 	ruling    uint8
 	confirmed bool
 	strike    bool
-	odd       bool // unsure by what was measured
+	odd       bool // unsure by what was measured of this peer's own frame
 	credit    float64
 	vested    bool
 }
@@ -106,8 +106,9 @@ func (a *Account) Count(e Entry) {
 	case e.Verdict.Ruling == job.Rejected:
 		s.ruling, s.confirmed = stRejected, e.Verdict.Confirmed
 	case e.Verdict.Ruling == job.Unsure:
-		// Without numbers it was the checker that failed, and says nothing.
-		s.ruling, s.odd = stUnsure, len(e.Verdict.Numbers) > 0
+		// Without numbers it was the checker that failed; where checkers disagree it
+		// may be one of them, and where machines or texts never agree, the task.
+		s.ruling, s.odd = stUnsure, len(e.Verdict.Numbers) > 0 && e.Verdict.Method == job.MethodSampling && !e.Verdict.Strike
 	case e.Verdict.Method != job.MethodTrusted:
 		s.ruling, s.credit = stAccepted, e.Credit
 	}

@@ -224,6 +224,18 @@ func TestUnsureByNumbersHasEverythingChecked(t *testing.T) {
 	look("accepted", usual, -3)
 	say(job.Unsure, nil, leaves[3])
 	look("the checker failed", usual, -3)
+	for _, v := range []job.Verdict{{Method: "replication"}, {Method: "rerun"}, {Method: "sampling", Strike: true}} {
+		v.Ruling, v.Reason, v.Numbers = job.Unsure, "because", odd
+		if err := b.Record(w, s, leaves[3], v); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Score(w).Evidence; got != -3 {
+			t.Errorf("%s, strike %v: evidence %g", v.Method, v.Strike, got)
+		}
+	}
+	b.o.Policy.AfterStrike = nil
+	say(job.Unsure, nil, leaves[3])
+	b.again(t)
 	say(job.Unsure, odd, leaves[4])
 	look("one is odd", usual, -1)
 	say(job.Unsure, odd, leaves[5])

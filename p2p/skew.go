@@ -145,7 +145,7 @@ func printable(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, ""))
-	return s[:min(len(s), wire.MaxVersionBytes)]
+	return strings.ToValidUTF8(s[:min(len(s), wire.MaxVersionBytes)], "") // a rune may have been cut
 }
 
 // able notes what a member said that it can (wire.History).

@@ -94,9 +94,6 @@ type logLines struct {
 	line []byte // what came of the line under way
 }
 
-// maxLogLine bounds a line that is handed on; what is longer is cut.
-const maxLogLine = 4 << 10
-
 // to makes hear the listener; nil: nobody is. It returns when no call to the
 // one before is under way.
 func (l *logLines) to(hear func(line []byte)) {
@@ -109,22 +106,28 @@ func (l *logLines) to(hear func(line []byte)) {
 func (l *logLines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := len(p)
-	for l.hear != nil && len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		part := p
-		if i >= 0 {
-			part = p[:i]
-		}
-		l.line = append(l.line, part[:min(len(part), maxLogLine-len(l.line))]...)
-		if i < 0 {
-			break
-		}
-		l.hear(l.line)
-		l.line = l.line[:0]
-		p = p[i+1:]
+	if l.hear != nil {
+		l.line = SplitLines(l.line, p, l.hear)
 	}
-	return n, nil
+	return len(p), nil
+}
+
+// MaxLine is how many bytes of a line SplitLines hands on; what is longer is cut.
+const MaxLine = 4 << 10
+
+// SplitLines hands on every line that ends in p, without its end, and returns
+// what was begun of the next. begun is what it returned before; lines are valid
+// only during the call.
+func SplitLines(begun, p []byte, hear func(line []byte)) []byte {
+	for {
+		part, rest, whole := bytes.Cut(p, []byte{'\n'})
+		begun = append(begun, part[:min(len(part), MaxLine-len(begun))]...)
+		if !whole {
+			return begun
+		}
+		hear(begun)
+		begun, p = begun[:0], rest
+	}
 }
 
 // logReader copies a process's output into a buffer. Sync makes sure that

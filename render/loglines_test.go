@@ -21,7 +21,7 @@ func TestLinesOfALogAreHeardWhileSomebodyListens(t *testing.T) {
 	write("o\n\n" + strings.Repeat("x", 5000) + "\nthe rest")
 	l.to(nil)
 	write(" of it\nafter\n")
-	if want := []string{"one", "two", "", strings.Repeat("x", maxLogLine)}; !slices.Equal(heard, want) {
+	if want := []string{"one", "two", "", strings.Repeat("x", MaxLine)}; !slices.Equal(heard, want) {
 		t.Errorf("%.60q", heard)
 	}
 }

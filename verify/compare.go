@@ -9,7 +9,7 @@ import (
 )
 
 // method is the Verdict.Method of everything here.
-const method = "sampling"
+const method = job.MethodSampling
 
 // Undecodable is the verdict on a claim whose file does not decode as the image
 // that it should be. The worker committed to that file, so this is certain.

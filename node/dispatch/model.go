@@ -551,8 +551,8 @@ type lease struct {
 	check    bool      // holds checks
 	running  time.Time // since when task progress.Task runs
 	moved    time.Time // when progress last changed
+	shown    float64   // what watchers heard of its fraction
 	// Where progress.Phase was first heard to get on, and when; zero: it was not.
-	shown   float64 // what watchers heard of its fraction
 	first   float64
 	firstAt time.Time
 	closed  bool

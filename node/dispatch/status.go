@@ -79,7 +79,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 				s.Waiting++
 			default:
 				s.Running++
-				s.UnderWay += t.status(j).Fraction
+				s.UnderWay += t.far()
 			}
 			if frames {
 				s.Frames = append(s.Frames, t.status(j))
@@ -235,6 +235,34 @@ func (t *task) delivered(j *jobState) []string {
 // made: a frame that waits to be finished is not at its beginning again.
 const lastStep = 0.05
 
+// far is how far a task is, 0 to 1.
+func (t *task) far() float64 {
+	f := 0.0
+	switch {
+	case t.phase == failed:
+		return 0
+	case t.accepted != nil:
+		return 1
+	case t.active != nil:
+		f = 1
+	default:
+		for _, g := range t.grants {
+			if g.lease.seen && g.lease.progress.Task == g.pos {
+				f = max(f, g.lease.progress.Fraction)
+			}
+		}
+	}
+	n := len(t.prior())
+	if n == 0 {
+		return f
+	}
+	f *= lastStep
+	for _, p := range t.prior() {
+		f += (1 - lastStep) / float64(n) * p.far()
+	}
+	return f
+}
+
 func (t *task) status(j *jobState) job.TaskStatus {
 	at, via := t.shown()
 	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: int(t.granted), Files: t.delivered(j), Reason: t.also().failure}
@@ -251,7 +279,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	switch {
 	case t.accepted != nil:
 		x := t.accepted
-		s.Worker, s.Verdict, s.Fraction = x.peer.String(), x.verdict, 1
+		s.Worker, s.Verdict = x.peer.String(), x.verdict
 		s.RenderSeconds += rendered(x).Seconds()
 		if t.Place == job.AtRequester {
 			for _, p := range t.prior() {
@@ -264,7 +292,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 		p := via.status(j)
 		s.Worker, s.Reason = p.Worker, p.Reason
 	case t.active != nil:
-		s.Worker, s.Fraction = t.active.peer.String(), 1
+		s.Worker = t.active.peer.String()
 		s.RenderSeconds = rendered(t.active).Seconds()
 	case len(t.grants) > 0:
 		for _, g := range t.grants {
@@ -273,7 +301,6 @@ func (t *task) status(j *jobState) job.TaskStatus {
 			}
 			if g.lease.seen && g.lease.progress.Task == g.pos {
 				s.Worker = g.lease.peer.String()
-				s.Fraction = max(s.Fraction, g.lease.progress.Fraction)
 			}
 		}
 	}
@@ -281,15 +308,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 		a := t.also().ended[len(t.also().ended)-1]
 		s.Reason = fmt.Sprintf("%s on %s: %s", a.outcome, short(a.peer), a.reason)
 	}
-	if n := len(t.prior()); n > 0 && t.accepted == nil {
-		s.Fraction *= lastStep
-		for _, p := range t.prior() {
-			s.Fraction += (1 - lastStep) / float64(n) * p.status(j).Fraction
-		}
-	}
-	if t.phase == failed {
-		s.Fraction = 0
-	}
+	s.Fraction = t.far()
 	if j.reuse.has(t) {
 		s.Reason = fmt.Sprintf("reused from job %s", j.reuse.from)
 	}

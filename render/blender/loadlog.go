@@ -1,12 +1,12 @@
 package blender
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"regexp"
 
 	"idlewild/job"
+	"idlewild/render"
 )
 
 // loadLog reads what Blender prints while it opens a file. Some of what is
@@ -28,10 +28,7 @@ type lossKind struct {
 	problem func(names []string) job.Problem
 }
 
-const (
-	maxLogLine = 4 << 10
-	maxLost    = 64 // of one kind
-)
+const maxLost = 64 // of one kind
 
 var (
 	engineLoss = &lossKind{
@@ -68,30 +65,16 @@ var (
 
 // Write implements io.Writer.
 func (l *loadLog) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		part := p
-		if i >= 0 {
-			part = p[:i]
-		}
-		l.line = append(l.line, part[:min(len(part), maxLogLine-len(l.line))]...)
-		if i < 0 {
-			break
-		}
-		l.look()
-		l.line = l.line[:0]
-		p = p[i+1:]
-	}
-	return n, nil
+	l.line = render.SplitLines(l.line, p, l.look)
+	return len(p), nil
 }
 
-func (l *loadLog) look() {
+func (l *loadLog) look(line []byte) {
 	for _, k := range losses {
 		if l.count(k) >= maxLost {
 			continue
 		}
-		if m := k.pattern.FindSubmatch(l.line); m != nil {
+		if m := k.pattern.FindSubmatch(line); m != nil {
 			x := lost{what: k}
 			for _, name := range m[1:] {
 				x.names = append(x.names, string(name))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"idlewild/job"
+	"idlewild/render"
 )
 
 // TestColourConfiguration renders a scene that needs a studio's own colour
@@ -125,7 +126,7 @@ func TestLoadLog(t *testing.T) {
 	if n := len(l.problems("Main", true, true)); n != 4 {
 		t.Errorf("%d problems under Blender's own configuration", n)
 	}
-	if len(l.line) > maxLogLine {
+	if len(l.line) > render.MaxLine {
 		t.Error("a line is kept without bounds")
 	}
 }
