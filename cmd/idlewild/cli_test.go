@@ -357,6 +357,13 @@ func TestDoctor(t *testing.T) {
 	if d := doc[localapi.DoctorView](t, f.idlewild("doctor", "--json")); len(d.Peers) != 2 || d.Offers[0].Outcome != "unfit" || d.Network.NAT != "symmetric" {
 		t.Errorf("%+v", d)
 	}
+	f.findings = []localapi.Finding{{Severity: "error", What: "this machine is in no farm", Remedy: "idlewild farm create"}}
+	if r := f.idlewild("doctor"); r.code != exitFailed || !strings.Contains(r.err, "1 error among the findings") || !strings.Contains(r.out, "error: this machine is in no farm\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := f.idlewild("doctor", "--json"); r.code != exitFailed || len(doc[localapi.DoctorView](t, r).Findings) != 2 {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestFarmAndPeers(t *testing.T) {

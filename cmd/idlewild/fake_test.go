@@ -31,6 +31,7 @@ type fakeDaemon struct {
 	refuse   error
 	machine  localapi.MachineView
 	farm     localapi.FarmView
+	findings []localapi.Finding // of the doctor, beside a warning
 	stop     func()
 }
 
@@ -220,6 +221,7 @@ func (f *fakeDaemon) Doctor(_ context.Context, speed bool) localapi.DoctorView {
 		},
 		Offers: []localapi.OfferOutcome{{Job: "01J", Requester: "p1", Name: "far", Outcome: "unfit", Reason: "lacks blender 9", Remedy: "install it"}},
 	}
+	v.Findings = append(v.Findings, f.findings...)
 	if speed {
 		v.Peers[0].UpBytes, v.Peers[0].DownBytes = 1.25e6, 2.5e6
 	}
