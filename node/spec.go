@@ -132,7 +132,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		_, err = blender.DecodeSpec(b)
 	}
 	if err != nil {
-		return nil, job.Refuse("", err.Error(), "correct it")
+		return nil, job.Refuse("", err.Error(), "")
 	}
 	return b, nil
 }
@@ -157,7 +157,7 @@ func aiParams(input string, o SpecOptions) (json.RawMessage, error) {
 		d := json.NewDecoder(bytes.NewReader(o.Params))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&p); err != nil {
-			return nil, job.Refuse("--params", err.Error(), "correct it; docs/ai.md has the settings")
+			return nil, job.Refuse("--params", err.Error(), "docs/ai.md has the settings")
 		}
 	}
 	over(&p.Model, o.Model)
