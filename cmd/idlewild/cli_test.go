@@ -499,12 +499,24 @@ func TestEveryCommandHasJSONAndHelp(t *testing.T) {
 	if r := idlewild("submit", "--help"); r.code != exitDone || r.err != "" || !strings.Contains(r.out, "--only-missing") || strings.Contains(r.out, "saboteur") {
 		t.Errorf("%+v", r)
 	}
+	if r := idlewild("setup", "--help"); !strings.Contains(r.out, "(default: as it is set, 20 at first)") {
+		t.Errorf("what --disk is without being said: %s", r.out)
+	}
 	if r := idlewild("up", "--help"); strings.Contains(r.out, "saboteur") {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestTexts(t *testing.T) {
+	for want, s := range map[string]job.Status{
+		"results: none": {},
+		"results: 1 accepted, 0 rejected, 0 unsure; none of them checked": {Accepted: 1},
+		"results: 3 accepted, 1 rejected, 0 unsure; 2 of them checked":    {Accepted: 3, Rejected: 1, Rechecked: 2},
+	} {
+		if got := verdictText(s); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_960: "1.0 MB", 12_345_678: "12.3 MB", 1 << 62: "4.6 EB"} {
 		if got := bytesText(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
