@@ -170,7 +170,7 @@ func TestSubmitWaitEndsWithTheDocument(t *testing.T) {
 	}
 
 	r = f.idlewild("submit", "--kind", "echo", "-o", out, "--wait")
-	for _, want := range []string{"planned 2 tasks", "finished: 2 of 2 delivered in " + out, "checked 1: 1 accepted", "WORKER"} {
+	for _, want := range []string{"planned 2 tasks", "finished: 2 of 2 delivered in " + out, "results: 1 accepted, 0 rejected, 0 unsure; 1 of them checked", "WORKER"} {
 		if r.code != exitDone || !strings.Contains(r.out, want) {
 			t.Errorf("no %q in %+v", want, r)
 		}
