@@ -202,6 +202,10 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 		return refuse(s.CopyOf, "the copy of it that was submitted is gone", "submit it again")
 	case errors.Is(err, os.ErrNotExist):
 		return refuse(s.Input, "there is no such file", "check the path")
+	case errors.Is(err, errNoFile):
+		return refuse(s.Input, err.Error(), "name the .blend itself")
+	case errors.Is(err, errCut):
+		return refuse(s.Input, err.Error(), again)
 	case errors.Is(err, errNotBlend):
 		return refuse(s.Input, err.Error(), "choose a file that Blender saved")
 	case err != nil:
@@ -210,15 +214,23 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 	return nil
 }
 
+// again is what helps a file of which a part is missing.
+const again = "save or copy it again, and wait for the end of that"
+
 // unreadable is the problem of a file that Blender gives up on.
 func unreadable(input, version string, log []byte) job.Problem {
-	why := ""
+	why, remedy := "", "see whether Blender opens it; if not, take an earlier version of it, such as its .blend1"
 	for l := range strings.Lines(string(log)) {
 		if _, after, ok := strings.Cut(l, "Error: "); ok {
-			why = ": " + strings.TrimSpace(strings.ReplaceAll(after, "'"+input+"'", "the file"))
+			after = strings.TrimPrefix(strings.TrimSpace(after), "Failed to read blend file '"+input+"': ")
+			why = ": " + strings.ReplaceAll(after, "'"+input+"'", "the file")
 		}
 	}
-	return problem(input, fmt.Sprintf("Blender %s cannot read it%s", version, why), "it may be truncated: open it in Blender and save it again")
+	// The block stands at a file's very end, and no Blender saves without.
+	if strings.Contains(why, "Missing DNA block") {
+		why, remedy = ": it is incomplete, its end is missing", again
+	}
+	return problem(input, fmt.Sprintf("Blender %s cannot read it%s", version, why), remedy)
 }
 
 func problem(where, message, remedy string) job.Problem {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"idlewild/job"
 )
 
@@ -106,17 +108,25 @@ func TestBadInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := z.EncodeAll(whole, nil) // as Blender compresses since 3.0
 	for _, c := range []struct {
 		file, params string
 		want         []string
 	}{
 		{filepath.Join(dir, "none.blend"), "", []string{"no such file"}},
-		{dir, "", []string{"cannot be read"}},
-		{write("empty.blend", nil), "", []string{"no .blend"}},
+		{dir, "", []string{"is no file", "name the .blend"}},
+		{write("empty.blend", nil), "", []string{"is empty", "save or copy it again"}},
 		{write("picture.blend", []byte("\x89PNG\r\n\x1a\n........................")), "", []string{"no .blend"}},
-		{write("gzip.blend", []byte{0x1f, 0x8b, 8, 0, 0, 0}), "", []string{"no .blend"}},
+		{write("gzip.blend", []byte{0x1f, 0x8b, 8, 0, 0, 0}), "", []string{"incomplete", "save or copy it again"}},
+		{write("head.blend", whole[:9]), "", []string{"incomplete", "save or copy it again"}},
+		{write("packed.blend", packed[:40]), "", []string{"incomplete", "save or copy it again"}},
+		{write("cutpacked.blend", packed[:len(packed)/2]), "", []string{"incomplete", "save or copy it again"}},
 		{write("new.blend", append([]byte("BLENDER17-01v0502"), make([]byte, 100)...)), "", []string{"5.2", "3.", "idlewild blender add"}},
-		{write("cut.blend", whole[:len(whole)/2]), "", []string{"cannot read it", "truncated"}},
+		{write("cut.blend", whole[:len(whole)/2]), "", []string{"cannot read it: it is incomplete", "save or copy it again"}},
 		{scenes, `{"frames":"9-1"}`, []string{"backwards"}},
 		{scenes, `{"frame":"1"}`, []string{"unknown field"}},
 	} {
