@@ -93,6 +93,27 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 	hasProblem(t, in, job.SeverityError, "no engine 'luxcore'", "'CYCLES'")
 }
 
+// A picture that is missing is no reason to refuse a scene that does not show
+// it, in whatever way scenes come to show each other.
+func TestMissingInAnotherScene(t *testing.T) {
+	needBlender(t)
+	k := testKind(t, Options{})
+	dir := t.TempDir()
+	ways := []string{"set", "strip", "layers", "pointed", "collection", "nobody", "apart"}
+	build(t, "testdata/otherscene.py", append([]string{dir}, ways...)...)
+	for _, how := range ways {
+		in, severity := inspect(t, k, filepath.Join(dir, how+".blend"), ""), job.SeverityError
+		if how == "apart" {
+			severity = job.SeverityWarning
+			if len(in.Refused()) > 0 {
+				t.Errorf("refused: %q", in.Refused())
+			}
+		}
+		t.Run(how, func(t *testing.T) { hasProblem(t, in, severity, "Image 'lost'", "lost.png is missing") })
+	}
+	hasProblem(t, inspect(t, k, filepath.Join(dir, "apart.blend"), `{"scene":"other"}`), job.SeverityError, "Image 'lost'", "lost.png is missing; put it back")
+}
+
 func TestBadInput(t *testing.T) {
 	scenes := testScenes(t)
 	dir := t.TempDir()
