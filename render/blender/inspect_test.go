@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -205,6 +206,49 @@ printf '{"version":"2.93.4","build":"x","engines":[],"rendered":[],"denoisers":[
 	k = fakeBlender(t, old)
 	if _, _, err := k.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "2.93.4") || !strings.Contains(err.Error(), oldest) {
 		t.Error(err)
+	}
+}
+
+// What is remembered of a Blender holds for another version of this program, if
+// that asks in the same way; and all that asks is looked at.
+func TestProbeOfAnotherVersion(t *testing.T) {
+	dir := t.TempDir()
+	count := filepath.Join(dir, "count")
+	k := fakeBlender(t, "echo x >>"+count+"\nwhile [ \"$1\" != -- ]; do shift; done\n"+
+		`echo '{"version":"4.2.0","build":"4.2.0 x","engines":["CYCLES"],"rendered":["CYCLES"],"denoisers":[]}' >"$2"`+"\ntouch \"$2.blend\"\n")
+	asked := func() int { b, _ := os.ReadFile(count); return strings.Count(string(b), "x") }
+	again := func(change func(*Kind)) {
+		t.Helper()
+		other, err := New(Options{Blender: k.programs[0].path, Scratch: k.opts.Scratch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(other)
+		if _, _, err := other.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again(func(*Kind) {})
+	again(func(k *Kind) { k.runners = "of another version" })
+	if n := asked(); n != 1 {
+		t.Errorf("asked %d times, once is enough", n)
+	}
+	again(func(k *Kind) { k.prober = "another" })
+	if n := asked(); n != 2 {
+		t.Errorf("asked %d times by two probers", n)
+	}
+	local := regexp.MustCompile(`(?m)^\s*(?:import|from) (\w+)`)
+	for _, name := range probeFiles {
+		b, err := os.ReadFile("runner/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range local.FindAllStringSubmatch(string(b), -1) {
+			file := m[1] + ".py"
+			if _, err := os.Stat("runner/" + file); err == nil && !slices.Contains(probeFiles, file) {
+				t.Errorf("%s imports %s, which is not among probeFiles", name, file)
+			}
+		}
 	}
 }
 

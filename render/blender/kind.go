@@ -70,6 +70,7 @@ type Kind struct {
 	absent   error  // why there is none
 	runner   string // folder of the runner's files
 	runners  string // hash over them
+	prober   string // how a Blender is asked, see proberName
 	looks    looks
 }
 
@@ -99,6 +100,10 @@ func New(opts Options) (*Kind, error) {
 	k.programs, k.absent = programs(opts.Blender, opts.Programs)
 	if err := k.unpack(); err != nil {
 		return nil, fmt.Errorf("unpack the Blender runner: %w", err)
+	}
+	var err error
+	if k.prober, err = proberName(); err != nil {
+		return nil, fmt.Errorf("read the Blender runner: %w", err)
 	}
 	return k, nil
 }
