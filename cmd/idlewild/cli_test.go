@@ -342,7 +342,7 @@ func TestDoctor(t *testing.T) {
 	for _, want := range []string{
 		"lets no hole be punched", "/ip4/11.0.0.1/udp/4001", "reached through desk", "has relayed 2.0 GB",
 		"relayed via desk", "41.0 ms", "-1.500 s", "gone", "not connected",
-		"job 01J of far: not for this machine: lacks blender 9\n  install it\n", "warning: 1 of 1 members", "  pass on UDP port 4001\n",
+		"job 01J of far: not for this machine: lacks blender 9\n  install it\n", "warning: 1 of 1 connected members", "  pass on UDP port 4001\n",
 	} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("%q is not in\n%s", want, r.out)

@@ -92,7 +92,7 @@ func sayDoctor(k *call, v localapi.DoctorView) {
 	for _, o := range v.Offers {
 		text := fmt.Sprintf("job %s of %s: %s", o.Job, clean(memberName(o.Name, o.Requester)), outcomeText[o.Outcome])
 		if o.Leases > 0 {
-			text += fmt.Sprintf(", %d leases", o.Leases)
+			text += ", " + plural(o.Leases, "lease", "leases")
 		}
 		if o.Reason != "" {
 			text += ": " + clean(o.Reason)

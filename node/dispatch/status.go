@@ -503,13 +503,16 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 		waiting += c.open
 		running += c.out
 	}
-	if len(j.checks) > 0 {
-		w := b.byPeer[b.self]
+	if n := len(j.checks); n > 0 {
+		w, wait := b.byPeer[b.self], fmt.Sprintf("%d checks wait", n)
+		if n == 1 {
+			wait = "1 check waits"
+		}
 		switch {
 		case w == nil || !w.connected:
-			return fmt.Sprintf("%d checks wait: this machine runs no worker", len(j.checks))
+			return wait + ": this machine runs no worker"
 		case len(w.leases) == 0 && !b.bids(w):
-			return fmt.Sprintf("%d checks wait: this machine's worker takes no work now", len(j.checks))
+			return wait + ": this machine's worker takes no work now"
 		}
 	}
 	if waiting == 0 || running > 0 {
