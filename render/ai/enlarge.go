@@ -31,6 +31,7 @@ func (k *Kind) LookAtModel(ctx context.Context, file string, by, width, height i
 		for i := range r.Problems {
 			if r.Problems[i].Where == "model" {
 				r.Problems[i].Where = filepath.Base(file)
+				r.Problems[i].Remedy = "name a model whose one input is float32 [n 3 height width], or 1 for grey"
 			}
 		}
 		return job.Inspection{Problems: r.Problems}, nil
