@@ -59,7 +59,9 @@ type Options struct {
 	// Compare finds what two versions of a .blend differ in, given by path. nil:
 	// after an edit all frames are rendered again.
 	Compare func(ctx context.Context, was, now string) (Difference, error)
-	Log     *slog.Logger // nil: silent
+	// Enlarger makes frames larger. nil: nothing does.
+	Enlarger Enlarger
+	Log      *slog.Logger // nil: silent
 }
 
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and
