@@ -21,6 +21,8 @@ type RebuildResult struct {
 	// leaves of the old manifest that may be like them. Who applies
 	// the same document to the same manifest gets the same list.
 	Named []Want
+	// NamedBytes is how many bytes those leaves have.
+	NamedBytes int64
 }
 
 // Rebuild makes the nodes of the manifest at want, and the leaves that doc
@@ -53,7 +55,7 @@ func Rebuild(ctx context.Context, store Store, have, want cid.Cid, doc []byte, l
 	if res.Root != want {
 		return RebuildResult{}, editsf("they lead to %s", res.Root)
 	}
-	return RebuildResult{Named: r.named}, r.keep(made)
+	return RebuildResult{Named: r.named, NamedBytes: r.namedBytes}, r.keep(made)
 }
 
 func editsf(format string, a ...any) error {
@@ -76,6 +78,8 @@ type rebuilder struct {
 	fresh   int64       // bytes of fresh leaves
 	less    int64       // of them, those in the differences
 	named   []Want
+
+	namedBytes int64
 
 	bases      map[int]*flatBase
 	baseLeaves int // of bases
@@ -402,6 +406,7 @@ func (r *rebuilder) readLeaves(f *madeFile) error {
 					return err
 				}
 				r.want(l.id, from, cursor+k)
+				r.namedBytes += l.size
 			}
 			if l.size < 1 || l.size > MaxBlockBytes {
 				return editsf("chunk of %d bytes", l.size)

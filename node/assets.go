@@ -57,8 +57,12 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 		return r.moved.Load(), err
 	}
 	earlier := diffupload.Earlier{Store: a.store}
+	var lacks lacked
 	if base, ok := f.base(ctx, known); ok {
-		f.edit(ctx, base, limits)
+		var err error
+		if lacks, err = f.edit(ctx, base, limits); err != nil {
+			return r.moved.Load(), err
+		}
 		earlier.Root = base.Root.Cid
 		if !a.apart {
 			if dir, since, release := unpacked(base.Root); dir != "" {
@@ -66,18 +70,21 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 				earlier.Dir, earlier.Since = dir, since
 			}
 		}
-	} else if err := f.gather(ctx, limits.Bytes, func(part float64) {
-		if progress != nil {
-			progress(gatherPart * part)
-		}
-	}); err != nil {
-		return r.moved.Load(), err
-	} else if inner := progress; inner != nil && r.moved.Load() > 0 {
-		progress = func(part float64) { inner(gatherPart + (1-gatherPart)*part) }
+	} else {
+		lacks = f.whole(ctx)
 	}
-	err := diffupload.MaterializeFrom(ctx, f.store, earlier, in.Cid, dir, limits, func(done, total int64) {
+	gathered := 0.0 // of the progress
+	err := f.gather(ctx, lacks, limits.Bytes, func(part float64) {
+		if gathered = gatherPart * part; progress != nil {
+			progress(gathered)
+		}
+	})
+	if err != nil {
+		return r.moved.Load(), err
+	}
+	err = diffupload.MaterializeFrom(ctx, f.store, earlier, in.Cid, dir, limits, func(done, total int64) {
 		if progress != nil && total > 0 {
-			progress(float64(done) / float64(total))
+			progress(gathered + (1-gathered)*float64(done)/float64(total))
 		}
 	})
 	if err == nil && len(r.from) > 0 {

@@ -100,12 +100,22 @@ func (f *fetching) base(ctx context.Context, known []earlierContent) (earlierCon
 }
 
 // edit makes as much as it can of the manifest from the base and one document
-// of edits, and remembers what the rest is like. Where it cannot, the blocks
-// come one by one, as without a base.
-func (f *fetching) edit(ctx context.Context, base earlierContent, limits diffupload.Limits) {
-	if len(base.Body) == 0 || !f.lacks(ctx) {
-		return
+// of edits, and remembers what the rest is like. It returns which of the rest
+// is worth gathering; what else is lacking comes as blocks, few at a time.
+func (f *fetching) edit(ctx context.Context, base earlierContent, limits diffupload.Limits) (lacked, error) {
+	if !f.lacks(ctx) {
+		return lacked{}, nil
 	}
+	if len(base.Body) > 0 {
+		if r, ok := f.rebuild(ctx, base, limits); ok {
+			return named(r), nil
+		}
+	}
+	return f.added(ctx, base.Root.Cid, limits)
+}
+
+// rebuild has peers make the document of edits, and applies it.
+func (f *fetching) rebuild(ctx context.Context, base earlierContent, limits diffupload.Limits) (diffupload.RebuildResult, bool) {
 	to := pinning{f.a.store, input(f.requester, f.lease.Job)}
 	asked := 0
 	for i, p := range f.far.from {
@@ -113,7 +123,7 @@ func (f *fetching) edit(ctx context.Context, base earlierContent, limits diffupl
 			continue
 		}
 		if asked++; asked > editsPeers || ctx.Err() != nil {
-			return
+			break
 		}
 		doc, moved, err := f.a.blocks.EditsFrom(ctx, p, p2p.EditsRequest{
 			Requester: f.requester, Job: f.lease.Job, Grant: f.lease.Read,
@@ -126,11 +136,12 @@ func (f *fetching) edit(ctx context.Context, base earlierContent, limits diffupl
 				f.store = withBases(f.store, r.Named)
 				f.a.debug("content rebuilt from edits", "job", f.lease.Job, "peer", p, "have", base.Root, "want", f.root,
 					"document_bytes", len(doc), "named_blocks", len(r.Named))
-				return
+				return r, true
 			}
 		}
 		f.a.debug("no edits", "job", f.lease.Job, "peer", p, "have", base.Root, "want", f.root, "err", err)
 	}
+	return diffupload.RebuildResult{}, false
 }
 
 // lacks reports whether something that the top links to is not here: where all

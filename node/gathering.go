@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -14,16 +16,75 @@ import (
 // the writing of its files.
 const gatherPart = 0.9
 
-// gather brings the blocks of a manifest that is new here into the store, many
-// at a time: only then do those who fetch the same content have something to
-// swap. What does not come is left to the unpacking, which says what it lacks.
-func (f *fetching) gather(ctx context.Context, limit int64, progress func(part float64)) error {
-	if len(f.far.from) == 0 {
+// gatherFile is from which size on a new file is looked into for what to
+// gather, where no document of edits says what is new: smaller ones are found
+// faster by the unpacking, which asks for many at once.
+const gatherFile = 1 << 20
+
+// lacked are chunks of a content that are to be gathered.
+type lacked struct {
+	chunks iter.Seq2[cid.Cid, error] // other blocks are passed over
+	size   int64                     // about, for the progress
+}
+
+// whole is all of a content that is new here.
+func (f *fetching) whole(ctx context.Context) lacked {
+	return lacked{diffupload.Walk(ctx, f.store, f.root), f.top.Size}
+}
+
+// named is what a document of edits left to be fetched.
+func named(r diffupload.RebuildResult) lacked {
+	return lacked{func(yield func(cid.Cid, error) bool) {
+		for _, w := range r.Named {
+			if !yield(w.ID, nil) {
+				return
+			}
+		}
+	}, r.NamedBytes}
+}
+
+// added is what large files hold that the base does not know by name. Of others
+// parts may be here, or be like what is here, and the unpacking asks for them.
+func (f *fetching) added(ctx context.Context, base cid.Cid, limits diffupload.Limits) (lacked, error) {
+	files, err := diffupload.List(ctx, f.store, f.root, limits)
+	if err != nil {
+		return lacked{}, fmt.Errorf("manifest %s: %w", f.root, err)
+	}
+	// A list that cannot be read is as good as none.
+	before, _ := diffupload.List(ctx, f.a.store, base, limits)
+	known := make(map[string]bool, len(before))
+	for _, e := range before {
+		known[e.Name] = true
+	}
+	files = slices.DeleteFunc(files, func(e diffupload.Entry) bool {
+		return e.Kind != diffupload.KindFile || e.Size < gatherFile || known[e.Name]
+	})
+	l := lacked{}
+	for _, e := range files {
+		l.size += e.Size
+	}
+	l.chunks = func(yield func(cid.Cid, error) bool) {
+		for _, e := range files {
+			for id, err := range diffupload.Walk(ctx, f.store, e.CID.Cid) {
+				if !yield(id, err) {
+					return
+				}
+			}
+		}
+	}
+	return l, nil
+}
+
+// gather brings chunks into the store, many at a time: only then do those who
+// fetch the same content have something to swap. What does not come is left to
+// the unpacking, which says what it lacks.
+func (f *fetching) gather(ctx context.Context, l lacked, limit int64, progress func(part float64)) error {
+	if len(f.far.from) == 0 || l.chunks == nil {
 		return nil
 	}
 	var group []cid.Cid
 	seen := map[cid.Cid]bool{}
-	done, size := int64(0), max(1, f.top.Size)
+	done, size := int64(0), max(1, l.size)
 	flush := func() error {
 		missing, err := f.a.store.Missing(ctx, group)
 		group = group[:0]
@@ -50,7 +111,7 @@ func (f *fetching) gather(ctx context.Context, limit int64, progress func(part f
 		}
 		return context.Cause(ctx)
 	}
-	for id, err := range diffupload.Walk(ctx, f.store, f.root) {
+	for id, err := range l.chunks {
 		if err != nil {
 			return fmt.Errorf("manifest %s: %w", f.root, err)
 		}

@@ -1,13 +1,16 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -118,7 +121,7 @@ func TestNewContentIsGathered(t *testing.T) {
 				t.Fatal(err)
 			}
 			var last float64
-			err := f.gather(t.Context(), limit, func(part float64) {
+			err := f.gather(t.Context(), f.whole(t.Context()), limit, func(part float64) {
 				if part < last || part > 1 {
 					t.Errorf("progress went from %v to %v", last, part)
 				}
@@ -141,6 +144,100 @@ func TestNewContentIsGathered(t *testing.T) {
 				t.Errorf("%d of %d blocks are missing: %v", len(missing), len(all), err)
 			}
 		})
+	}
+}
+
+// What is new in a later version leaves the requester about once, however many
+// workers have the version before, and they still get what was edited as edits.
+func TestWhatIsNewInALaterVersionIsShared(t *testing.T) {
+	const workers, size = 3, 12 << 20
+	requester := startNode(t, "requester", func(c *Config) { c.Worker.Enabled = false; c.Limits.UpBytes = size })
+	var at []*testNode
+	for i := range workers {
+		at = append(at, startNode(t, fmt.Sprint("worker", i), nil))
+	}
+	join(t, requester, at...)
+	eventually(t, "all are connected", func() error {
+		if n := len(requester.near()); n != workers {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	everyJob := func(job.ID, peer.ID) bool { return true }
+	requester.host.ServeBlocks(requester.blocks, newGrants(requester.self, requester.blocks, everyJob), diffupload.Codec{}, requester.content.count)
+	all := make([]*assets, workers)
+	for i, w := range at {
+		all[i] = &assets{self: w.self, store: w.blocks, blocks: w.host, near: w.near, earlier: &earlier{}}
+	}
+	// fetch has all workers fetch a version at the same time, and returns what
+	// left the requester.
+	fetch := func(files map[string][]byte) int64 {
+		t.Helper()
+		from, dir := t.TempDir(), t.TempDir()
+		id := job.NewID(time.Now())
+		var list []diffupload.File
+		for name, data := range files {
+			path := filepath.Join(from, name)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, diffupload.File{Path: path, Name: name})
+		}
+		s, err := diffupload.Snapshot(t.Context(), requester.blocks, list, diffupload.Options{Owner: ownContent(id)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := requester.host.Stats().BlockBytesOut
+		var run sync.WaitGroup
+		for i, a := range all {
+			grant, err := job.Sign(requester.key, job.ContextRead, job.ReadGrant{
+				Version: 1, Job: id, Root: job.RefOf(s.Root), Reader: a.self.String(), Expires: time.Now().Add(time.Hour),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			run.Go(func() {
+				to := filepath.Join(dir, fmt.Sprint(i))
+				var last float64
+				progress := func(part float64) {
+					if part < last || part > 1 {
+						t.Errorf("progress went from %v to %v", last, part)
+					}
+					last = part
+				}
+				if _, err := a.Materialize(t.Context(), requester.self, job.Lease{Job: id, Read: grant}, job.RefOf(s.Root), to, nothingUnpacked, progress); err != nil {
+					t.Errorf("worker %d: %v", i, err)
+				}
+				for name, data := range files {
+					if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || !bytes.Equal(got, data) {
+						t.Errorf("worker %d: %s has %d bytes: %v", i, name, len(got), err)
+					}
+				}
+			})
+		}
+		run.Wait()
+		return requester.host.Stats().BlockBytesOut - before
+	}
+	files := map[string][]byte{"scene.bin": bytesOf(11, 1<<20), "color.tex": bytesOf(12, 1<<20)}
+	fetch(files)
+	edit := func(at int) {
+		files["scene.bin"] = bytes.Clone(files["scene.bin"])
+		copy(files["scene.bin"][at:], "an edit")
+	}
+	edit(400_000)
+	if out := fetch(files); out > workers*2000 {
+		t.Errorf("an edit: %d bytes left the requester", out)
+	}
+	most := int64(size * 3 / 2)
+	edit(500_000)
+	files["bump.tex"] = bytesOf(13, size)
+	if out := fetch(files); out < size || out > most {
+		t.Errorf("an edit and a new file of %d bytes: %d left the requester", size, out)
+	}
+	edit(600_000)
+	files["scene.bin"] = append(files["scene.bin"], bytesOf(14, size)...)
+	if out := fetch(files); out < size || out > most {
+		t.Errorf("an edit and %d new bytes in the same file: %d left the requester", size, out)
 	}
 }
 
