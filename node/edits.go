@@ -103,10 +103,7 @@ func (f *fetching) base(ctx context.Context, known []earlierContent) (earlierCon
 // of edits, and remembers what the rest is like. It returns which of the rest
 // is worth gathering; what else is lacking comes as blocks, few at a time.
 func (f *fetching) edit(ctx context.Context, base earlierContent, limits diffupload.Limits) (lacked, error) {
-	if !f.lacks(ctx) {
-		return lacked{}, nil
-	}
-	if len(base.Body) > 0 {
+	if len(base.Body) > 0 && f.lacks(ctx) {
 		if r, ok := f.rebuild(ctx, base, limits); ok {
 			return named(r), nil
 		}

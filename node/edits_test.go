@@ -139,11 +139,22 @@ func newEditsFarm(t *testing.T, path string) *editsFarm {
 // what moved.
 func (f *editsFarm) fetch(t *testing.T, name string, content []byte) int64 {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
+	return f.fetchAll(t, map[string][]byte{name: content})
+}
+
+// fetchAll is fetch for several files.
+func (f *editsFarm) fetchAll(t *testing.T, files map[string][]byte) int64 {
+	t.Helper()
+	from := t.TempDir()
+	var list []diffupload.File
+	for name, content := range files {
+		path := filepath.Join(from, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, diffupload.File{Path: path, Name: name})
 	}
-	r, err := diffupload.Snapshot(t.Context(), f.peer.store, []diffupload.File{{Path: path, Name: name}}, diffupload.Options{})
+	r, err := diffupload.Snapshot(t.Context(), f.peer.store, list, diffupload.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,9 +174,11 @@ func (f *editsFarm) fetch(t *testing.T, name string, content []byte) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil || string(got) != string(content) {
-		t.Fatalf("%d bytes, want %d: %v", len(got), len(content), err)
+	for name, content := range files {
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || string(got) != string(content) {
+			t.Fatalf("%s: %d bytes, want %d: %v", name, len(got), len(content), err)
+		}
 	}
 	return moved
 }

@@ -147,6 +147,27 @@ func TestNewContentIsGathered(t *testing.T) {
 	}
 }
 
+// Where there is no document of edits, large files of new names are gathered,
+// and what was there before comes as what changed in its blocks.
+func TestNewFilesAreGatheredWithoutEdits(t *testing.T) {
+	f := newEditsFarm(t, filepath.Join(t.TempDir(), earlierFile))
+	p := &sharePeer{editsPeer: editsPeer{store: f.peer.store, broken: func([]byte) ([]byte, error) { return nil, p2p.ErrNoEdits }}}
+	f.assets.blocks = p
+	scene := bytesOf(15, 1<<20)
+	f.fetchAll(t, map[string][]byte{"scene.bin": scene})
+	scene = bytes.Clone(scene)
+	copy(scene[500_000:], "an edit")
+	small := map[string][]byte{"scene.bin": scene, "small.tex": bytesOf(16, gatherFile-1)}
+	f.fetchAll(t, small)
+	if p.gathered != 0 || p.edits != 1 {
+		t.Errorf("%d gatherings of few blocks, edits were asked for %d times", p.gathered, p.edits)
+	}
+	f.fetchAll(t, map[string][]byte{"scene.bin": scene, "small.tex": small["small.tex"], "large.tex": bytesOf(17, 12<<20)})
+	if p.gathered != 1 || p.edits != 2 {
+		t.Errorf("%d gatherings of a large file, edits were asked for %d times", p.gathered, p.edits)
+	}
+}
+
 // What is new in a later version leaves the requester about once, however many
 // workers have the version before, and they still get what was edited as edits.
 func TestWhatIsNewInALaterVersionIsShared(t *testing.T) {

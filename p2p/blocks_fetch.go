@@ -27,6 +27,10 @@ var (
 	ErrBlockLater    = errors.New("the peer gives the block later")
 )
 
+// errBaseGone is of a block that came as a delta on one that this host held
+// when it asked.
+var errBaseGone = errors.New("the base is here no more")
+
 // answerWait is how long a fetch waits for the next answer.
 const answerWait = 2 * time.Minute
 
@@ -318,7 +322,7 @@ func (f *fetching) decode(ctx context.Context, a raw) ([]byte, error) {
 		}
 		base, err := f.source.src.Get(ctx, a.want.sent[a.base])
 		if err != nil {
-			return nil, fmt.Errorf("base %s: %w", a.want.sent[a.base], err)
+			return nil, fmt.Errorf("%w: %s: %w", errBaseGone, a.want.sent[a.base], err)
 		}
 		data, err := f.source.codec.Decode(base, a.payload, wire.MaxBlock)
 		if err != nil {

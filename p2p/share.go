@@ -22,11 +22,12 @@ const ProtocolShare Protocol = "share"
 var ErrNoShare = errors.New("the requester does not share blocks out")
 
 // Bounds of sharing. What one stream can make this host remember is
-// MaxGather wants of some 320 bytes, so that all streams together stay below
+// MaxGather wants of some 390 bytes, so that all streams together stay below
 // 256 MiB; the blocks kept for others take recentBytes.
 const (
 	// MaxGather is how many blocks one Gather may ask for.
 	MaxGather        = 8192
+	maxShareBases    = 1 // of a want, that are remembered
 	maxSharesPerPeer = 4
 	maxShares        = 64 // streams of others that are served at once
 	maxJobsShared    = 256

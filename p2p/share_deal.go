@@ -68,6 +68,7 @@ type player struct {
 type seat struct {
 	index uint64
 	card  *card
+	base  cid.Cid   // that the player holds; Undef: none
 	sent  time.Time // zero: not yet
 	gone  bool      // it has the block, or asked for it no more
 }
@@ -83,8 +84,8 @@ func (d *deck) join(now time.Time) *player {
 }
 
 // want adds a want. One of a block that the player wants already, or of an index
-// that it used, counts for nothing.
-func (d *deck) want(p *player, index uint64, id cid.Cid) {
+// that it used, counts for nothing: then there is no seat.
+func (d *deck) want(p *player, index uint64, id cid.Cid) *seat {
 	c := d.cards[id]
 	if c == nil {
 		c = &card{id: id}
@@ -92,7 +93,7 @@ func (d *deck) want(p *player, index uint64, id cid.Cid) {
 	}
 	if p.wants[index] != nil || p.of[c] != nil {
 		d.forget(c)
-		return
+		return nil
 	}
 	s := &seat{index: index, card: c}
 	p.wants[index], p.of[c] = s, s
@@ -102,6 +103,7 @@ func (d *deck) want(p *player, index uint64, id cid.Cid) {
 		c.unused = nil
 	}
 	c.wanted++
+	return s
 }
 
 // forget puts a card that nobody wants among the unused ones, and drops the

@@ -24,7 +24,7 @@ func FuzzShare(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, deals bool) {
 		server := farm[0].blocks
 		sh := &share{askers: map[*asker]bool{}}
-		a := &asker{wake: make(chan struct{}, 1), missed: map[cid.Cid]uint64{}, seen: map[uint64]cid.Cid{}}
+		a := &asker{wake: make(chan struct{}, 1), missed: map[cid.Cid]uint64{}, seen: map[uint64]based{}}
 		sh.askers[a] = true
 		if deals {
 			sh.deck = newDeck()

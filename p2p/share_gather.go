@@ -95,7 +95,8 @@ type sharedRaw struct {
 // Gather asks all who have blocks of a job for them: its requester and those
 // whom the requester names, and req.Near where the requester is out of reach. The requester deals each block to one of
 // those who gather at the same time; they pass it on. Each block is yielded
-// once, in any order, checked against its CID, as with FetchFrom. An error of
+// once, in any order, checked against its CID, as with FetchFrom. Of the bases of
+// a want the first that is here counts. An error of
 // the sequence ends it: ErrNoShare, or that nothing came for long. A second
 // Gather of the same job meanwhile works, but its blocks are not announced to
 // others.
@@ -335,7 +336,10 @@ func (g *gather) settle(r sharedRaw) {
 		r.from.poke()
 		return
 	}
-	if res.Err != nil {
+	// What lacks its base would come in the same way again: it is for the caller
+	// to ask for it without.
+	gone := errors.Is(res.Err, errBaseGone)
+	if res.Err != nil && !gone {
 		r.from.failed(r.index, res.Err)
 		g.mu.Unlock()
 		r.from.poke()
@@ -354,7 +358,7 @@ func (g *gather) settle(r sharedRaw) {
 	r.from.poke()
 	g.mu.Unlock()
 	// First the others, who can pass it on: the store takes its time.
-	if g.share.busy() {
+	if !gone && g.share.busy() {
 		g.h.shares.recent.put(res.ID, slices.Clone(res.Data))
 		g.share.arrived(res.ID)
 	}

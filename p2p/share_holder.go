@@ -270,7 +270,7 @@ func (h *holder) ask(ctx context.Context, s network.Stream) error {
 	}
 }
 
-// name adds the bases that are here to a want.
+// name adds to a want the bases that are here, as many as are remembered.
 func (h *holder) name(ctx context.Context, i int, w BlockWant, v *wire.Want) {
 	src := h.g.source
 	if src.src == nil || src.codec == nil || len(w.Bases) == 0 {
@@ -278,7 +278,7 @@ func (h *holder) name(ctx context.Context, i int, w BlockWant, v *wire.Want) {
 	}
 	var sent []cid.Cid
 	for _, b := range w.Bases {
-		if len(sent) == wire.MaxBases {
+		if len(sent) == maxShareBases {
 			break
 		}
 		if has, err := src.src.Has(ctx, b); err == nil && has {

@@ -32,7 +32,11 @@ func framedShare(t testing.TB, m *wire.Share) []byte {
 func wantsFor(n int, from int) []*wire.Want {
 	out := make([]*wire.Want, n)
 	for i := range out {
-		out[i] = &wire.Want{Index: uint64(from + i), Cid: block(binary.AppendUvarint(nil, uint64(from+i))).Bytes()}
+		id := func(n int) []byte { return block(binary.AppendUvarint(nil, uint64(n))).Bytes() }
+		out[i] = &wire.Want{Index: uint64(from + i), Cid: id(from + i)}
+		for k := range wire.MaxBases {
+			out[i].Bases = append(out[i].Bases, id(1<<30+wire.MaxBases*(from+i)+k))
+		}
 	}
 	return out
 }
@@ -308,7 +312,7 @@ func TestShareMemoryIsBounded(t *testing.T) {
 	var kept []*asker
 	for i := range peers * maxSharesPerPeer {
 		sh := farm[0].shares.get(shareKey{farm[0].ID(), job.NewID(time.Now())}, true)
-		a := &asker{wake: make(chan struct{}, 1), missed: map[cid.Cid]uint64{}, seen: map[uint64]cid.Cid{}, player: sh.deck.join(time.Now())}
+		a := &asker{wake: make(chan struct{}, 1), missed: map[cid.Cid]uint64{}, seen: map[uint64]based{}, player: sh.deck.join(time.Now())}
 		sh.askers[a] = true
 		sh.mu.Unlock()
 		for at := 0; at < MaxGather; at += wire.MaxWantsPerAsk {

@@ -32,11 +32,31 @@ type asker struct {
 
 	wants  int                // that it ever had
 	missed map[cid.Cid]uint64 // wants that are not here yet
-	seen   map[uint64]cid.Cid // wants that it may pull
+	seen   map[uint64]based   // wants that it may pull
 	pulls  []uint64
 	haves  []uint64
 	player *player // where this host deals
 	told   map[peer.ID]bool
+}
+
+// based is a block that is wanted, and one that the asker holds and says is
+// like it; Undef: none.
+type based struct{ id, base cid.Cid }
+
+func (w want) based() based {
+	if len(w.bases) == 0 {
+		return based{id: w.id}
+	}
+	return based{w.id, w.bases[0]}
+}
+
+// want is the want that b was.
+func (b based) want(index uint64) want {
+	w := want{index: index, id: b.id}
+	if b.base.Defined() {
+		w.bases = []cid.Cid{b.base}
+	}
+	return w
 }
 
 func (a *asker) poke() {
@@ -102,7 +122,7 @@ func (b *blockServer) serveShare(ctx context.Context, s network.Stream) {
 		return
 	}
 	a := &asker{
-		scope: sc, wake: make(chan struct{}, 1), missed: map[cid.Cid]uint64{}, seen: map[uint64]cid.Cid{}, told: map[peer.ID]bool{p: true},
+		scope: sc, wake: make(chan struct{}, 1), missed: map[cid.Cid]uint64{}, seen: map[uint64]based{}, told: map[peer.ID]bool{p: true},
 	}
 	k := shareKey{sc.requester, sc.job}
 	sh := b.h.shares.get(k, sc.requester == b.h.ID())
@@ -199,10 +219,12 @@ func (b *blockServer) takeShare(ctx context.Context, m *wire.Share, sh *share, a
 	}
 	for _, w := range wants {
 		if a.player != nil {
-			sh.deck.want(a.player, w.index, w.id)
+			if s := sh.deck.want(a.player, w.index, w.id); s != nil {
+				s.base = w.based().base
+			}
 			continue
 		}
-		a.seen[w.index] = w.id
+		a.seen[w.index] = w.based()
 		if _, twice := a.missed[w.id]; !twice {
 			a.missed[w.id] = w.index
 		}
@@ -278,11 +300,8 @@ func (sh *share) pick(now time.Time, a *asker) (l load, waits bool) {
 		for len(a.pulls) > 0 && len(l.wants) < maxLoad {
 			i := a.pulls[0]
 			a.pulls = a.pulls[1:]
-			id, ok := a.seen[i]
-			if !ok {
-				id = cid.Undef // answered, so that it is noticed
-			}
-			l.wants = append(l.wants, want{index: i, id: id})
+			// One that was never wanted is answered, so that it is noticed.
+			l.wants = append(l.wants, a.seen[i].want(i))
 		}
 		return l, false
 	}
@@ -294,7 +313,7 @@ func (sh *share) pick(now time.Time, a *asker) (l load, waits bool) {
 		// What it weighs is known when it is encoded; a guess holds others off
 		// until then.
 		sh.deck.deal(now, a.player, s, guessBytes)
-		l.wants = append(l.wants, want{index: s.index, id: s.card.id})
+		l.wants = append(l.wants, based{s.card.id, s.base}.want(s.index))
 	}
 	return l, len(a.player.wants) > 0
 }

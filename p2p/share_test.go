@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -102,6 +103,81 @@ func TestGatherTogether(t *testing.T) {
 	}
 	if out := farm[0].Stats().BlockBytesOut; float64(out) > 2*float64(size) {
 		t.Errorf("the source sent %d bytes of a content of %d to 4", out, size)
+	}
+}
+
+// What is like a block that the gatherers hold comes as what differs, from the
+// requester and from each other.
+func TestGatherOfWhatIsLikeOthers(t *testing.T) {
+	t.Parallel()
+	old := manyBlocks(200, 20_000)
+	var all [][]byte
+	for i, b := range old {
+		all = append(all, append(bytes.Clone(b), noise(uint64(i+1000), 200)...))
+	}
+	farm := newFarm(t, 3)
+	for i, h := range farm {
+		m := newMemory(old...)
+		if i == 0 {
+			m = newMemory(slices.Concat(old, all)...)
+		}
+		h.ServeBlocks(m, allowAll, suffixCodec{}, nil)
+	}
+	req := ShareRequest{BlockRequest: request(farm[0].ID(), all...)}
+	for i := range req.Wants {
+		req.Wants[i].Bases = []cid.Cid{block(old[i])}
+	}
+	var wg sync.WaitGroup
+	for _, h := range farm[1:] {
+		wg.Go(func() {
+			got, err := gatherAll(t.Context(), h, nil, req)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, b := range all {
+				if r := got[block(b)]; r.Err != nil || !bytes.Equal(r.Data, b) {
+					t.Errorf("block %s: %v", block(b), r.Err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i, h := range farm {
+		if out := h.Stats().BlockBytesOut; out > 4*200*int64(len(all)) {
+			t.Errorf("host %d sent %d bytes of blocks that differ in %d", i, out, 200*len(all))
+		}
+	}
+}
+
+// forgetful has lost a block since it said that it has it.
+type forgetful struct {
+	Source
+	lost cid.Cid
+}
+
+func (s forgetful) Get(ctx context.Context, id cid.Cid) ([]byte, error) {
+	if id == s.lost {
+		return nil, ErrBlockNotFound
+	}
+	return s.Source.Get(ctx, id)
+}
+
+// A base that went meanwhile costs its block, which is said at once, and no
+// peer is blamed.
+func TestGatherWithoutItsBase(t *testing.T) {
+	t.Parallel()
+	old := manyBlocks(2, 20_000)
+	all := [][]byte{append(bytes.Clone(old[0]), "more"...), append(bytes.Clone(old[1]), "more"...)}
+	farm := newFarm(t, 2)
+	farm[0].ServeBlocks(newMemory(slices.Concat(old, all)...), allowAll, suffixCodec{}, nil)
+	farm[1].ServeBlocks(forgetful{newMemory(old...), block(old[0])}, allowAll, suffixCodec{}, nil)
+	req := ShareRequest{BlockRequest: request(farm[0].ID(), all...)}
+	for i := range req.Wants {
+		req.Wants[i].Bases = []cid.Cid{block(old[i])}
+	}
+	got, err := gatherAll(t.Context(), farm[1], nil, req)
+	if err != nil || !errors.Is(got[block(all[0])].Err, errBaseGone) || !bytes.Equal(got[block(all[1])].Data, all[1]) {
+		t.Errorf("%d blocks, %v, %v", len(got), err, got[block(all[0])].Err)
 	}
 }
 
