@@ -2418,7 +2418,7 @@ func (x *Answer) GetBlockSize() uint32 {
 type Share struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`       // first message only
-	Wants         []*Want                `protobuf:"bytes,2,rep,name=wants,proto3" json:"wants,omitempty"`       // from now on of interest; indices never used before on this stream
+	Wants         []*Want                `protobuf:"bytes,2,rep,name=wants,proto3" json:"wants,omitempty"`       // from now on of interest; indices never used before on this stream. The first base counts
 	Pull          []uint64               `protobuf:"varint,3,rep,packed,name=pull,proto3" json:"pull,omitempty"` // to be sent now
 	Got           []uint64               `protobuf:"varint,4,rep,packed,name=got,proto3" json:"got,omitempty"`   // came from elsewhere, and is not to be sent any more
 	Credit        uint64                 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"`    // bytes of payload that who deals may send beyond what it might already
