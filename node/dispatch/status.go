@@ -200,6 +200,9 @@ func rendered(x *ret) time.Duration {
 // shown is where people see t: a frame that is joined or finished of parts runs
 // while they run. via is the part that says so, nil for t itself.
 func (t *task) shown() (at phase, via *task) {
+	if !t.finishes() {
+		return t.phase, nil
+	}
 	if t.phase == blocked {
 		at = blocked
 		for _, p := range t.prior() {
@@ -214,11 +217,15 @@ func (t *task) shown() (at phase, via *task) {
 		}
 		return at, via
 	}
-	if len(t.prior()) > 0 && (t.phase == open || t.phase == leased || t.phase == returned) {
+	if t.phase == open || t.phase == leased || t.phase == returned {
 		return taken, nil // the parts are there and accepted
 	}
 	return t.phase, nil
 }
+
+// finishes reports whether t only makes something of what others rendered. Work
+// of its own, for which some machine has to be found, is told as what it is.
+func (t *task) finishes() bool { return t.Place != job.Anywhere && len(t.prior()) > 0 }
 
 // delivered names the files that t was delivered in.
 func (t *task) delivered(j *jobState) []string {
@@ -253,7 +260,7 @@ func (t *task) far() float64 {
 		}
 	}
 	n := len(t.prior())
-	if n == 0 {
+	if !t.finishes() {
 		return f
 	}
 	f *= lastStep
