@@ -2,8 +2,10 @@ package dispatch
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -543,7 +545,35 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 	if len(whys) > most {
 		whys = append(whys[:most], fmt.Sprintf("and %d more", len(whys)-most))
 	}
+	if helps := b.remedy(j); helps != "" {
+		whys = append(whys, helps)
+	}
 	return strings.Join(whys, "; ")
+}
+
+// remedy is what helps open tasks of j that need what no connected machine has.
+func (b *Board) remedy(j *jobState) string {
+	for _, c := range j.classes {
+		if c.open == 0 {
+			continue
+		}
+		for _, fact := range slices.Sorted(maps.Keys(c.needs.Require)) {
+			if helps := b.o.Remedy(fact); helps != "" && !b.somewhere(job.Needs{Require: map[string]string{fact: c.needs.Require[fact]}}) {
+				return helps
+			}
+		}
+	}
+	return ""
+}
+
+// somewhere reports whether a device of a connected machine has what n needs.
+func (b *Board) somewhere(n job.Needs) bool {
+	for _, w := range b.workers {
+		if w.connected && slices.ContainsFunc(w.machine.Devices, func(d job.Device) bool { return w.machine.Has(n, d) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *Board) bids(w *worker) bool {

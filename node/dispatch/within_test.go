@@ -190,6 +190,7 @@ answer`) {
 // one: it is not at work because its frame is, and not checked because that is.
 func TestWorkAfterAFrameIsToldAsItIs(t *testing.T) {
 	x := newTable(t)
+	x.b.o.Remedy = func(fact string) string { return "add " + fact }
 	told := func(when string, running, waiting int, states ...string) {
 		t.Helper()
 		s, _ := x.b.Status(x.now, x.jobs["J"], 0, true)
@@ -217,7 +218,7 @@ answer`) {
 	}
 	told("nobody has a model", 0, 1, "delivered", "waiting")
 	s, _ := x.b.Status(x.now, x.jobs["J"], 0, false)
-	if want := "needs model 1, which is not here"; !strings.Contains(s.Reason, want) {
+	if want := "needs model 1, which is not here; add model"; !strings.Contains(s.Reason, want) {
 		t.Errorf("why: %q, want %q", s.Reason, want)
 	}
 }

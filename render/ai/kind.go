@@ -44,6 +44,16 @@ const (
 	runtimeLLM   = "llm"
 )
 
+// Remedy says how a machine comes to have a fact that tasks need, "" where it is
+// none of these.
+func Remedy(fact string) string {
+	switch fact {
+	case runtimeFact, runtimeLLM:
+		return "on a machine that shall take it: idlewild runtime add " + fact
+	}
+	return ""
+}
+
 // Options of New.
 type Options struct {
 	Exe string // absolute path of a program whose main function calls RunnerMain first
