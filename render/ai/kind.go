@@ -274,6 +274,9 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if err != nil {
 		return render.Request{}, err
 	}
+	if err := p.checkPart(t.Part); err != nil {
+		return render.Request{}, err
+	}
 	if want := len(t.After); len(at.Prior) != want {
 		return render.Request{}, fmt.Errorf("ai task: outputs of %d predecessors where there are %d", len(at.Prior), want)
 	}

@@ -155,10 +155,10 @@ func (p Params) validate() error {
 	}
 	switch p.Op {
 	case opModel:
-		if len(p.SHA256) != 64 || p.Input == "" || len(p.Files) == 0 || len(p.Files) > job.MaxOutputs {
-			return fmt.Errorf("a model of %d files", len(p.Files))
+		if len(p.SHA256) != 64 || p.Input == "" {
+			return fmt.Errorf("a model without a hash or a folder")
 		}
-		return nil
+		return checkFiles(p.Files)
 	case opJoin:
 		if p.Format == formatRequests && !slices.Contains(Endpoints, p.Endpoint) {
 			return fmt.Errorf("answers of %q", p.Endpoint)
