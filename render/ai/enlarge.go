@@ -66,9 +66,10 @@ func (k *Kind) lookAtModel(ctx context.Context, file string, by, width, height i
 	if err := f.scaled(m); err != nil {
 		return in, err
 	}
+	large := tooLarge(width*f.Scale, height*f.Scale)
 	switch {
-	case width*f.Scale > maxSide || height*f.Scale > maxSide:
-		return in, job.Refuse(name, fmt.Sprintf("frames of %dx%d pixels become more than %d a side", width, height, maxSide), "render smaller ones, or name a model for less")
+	case large != "":
+		return in, job.Refuse(name, fmt.Sprintf("frames of %dx%d pixels become too large: %s", width, height, large), "render smaller ones, or name a model for less")
 	case f.only(input, width, height):
 		return in, job.Refuse(name, fmt.Sprintf("it takes %dx%d pixels only, and frames have %dx%d", input.Dims[3].N, input.Dims[2].N, width, height),
 			"export the model for any size, or render frames of this one")

@@ -66,6 +66,7 @@ func TestTasksOfStrangersThatMakeNothingLarger(t *testing.T) {
 		{of: task, set: set{"prior": ""}, dirs: render.Dirs{Prior: []string{good, model}}, want: "no picture is named"},
 		{of: task, set: set{"model": "../up.onnx"}, dirs: render.Dirs{Prior: []string{good, model}}, want: "leaves its folder"},
 		{of: task, set: set{"scale": 1, "width": 8, "height": 8}, dirs: render.Dirs{Prior: []string{good, model}}, want: "1 times as large"},
+		{of: task, set: set{"width": 65536, "height": 65536, "scale": 16}, dirs: render.Dirs{Prior: []string{good, model}}, want: "a picture of 65536x65536"},
 		{of: task, part: job.Part{Tile: job.Rect{X0: 1000, X1: 1 << 17, Y1: 1 << 17}}, dirs: render.Dirs{Prior: []string{good, model}}, want: "part "},
 		{of: task, part: job.Part{Tile: job.Rect{X0: 4, X1: 40, Y1: 40}}, dirs: render.Dirs{Prior: []string{good, model}}, want: "part "},
 		{of: task, part: job.Part{Samples: job.Range{From: 4, To: 40}}, dirs: render.Dirs{Prior: []string{good, model}}, want: "part "},
