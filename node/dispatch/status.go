@@ -277,7 +277,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: int(t.granted), Files: t.delivered(j), Reason: t.also().failure}
 	// What its parts say counts where they have no files of their own.
 	for _, p := range t.prior() {
-		if p.final() {
+		if p.final() || !t.finishes() {
 			continue
 		}
 		s.Attempts = max(s.Attempts, int(p.granted))

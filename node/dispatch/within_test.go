@@ -197,8 +197,8 @@ func TestWorkAfterAFrameIsToldAsItIs(t *testing.T) {
 		var have []string
 		for _, f := range s.Frames {
 			have = append(have, f.State)
-			if f.State == "waiting" && f.Fraction != 0 {
-				t.Errorf("%s: %s waits and is at %v", when, f.Label, f.Fraction)
+			if f.State == "waiting" && (f.Fraction != 0 || f.Attempts != 0 || f.Worker != "") {
+				t.Errorf("%s: %+v waits and was begun", when, f)
 			}
 		}
 		if !slices.Equal(have, states) || s.Running != running || s.Waiting != waiting {
@@ -207,12 +207,15 @@ func TestWorkAfterAFrameIsToldAsItIs(t *testing.T) {
 	}
 	for line := range strings.Lines(`submit J frames=1 larger
 open self home
+report self want=2 device=home
+report self want=2 device=home done=L1:0
+answer
 open a
 report a want=1`) {
 		x.play(strings.Fields(line))
 	}
 	told("at the frame", 1, 1, "leased", "waiting")
-	for line := range strings.Lines(`report a want=1 done=L1:0
+	for line := range strings.Lines(`report a want=1 done=L2:0
 answer`) {
 		x.play(strings.Fields(line))
 	}
