@@ -8,6 +8,11 @@ import (
 // ErrTooLarge is matched by the errors for images that exceed their Limits.
 var ErrTooLarge = errors.New("image exceeds its limits")
 
+// ResultSamples bounds the image of a result where it is hashed and where it is
+// checked, so that no worker signs what its requester cannot read: a 4K frame of
+// 64 channels is within it.
+const ResultSamples = 1 << 29
+
 // Limits bound what an image from elsewhere can make us allocate. A zero field
 // means the default.
 type Limits struct {

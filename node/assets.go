@@ -104,10 +104,7 @@ func (a *assets) limit() int64 {
 // very large file. It is as much as a task may write (render.Options).
 const maxOutputBytes = 8 << 30
 
-// resultLimits bound the image of a result where it is hashed and where it is
-// checked, so that no worker signs what its requester cannot read: they hold a
-// 4K frame of 64 channels.
-var resultLimits = media.Limits{Samples: 1 << 29}
+var resultLimits = media.Limits{Samples: media.ResultSamples}
 
 // alongside begins f; what it returns waits for the end.
 func alongside(f func() ([]byte, error)) func() ([]byte, error) {

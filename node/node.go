@@ -170,7 +170,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
 		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
 		Book:  told{n}, Sink: folderSink{}, Audit: n.audit, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
-	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second)), Name: n.called})
+	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second)), Name: n.called, Remedy: ai.Remedy})
 	if err != nil {
 		return nil, err
 	}

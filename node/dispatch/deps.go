@@ -56,6 +56,9 @@ type Options struct {
 	// Name is what people call a peer, where something is said of it; the end of
 	// its id.
 	Name func(peer.ID) string
+	// Remedy says how a machine comes to have a fact that a task needs, "" where
+	// nothing is known; nothing is.
+	Remedy func(fact string) string
 }
 
 func (o Options) withDefaults() Options {
@@ -71,6 +74,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Name == nil {
 		o.Name = short
+	}
+	if o.Remedy == nil {
+		o.Remedy = func(string) string { return "" }
 	}
 	set(&o.LeaseTTL, 60*time.Second)
 	set(&o.BeatEvery, 20*time.Second)

@@ -58,6 +58,7 @@ type fakeParams struct {
 	Crash   string `json:"crash,omitempty"`   // inspection itself fails
 	Film    bool   `json:"film,omitempty"`    // one more task, made of all frames
 	Reels   int    `json:"reels,omitempty"`   // so many frames are first put together for the film
+	Larger  bool   `json:"larger,omitempty"`  // a task anywhere after each frame and one for all, that needs the fact "model"
 	Member  bool   `json:"member,omitempty"`  // parts are joined anywhere, and that is checked
 	NoFinal bool   `json:"nofinal,omitempty"` // nothing is delivered
 }
@@ -99,6 +100,14 @@ func fakeTasks(p fakeParams, input job.Ref) []job.Task {
 		}
 		if p.Parts == 0 {
 			out = append(out, t)
+			if p.Larger {
+				model := job.Task{Kind: "fake", Params: []byte("model"), Label: "model", Place: job.AtRequester, Outputs: []job.OutputRule{{Name: "out", Media: job.MediaFile}}}
+				if f == 0 {
+					out = append(out, model)
+				}
+				out = append(out, job.Task{Kind: "fake", Params: []byte("larger " + label), Label: label + " larger", Rank: f, After: []job.TaskKey{t.Key(), model.Key()},
+					Needs: job.Needs{Require: map[string]string{"model": "1"}}, Outputs: []job.OutputRule{{Name: "out", Media: job.MediaFile, Final: "larger/" + label + ".txt"}}})
+			}
 			continue
 		}
 		join := t

@@ -2,8 +2,10 @@ package dispatch
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -200,6 +202,9 @@ func rendered(x *ret) time.Duration {
 // shown is where people see t: a frame that is joined or finished of parts runs
 // while they run. via is the part that says so, nil for t itself.
 func (t *task) shown() (at phase, via *task) {
+	if !t.finishes() {
+		return t.phase, nil
+	}
 	if t.phase == blocked {
 		at = blocked
 		for _, p := range t.prior() {
@@ -214,11 +219,15 @@ func (t *task) shown() (at phase, via *task) {
 		}
 		return at, via
 	}
-	if len(t.prior()) > 0 && (t.phase == open || t.phase == leased || t.phase == returned) {
+	if t.phase == open || t.phase == leased || t.phase == returned {
 		return taken, nil // the parts are there and accepted
 	}
 	return t.phase, nil
 }
+
+// finishes reports whether t only makes something of what others rendered. Work
+// of its own, for which some machine has to be found, is told as what it is.
+func (t *task) finishes() bool { return t.Place != job.Anywhere && len(t.prior()) > 0 }
 
 // delivered names the files that t was delivered in.
 func (t *task) delivered(j *jobState) []string {
@@ -253,7 +262,7 @@ func (t *task) far() float64 {
 		}
 	}
 	n := len(t.prior())
-	if n == 0 {
+	if !t.finishes() {
 		return f
 	}
 	f *= lastStep
@@ -268,7 +277,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	s := job.TaskStatus{Label: t.Label, State: at.String(), Attempts: int(t.granted), Files: t.delivered(j), Reason: t.also().failure}
 	// What its parts say counts where they have no files of their own.
 	for _, p := range t.prior() {
-		if p.final() {
+		if p.final() || !t.finishes() {
 			continue
 		}
 		s.Attempts = max(s.Attempts, int(p.granted))
@@ -536,7 +545,35 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 	if len(whys) > most {
 		whys = append(whys[:most], fmt.Sprintf("and %d more", len(whys)-most))
 	}
+	if helps := b.remedy(j); helps != "" {
+		whys = append(whys, helps)
+	}
 	return strings.Join(whys, "; ")
+}
+
+// remedy is what helps open tasks of j that need what no connected machine has.
+func (b *Board) remedy(j *jobState) string {
+	for _, c := range j.classes {
+		if c.open == 0 {
+			continue
+		}
+		for _, fact := range slices.Sorted(maps.Keys(c.needs.Require)) {
+			if helps := b.o.Remedy(fact); helps != "" && !b.somewhere(job.Needs{Require: map[string]string{fact: c.needs.Require[fact]}}) {
+				return helps
+			}
+		}
+	}
+	return ""
+}
+
+// somewhere reports whether a device of a connected machine has what n needs.
+func (b *Board) somewhere(n job.Needs) bool {
+	for _, w := range b.workers {
+		if w.connected && slices.ContainsFunc(w.machine.Devices, func(d job.Device) bool { return w.machine.Has(n, d) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *Board) bids(w *worker) bool {

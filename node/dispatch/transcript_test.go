@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write transcripts anew")
 // TestTranscripts runs testdata/*.txt: lines that begin with a verb are played,
 // indented lines below are what the board did about it, as recorded. Verbs:
 //
-//	submit JOB frames=N [parts=N] [check] [film] [needs=FACT:VALUE] [recheck=R]
+//	submit JOB frames=N [parts=N] [check] [film] [larger] [needs=FACT:VALUE] [recheck=R]
 //	       [priority=N] [max-workers=N] [budget=DURATION] [deadline=DURATION] [interactive=yes]
 //	       [there=LABEL,…]         delivered files that are there already
 //	open PEER [DEVICE...] [class=CLASS]  a stream opens; its first report says what it is
@@ -104,6 +104,7 @@ func (x *table) play(words []string) {
 				p.Check = job.CheckExact
 			}
 			p.Film = p.Film || r == "film"
+			p.Larger = p.Larger || r == "larger"
 		}
 		if s, ok := arg["recheck"]; ok {
 			f, err := strconv.ParseFloat(s, 64)

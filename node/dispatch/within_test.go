@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,5 +183,45 @@ answer`) {
 	// One is here, the other waits for its turn.
 	if s.Delivered != 1 || s.LeftSeconds < 39 || s.LeftSeconds > 41 || s.LeftLow >= s.LeftSeconds || s.LeftHigh < s.LeftSeconds {
 		t.Errorf("%d delivered, %v s left, %v to %v, two checks of 20 s are open\n%s", s.Delivered, s.LeftSeconds, s.LeftLow, s.LeftHigh, x.log.String())
+	}
+}
+
+// What is made of a frame by another machine than this one waits until there is
+// one: it is not at work because its frame is, and not checked because that is.
+func TestWorkAfterAFrameIsToldAsItIs(t *testing.T) {
+	x := newTable(t)
+	x.b.o.Remedy = func(fact string) string { return "add " + fact }
+	told := func(when string, running, waiting int, states ...string) {
+		t.Helper()
+		s, _ := x.b.Status(x.now, x.jobs["J"], 0, true)
+		var have []string
+		for _, f := range s.Frames {
+			have = append(have, f.State)
+			if f.State == "waiting" && (f.Fraction != 0 || f.Attempts != 0 || f.Worker != "") {
+				t.Errorf("%s: %+v waits and was begun", when, f)
+			}
+		}
+		if !slices.Equal(have, states) || s.Running != running || s.Waiting != waiting {
+			t.Errorf("%s: %v, %d run, %d wait\n%s", when, have, s.Running, s.Waiting, x.log.String())
+		}
+	}
+	for line := range strings.Lines(`submit J frames=1 larger
+open self home
+report self want=2 device=home
+report self want=2 device=home done=L1:0
+answer
+open a
+report a want=1`) {
+		x.play(strings.Fields(line))
+	}
+	told("at the frame", 1, 1, "leased", "waiting")
+	for line := range strings.Lines(`report a want=1 done=L2:0
+answer`) {
+		x.play(strings.Fields(line))
+	}
+	told("nobody has a model", 0, 1, "delivered", "waiting")
+	s, _ := x.b.Status(x.now, x.jobs["J"], 0, false)
+	if want := "needs model 1, which is not here; add model"; !strings.Contains(s.Reason, want) {
+		t.Errorf("why: %q, want %q", s.Reason, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -65,9 +66,10 @@ func (k *Kind) lookAtModel(ctx context.Context, file string, by, width, height i
 	if err := f.scaled(m); err != nil {
 		return in, err
 	}
+	large := tooLarge(width*f.Scale, height*f.Scale)
 	switch {
-	case width*f.Scale > maxSide || height*f.Scale > maxSide:
-		return in, job.Refuse(name, fmt.Sprintf("frames of %dx%d pixels become more than %d a side", width, height, maxSide), "render smaller ones, or name a model for less")
+	case large != "":
+		return in, job.Refuse(name, fmt.Sprintf("frames of %dx%d pixels become too large: %s", width, height, large), "render smaller ones, or name a model for less")
 	case f.only(input, width, height):
 		return in, job.Refuse(name, fmt.Sprintf("it takes %dx%d pixels only, and frames have %dx%d", input.Dims[3].N, input.Dims[2].N, width, height),
 			"export the model for any size, or render frames of this one")
@@ -143,8 +145,52 @@ func (r request) takeModel() error {
 			return trouble{job.Broken, err}
 		}
 		if err := copyFile(filepath.Join(r.In, filepath.FromSlash(path.Join(r.Params.Input, name))), to); err != nil {
-			return trouble{job.Broken, err}
+			return absent(name, err, job.Broken)
 		}
+	}
+	return nil
+}
+
+// absent is why a file of a task is not read. One that the task does not bring
+// is no fault of this machine, and where tasks run is nobody else's business.
+func absent(name string, err error, otherwise job.Outcome) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not among the task's files", name)
+	}
+	return trouble{otherwise, err}
+}
+
+// checkFiles checks the names of a model's files, each of which has to have its
+// own place.
+func checkFiles(files []string) error {
+	if len(files) == 0 || len(files) > job.MaxOutputs {
+		return fmt.Errorf("a model of %d files", len(files))
+	}
+	taken := map[string]bool{}
+	for _, name := range files {
+		if name == "" || taken[name] {
+			return fmt.Errorf("a model with two files, or one without a name, at %q", name)
+		}
+		taken[name] = true
+	}
+	for _, name := range files {
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if taken[dir] {
+				return fmt.Errorf("a model whose file %q is the folder of another", dir)
+			}
+		}
+	}
+	return nil
+}
+
+// checkPart checks which part of a picture is asked for.
+func (p Params) checkPart(part job.Part) error {
+	t := part.Tile
+	if p.Op != opPicture || part.Whole() {
+		return nil
+	}
+	if part != (job.Part{Tile: t}) || t.X0 < 0 || t.Y0 < 0 || t.Dx() <= 0 || t.Dy() <= 0 || t.X1 > p.Width || t.Y1 > p.Height {
+		return fmt.Errorf("ai task: part %v of a picture of %dx%d", part, p.Width, p.Height)
 	}
 	return nil
 }

@@ -92,12 +92,24 @@ func TestModelsThatMakeNoFramesLargerAreRefused(t *testing.T) {
 		}
 	}
 	up := write(t, dir, "up.onnx", onnxtest.Upscaler(1))
-	for by, want := range map[int]string{4: "2 times as large, not 4", 0: "more than"} {
-		size := 32
-		if by == 0 {
-			size = 40000
+	for _, c := range []struct {
+		by, w, h int
+		want     string
+	}{
+		{4, 32, 24, "2 times as large, not 4"},
+		{0, 40000, 24, "more than 65536 a side"},
+		{0, 7680, 4400, "135 million, of at most 134"}, // nobody would read its result
+		{0, 7680, 4320, ""},
+	} {
+		by, want := c.by, c.want
+		in, err := k.LookAtModel(t.Context(), up, c.by, c.w, c.h)
+		if want == "" {
+			if err != nil || len(in.Problems) != 0 {
+				t.Errorf("%dx%d: %+v %v", c.w, c.h, in, err)
+			}
+			continue
 		}
-		if in, err := k.LookAtModel(t.Context(), up, by, size, 24); err != nil || len(in.Refused()) != 1 || !strings.Contains(in.Refused()[0].String(), want) {
+		if err != nil || len(in.Refused()) != 1 || !strings.Contains(in.Refused()[0].String(), want) {
 			t.Errorf("by %d: %+v %v", by, in, err)
 		}
 	}

@@ -44,6 +44,16 @@ const (
 	runtimeLLM   = "llm"
 )
 
+// Remedy says how a machine comes to have a fact that tasks need, "" where it is
+// none of these.
+func Remedy(fact string) string {
+	switch fact {
+	case runtimeFact, runtimeLLM:
+		return "on a machine that shall take it: idlewild runtime add " + fact
+	}
+	return ""
+}
+
 // Options of New.
 type Options struct {
 	Exe string // absolute path of a program whose main function calls RunnerMain first
@@ -262,6 +272,9 @@ func (k *Kind) Session(t render.Task, _ render.Dirs) (string, render.Command, er
 func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	p, err := decode(t.Params)
 	if err != nil {
+		return render.Request{}, err
+	}
+	if err := p.checkPart(t.Part); err != nil {
 		return render.Request{}, err
 	}
 	if want := len(t.After); len(at.Prior) != want {

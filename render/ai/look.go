@@ -201,8 +201,8 @@ func (k *Kind) pictures(ctx context.Context, s Spec, m *onnx.Model, f *facts, in
 		return err
 	}
 	for _, p := range f.Pictures {
-		if p.Width*f.Scale > maxSide || p.Height*f.Scale > maxSide {
-			return job.Refuse(p.Name, fmt.Sprintf("%dx%d pixels become more than %d a side", p.Width, p.Height, maxSide), "leave it out")
+		if large := tooLarge(p.Width*f.Scale, p.Height*f.Scale); large != "" {
+			return job.Refuse(p.Name, fmt.Sprintf("%dx%d pixels become too large: %s", p.Width, p.Height, large), "leave it out")
 		}
 		if f.only(input, p.Width, p.Height) {
 			return job.Refuse(p.Name, fmt.Sprintf("it has %dx%d pixels and the model takes %dx%d only", p.Width, p.Height, input.Dims[3].N, input.Dims[2].N),

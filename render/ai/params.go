@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"idlewild/job"
+	"idlewild/media"
 )
 
 // Params are a task's parameters: JSON with the fields in this order.
@@ -95,10 +96,22 @@ const (
 const (
 	maxBatch  = 4096
 	maxSide   = 1 << 16
+	maxPixels = media.ResultSamples / 4 // of a picture that is made
 	maxScale  = 16
 	maxCrops  = job.MaxOutputs
 	maxColumn = 1 << 16
 )
+
+// tooLarge says what about a picture of that size is more than can be made, or "".
+func tooLarge(width, height int) string {
+	switch {
+	case width > maxSide || height > maxSide:
+		return fmt.Sprintf("more than %d a side", maxSide)
+	case width*height > maxPixels:
+		return fmt.Sprintf("%.0f million, of at most %.0f", float64(width)*float64(height)/1e6, maxPixels/1e6)
+	}
+	return ""
+}
 
 // models reports whether the task needs the runtime.
 func (p Params) models() bool { return p.Op == opItems || p.Op == opPicture || p.Op == opRequests }
@@ -155,17 +168,17 @@ func (p Params) validate() error {
 	}
 	switch p.Op {
 	case opModel:
-		if len(p.SHA256) != 64 || p.Input == "" || len(p.Files) == 0 || len(p.Files) > job.MaxOutputs {
-			return fmt.Errorf("a model of %d files", len(p.Files))
+		if len(p.SHA256) != 64 || p.Input == "" {
+			return fmt.Errorf("a model without a hash or a folder")
 		}
-		return nil
+		return checkFiles(p.Files)
 	case opJoin:
 		if p.Format == formatRequests && !slices.Contains(Endpoints, p.Endpoint) {
 			return fmt.Errorf("answers of %q", p.Endpoint)
 		}
 		return nil
 	case opFinish, opPicture:
-		if p.Width <= 0 || p.Height <= 0 || p.Width > maxSide || p.Height > maxSide {
+		if p.Width <= 0 || p.Height <= 0 || tooLarge(p.Width, p.Height) != "" {
 			return fmt.Errorf("a picture of %dx%d", p.Width, p.Height)
 		}
 		if p.Op == opFinish {

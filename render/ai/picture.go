@@ -316,7 +316,7 @@ func (r request) picture(s *onnx.Session, progress func(string, float64)) error 
 	p := r.Params
 	src, err := media.DecodeFile(r.source(), media.Limits{})
 	if err != nil {
-		return err
+		return absent(cmp.Or(p.Input, p.Prior), err, job.Failed)
 	}
 	if p.Prior != "" {
 		p.Deep = src.Channels[0].Sample == media.Uint16 // which only the file says

@@ -170,7 +170,7 @@ func (r request) file() (string, error) {
 	file := filepath.Join(r.models(), filepath.FromSlash(r.Params.Model))
 	sum, err := sha256File(file)
 	if err != nil {
-		return "", trouble{job.Broken, err}
+		return "", absent(r.Params.Model, err, job.Broken)
 	}
 	if sum != r.Params.SHA256 {
 		return "", fmt.Errorf("the model is not the one that was planned with: its hash is %.12s, not %.12s", sum, r.Params.SHA256)

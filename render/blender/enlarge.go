@@ -70,6 +70,13 @@ func (k *Kind) inspectModel(ctx context.Context, spec SpecParams, facts *Facts, 
 	}
 	facts.Model = m.Facts
 	in.Problems = append(in.Problems, m.Problems...)
+	if facts.frameFile() == filmFrame && (facts.Depth == "16" || facts.Depth == "32") {
+		in.Problems = append(in.Problems, job.Problem{
+			Severity: job.SeverityWarning, Where: "upscale",
+			Message: fmt.Sprintf("the larger frames are PNG files of 8 bits, in the colours of the scene's view; the frames (%s) have %s", facts.extension(), facts.Depth),
+			Remedy:  "set the output to PNG of 16 bits where that is too little",
+		})
+	}
 	for _, d := range m.Deps {
 		d.Name = path.Join(modelFolder, d.Name)
 		in.Deps = append(in.Deps, d)

@@ -149,6 +149,15 @@ func TestAModelIsLookedAt(t *testing.T) {
 	if f, in := look(k, 8); string(f.Model) != `"a"` || len(in.Problems) != 0 || len(in.Deps) != 1 || in.Deps[0] != (job.Dep{Path: spec.Upscale, Name: "_model/m.onnx"}) {
 		t.Errorf("%s %+v", f.Model, in)
 	}
+	for _, c := range []struct {
+		extension, depth string
+		warns            int
+	}{{".png", "16", 0}, {".exr", "32", 1}, {".jpg", "8", 0}} {
+		f, in := Facts{Width: 8, Height: 8, Extension: c.extension, Depth: c.depth}, job.Inspection{}
+		if err := k.inspectModel(t.Context(), spec, &f, &in); err != nil || len(in.Problems) != c.warns || len(in.Refused()) != 0 {
+			t.Errorf("%+v: %+v %v", c, in.Problems, err)
+		}
+	}
 	for _, in := range []func() job.Inspection{
 		func() job.Inspection { _, in := look(k, 2000); return in },
 		func() job.Inspection { _, in := look(new(Kind), 8); return in },
