@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -15,6 +16,7 @@ import (
 	"idlewild/job"
 	"idlewild/node"
 	"idlewild/node/localapi"
+	"idlewild/render/ai"
 )
 
 func mcpCommand(p *program) *cli.Command {
@@ -57,7 +59,7 @@ type (
 		Height     int            `json:"height,omitempty" jsonschema:"pixels"`
 		Video      string         `json:"video,omitempty" jsonschema:"h264, h265, av1, prores or none"`
 		Model      string         `json:"model,omitempty" jsonschema:"of an AI job: path of an ONNX or GGUF file, or the name of one that was added"`
-		Upscale    string         `json:"upscale,omitempty" jsonschema:"of pictures: how many times as large; of frames: the ONNX model that makes them larger, or how many times"`
+		Upscale    any            `json:"upscale,omitempty" jsonschema:"of pictures: how many times as large; of frames: the ONNX model that makes them larger, or how many times: a number or text"`
 		Recheck    *float64       `json:"recheck,omitempty" jsonschema:"share of the results that is checked, 0 to 1; the farm's own rate where it is left out"`
 		Params     map[string]any `json:"params,omitempty" jsonschema:"further settings of the kind; docs/ai.md has those of AI jobs"`
 		MissingToo bool           `json:"only_missing,omitempty" jsonschema:"leave out what is in the output folder already"`
@@ -171,10 +173,25 @@ func (m mcpSpec) spec(cfg node.Config, needOutput bool) (job.Spec, error) {
 			return job.Spec{}, err
 		}
 	}
+	upscale := ""
+	switch v := m.Upscale.(type) {
+	case nil:
+	case string:
+		upscale = v
+	case float64: // as it was before models of frames
+		upscale = strconv.FormatFloat(v, 'f', -1, 64)
+	default:
+		return job.Spec{}, job.Refuse("upscale", "it is neither a number nor text", "say how many times as large, or the model")
+	}
+	for what, model := range map[string]string{"model": m.Model, "upscale": upscale} {
+		if ai.IsPath(model) && !filepath.IsAbs(model) {
+			return job.Spec{}, job.Refuse(what, fmt.Sprintf("%q is no absolute path", model), "name it from the root on, or by the name that it was added as")
+		}
+	}
 	return node.SpecFor(m.File, node.SpecOptions{
 		Params: params,
 		Kind:   m.Kind, Output: m.Output, Frames: m.Frames, Scene: m.Scene, Camera: m.Camera, Engine: m.Engine, Samples: m.Samples,
-		Width: m.Width, Height: m.Height, Video: m.Video, Model: m.Model, Upscale: m.Upscale, Recheck: m.Recheck, OnlyMissing: m.MissingToo, Config: cfg,
+		Width: m.Width, Height: m.Height, Video: m.Video, Model: m.Model, Upscale: upscale, Recheck: m.Recheck, OnlyMissing: m.MissingToo, Config: cfg,
 	})
 }
 

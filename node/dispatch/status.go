@@ -331,7 +331,14 @@ func (b *Board) left(j *jobState) (mid, low, high float64) {
 	const restless = 0.1
 	unsure := restless
 	longest, last := 0.0, 0.0 // a task that somebody is at, and what the last of them still needs
+	unready := j.unready()
 	for _, c := range j.classes {
+		// What comes after others costs what the first of it did.
+		if mean, known := c.costs.mean(); known && unready[c] > 0 && c.place != job.AtRequester {
+			if all, _ := b.pace(j, c); all > 0 {
+				mid += mean * float64(unready[c]) / all
+			}
+		}
 		if c.open+c.out == 0 {
 			continue
 		}
@@ -358,24 +365,29 @@ func (b *Board) left(j *jobState) (mid, low, high float64) {
 		}
 		last = max(last, u.last)
 	}
-	if mid = max(mid, last, b.homeLeft(j)); mid == 0 {
+	if mid = max(mid, last, b.homeLeft(j, unready)); mid == 0 {
 		return 0, 0, 0
 	}
 	unsure = min(unsure, 0.9)
 	return mid, mid * (1 - unsure), mid*(1+unsure) + longest
 }
 
+// unready counts the tasks whose predecessors are not there yet.
+func (j *jobState) unready() map[*class]int {
+	n := map[*class]int{}
+	for _, t := range j.tasks {
+		if t.phase == blocked {
+			n[t.class]++
+		}
+	}
+	return n
+}
+
 // homeLeft is how long this machine needs for the checks of j that wait or run
 // and for what it has to finish, also of frames that are not there yet, in
 // seconds. Others render meanwhile: at the end this is what is waited for.
-func (b *Board) homeLeft(j *jobState) float64 {
+func (b *Board) homeLeft(j *jobState, unready map[*class]int) float64 {
 	left := b.checksLeft(j).Seconds()
-	unready := map[*class]int{}
-	for _, t := range j.tasks {
-		if t.Place == job.AtRequester && t.phase == blocked {
-			unready[t.class]++
-		}
-	}
 	for _, c := range j.classes {
 		mean, known := c.costs.mean()
 		if c.place != job.AtRequester || !known {

@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write transcripts anew")
 //	submit JOB frames=N [parts=N] [check] [film] [larger] [needs=FACT:VALUE] [recheck=R]
 //	       [priority=N] [max-workers=N] [budget=DURATION] [deadline=DURATION] [interactive=yes]
 //	       [there=LABEL,…]         delivered files that are there already
-//	open PEER [DEVICE...] [class=CLASS]  a stream opens; its first report says what it is
+//	open PEER [DEVICE...] [class=CLASS] [fact=FACT:VALUE]  a stream opens; its first report says what it is
 //	report PEER [want=N] [has=L1,L2] [run=L1:TASK:FRACTION] [jobs=JOB] [leaving=WHY]
 //	       [done=L1:TASK:OUTCOME,…] [wall=DURATION]
 //	close PEER
@@ -134,7 +134,11 @@ func (x *table) play(words []string) {
 		if len(devices) == 0 {
 			devices = []string{"cpu"}
 		}
-		m := machine(map[string][]string{"fake": {"1"}}, devices...)
+		facts := map[string][]string{"fake": {"1"}}
+		if k, v, ok := strings.Cut(arg["fact"], ":"); ok {
+			facts[k] = []string{v}
+		}
+		m := machine(facts, devices...)
 		for i := range m.Devices {
 			m.Devices[i].Class = arg["class"]
 		}

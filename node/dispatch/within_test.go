@@ -225,3 +225,28 @@ answer`) {
 		t.Errorf("why: %q, want %q", s.Reason, want)
 	}
 }
+
+// The time left of a job has the work that begins once its frames are there.
+func TestTimeLeftHasWhatComesAfterFrames(t *testing.T) {
+	x := newTable(t)
+	for line := range strings.Lines(`submit J frames=3 larger
+open self home
+report self want=2 device=home
+report self want=2 device=home done=L1:0
+answer
+open a fact=model:1
+report a want=1
+report a want=1 done=L2:0 wall=2s
+answer
+report a want=1 done=L3:0 wall=2s
+answer
+report a want=1 done=L4:0 wall=20s
+answer`) {
+		x.play(strings.Fields(line))
+	}
+	s, _ := x.b.Status(x.now, x.jobs["J"], 0, true)
+	// A frame of 2 s, and what is made of two in 20 s each.
+	if s.Delivered != 3 || s.LeftSeconds < 40 || s.LeftSeconds > 48 || s.LeftLow > s.LeftSeconds || s.LeftHigh < s.LeftSeconds {
+		t.Errorf("%d delivered, %v s left, %v to %v\n%s", s.Delivered, s.LeftSeconds, s.LeftLow, s.LeftHigh, x.log.String())
+	}
+}
