@@ -47,6 +47,8 @@ type Config struct {
 	Paths   PathsConfig   `toml:"paths"`
 	Hooks   HooksConfig   `toml:"hooks"`
 	Update  UpdateConfig  `toml:"update"`
+	// Devices are settings of single devices; only the file has them.
+	Devices []DeviceConfig `toml:"devices"`
 
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
@@ -453,6 +455,9 @@ func (c Config) validate() error {
 	if err := c.Hooks.validate(); err != nil {
 		return err
 	}
+	if err := validateDevices(c.Devices); err != nil {
+		return err
+	}
 	if err := c.Update.validate(); err != nil {
 		return err
 	}
@@ -482,6 +487,8 @@ func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 			for k, x := range leaves(f, key+".") {
 				out[k] = x
 			}
+		} else if f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct {
+			continue // a list of tables is no single value: only the file has it
 		} else {
 			out[key] = f
 		}

@@ -63,7 +63,11 @@ func (n *Node) newOwner() (*owner, error) {
 		o.metered = n.host.SetMetered
 	}
 	n.onClose(o.energy.close)
-	o.power = newPowerCap(n.cfg.DataDir, n.cfg.Limits.GPUPowerWatts, o.log)
+	watts, unknown := powerLimits(n.cfg.Devices, n.cfg.Limits.GPUPowerWatts, n.kit.machine.Devices)
+	if len(unknown) > 0 {
+		o.log.Warn("devices in the settings match no GPU of this machine; idlewild doctor lists them", "match", unknown)
+	}
+	o.power = newPowerCap(n.cfg.DataDir, watts, o.log)
 	n.onClose(o.power.close)
 	var gpus []string
 	for _, d := range n.kit.machine.Devices {
