@@ -65,7 +65,7 @@ func (n *Node) newOwner() (*owner, error) {
 	n.onClose(o.energy.close)
 	watts, unknown := powerLimits(n.cfg.Devices, n.cfg.Limits.GPUPowerWatts, n.kit.machine.Devices)
 	if len(unknown) > 0 {
-		o.log.Warn("devices in the settings match no GPU of this machine; idlewild doctor lists them", "match", unknown)
+		o.log.Warn("devices in the settings match no GPU of this machine; idlewild status lists its devices", "match", unknown)
 	}
 	o.power = newPowerCap(n.cfg.DataDir, watts, o.log)
 	n.onClose(o.power.close)
