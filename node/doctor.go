@@ -181,10 +181,18 @@ func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config, port st
 		add("note", what, remedy)
 	}
 	if unreached > maxUnreached {
-		add("note", fmt.Sprintf("%d more members are not connected", unreached-maxUnreached), "idlewild peers lists them")
+		what := fmt.Sprintf("%d more members are not connected", unreached-maxUnreached)
+		if unreached == maxUnreached+1 {
+			what = "1 more member is not connected"
+		}
+		add("note", what, "idlewild peers lists them")
 	}
 	if relayed > 0 {
-		what := fmt.Sprintf("%d of %d members are reached through a relay, at its speed", relayed, connected)
+		are := "are"
+		if relayed == 1 {
+			are = "is"
+		}
+		what := fmt.Sprintf("%d of %d connected members %s reached through a relay, at its speed", relayed, connected, are)
 		if v.Network.NAT == string(p2p.NATSymmetric) {
 			what += ": this machine's router has another port for each destination, so no hole can be punched"
 		}

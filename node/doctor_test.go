@@ -38,7 +38,7 @@ func TestFindings(t *testing.T) {
 			v.Peers = append(v.Peers, localapi.DoctorPeer{Name: "laptop", Trouble: "no route"})
 		}), farm: farm, want: []string{"note|laptop is not connected: no route|running there"}},
 		"relayed": {view: view(func(v *localapi.DoctorView) { v.Peers[0].Path, v.Network.NAT = "relayed", "symmetric" }), farm: farm,
-			cfg: func(c *Config) { c.Network.PortMap = false }, want: []string{"warning|1 of 1 members are reached through a relay|UDP port 4711"}},
+			cfg: func(c *Config) { c.Network.PortMap = false }, want: []string{"warning|1 of 1 connected members is reached through a relay|UDP port 4711"}},
 		"clocks": {view: view(func(v *localapi.DoctorView) { v.Peers[0].ClockMillis = -90_000 }), farm: farm,
 			want: []string{"warning|desk is 1m30s behind|clocks by the network"}},
 		"a newer one":  {view: view(func(v *localapi.DoctorView) { v.Peers[0].Capability++ }), farm: farm, want: []string{"note|but for: what only the newer can|update this machine"}},

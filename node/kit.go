@@ -69,10 +69,15 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	userHome, _ := os.UserHomeDir() // without one there is less to keep private
 	roots := blender.Roots{Allowed: cfg.Paths.Roots, Private: append(blender.PrivatePaths(userHome), cfg.DataDir)}
+	models := ai.New(ai.Options{
+		Exe: exe, Library: cfg.ONNX.Library, Installed: installedRuntimes(cfg.DataDir), Threads: cfg.Worker.Threads,
+		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir),
+		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
+	})
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
 			Blender: cfg.Blender.Path, Programs: more, Threads: threads, Scratch: runners, Private: []string{cfg.DataDir},
-			Env: env, MemoryBytes: memory, Roots: roots, Outline: outline, Compare: compareBlends, Log: log,
+			Env: env, MemoryBytes: memory, Roots: roots, Outline: outline, Compare: compareBlends, Enlarger: models, Log: log,
 		})
 	}
 	away, err := blend(cfg.Worker.Threads, cfg.Worker.Env)
@@ -87,11 +92,6 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	models := ai.New(ai.Options{
-		Exe: exe, Library: cfg.ONNX.Library, Installed: installedRuntimes(cfg.DataDir), Threads: cfg.Worker.Threads,
-		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir),
-		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
-	})
 	echoes := echo.New(exe)
 	k := &kit{
 		planners: map[job.Kind]dispatch.Kind{blender.Name: away, echo.Name: echoes, ai.Name: models},

@@ -81,7 +81,7 @@ func (p previews) count(e *localapi.Estimate, s job.Spec, in job.Inspection) err
 	}
 	tasks, err := p.kinds[s.Kind].Plan(s, in, cid.NewCidV1(cid.Raw, nothing))
 	if err != nil {
-		e.Problems = append(e.Problems, job.Problem{Severity: job.SeverityError, Message: err.Error(), Remedy: "correct it"})
+		e.Problems = append(e.Problems, job.Problem{Severity: job.SeverityError, Message: err.Error()})
 		return nil
 	}
 	for _, t := range tasks {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"idlewild/job"
@@ -45,7 +46,7 @@ type SpecOptions struct {
 	Stewards    []string        // members, by id or name, or NoSteward
 	Params      json.RawMessage // the kind's own, as JSON; other settings are put over them
 	Model       string          // of an AI job: path, or name of one that was added
-	Upscale     int             // pictures, so many times as large
+	Upscale     string          // pictures, so many times as large; of frames, the model or so many times
 	Config      Config          // of this machine: where models are
 }
 
@@ -65,8 +66,11 @@ func SpecFor(file string, o SpecOptions) (job.Spec, error) {
 	if kind != blender.Name && kind != echo.Name && kind != ai.Name {
 		return job.Spec{}, job.Refuse("", fmt.Sprintf("there is no kind %q", kind), fmt.Sprintf("the kinds are %s, %s and %s", blender.Name, ai.Name, echo.Name))
 	}
-	if kind != ai.Name && (o.Model != "" || o.Upscale != 0) {
-		return job.Spec{}, job.Refuse("", "--model and --upscale are for AI jobs", fmt.Sprintf("say --kind %s", ai.Name))
+	if kind != ai.Name && o.Model != "" {
+		return job.Spec{}, job.Refuse("", "--model is for AI jobs", fmt.Sprintf("say --kind %s, or --upscale for what makes frames larger", ai.Name))
+	}
+	if kind == echo.Name && o.Upscale != "" {
+		return job.Spec{}, job.Refuse("", "--upscale is for pictures", "leave it out")
 	}
 	s := job.Spec{Kind: kind, Policy: job.Policy{Recheck: o.Recheck, OnlyMissing: o.OnlyMissing, Parts: o.Parts, Exact: o.Exact, Finish: o.Finish,
 		Stewards: o.Stewards, Priority: o.Priority, MaxPrice: o.MaxPrice, Limits: o.Limits}}
@@ -123,6 +127,12 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
 		over(&p.Video, o.Video)
+		if o.Upscale != "" {
+			var refused error
+			if p.Upscale, refused = modelPath(upscaler(o.Upscale), o.Config); refused != nil {
+				return nil, refused
+			}
+		}
 	}
 	var b []byte
 	if err == nil {
@@ -132,7 +142,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		_, err = blender.DecodeSpec(b)
 	}
 	if err != nil {
-		return nil, job.Refuse("", err.Error(), "correct it")
+		return nil, job.Refuse("", err.Error(), "")
 	}
 	return b, nil
 }
@@ -157,7 +167,7 @@ func aiParams(input string, o SpecOptions) (json.RawMessage, error) {
 		d := json.NewDecoder(bytes.NewReader(o.Params))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&p); err != nil {
-			return nil, job.Refuse("--params", err.Error(), "correct it; docs/ai.md has the settings")
+			return nil, job.Refuse("--params", err.Error(), "docs/ai.md has the settings")
 		}
 	}
 	over(&p.Model, o.Model)
@@ -173,24 +183,43 @@ func aiParams(input string, o SpecOptions) (json.RawMessage, error) {
 		}
 		p.Model, p.Called = m.Path(o.Config), named
 	}
-	over(&p.Scale, o.Upscale)
-	if p.Model == "" && o.Upscale > 0 {
-		p.Model = fmt.Sprintf("upscale%d", o.Upscale)
+	if o.Upscale != "" {
+		times, err := strconv.Atoi(o.Upscale)
+		if err != nil || times < 2 {
+			return nil, job.Refuse("--upscale "+o.Upscale, "it is no number of at least 2", "say how many times as large, and the model with --model")
+		}
+		p.Scale = times
+		if p.Model == "" {
+			p.Model = upscaler(o.Upscale)
+		}
 	}
 	if p.Model != "" {
-		if ai.IsPath(p.Model) {
-			p.Model, err = filepath.Abs(p.Model)
-		} else {
-			var m Model
-			if m, err = FindModel(o.Config, p.Model); err == nil {
-				p.Model = m.Path(o.Config)
-			}
-		}
-		if err != nil {
+		if p.Model, err = modelPath(p.Model, o.Config); err != nil {
 			return nil, err
 		}
 	}
 	return p.Encode()
+}
+
+// upscaler is the model that is meant by how many times as large; any other
+// words name it themselves.
+func upscaler(s string) string {
+	if times, err := strconv.Atoi(s); err == nil {
+		return fmt.Sprintf("upscale%d", times)
+	}
+	return s
+}
+
+// modelPath is where a model is: a path, or the name of one that was added.
+func modelPath(model string, cfg Config) (string, error) {
+	if ai.IsPath(model) {
+		return filepath.Abs(model)
+	}
+	m, err := FindModel(cfg, model)
+	if err != nil {
+		return "", err
+	}
+	return m.Path(cfg), nil
 }
 
 // over replaces a value where something was said.

@@ -170,7 +170,7 @@ func TestSubmitWaitEndsWithTheDocument(t *testing.T) {
 	}
 
 	r = f.idlewild("submit", "--kind", "echo", "-o", out, "--wait")
-	for _, want := range []string{"planned 2 tasks", "finished: 2 of 2 delivered in " + out, "checked 1: 1 accepted", "WORKER"} {
+	for _, want := range []string{"planned 2 tasks", "finished: 2 of 2 delivered in " + out, "results: 1 accepted, 0 rejected, 0 unsure; 1 of them checked", "WORKER"} {
 		if r.code != exitDone || !strings.Contains(r.out, want) {
 			t.Errorf("no %q in %+v", want, r)
 		}
@@ -342,7 +342,7 @@ func TestDoctor(t *testing.T) {
 	for _, want := range []string{
 		"lets no hole be punched", "/ip4/11.0.0.1/udp/4001", "reached through desk", "has relayed 2.0 GB",
 		"relayed via desk", "41.0 ms", "-1.500 s", "gone", "not connected",
-		"job 01J of far: not for this machine: lacks blender 9\n  install it\n", "warning: 1 of 1 members", "  pass on UDP port 4001\n",
+		"job 01J of far: not for this machine: lacks blender 9\n  install it\n", "warning: 1 of 1 connected members", "  pass on UDP port 4001\n",
 	} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("%q is not in\n%s", want, r.out)
@@ -356,6 +356,13 @@ func TestDoctor(t *testing.T) {
 	}
 	if d := doc[localapi.DoctorView](t, f.idlewild("doctor", "--json")); len(d.Peers) != 2 || d.Offers[0].Outcome != "unfit" || d.Network.NAT != "symmetric" {
 		t.Errorf("%+v", d)
+	}
+	f.findings = []localapi.Finding{{Severity: "error", What: "this machine is in no farm", Remedy: "idlewild farm create"}}
+	if r := f.idlewild("doctor"); r.code != exitFailed || !strings.Contains(r.err, "1 error among the findings") || !strings.Contains(r.out, "error: this machine is in no farm\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := f.idlewild("doctor", "--json"); r.code != exitFailed || len(doc[localapi.DoctorView](t, r).Findings) != 2 {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -492,12 +499,24 @@ func TestEveryCommandHasJSONAndHelp(t *testing.T) {
 	if r := idlewild("submit", "--help"); r.code != exitDone || r.err != "" || !strings.Contains(r.out, "--only-missing") || strings.Contains(r.out, "saboteur") {
 		t.Errorf("%+v", r)
 	}
+	if r := idlewild("setup", "--help"); !strings.Contains(r.out, "(default: as it is set, 20 at first)") {
+		t.Errorf("what --disk is without being said: %s", r.out)
+	}
 	if r := idlewild("up", "--help"); strings.Contains(r.out, "saboteur") {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestTexts(t *testing.T) {
+	for want, s := range map[string]job.Status{
+		"results: none": {},
+		"results: 1 accepted, 0 rejected, 0 unsure; none of them checked": {Accepted: 1},
+		"results: 3 accepted, 1 rejected, 0 unsure; 2 of them checked":    {Accepted: 3, Rejected: 1, Rechecked: 2},
+	} {
+		if got := verdictText(s); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_960: "1.0 MB", 12_345_678: "12.3 MB", 1 << 62: "4.6 EB"} {
 		if got := bytesText(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)

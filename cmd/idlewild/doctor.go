@@ -15,13 +15,35 @@ func doctorCommand(p *program) *cli.Command {
 		Name:  "doctor",
 		Usage: "what is wrong between this machine and its farm, and what helps",
 		Description: "How members are reached, how far their clocks are off, and for each job that was offered within the last hour why\n" +
-			"this machine did or did not get work from it. With --speed it measures how fast bytes pass, for some seconds per member.",
+			"this machine did or did not get work from it. With --speed it measures how fast bytes pass, for some seconds per member.\n" +
+			"Exits with 1 where a finding is an error; warnings and notes do not count.",
 		Flags: []cli.Flag{&cli.BoolFlag{DisableDefaultText: true, Name: "speed", Usage: "measure how fast bytes pass to and from connected members"}},
 	}, 0, 0, func(k *call) error {
-		return withFarm(k, func(c *localapi.Client) (localapi.DoctorView, error) {
-			return c.Doctor(k.Context.Context, k.Bool("speed"))
+		var v localapi.DoctorView
+		err := withFarm(k, func(c *localapi.Client) (_ localapi.DoctorView, err error) {
+			v, err = c.Doctor(k.Context.Context, k.Bool("speed"))
+			return v, err
 		}, func(v localapi.DoctorView) { sayDoctor(k, v) })
+		if err != nil {
+			return err
+		}
+		return doctorErrors(v)
 	})
+}
+
+// doctorErrors is what a script sees of findings that are errors, by the exit
+// code.
+func doctorErrors(v localapi.DoctorView) error {
+	n := 0
+	for _, f := range v.Findings {
+		if f.Severity == "error" {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s among the findings, each with what helps", plural(n, "error", "errors"))
 }
 
 var natText = map[string]string{
@@ -70,7 +92,7 @@ func sayDoctor(k *call, v localapi.DoctorView) {
 	for _, o := range v.Offers {
 		text := fmt.Sprintf("job %s of %s: %s", o.Job, clean(memberName(o.Name, o.Requester)), outcomeText[o.Outcome])
 		if o.Leases > 0 {
-			text += fmt.Sprintf(", %d leases", o.Leases)
+			text += ", " + plural(o.Leases, "lease", "leases")
 		}
 		if o.Reason != "" {
 			text += ": " + clean(o.Reason)

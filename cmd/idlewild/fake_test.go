@@ -31,6 +31,7 @@ type fakeDaemon struct {
 	refuse   error
 	machine  localapi.MachineView
 	farm     localapi.FarmView
+	findings []localapi.Finding // of the doctor, beside a warning
 	stop     func()
 }
 
@@ -213,13 +214,14 @@ func (f *fakeDaemon) Why() localapi.WhyView {
 func (f *fakeDaemon) Doctor(_ context.Context, speed bool) localapi.DoctorView {
 	v := localapi.DoctorView{
 		Network:  localapi.NetworkView{NAT: "symmetric", Listen: []string{}, Seen: []string{"/ip4/11.0.0.1/udp/4001/quic-v1"}, Relays: []string{"desk"}, RelayedBytes: 2e9},
-		Findings: []localapi.Finding{{Severity: "warning", What: "1 of 1 members are reached through a relay\x1b[2J", Remedy: "pass on UDP port 4001"}},
+		Findings: []localapi.Finding{{Severity: "warning", What: "1 of 1 connected members is reached through a relay\x1b[2J", Remedy: "pass on UDP port 4001"}},
 		Peers: []localapi.DoctorPeer{
 			{Peer: "p1", Name: "far", Connected: true, Path: "relayed", Transport: "quic", Via: "desk", RTTMillis: 41, ClockMillis: -1500, Agent: "idlewild/1"},
 			{Peer: "p2", Name: "gone", Trouble: "no answer"},
 		},
 		Offers: []localapi.OfferOutcome{{Job: "01J", Requester: "p1", Name: "far", Outcome: "unfit", Reason: "lacks blender 9", Remedy: "install it"}},
 	}
+	v.Findings = append(v.Findings, f.findings...)
 	if speed {
 		v.Peers[0].UpBytes, v.Peers[0].DownBytes = 1.25e6, 2.5e6
 	}

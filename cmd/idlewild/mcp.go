@@ -57,7 +57,7 @@ type (
 		Height     int            `json:"height,omitempty" jsonschema:"pixels"`
 		Video      string         `json:"video,omitempty" jsonschema:"h264, h265, av1, prores or none"`
 		Model      string         `json:"model,omitempty" jsonschema:"of an AI job: path of an ONNX or GGUF file, or the name of one that was added"`
-		Upscale    int            `json:"upscale,omitempty" jsonschema:"of pictures: how many times as large"`
+		Upscale    string         `json:"upscale,omitempty" jsonschema:"of pictures: how many times as large; of frames: the ONNX model that makes them larger, or how many times"`
 		Recheck    *float64       `json:"recheck,omitempty" jsonschema:"share of the results that is checked, 0 to 1; the farm's own rate where it is left out"`
 		Params     map[string]any `json:"params,omitempty" jsonschema:"further settings of the kind; docs/ai.md has those of AI jobs"`
 		MissingToo bool           `json:"only_missing,omitempty" jsonschema:"leave out what is in the output folder already"`

@@ -33,7 +33,7 @@ func resultText(s job.Status) string {
 		fmt.Fprintf(&b, ", efficiency %.2f", s.Efficiency)
 	}
 	fmt.Fprintf(&b, "\ncontent %s (new %s), sent %s, results %s", bytesText(s.ContentBytes), bytesText(s.NewBytes), bytesText(s.UploadedBytes), bytesText(s.ResultBytes))
-	fmt.Fprintf(&b, "\nchecked %d: %d accepted, %d rejected, %d unsure", s.Rechecked, s.Accepted, s.Rejected, s.Unsure)
+	b.WriteString("\n" + verdictText(s))
 	if s.FailedN > 0 {
 		fmt.Fprintf(&b, "\nfailed %d:", s.FailedN)
 		n := 0
@@ -49,6 +49,19 @@ func resultText(s job.Status) string {
 		}
 	}
 	return b.String()
+}
+
+// verdictText says what became of the results, and how many of them were looked
+// at a second time: the others were accepted or are unsure unseen.
+func verdictText(s job.Status) string {
+	checked := "none of them checked"
+	switch {
+	case s.Accepted+s.Rejected+s.Unsure == 0:
+		return "results: none"
+	case s.Rechecked > 0:
+		checked = fmt.Sprintf("%d of them checked", s.Rechecked)
+	}
+	return fmt.Sprintf("results: %d accepted, %d rejected, %d unsure; %s", s.Accepted, s.Rejected, s.Unsure, checked)
 }
 
 // reuseText says what was taken over from an earlier job.

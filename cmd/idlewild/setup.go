@@ -34,7 +34,7 @@ func setupCommand(p *program) *cli.Command {
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of this machine, as other members see it"},
 			&cli.StringFlag{Name: "farm", Usage: "a `TICKET` of a farm to join, or the name of a new farm"},
 			&cli.StringFlag{Name: "when", Usage: "work `WHEN`: away (nobody is at the desk), always, or hours such as \"mon-fri 22:00-07:00\""},
-			&cli.Float64Flag{Name: "disk", Usage: "use `GB` of disk for jobs of others"},
+			&cli.Float64Flag{Name: "disk", DefaultText: "as it is set, 20 at first", Usage: "use `GB` of disk for jobs of others"},
 			&cli.StringFlag{Name: "start", Usage: "`HOW` is login (whenever you log in), now, or no"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "yes", Usage: "ask nothing"},
 			&cli.BoolFlag{DisableDefaultText: true, Name: "undo", Usage: "do not start at log-in any more, and end the daemon; settings and identity stay"},

@@ -44,9 +44,9 @@ func snapshotCommand(p *program) *cli.Command {
 				k.say("warning: %s", oneLine(w))
 			}
 			if o.CAR != "" {
-				k.say("%d blocks written to %s", r.CARBlocks, o.CAR)
+				k.say("%s written to %s", plural(r.CARBlocks, "block", "blocks"), o.CAR)
 			}
-			k.say("%d files, %s, in %d blocks, of it new %s in %d; root %s", r.Files, bytesText(r.Bytes), r.Blocks, bytesText(r.NewBytes), r.NewBlocks, r.Root)
+			k.say("%s, %s, in %s, of it new %s in %d; root %s", plural(r.Files, "file", "files"), bytesText(r.Bytes), plural(r.Blocks, "block", "blocks"), bytesText(r.NewBytes), r.NewBlocks, r.Root)
 		})
 	})
 }

@@ -32,7 +32,7 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
 		&cli.StringFlag{Name: "params", Usage: "parameters of the kind itself, as `JSON`"},
 		&cli.StringFlag{Name: "model", Usage: "AI jobs: the `MODEL`, an ONNX file or one that was added"},
-		&cli.IntFlag{Name: "upscale", DefaultText: "as the model does", Usage: "AI jobs: make the pictures of a folder `N` times as large"},
+		&cli.StringFlag{Name: "upscale", DefaultText: "not", Usage: "make frames larger, too, by a `MODEL`: an ONNX file, one that was added, or 2 for the one called upscale2; AI jobs: the pictures of a folder so many times"},
 	}
 }
 
@@ -68,9 +68,16 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 	if err := k.limits(&o); err != nil {
 		return o, err
 	}
-	o.Model, o.Upscale = k.String("model"), k.Int("upscale")
-	if k.IsSet("upscale") && o.Upscale < 2 {
-		return o, usagef("--upscale is %d; it must be at least 2", o.Upscale)
+	o.Model, o.Upscale = k.String("model"), k.String("upscale")
+	if n, err := strconv.Atoi(o.Upscale); err == nil && n < 2 {
+		return o, usagef("--upscale is %d; it must be at least 2", n)
+	}
+	if ai.IsPath(o.Upscale) {
+		abs, err := absolute(o.Upscale)
+		if err != nil {
+			return o, err
+		}
+		o.Upscale = abs
 	}
 	if ai.IsPath(o.Model) {
 		abs, err := absolute(o.Model)
@@ -79,7 +86,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 		}
 		o.Model = abs
 	}
-	if o.Kind != "" {
+	if o.Kind != "" || o.Upscale != "" {
 		cfg, _, err := k.config()
 		if err != nil {
 			return o, err

@@ -102,7 +102,7 @@ func statusOverview(k *call) error {
 					n++
 				}
 			}
-			k.say("farm %s, %d members, %d connected", clean(v.Farm.Name), len(v.Farm.Members), n)
+			k.say("farm %s, %s, %d connected", clean(v.Farm.Name), plural(len(v.Farm.Members), "member", "members"), n)
 		}
 		if m.Paused != "" {
 			k.say("takes no work from others: %s", clean(m.Paused))

@@ -349,12 +349,60 @@ func (b *Board) left(j *jobState) (mid, low, high float64) {
 		}
 		last = max(last, u.last)
 	}
-	if mid == 0 {
+	if mid = max(mid, last, b.homeLeft(j)); mid == 0 {
 		return 0, 0, 0
 	}
-	mid = max(mid, last)
 	unsure = min(unsure, 0.9)
 	return mid, mid * (1 - unsure), mid*(1+unsure) + longest
+}
+
+// homeLeft is how long this machine needs for the checks of j that wait or run
+// and for what it has to finish, also of frames that are not there yet, in
+// seconds. Others render meanwhile: at the end this is what is waited for.
+func (b *Board) homeLeft(j *jobState) float64 {
+	left := b.checksLeft(j).Seconds()
+	unready := map[*class]int{}
+	for _, t := range j.tasks {
+		if t.Place == job.AtRequester && t.phase == blocked {
+			unready[t.class]++
+		}
+	}
+	for _, c := range j.classes {
+		mean, known := c.costs.mean()
+		if c.place != job.AtRequester || !known {
+			continue
+		}
+		if _, each := b.pace(j, c); each > 0 {
+			left += mean / each * float64(unready[c]+c.open+c.out)
+		}
+	}
+	return left
+}
+
+// checksLeft is how long the checks of j take that wait or run, as long as one
+// takes here: those of this machine one after another, those of members beside
+// each other and them. It is 0 before this machine ran one.
+func (b *Board) checksLeft(j *jobState) time.Duration {
+	home, away := time.Duration(len(j.checks)-j.handed)*b.checkTime, time.Duration(0)
+	if j.handed > 0 {
+		away = b.checkTime
+	}
+	for _, g := range j.checking {
+		l := g.lease
+		if g.over {
+			continue
+		}
+		rest := b.checkTime
+		if l.seen && l.progress.Task == g.pos {
+			rest = max(rest-b.now.Sub(l.running), rest/10)
+		}
+		if l.peer == b.self {
+			home += rest
+		} else {
+			away = max(away, rest)
+		}
+	}
+	return max(home, away)
 }
 
 // underWay is what is known of the tasks of a class that somebody is at, in
@@ -455,13 +503,16 @@ func (b *Board) reason(now time.Time, j *jobState) string {
 		waiting += c.open
 		running += c.out
 	}
-	if len(j.checks) > 0 {
-		w := b.byPeer[b.self]
+	if n := len(j.checks); n > 0 {
+		w, wait := b.byPeer[b.self], fmt.Sprintf("%d checks wait", n)
+		if n == 1 {
+			wait = "1 check waits"
+		}
 		switch {
 		case w == nil || !w.connected:
-			return fmt.Sprintf("%d checks wait: this machine runs no worker", len(j.checks))
+			return wait + ": this machine runs no worker"
 		case len(w.leases) == 0 && !b.bids(w):
-			return fmt.Sprintf("%d checks wait: this machine's worker takes no work now", len(j.checks))
+			return wait + ": this machine's worker takes no work now"
 		}
 	}
 	if waiting == 0 || running > 0 {

@@ -153,3 +153,34 @@ func TestAFrameOnlyGetsFurther(t *testing.T) {
 		t.Errorf("%v of it where it is nearly finished", last)
 	}
 }
+
+// A job whose frames are rendered is not done: its checks are part of the time
+// that is left.
+func TestTimeLeftHasTheChecks(t *testing.T) {
+	x := newTable(t)
+	for line := range strings.Lines(`set checks=on
+submit J frames=3 check
+open self home
+open a
+report a want=1
+report self want=1 device=home
+report a want=1 done=L1:0 wall=2s
+answer
+report self want=1 device=home done=L3:0 wall=20s
+answer
+report a want=1 done=L2:0 wall=2s
+answer
+report a want=1 done=L4:0 wall=2s
+answer`) {
+		if words := strings.Fields(line); words[0] == "set" {
+			x.checks = true
+		} else {
+			x.play(words)
+		}
+	}
+	s, _ := x.b.Status(x.now, x.jobs["J"], 0, true)
+	// One is here, the other waits for its turn.
+	if s.Delivered != 1 || s.LeftSeconds < 39 || s.LeftSeconds > 41 || s.LeftLow >= s.LeftSeconds || s.LeftHigh < s.LeftSeconds {
+		t.Errorf("%d delivered, %v s left, %v to %v, two checks of 20 s are open\n%s", s.Delivered, s.LeftSeconds, s.LeftLow, s.LeftHigh, x.log.String())
+	}
+}

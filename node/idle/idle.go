@@ -137,6 +137,9 @@ type Session struct {
 	// IdleSeconds since the last input, as Source tells.
 	IdleSeconds *float64 `json:"idle_s,omitempty"`
 	Source      string   `json:"source,omitempty"`
+	// Untouched: Source knows of no input since the machine started, which
+	// IdleSeconds counts from then.
+	Untouched bool `json:"untouched,omitempty"`
 }
 
 // Program is one of the owner's that is running.

@@ -36,10 +36,12 @@ const Name job.Kind = "ai"
 // Facts of a machine: it runs tasks of this package's version, and has a
 // runtime for ONNX models on devices of a type.
 const (
-	version     = "1"
-	runtimeFact = "onnx"
-	runtimeVer  = "1"
-	runtimeLLM  = "llm"
+	version = "1"
+	// versionPrior knows models and pictures that are predecessors' outputs.
+	versionPrior = "2"
+	runtimeFact  = "onnx"
+	runtimeVer   = "1"
+	runtimeLLM   = "llm"
 )
 
 // Options of New.
@@ -90,7 +92,7 @@ func New(o Options) *Kind {
 // Probe implements render.Kind. A machine without onnxruntime still joins and
 // finishes.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
-	facts := map[string][]string{string(Name): {version}}
+	facts := map[string][]string{string(Name): {version, versionPrior}}
 	var warnings []string
 	switch k.findLLM(ctx); {
 	case k.missingLLM == nil:
@@ -264,6 +266,9 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	}
 	if want := len(t.After); len(at.Prior) != want {
 		return render.Request{}, fmt.Errorf("ai task: outputs of %d predecessors where there are %d", len(at.Prior), want)
+	}
+	if p.Prior != "" && len(t.After) != 2 {
+		return render.Request{}, fmt.Errorf("ai task: a picture and its model are two predecessors, not %d", len(t.After))
 	}
 	r := request{
 		Op: opTask, Params: p, Part: t.Part, Library: k.library.Path, GPU: t.Device.Type == "gpu",

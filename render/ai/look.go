@@ -30,7 +30,8 @@ type facts struct {
 	Scale   int `json:"scale,omitempty"`
 	Overlap int `json:"overlap,omitempty"` // as the job says; 0: the model's reach is known
 	// Whole says that pictures cannot be cut: nobody knows how far the model reaches.
-	Whole bool `json:"whole,omitempty"`
+	Whole bool     `json:"whole,omitempty"`
+	Files []string `json:"files,omitempty"` // of a model of frames: all of it
 	// Of requests.
 	Runtime  string `json:"runtime,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
@@ -182,16 +183,12 @@ func (k *Kind) pictures(ctx context.Context, s Spec, m *onnx.Model, f *facts, in
 	if f.Pictures, in.Problems, err = scanPictures(ctx, s.Inputs); err != nil {
 		return err
 	}
-	input, err := pictureInput(m)
+	input, makes, err := paints(m)
 	if err != nil {
 		return err
 	}
 	for _, p := range f.Pictures {
 		in.Deps = append(in.Deps, job.Dep{Path: filepath.Join(s.Inputs, filepath.FromSlash(p.Name)), Name: "input/" + p.Name})
-	}
-	makes := len(m.Outputs) == 1 && len(m.Outputs[0].Dims) == 4 && m.Outputs[0].Type == onnx.Float32
-	if makes && m.Outputs[0].Dims[1].N > 0 && m.Outputs[0].Dims[1].N != input.Dims[1].N {
-		makes = false // maps of classes, say
 	}
 	if !makes {
 		if s.Scale > 0 {
@@ -200,6 +197,40 @@ func (k *Kind) pictures(ctx context.Context, s Spec, m *onnx.Model, f *facts, in
 		return nil
 	}
 	f.Scale, f.Overlap = s.Scale, s.Overlap
+	if err := f.scaled(m); err != nil {
+		return err
+	}
+	for _, p := range f.Pictures {
+		if p.Width*f.Scale > maxSide || p.Height*f.Scale > maxSide {
+			return job.Refuse(p.Name, fmt.Sprintf("%dx%d pixels become more than %d a side", p.Width, p.Height, maxSide), "leave it out")
+		}
+		if f.only(input, p.Width, p.Height) {
+			return job.Refuse(p.Name, fmt.Sprintf("it has %dx%d pixels and the model takes %dx%d only", p.Width, p.Height, input.Dims[3].N, input.Dims[2].N),
+				"export the model for any size, or say overlap so that it works on tiles")
+		}
+	}
+	if f.Whole {
+		in.Problems = append(in.Problems, job.Problem{Severity: job.SeverityWarning, Where: f.Model,
+			Message: "pictures are not cut into tiles: " + m.Reach.Why, Remedy: "say overlap = 32, say, if its pixels reach no further"})
+	}
+	return nil
+}
+
+// paints returns the input that takes pictures, and whether pictures are what
+// the model makes of them.
+func paints(m *onnx.Model) (input onnx.Value, makes bool, err error) {
+	if input, err = pictureInput(m); err != nil {
+		return input, false, err
+	}
+	makes = len(m.Outputs) == 1 && len(m.Outputs[0].Dims) == 4 && m.Outputs[0].Type == onnx.Float32
+	if makes && m.Outputs[0].Dims[1].N > 0 && m.Outputs[0].Dims[1].N != input.Dims[1].N {
+		makes = false // maps of classes, say
+	}
+	return input, makes, nil
+}
+
+// scaled settles how many times as large pictures become, and in which tiles.
+func (f *facts) scaled(m *onnx.Model) error {
 	if m.Reach.Known {
 		f.Overlap = 0
 		scale := int(m.Reach.Scale)
@@ -215,20 +246,13 @@ func (k *Kind) pictures(ctx context.Context, s Spec, m *onnx.Model, f *facts, in
 		f.Scale = 1
 	}
 	f.Whole = !m.Reach.Known && f.Overlap == 0
-	for _, p := range f.Pictures {
-		if p.Width*f.Scale > maxSide || p.Height*f.Scale > maxSide {
-			return job.Refuse(p.Name, fmt.Sprintf("%dx%d pixels become more than %d a side", p.Width, p.Height, maxSide), "leave it out")
-		}
-		if fixed := fixedSize(input); fixed && (int64(p.Width) != input.Dims[3].N || int64(p.Height) != input.Dims[2].N) && f.Whole {
-			return job.Refuse(p.Name, fmt.Sprintf("it has %dx%d pixels and the model takes %dx%d only", p.Width, p.Height, input.Dims[3].N, input.Dims[2].N),
-				"export the model for any size, or say overlap so that it works on tiles")
-		}
-	}
-	if f.Whole {
-		in.Problems = append(in.Problems, job.Problem{Severity: job.SeverityWarning, Where: f.Model,
-			Message: "pictures are not cut into tiles: " + m.Reach.Why, Remedy: "say overlap = 32, say, if its pixels reach no further"})
-	}
 	return nil
+}
+
+// only reports whether the model takes whole pictures of one size, which is not
+// this one.
+func (f *facts) only(input onnx.Value, width, height int) bool {
+	return f.Whole && fixedSize(input) && (int64(width) != input.Dims[3].N || int64(height) != input.Dims[2].N)
 }
 
 func fixedSize(v onnx.Value) bool { return v.Dims[2].N > 0 && v.Dims[3].N > 0 }
@@ -242,11 +266,16 @@ func pictureInput(m *onnx.Model) (onnx.Value, error) {
 		}
 	}
 	if len(found) != 1 || len(found[0].Dims) != 4 || found[0].Type != onnx.Float32 || (found[0].Dims[1].N != 1 && found[0].Dims[1].N != 3) {
-		var have []string
-		for _, v := range found {
-			have = append(have, fmt.Sprintf("%s: %s %s", v.Name, v.Type, onnx.Shape(v.Dims)))
-		}
-		return onnx.Value{}, job.Refuse("model", "it takes no pictures: "+strings.Join(have, ", "), "its one input has to be float32 [n 3 height width], or 1 for grey; for others give a .jsonl")
+		return onnx.Value{}, job.Refuse("model", "it takes no pictures: "+kinds(found), "its one input has to be float32 [n 3 height width], or 1 for grey; for others give a .jsonl")
 	}
 	return found[0], nil
+}
+
+// kinds are what values are, for people.
+func kinds(values []onnx.Value) string {
+	var out []string
+	for _, v := range values {
+		out = append(out, fmt.Sprintf("%s: %s %s", v.Name, v.Type, onnx.Shape(v.Dims)))
+	}
+	return strings.Join(out, ", ")
 }

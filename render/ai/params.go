@@ -51,6 +51,10 @@ type Params struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Runtime  string `json:"runtime,omitempty"`
 	Called   string `json:"called,omitempty"`
+
+	// Of a picture that the first predecessor left: its file there, in place of
+	// Input. The model's files are then the second one's.
+	Prior string `json:"prior,omitempty"`
 }
 
 // Picture says how a picture becomes numbers. The zero value is red, green and
@@ -67,6 +71,7 @@ const (
 	opJoin     = "join"     // the records of the predecessors, one after the other
 	opPicture  = "picture"  // a picture out of a picture
 	opFinish   = "finish"   // the joined tiles as a picture's file
+	opModel    = "model"    // the model: Files below Input, for tasks that come after
 )
 
 // Formats of inputs.
@@ -132,7 +137,7 @@ func decode(b []byte) (Params, error) {
 }
 
 func (p Params) validate() error {
-	for _, name := range append([]string{p.Model, p.Input}, p.Files...) {
+	for _, name := range append([]string{p.Model, p.Input, p.Prior}, p.Files...) {
 		if name != "" {
 			if err := job.SafeName(name); err != nil {
 				return err
@@ -145,7 +150,15 @@ func (p Params) validate() error {
 	if p.models() && (p.Model == "" || len(p.SHA256) != 64) {
 		return fmt.Errorf("no model is named")
 	}
+	if p.Prior != "" && (p.Op != opPicture || p.Input != "") {
+		return fmt.Errorf("a picture of a predecessor for the operation %q", p.Op)
+	}
 	switch p.Op {
+	case opModel:
+		if len(p.SHA256) != 64 || p.Input == "" || len(p.Files) == 0 || len(p.Files) > job.MaxOutputs {
+			return fmt.Errorf("a model of %d files", len(p.Files))
+		}
+		return nil
 	case opJoin:
 		if p.Format == formatRequests && !slices.Contains(Endpoints, p.Endpoint) {
 			return fmt.Errorf("answers of %q", p.Endpoint)
@@ -159,7 +172,7 @@ func (p Params) validate() error {
 			return nil
 		}
 		switch {
-		case p.Input == "":
+		case p.Input == "" && p.Prior == "":
 			return fmt.Errorf("no picture is named")
 		case p.Scale < 1 || p.Scale > maxScale || p.Width%p.Scale != 0 || p.Height%p.Scale != 0:
 			return fmt.Errorf("a picture of %dx%d, %d times as large as its source", p.Width, p.Height, p.Scale)

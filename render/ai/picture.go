@@ -2,6 +2,7 @@ package ai
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"image"
@@ -153,7 +154,7 @@ func newPainter(s *onnx.Session, p Params, src *media.Image) (*painter, error) {
 		return nil, err
 	}
 	if src.Width*p.Scale != p.Width || src.Height*p.Scale != p.Height {
-		return nil, fmt.Errorf("%s has %dx%d pixels, which is not what was planned with", p.Input, src.Width, src.Height)
+		return nil, fmt.Errorf("%s has %dx%d pixels, which is not what was planned with", cmp.Or(p.Input, p.Prior), src.Width, src.Height)
 	}
 	v, err := pictureInput(s.Model)
 	if err != nil {
@@ -313,9 +314,12 @@ func (a *painter) cut(r []float32, see, keep job.Rect, mean, std float32) ([]flo
 // picture makes a picture, a tile of one, or crops for a check.
 func (r request) picture(s *onnx.Session, progress func(string, float64)) error {
 	p := r.Params
-	src, err := media.DecodeFile(filepath.Join(r.In, "input", filepath.FromSlash(p.Input)), media.Limits{})
+	src, err := media.DecodeFile(r.source(), media.Limits{})
 	if err != nil {
 		return err
+	}
+	if p.Prior != "" {
+		p.Deep = src.Channels[0].Sample == media.Uint16 // which only the file says
 	}
 	a, err := newPainter(s, p, src)
 	if err != nil {

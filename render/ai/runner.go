@@ -121,6 +121,8 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 		return r.join(asked.Progress)
 	case opFinish:
 		return r.finish(asked.Progress)
+	case opModel:
+		return r.takeModel()
 	}
 	asked.Progress("loading", 0)
 	if r.Params.Runtime == runtimeLLM {
@@ -165,7 +167,7 @@ func (w *warm) drop() {
 
 // file is the model's, which is the one that was planned with.
 func (r request) file() (string, error) {
-	file := filepath.Join(r.In, "model", filepath.FromSlash(r.Params.Model))
+	file := filepath.Join(r.models(), filepath.FromSlash(r.Params.Model))
 	sum, err := sha256File(file)
 	if err != nil {
 		return "", trouble{job.Broken, err}

@@ -38,6 +38,7 @@ func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, 
 		}
 		again.Outputs = []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}}
 	case opPicture:
+		again.After = t.After
 		p.Crops = crops(p.Width, p.Height)
 		if len(p.Crops) > maxCrops {
 			p.Crops = p.Crops[:maxCrops]

@@ -73,7 +73,7 @@ func ReadJob(file string) (Spec, error) {
 			row, _ := decode.Position()
 			why = fmt.Sprintf("line %d: %v", row, err)
 		}
-		return s, job.Refuse(file, "is no job file: "+why, "correct it; docs/ai.md has the settings")
+		return s, job.Refuse(file, "is no job file: "+why, "docs/ai.md has the settings")
 	}
 	dir := filepath.Dir(file)
 	if s.Inputs != "" && !filepath.IsAbs(s.Inputs) {

@@ -53,6 +53,7 @@ func TestParseFrames(t *testing.T) {
 		"1-5x0":                 "not above zero",
 		"1-5x-1":                "not above zero",
 		"10-1":                  "backwards; write 1-10",
+		"10-1x3":                "backwards; write 1-10x3",
 		"1-2000000":             "beyond what Blender can count",
 		"9999999999999999999":   "no frame or range",
 		"1-100001":              "more than 100000 frames",

@@ -67,7 +67,7 @@ func (f Film) validate() error {
 		return fmt.Errorf("blender task: film of %dx%d pixels", f.Width, f.Height)
 	case f.Codec != "" && !slices.Contains(videoCodecs, f.Codec):
 		return fmt.Errorf("blender task: film of codec %q", clip(f.Codec))
-	case f.Frame != filmFrame && f.Frame != finalFrame:
+	case f.Frame != filmFrame && f.Frame != finalFrame && f.Frame != enlargedFrame:
 		return fmt.Errorf("blender task: film of files %q", clip(f.Frame))
 	}
 	return nil
@@ -90,11 +90,12 @@ func (f Facts) frameFile() string {
 // film is what comes after the finish tasks of all frames, in their order: one
 // task that encodes them. It reads at most maxReels predecessors, so that many
 // frames are packed into reels first.
-func (f Facts) film(spec SpecParams, frames []int, finished []job.Task) ([]job.Task, error) {
+func (f Facts) film(spec SpecParams, frames []int, finished []job.Task, input job.Ref) ([]job.Task, error) {
 	first, step, regular := regularly(frames)
+	width, height, file := f.filmFrames()
 	film := Film{
-		First: first, Step: step, Count: len(frames), Width: f.Width, Height: f.Height,
-		Codec: f.Film.Codec, Sound: f.Film.Sound && regular, Frame: f.frameFile(),
+		First: first, Step: step, Count: len(frames), Width: width, Height: height,
+		Codec: f.Film.Codec, Sound: f.Film.Sound && regular, Frame: file,
 	}
 	rank := job.RestRank + len(frames)
 	var tasks []job.Task
@@ -102,7 +103,7 @@ func (f Facts) film(spec SpecParams, frames []int, finished []job.Task) ([]job.T
 	if len(finished) > reelFrames {
 		size := f.reelSize()
 		if most := size * maxReels; len(finished) > most {
-			return nil, job.Refuse("film", fmt.Sprintf("%d frames of %dx%d pixels are more than the %d that fit into one", len(frames), f.Width, f.Height, most), "split the job, or pass --video none")
+			return nil, job.Refuse("film", fmt.Sprintf("%d frames of %dx%d pixels are more than the %d that fit into one", len(frames), width, height, most), "split the job, or pass --video none")
 		}
 		after = nil
 		for from := 0; from < len(finished); from += size {
@@ -126,7 +127,7 @@ func (f Facts) film(spec SpecParams, frames []int, finished []job.Task) ([]job.T
 	return append(tasks, job.Task{
 		Kind:    Name,
 		Params:  p.encode(),
-		Input:   finished[0].Input,
+		Input:   input,
 		Outputs: []job.OutputRule{{Name: "film" + f.Film.Extension, Media: job.MediaFile, Final: filmName(spec.Name, frames) + f.Film.Extension}},
 		After:   keys(after),
 		Label:   "film",
@@ -138,7 +139,8 @@ func (f Facts) film(spec SpecParams, frames []int, finished []job.Task) ([]job.T
 
 // reelSize is how many frames go into a reel.
 func (f Facts) reelSize() int {
-	bytes := int64(f.Width) * int64(f.Height) * 4
+	width, height, _ := f.filmFrames()
+	bytes := int64(width) * int64(height) * 4
 	if f.Depth == "16" || f.Depth == "32" {
 		bytes *= 2
 	}

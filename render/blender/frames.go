@@ -86,9 +86,18 @@ func parseRange(s string) (first, last, step int, err error) {
 		}
 	}
 	if last < first {
-		return 0, 0, 0, fmt.Errorf("frames: %q runs backwards; write %d-%d", clip(s), last, first)
+		return 0, 0, 0, fmt.Errorf("frames: %q runs backwards; write %s", clip(s), forwards(last, first, step))
 	}
 	return first, last, step, nil
+}
+
+// forwards is a range as parseRange reads it.
+func forwards(first, last, step int) string {
+	text := fmt.Sprintf("%d-%d", first, last)
+	if step > 1 {
+		text += fmt.Sprintf("x%d", step)
+	}
+	return text
 }
 
 func parseFrame(s string) (int, error) {

@@ -12,8 +12,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// errNotBlend says that a file is something else than a .blend.
-var errNotBlend = errors.New("this is no .blend file")
+var (
+	// errNotBlend says that a file is something else than a .blend.
+	errNotBlend = errors.New("this is no .blend file")
+	// errCut says that a file ends before its head does.
+	errCut = errors.New("it is incomplete")
+	// errNoFile says that a name is that of a folder, say.
+	errNoFile = errors.New("it is no file")
+)
 
 // fileVersion reads the version of Blender that saved a file, as 304 for 3.4,
 // from the first bytes of the file, whatever its container.
@@ -28,7 +34,7 @@ func fileVersion(name string) (int, error) {
 		return 0, err
 	}
 	if !st.Mode().IsRegular() {
-		return 0, fmt.Errorf("%s is no file", name)
+		return 0, errNoFile
 	}
 	head, err := openHead(bufio.NewReader(f))
 	if err != nil {
@@ -42,13 +48,21 @@ const headBytes = 17
 // openHead returns the first bytes of the .blend inside a container.
 func openHead(r *bufio.Reader) ([]byte, error) {
 	magic, err := r.Peek(4)
-	if err != nil {
+	switch {
+	case len(magic) == 0 && errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%w: it is empty", errCut)
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, err
+	case err != nil:
 		return nil, errNotBlend
 	}
 	var in io.Reader = r
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(r)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, errCut
+		}
 		if err != nil {
 			return nil, errNotBlend
 		}
@@ -65,9 +79,20 @@ func openHead(r *bufio.Reader) ([]byte, error) {
 	head := make([]byte, headBytes)
 	n, err := io.ReadFull(in, head)
 	if err != nil && n < 12 {
+		if ended := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF); ended && startsAsBlend(head[:n]) {
+			return nil, errCut
+		}
 		return nil, errNotBlend
 	}
 	return head[:n], nil
+}
+
+// startsAsBlend reports whether head is the beginning of what every .blend
+// begins with, as far as it goes.
+func startsAsBlend(head []byte) bool {
+	const mark = "BLENDER"
+	n := min(len(head), len(mark))
+	return string(head[:n]) == mark[:n]
 }
 
 // headVersion reads "BLENDER-v304" and, since 5.0, "BLENDER17-01v0502".

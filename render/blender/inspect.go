@@ -69,8 +69,12 @@ type Facts struct {
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`
 
+	Model json.RawMessage `json:"model,omitempty"` // what Enlarger found of the one that makes frames larger
+
 	// at is where files are made of what was rendered; see place.
 	at job.Place
+	// scale is how many times as large frames are made; 0: they are not.
+	scale int
 }
 
 // Weigh returns samples of a frame, and says of what size and quality it is.
@@ -139,7 +143,7 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 			return job.Inspection{Problems: []job.Problem{unreadable(s.Input, p.Version, log)}}, nil
 		}
 	}
-	in, err := k.inspection(s, note, found, load)
+	in, err := k.inspection(ctx, s, note, found, load)
 	if !known && keyed && err == nil && len(in.Refused()) == 0 && before.same(stampOf(s.Input)) {
 		k.looks.remember(key, s.Input, began, found, load)
 	}
@@ -147,7 +151,7 @@ func (k *Kind) Inspect(ctx context.Context, s job.Spec) (job.Inspection, error) 
 }
 
 // inspection is what was found, in the words of the farm.
-func (k *Kind) inspection(s job.Spec, note *job.Problem, found survey, load *loadLog) (job.Inspection, error) {
+func (k *Kind) inspection(ctx context.Context, s job.Spec, note *job.Problem, found survey, load *loadLog) (job.Inspection, error) {
 	in := job.Inspection{Problems: slices.Clone(found.Problems)}
 	if note != nil {
 		in.Problems = slices.Insert(in.Problems, 0, *note)
@@ -169,6 +173,9 @@ func (k *Kind) inspection(s job.Spec, note *job.Problem, found survey, load *loa
 	}
 	in.Problems = append(in.Problems, load.problems(facts.Scene, spec.Engine != "", k.ocio(s) == "")...)
 	in.Problems = append(in.Problems, facts.filmProblems(spec.Frames)...)
+	if err := k.inspectModel(ctx, spec, &facts, &in); err != nil {
+		return job.Inspection{}, err
+	}
 	for i, d := range in.Deps {
 		if job.SafeName(d.Name) != nil {
 			in.Problems = append(in.Problems, problem(d.Path, "its name cannot travel to every system", "rename it without backslash or colon"))
@@ -202,6 +209,10 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 		return refuse(s.CopyOf, "the copy of it that was submitted is gone", "submit it again")
 	case errors.Is(err, os.ErrNotExist):
 		return refuse(s.Input, "there is no such file", "check the path")
+	case errors.Is(err, errNoFile):
+		return refuse(s.Input, err.Error(), "name the .blend itself")
+	case errors.Is(err, errCut):
+		return refuse(s.Input, err.Error(), again)
 	case errors.Is(err, errNotBlend):
 		return refuse(s.Input, err.Error(), "choose a file that Blender saved")
 	case err != nil:
@@ -210,15 +221,23 @@ func (k *Kind) refuseEarly(s job.Spec) *job.Problem {
 	return nil
 }
 
+// again is what helps a file of which a part is missing.
+const again = "save or copy it again, and wait for the end of that"
+
 // unreadable is the problem of a file that Blender gives up on.
 func unreadable(input, version string, log []byte) job.Problem {
-	why := ""
+	why, remedy := "", "see whether Blender opens it; if not, take an earlier version of it, such as its .blend1"
 	for l := range strings.Lines(string(log)) {
 		if _, after, ok := strings.Cut(l, "Error: "); ok {
-			why = ": " + strings.TrimSpace(strings.ReplaceAll(after, "'"+input+"'", "the file"))
+			after = strings.TrimPrefix(strings.TrimSpace(after), "Failed to read blend file '"+input+"': ")
+			why = ": " + strings.ReplaceAll(after, "'"+input+"'", "the file")
 		}
 	}
-	return problem(input, fmt.Sprintf("Blender %s cannot read it%s", version, why), "it may be truncated: open it in Blender and save it again")
+	// The block stands at a file's very end, and no Blender saves without.
+	if strings.Contains(why, "Missing DNA block") {
+		why, remedy = ": it is incomplete, its end is missing", again
+	}
+	return problem(input, fmt.Sprintf("Blender %s cannot read it%s", version, why), remedy)
 }
 
 func problem(where, message, remedy string) job.Problem {

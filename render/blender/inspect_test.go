@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"idlewild/job"
 )
@@ -91,6 +94,27 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 	hasProblem(t, in, job.SeverityError, "no engine 'luxcore'", "'CYCLES'")
 }
 
+// A picture that is missing is no reason to refuse a scene that does not show
+// it, in whatever way scenes come to show each other.
+func TestMissingInAnotherScene(t *testing.T) {
+	needBlender(t)
+	k := testKind(t, Options{})
+	dir := t.TempDir()
+	ways := []string{"set", "strip", "layers", "pointed", "collection", "nobody", "apart"}
+	build(t, "testdata/otherscene.py", append([]string{dir}, ways...)...)
+	for _, how := range ways {
+		in, severity := inspect(t, k, filepath.Join(dir, how+".blend"), ""), job.SeverityError
+		if how == "apart" {
+			severity = job.SeverityWarning
+			if len(in.Refused()) > 0 {
+				t.Errorf("refused: %q", in.Refused())
+			}
+		}
+		t.Run(how, func(t *testing.T) { hasProblem(t, in, severity, "Image 'lost'", "lost.png is missing") })
+	}
+	hasProblem(t, inspect(t, k, filepath.Join(dir, "apart.blend"), `{"scene":"other"}`), job.SeverityError, "Image 'lost'", "lost.png is missing; put it back")
+}
+
 func TestBadInput(t *testing.T) {
 	scenes := testScenes(t)
 	dir := t.TempDir()
@@ -106,17 +130,25 @@ func TestBadInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := z.EncodeAll(whole, nil) // as Blender compresses since 3.0
 	for _, c := range []struct {
 		file, params string
 		want         []string
 	}{
 		{filepath.Join(dir, "none.blend"), "", []string{"no such file"}},
-		{dir, "", []string{"cannot be read"}},
-		{write("empty.blend", nil), "", []string{"no .blend"}},
+		{dir, "", []string{"is no file", "name the .blend"}},
+		{write("empty.blend", nil), "", []string{"is empty", "save or copy it again"}},
 		{write("picture.blend", []byte("\x89PNG\r\n\x1a\n........................")), "", []string{"no .blend"}},
-		{write("gzip.blend", []byte{0x1f, 0x8b, 8, 0, 0, 0}), "", []string{"no .blend"}},
+		{write("gzip.blend", []byte{0x1f, 0x8b, 8, 0, 0, 0}), "", []string{"incomplete", "save or copy it again"}},
+		{write("head.blend", whole[:9]), "", []string{"incomplete", "save or copy it again"}},
+		{write("packed.blend", packed[:40]), "", []string{"incomplete", "save or copy it again"}},
+		{write("cutpacked.blend", packed[:len(packed)/2]), "", []string{"incomplete", "save or copy it again"}},
 		{write("new.blend", append([]byte("BLENDER17-01v0502"), make([]byte, 100)...)), "", []string{"5.2", "3.", "idlewild blender add"}},
-		{write("cut.blend", whole[:len(whole)/2]), "", []string{"cannot read it", "truncated"}},
+		{write("cut.blend", whole[:len(whole)/2]), "", []string{"cannot read it: it is incomplete", "save or copy it again"}},
 		{scenes, `{"frames":"9-1"}`, []string{"backwards"}},
 		{scenes, `{"frame":"1"}`, []string{"unknown field"}},
 	} {
@@ -174,6 +206,49 @@ printf '{"version":"2.93.4","build":"x","engines":[],"rendered":[],"denoisers":[
 	k = fakeBlender(t, old)
 	if _, _, err := k.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "2.93.4") || !strings.Contains(err.Error(), oldest) {
 		t.Error(err)
+	}
+}
+
+// What is remembered of a Blender holds for another version of this program, if
+// that asks in the same way; and all that asks is looked at.
+func TestProbeOfAnotherVersion(t *testing.T) {
+	dir := t.TempDir()
+	count := filepath.Join(dir, "count")
+	k := fakeBlender(t, "echo x >>"+count+"\nwhile [ \"$1\" != -- ]; do shift; done\n"+
+		`echo '{"version":"4.2.0","build":"4.2.0 x","engines":["CYCLES"],"rendered":["CYCLES"],"denoisers":[]}' >"$2"`+"\ntouch \"$2.blend\"\n")
+	asked := func() int { b, _ := os.ReadFile(count); return strings.Count(string(b), "x") }
+	again := func(change func(*Kind)) {
+		t.Helper()
+		other, err := New(Options{Blender: k.programs[0].path, Scratch: k.opts.Scratch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(other)
+		if _, _, err := other.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again(func(*Kind) {})
+	again(func(k *Kind) { k.runners = "of another version" })
+	if n := asked(); n != 1 {
+		t.Errorf("asked %d times, once is enough", n)
+	}
+	again(func(k *Kind) { k.prober = "another" })
+	if n := asked(); n != 2 {
+		t.Errorf("asked %d times by two probers", n)
+	}
+	local := regexp.MustCompile(`(?m)^\s*(?:import|from) (\w+)`)
+	for _, name := range probeFiles {
+		b, err := os.ReadFile("runner/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range local.FindAllStringSubmatch(string(b), -1) {
+			file := m[1] + ".py"
+			if _, err := os.Stat("runner/" + file); err == nil && !slices.Contains(probeFiles, file) {
+				t.Errorf("%s imports %s, which is not among probeFiles", name, file)
+			}
+		}
 	}
 }
 

@@ -59,7 +59,9 @@ type Options struct {
 	// Compare finds what two versions of a .blend differ in, given by path. nil:
 	// after an edit all frames are rendered again.
 	Compare func(ctx context.Context, was, now string) (Difference, error)
-	Log     *slog.Logger // nil: silent
+	// Enlarger makes frames larger. nil: nothing does.
+	Enlarger Enlarger
+	Log      *slog.Logger // nil: silent
 }
 
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and
@@ -70,6 +72,7 @@ type Kind struct {
 	absent   error  // why there is none
 	runner   string // folder of the runner's files
 	runners  string // hash over them
+	prober   string // how a Blender is asked, see proberName
 	looks    looks
 }
 
@@ -99,6 +102,10 @@ func New(opts Options) (*Kind, error) {
 	k.programs, k.absent = programs(opts.Blender, opts.Programs)
 	if err := k.unpack(); err != nil {
 		return nil, fmt.Errorf("unpack the Blender runner: %w", err)
+	}
+	var err error
+	if k.prober, err = proberName(); err != nil {
+		return nil, fmt.Errorf("read the Blender runner: %w", err)
 	}
 	return k, nil
 }

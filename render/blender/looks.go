@@ -70,7 +70,12 @@ func (k *Kind) lookKey(ctx context.Context, p able, s job.Spec) (key [sha256.Siz
 	if err != nil {
 		return key, false
 	}
-	b, err := json.Marshal([]any{outline, s.Params, s.File(), p.path, p.Build, k.runners, k.ocio(s)})
+	params, err := DecodeSpec(s.Params)
+	if err != nil {
+		return key, false
+	}
+	params.Upscale, params.UpscaleBy = "", 0 // which Blender does not look at
+	b, err := json.Marshal([]any{outline, params, s.File(), p.path, p.Build, k.runners, k.ocio(s)})
 	if err != nil {
 		return key, false
 	}

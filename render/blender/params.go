@@ -30,8 +30,12 @@ type SpecParams struct {
 	// the default, with which the finished file is the one that Blender alone
 	// would have written.
 	Precision string `json:"precision,omitempty"`
-	OCIO      string `json:"ocio,omitempty"`    // absolute path of the colour configuration; empty: Blender's own
-	Video     string `json:"video,omitempty"`   // "h264", "h265", "av1", "prores"; "none"; empty: as the scene's output says
+	OCIO      string `json:"ocio,omitempty"`  // absolute path of the colour configuration; empty: Blender's own
+	Video     string `json:"video,omitempty"` // "h264", "h265", "av1", "prores"; "none"; empty: as the scene's output says
+	// Upscale is the absolute path of a model that makes finished frames larger;
+	// UpscaleBy says how many times, where the model does not.
+	Upscale   string `json:"upscale,omitempty"`
+	UpscaleBy int    `json:"upscale_by,omitempty"`
 	Blender   string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
 }
 
@@ -57,6 +61,9 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 		return p, fmt.Errorf("render options: a resolution and a percentage of it exclude each other")
 	}
 	if err := checkVideo(p.Video); err != nil {
+		return p, err
+	}
+	if err := checkUpscale(p.Upscale, p.UpscaleBy); err != nil {
 		return p, err
 	}
 	if p.OCIO != "" && !filepath.IsAbs(p.OCIO) && !builtInOCIO(p.OCIO) {

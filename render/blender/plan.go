@@ -58,6 +58,11 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	if !filmed {
 		f.Film = FilmFacts{}
 	}
+	larger, first, err := k.enlarge(spec, &f, job.RefOf(input))
+	if err != nil {
+		return nil, err
+	}
+	tasks = append(tasks, first...)
 	var finished []job.Task
 	for i, frame := range frames {
 		final := frameName(spec.Name, frame) + f.extension()
@@ -96,9 +101,16 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			made = append(made, f.finish(*last, render, p, final))
 		} else {
 			last.Label = strconv.Itoa(frame)
-			if len(f.Files) > 0 || filmed {
+			if len(f.Files) > 0 || filmed || larger != nil {
 				made = append(made, f.finish(*last, render, p, ""))
 			}
+		}
+		if larger != nil {
+			t, err := larger.frame(made[len(made)-1], strconv.Itoa(frame), final)
+			if err != nil {
+				return nil, fmt.Errorf("plan: %w", err)
+			}
+			made = append(made, t)
 		}
 		tasks = append(tasks, made...)
 		finished = append(finished, made[len(made)-1])
@@ -106,7 +118,7 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	if !filmed {
 		return tasks, nil
 	}
-	film, err := f.film(spec, frames, finished)
+	film, err := f.film(spec, frames, finished, job.RefOf(input))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +135,7 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		outputs = append(outputs, job.OutputRule{Name: "frame" + ext, Media: mediaOf(ext), Final: final})
 	}
 	rules := f.rules(p.Frame)
-	extra := f.Film.Extension != "" && f.frameFile() == filmFrame
+	extra := (f.Film.Extension != "" || f.scale > 0) && f.frameFile() == filmFrame
 	if extra {
 		outputs = append(outputs, job.OutputRule{Name: filmFrame, Media: job.MediaPNG})
 	}

@@ -3,6 +3,7 @@ package blender
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ const oldest = "3.3"
 
 // probe is what a Blender said of itself.
 type probe struct {
-	Program   string   `json:"program"` // what it was asked of: path, size, time, runner
+	Program   string   `json:"program"` // what it was asked of: path, size, time, and what asked: see probeFiles
 	Version   string   `json:"version"`
 	Build     string   `json:"build"`
 	Engines   []string `json:"engines"`   // that it has
@@ -70,6 +71,28 @@ const noDenoiser = "none"
 
 // fact is a value of FactEngine or FactDenoiser.
 func fact(build, ability string) string { return build + " " + ability }
+
+// probeFiles are the runner's files by which a Blender is asked, launch.py where
+// it is a Python's. What the others do has no part in the answer: a version of
+// this program that has new ones of those need not ask again.
+var probeFiles = []string{"compat.py", "launch.py", "probe.py"}
+
+// probeForm grows when learn asks otherwise, or an answer is read otherwise.
+const probeForm = 1
+
+// proberName stands for how a Blender is asked.
+func proberName() (string, error) {
+	h := sha256.New()
+	for _, name := range probeFiles {
+		b, err := runnerFiles.ReadFile("runner/" + name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s\x00%d\x00", name, len(b))
+		h.Write(b)
+	}
+	return fmt.Sprintf("%d-%x", probeForm, h.Sum(nil)), nil
+}
 
 // Probe implements render.Kind. The first call starts each Blender two or three
 // times; what it finds is kept as long as the program stays the same.
@@ -127,7 +150,7 @@ func (k *Kind) ask(ctx context.Context, p *program) (*probe, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	asked := p.stamp() + " " + k.runners
+	asked := p.stamp() + " " + k.prober
 	if p.asked == asked && (p.failed != nil || p.probed.current()) {
 		return p.probed, p.failed
 	}

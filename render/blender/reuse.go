@@ -49,10 +49,14 @@ func (k *Kind) Compare(ctx context.Context, v job.Versions) (func(job.Task) bool
 		return func(t job.Task) bool { return !t.Input.Defined() }, why, nil
 	}
 	var reads []func(frame int) bool
-	edited := false
+	edited, remodelled := false, false
 	for _, c := range v.Changed {
 		if c.Name == now.Main && c.Name == was.Main {
 			edited = true
+			continue
+		}
+		if strings.HasPrefix(c.Name, modelFolder+"/") {
+			remodelled = true // of frames, no matter
 			continue
 		}
 		for _, of := range []struct {
@@ -82,8 +86,11 @@ func (k *Kind) Compare(ctx context.Context, v job.Versions) (func(job.Task) bool
 		if !t.Input.Defined() {
 			return true // what it is made of decides
 		}
+		if t.Kind != Name {
+			return !remodelled // the model, which is all that others read
+		}
 		var p Params
-		if t.Kind != Name || json.Unmarshal(t.Params, &p) != nil || p.Op == opFilm || p.Film != nil {
+		if json.Unmarshal(t.Params, &p) != nil || p.Op == opFilm || p.Film != nil {
 			return false
 		}
 		yes, ok := known[p.Frame]

@@ -130,7 +130,20 @@ func (s *Sensor) Sense(ctx context.Context, working bool) idle.Signals {
 			out.Missing[t.name] = t.err
 		}
 	}
+	sinceStart(&out, Now().Mono)
 	return out
+}
+
+// sinceStart keeps the last input from lying before the machine started, up
+// ago: a terminal's file may be older, and an X server's count may begin
+// anywhere.
+func sinceStart(s *idle.Signals, up time.Duration) {
+	for i := range s.Sessions {
+		if x := &s.Sessions[i]; x.IdleSeconds != nil && up > 0 && *x.IdleSeconds > up.Seconds() {
+			sec := up.Seconds()
+			x.IdleSeconds, x.Untouched = &sec, true
+		}
+	}
 }
 
 // Hurry has every source asked the next time.

@@ -3,6 +3,7 @@ package sense
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"reflect"
 	"testing"
@@ -221,3 +222,21 @@ func TestSensorAsksAtEachBeat(t *testing.T) {
 type sourceFunc func() (func(*idle.Signals), error)
 
 func (f sourceFunc) Sense(context.Context) (func(*idle.Signals), error) { return f() }
+
+type longIdle time.Duration
+
+func (d longIdle) Sense(context.Context) (func(*idle.Signals), error) {
+	return func(s *idle.Signals) { setIdle(s, "ada", "terminal", time.Duration(d)) }, nil
+}
+
+// Nobody touched a machine before it was started.
+func TestLastInputIsAfterTheStart(t *testing.T) {
+	for d, untouched := range map[time.Duration]bool{time.Millisecond: false, 100 * 365 * 24 * time.Hour: true} {
+		s := &Sensor{log: slog.New(slog.DiscardHandler)}
+		s.add("terminal", time.Second, time.Second, longIdle(d))
+		x := s.Sense(t.Context(), false).Sessions[0]
+		if up := Now().Mono.Seconds(); *x.IdleSeconds > up || x.Untouched != untouched || !untouched && *x.IdleSeconds != d.Seconds() {
+			t.Errorf("idle for %v: %v s, untouched %v; up for %v s", d, *x.IdleSeconds, x.Untouched, up)
+		}
+	}
+}

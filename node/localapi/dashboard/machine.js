@@ -68,7 +68,7 @@ function signals(s) {
   const add = (k, v) => { if (v !== undefined && v !== null) rows.push(h("dt", {}, k), h("dd", {}, v)); };
   for (const x of s.sessions ?? []) {
     add("Session of " + x.user, [x.locked ? "locked" : x.active ? "in front" : "in the background", x.remote ? "remote" : null,
-      x.idle_s !== undefined ? "last input " + seconds(x.idle_s) + " ago" : null].filter(Boolean).join(", "));
+      x.untouched ? "no input since the machine started" : x.idle_s !== undefined ? "last input " + seconds(x.idle_s) + " ago" : null].filter(Boolean).join(", "));
   }
   add("Full screen", s.fullscreen || undefined);
   add("Keeps the screen on", s.inhibitor || undefined);

@@ -18,15 +18,17 @@ from problems import Problems
 Finder = Callable[[str], list[str]]
 
 
-def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tuple[paths.Tree, dict[str, str], Readers]:
+def collect(main: str, problems: Problems, frames: set[int], heard: bool, scene: Any) -> tuple[paths.Tree, dict[str, str], Readers]:
     """Every file that exists goes into the tree; what is missing is named.
     Also returned is what each file belongs to, for sentences about it, and
     which frames read it. Of image sequences only what the frames show is taken,
-    where that is sure."""
+    where that is sure. What is missing for other scenes than the one that is
+    rendered is said, and no more."""
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
     readers = Readers()
-    for what, raw, owner, find in wanted(frames, heard):
+    scenes = Scenes(scene)
+    for what, raw, owner, find, item in wanted(frames, heard):
         if find is alone and raw.endswith(("/", "\\")):
             continue  # a folder: no file was chosen, and saving made the empty path a relative one
         path = bpy.path.abspath(paths.native(raw), library=owner)
@@ -34,7 +36,12 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tup
         if not found:
             found = [p for p in find(essential(raw)) if os.path.isfile(p)] if essential(raw) else []
         if not found:
-            problems.error(what, "the file %s is missing" % (raw if paths.DRIVE.match(raw) else path),
+            missing = "the file %s is missing" % (raw if paths.DRIVE.match(raw) else path)
+            if scenes.elsewhere(item):
+                paths.look(os.path.dirname(path))  # it may come back
+                problems.warning(what, missing + ", and only scenes that are not rendered use it", "nothing, if that is meant")
+                continue
+            problems.error(what, missing,
                            "put it back, or relink it with File > External Data > Find Missing Files")
             continue
         for each in found:
@@ -52,6 +59,42 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool) -> tup
             tree.add("//", each)
             readers.add(os.path.abspath(each), alone)
     return tree, owners, readers
+
+
+class Scenes:
+    """Which datablocks a render of a scene cannot reach, by the pointers among
+    all of them: scenes in its background, strips and compositor are reached."""
+
+    def __init__(self, scene: Any) -> None:
+        self._scene = scene
+        self._here: set[Any] = set()
+        self._others: set[Any] = set()
+
+    def elsewhere(self, item: Optional[Any]) -> bool:
+        """Whether other scenes use item, and the rendered one does not. Where
+        that is not sure it is said to use it."""
+        others = [s for s in bpy.data.scenes if s != self._scene]
+        if item is None or not others:
+            return False
+        if not self._here:
+            uses: dict[Any, list[Any]] = {}
+            for each, users in bpy.data.user_map().items():
+                for user in users:
+                    uses.setdefault(user, []).append(each)
+            self._here = reached([self._scene], uses)
+            self._others = reached([s for s in others if s not in self._here], uses)
+        return item in self._others and item not in self._here
+
+
+def reached(roots: list[Any], uses: dict[Any, list[Any]]) -> set[Any]:
+    """The roots and all that they use, directly or not."""
+    found, waiting = set(roots), list(roots)
+    while waiting:
+        for each in uses.get(waiting.pop(), ()):
+            if each not in found:
+                found.add(each)
+                waiting.append(each)
+    return found
 
 
 class Readers:
@@ -97,12 +140,13 @@ def essential(raw: str) -> str:
     return os.path.join(top, *rest.split("/")) if top and ".." not in rest else ""
 
 
-def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finder]]:
-    """(what for people, path as written, library that writes it, finder)."""
+def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finder, Any]]:
+    """(what for people, path as written, library that writes it, finder, the
+    datablock whose file it is: None where its users are not known)."""
     for lib in libraries():
         if packed(lib) or getattr(lib, "is_archive", False):
             continue
-        yield "Library '%s'" % lib.name, lib.filepath, lib.parent, alone
+        yield "Library '%s'" % lib.name, lib.filepath, lib.parent, alone, None
     uses = Uses(frames)
     for image in bpy.data.images:
         if used(image) and image.filepath and not packed(image):
@@ -110,32 +154,32 @@ def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finde
             if image.source == "SEQUENCE":
                 find = uses.shown(image)
             if image.source in ("FILE", "SEQUENCE", "MOVIE", "TILED"):
-                yield "Image '%s'" % image.name, image.filepath, image.library, find
+                yield "Image '%s'" % image.name, image.filepath, image.library, find, image
     for clip in bpy.data.movieclips:
         if used(clip) and clip.filepath:
             find = paths.sequence if clip.source == "SEQUENCE" else alone
-            yield "Movie clip '%s'" % clip.name, clip.filepath, clip.library, find
+            yield "Movie clip '%s'" % clip.name, clip.filepath, clip.library, find, clip
     for font in bpy.data.fonts:
         if used(font) and font.filepath and not font.filepath.startswith("<") and not packed(font):
-            yield "Font '%s'" % font.name, font.filepath, font.library, alone
+            yield "Font '%s'" % font.name, font.filepath, font.library, alone, font
     for sound in bpy.data.sounds if heard else ():
         if used(sound) and sound.filepath and not packed(sound):
-            yield "Sound '%s'" % sound.name, sound.filepath, sound.library, alone
+            yield "Sound '%s'" % sound.name, sound.filepath, sound.library, alone, sound
     for volume in bpy.data.volumes:
         if used(volume) and volume.filepath and not packed(volume):
             find = shown_volume(volume) if volume.is_sequence else alone
-            yield "Volume '%s'" % volume.name, volume.filepath, volume.library, find
+            yield "Volume '%s'" % volume.name, volume.filepath, volume.library, find, volume
     for cache in bpy.data.cache_files:
         if used(cache) and cache.filepath:
             find = paths.sequence if cache.is_sequence else alone
-            yield "Cache file '%s'" % cache.name, cache.filepath, cache.library, find
+            yield "Cache file '%s'" % cache.name, cache.filepath, cache.library, find, cache
             for layer in getattr(cache, "layers", ()):
                 if not layer.hide_layer:
-                    yield "Layer of cache file '%s'" % cache.name, layer.filepath, cache.library, alone
+                    yield "Layer of cache file '%s'" % cache.name, layer.filepath, cache.library, alone, cache
     for tree in relocate.shader_trees():
         for node in tree.nodes:
             if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript") and node.mode == "EXTERNAL" and node.filepath:
-                yield "Node '%s'" % node.name, node.filepath, tree.library, alone
+                yield "Node '%s'" % node.name, node.filepath, tree.library, alone, None
     yield from modifiers()
 
 
@@ -204,35 +248,35 @@ def shown_volume(volume: Any) -> Finder:
                      "mode": volume.sequence_mode}], None)
 
 
-def modifiers() -> Iterator[tuple[str, str, Any, Finder]]:
+def modifiers() -> Iterator[tuple[str, str, Any, Finder, Any]]:
     """Of folders the path as written ends with a slash."""
     for scene in bpy.data.scenes:
         world = scene.rigidbody_world
         if world and caches.external(world.point_cache):
-            yield from external("Rigid body world of scene '%s'" % scene.name, world.point_cache, scene.library)
+            yield from external("Rigid body world of scene '%s'" % scene.name, world.point_cache, scene.library, scene)
     for obj in bpy.data.objects:
         if not used(obj):
             continue
         for _, where, cache in caches.points(obj):
             if caches.external(cache):
-                yield from external(where, cache, obj.library if cache.use_library_path else None)
+                yield from external(where, cache, obj.library if cache.use_library_path else None, obj)
         for mod in obj.modifiers:
             what = "Modifier '%s' of object '%s'" % (mod.name, obj.name)
             if mod.type == "MESH_CACHE" and mod.filepath:
-                yield what, mod.filepath, obj.library, alone
+                yield what, mod.filepath, obj.library, alone, obj
             elif mod.type == "OCEAN" and mod.is_cached and mod.filepath:
-                yield what, folder(mod.filepath), obj.library, paths.below
+                yield what, folder(mod.filepath), obj.library, paths.below, obj
             elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN" and mod.domain_settings.has_cache_baked_any:
-                yield what, folder(mod.domain_settings.cache_directory), obj.library, paths.below
+                yield what, folder(mod.domain_settings.cache_directory), obj.library, paths.below, obj
             elif mod.type == "NODES":
                 for owner, name in caches.folders(mod):
                     raw = folder(getattr(owner, name))
                     if paths.look(bpy.path.abspath(paths.native(raw), library=obj.library)):
-                        yield what, raw, obj.library, paths.below  # hazards says what is not baked
+                        yield what, raw, obj.library, paths.below, obj  # hazards says what is not baked
 
 
-def external(what: str, cache: Any, owner: Any) -> Iterator[tuple[str, str, Any, Finder]]:
-    yield what, folder(cache.filepath), owner, lambda path: caches.files_of(cache, path)
+def external(what: str, cache: Any, owner: Any, item: Any) -> Iterator[tuple[str, str, Any, Finder, Any]]:
+    yield what, folder(cache.filepath), owner, lambda path: caches.files_of(cache, path), item
 
 
 def folder(raw: str) -> str:

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import sys
+from typing import Any
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -37,7 +38,7 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
-        tree, owners, readers = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted))
+        tree, owners, readers = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted), rendered(wanted))
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
         if facts:
@@ -60,10 +61,15 @@ def main() -> None:
     os._exit(0)
 
 
+def rendered(wanted: dict) -> Any:
+    """The scene that is wanted, or the file's."""
+    return bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+
+
 def asked(wanted: dict) -> set:
     """The frames of the job and those beside them, which motion blur looks at;
     none where frames are not what they are called."""
-    scene = bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+    scene = rendered(wanted)
     if scene.render.frame_map_old != scene.render.frame_map_new:
         return set()
     frames = sequences.frames(wanted.get("frames", ""))
@@ -74,7 +80,7 @@ def asked(wanted: dict) -> set:
 
 def heard(wanted: dict) -> bool:
     """Whether the sounds of the file are wanted: only a film has some."""
-    scene = bpy.data.scenes.get(wanted.get("scene", "")) or bpy.context.scene
+    scene = rendered(wanted)
     return movie.sounds(scene, wanted.get("video", ""))
 
 
