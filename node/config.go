@@ -47,7 +47,7 @@ type Config struct {
 	Paths   PathsConfig   `toml:"paths"`
 	Hooks   HooksConfig   `toml:"hooks"`
 	Update  UpdateConfig  `toml:"update"`
-	// Devices are settings of single devices; only the file has them.
+	// Devices are settings of single devices; only the file can have them.
 	Devices []DeviceConfig `toml:"devices"`
 
 	from map[string]string // where each value that is no default came from
@@ -331,6 +331,9 @@ func (c Config) Origins() []Origin {
 		if f, ok := c.from[key]; ok {
 			o.From = f
 		}
+		if key == "devices" {
+			o.Value = deviceTexts(c.Devices)
+		}
 		if secretSettings[key] && !v.IsZero() {
 			o.Value = hiddenValue
 		}
@@ -487,8 +490,6 @@ func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 			for k, x := range leaves(f, key+".") {
 				out[k] = x
 			}
-		} else if f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct {
-			continue // a list of tables is no single value: only the file has it
 		} else {
 			out[key] = f
 		}
@@ -519,6 +520,9 @@ func set(v reflect.Value, s string) error {
 		}
 		v.SetFloat(f)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.String {
+			return errors.New("a list of tables, which only the file can have")
+		}
 		var list []string
 		for _, p := range strings.Split(s, ",") {
 			if p = strings.TrimSpace(p); p != "" {

@@ -27,6 +27,19 @@ func (c DeviceConfig) matches(d job.Device) bool {
 	return err == nil && ok
 }
 
+// deviceTexts are the entries in words.
+func deviceTexts(list []DeviceConfig) []string {
+	var out []string
+	for _, c := range list {
+		text := c.Match + ":"
+		if c.PowerWatts > 0 {
+			text += fmt.Sprintf(" power_watts %g", c.PowerWatts)
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
 func validateDevices(list []DeviceConfig) error {
 	if len(list) > maxDeviceConfigs {
 		return fmt.Errorf("devices has %d entries; there may be %d", len(list), maxDeviceConfigs)
