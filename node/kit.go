@@ -32,7 +32,13 @@ type kit struct {
 	samplers map[job.Kind]sampler
 	models   *ai.Kind
 	machine  job.Machine
-	warnings []string
+	// cpu is this machine's, also where it is disabled and not among the devices
+	// of machine, as those of disabled are. unmatched are entries of devices in
+	// the settings that are about no device.
+	cpu       job.Device
+	disabled  []job.Device
+	unmatched []string
+	warnings  []string
 	// specimens are files of which much is in every file that a program here
 	// writes.
 	specimens []string
@@ -106,7 +112,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe), ai.Name: models}
 	k.probe(ctx, kinds, log)
-	if reason := k.devices(ctx, cfg.Limits.VRAMBytes); reason != "" {
+	if reason := k.devices(ctx, cfg); reason != "" {
 		log.Info("no GPU", "reason", reason)
 	}
 
@@ -241,25 +247,30 @@ func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *sl
 	}
 }
 
+// newProber is another in tests.
+var newProber = gpu.NewProber
+
 // devices finds the accelerators and the CPU. It says why there is no GPU
 // where there is none. A GPU has no more memory than others may use.
-func (k *kit) devices(ctx context.Context, most int64) (reason string) {
-	found, err := gpu.NewProber().Devices(ctx)
+func (k *kit) devices(ctx context.Context, cfg Config) (reason string) {
+	var found []job.Device
+	gpus, err := newProber().Devices(ctx)
 	if err != nil {
 		reason = err.Error()
 	}
-	for _, d := range found {
+	for _, d := range gpus {
 		major, _, _ := strings.Cut(d.Driver, ".")
-		if most > 0 {
+		if most := cfg.Limits.VRAMBytes; most > 0 {
 			d.MemoryBytes = min(d.MemoryBytes, most)
 		}
-		k.machine.Devices = append(k.machine.Devices, job.Device{
+		found = append(found, job.Device{
 			Name: d.UUID, Type: "gpu", Model: d.Name, Class: "gpu/" + d.Model + "/" + major, MemoryBytes: d.MemoryBytes,
 		})
 	}
-	k.machine.Devices = append(k.machine.Devices, job.Device{
+	k.cpu = job.Device{
 		Name: "cpu", Type: "cpu", Model: cpuModel(), Class: "cpu/" + runtime.GOARCH, MemoryBytes: physicalMemory(),
-	})
+	}
+	k.takeDevices(append(found, k.cpu), cfg.Devices)
 	return reason
 }
 

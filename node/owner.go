@@ -13,7 +13,6 @@ import (
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
 	"idlewild/node/worker"
-	"idlewild/render/gpu"
 )
 
 // owner keeps the machine its owner's: it senses, decides, and has the worker
@@ -63,11 +62,10 @@ func (n *Node) newOwner() (*owner, error) {
 		o.metered = n.host.SetMetered
 	}
 	n.onClose(o.energy.close)
-	watts, unknown := powerLimits(n.cfg.Devices, n.cfg.Limits.GPUPowerWatts, n.kit.machine.Devices)
-	if len(unknown) > 0 {
-		o.log.Warn("devices in the settings match no GPU of this machine; idlewild status lists its devices", "match", unknown)
+	if u := n.kit.unmatched; len(u) > 0 {
+		o.log.Warn("[[devices]] in the settings is about no device of this machine; idlewild gpus lists them", "match", u)
 	}
-	o.power = newPowerCap(n.cfg.DataDir, watts, o.log)
+	o.power = newPowerCap(n.cfg.DataDir, powerLimits(n.cfg.Devices, n.cfg.Limits.GPUPowerWatts, n.kit.machine.Devices), o.log)
 	n.onClose(o.power.close)
 	var gpus []string
 	for _, d := range n.kit.machine.Devices {
@@ -80,7 +78,7 @@ func (n *Node) newOwner() (*owner, error) {
 		opts := n.cfg.senses()
 		opts.Log, opts.GPUNames, opts.OursRuns = o.log, gpus, o.work.runs
 		if len(gpus) > 0 {
-			opts.GPUs = gpu.NewProber()
+			opts.GPUs = newProber()
 		}
 		opts.GPUEnergy, opts.GPUTodayWh = o.energy.add, o.energy.today
 		o.sensor = sense.New(opts)
