@@ -19,6 +19,9 @@ type DeviceConfig struct {
 	Match      string  `toml:"match"`       // as `idlewild gpus` lists it: its DEVICE, its TYPE, or a pattern of its MODEL such as "*RTX 3090*"
 	Enable     *bool   `toml:"enable"`      // false: it has no slot for work
 	PowerWatts float64 `toml:"power_watts"` // limit of a GPU while it works for others; 0: limits.gpu_power_watts
+	// MemoryBytes that work may use: of a GPU's own memory, or for the CPU of the
+	// machine's; 0: limits.vram_bytes, or worker.memory_bytes.
+	MemoryBytes int64 `toml:"memory_bytes"`
 }
 
 // noSlash has path.Match take a model's slashes as it takes other letters.
@@ -40,6 +43,7 @@ func forDevice(list []DeviceConfig, d job.Device) (out DeviceConfig) {
 		if c.matches(d) {
 			out.Enable = cmp.Or(out.Enable, c.Enable)
 			out.PowerWatts = cmp.Or(out.PowerWatts, c.PowerWatts)
+			out.MemoryBytes = cmp.Or(out.MemoryBytes, c.MemoryBytes)
 		}
 	}
 	return out
@@ -62,10 +66,22 @@ func unmatched(list []DeviceConfig, devices []job.Device) (out []string) {
 // disabledText is what a device does that the settings give no slot.
 const disabledText = "disabled in the settings"
 
-// takeDevices has the found devices work, but for those that the settings disable.
-func (k *kit) takeDevices(found []job.Device, list []DeviceConfig) {
+// takeDevices has the found devices work, but for those that the settings
+// disable. One has no more memory than work may use; vram is that of a GPU
+// without a setting of its own, 0: all.
+func (k *kit) takeDevices(found []job.Device, list []DeviceConfig, vram int64) {
+	k.memory = map[string]int64{}
 	for _, d := range found {
-		if c := forDevice(list, d); c.Enable != nil && !*c.Enable {
+		c := forDevice(list, d)
+		if c.MemoryBytes > 0 {
+			k.memory[d.Name] = c.MemoryBytes
+		} else if d.Type == "gpu" {
+			c.MemoryBytes = vram
+		}
+		if c.MemoryBytes > 0 {
+			d.MemoryBytes = min(d.MemoryBytes, c.MemoryBytes)
+		}
+		if c.Enable != nil && !*c.Enable {
 			k.disabled = append(k.disabled, d)
 		} else {
 			k.machine.Devices = append(k.machine.Devices, d)
@@ -109,6 +125,9 @@ func deviceTexts(list []DeviceConfig) (out []string) {
 		if c.PowerWatts > 0 {
 			text += fmt.Sprintf(" power_watts %g", c.PowerWatts)
 		}
+		if c.MemoryBytes > 0 {
+			text += fmt.Sprintf(" memory_bytes %d", c.MemoryBytes)
+		}
 		out = append(out, strings.TrimSuffix(text, ":"))
 	}
 	return out
@@ -127,6 +146,9 @@ func validateDevices(list []DeviceConfig) error {
 		}
 		if !(c.PowerWatts >= 0 && c.PowerWatts <= 1e5) {
 			return fmt.Errorf("devices: power_watts of %q is %v; it may be 0 to 100000", c.Match, c.PowerWatts)
+		}
+		if c.MemoryBytes < 0 {
+			return fmt.Errorf("devices: memory_bytes of %q is %d; it must not be negative", c.Match, c.MemoryBytes)
 		}
 	}
 	return nil

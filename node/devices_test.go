@@ -78,6 +78,27 @@ func TestDisabledDevicesAreNotOffered(t *testing.T) {
 	}
 }
 
+// A device says it has what work may use, so that what needs more goes elsewhere.
+func TestMemoryByDevice(t *testing.T) {
+	twoGPUs(t)
+	cfg := Config{Devices: []DeviceConfig{{Match: "GPU-a", MemoryBytes: 16 << 30}, {Match: "cpu", MemoryBytes: 1 << 20}}}
+	cfg.Limits.VRAMBytes = 8 << 30
+	var k kit
+	k.devices(t.Context(), cfg)
+	for i, want := range []int64{16 << 30, 8 << 30, 1 << 20} {
+		if d := k.machine.Devices[i]; d.MemoryBytes != want {
+			t.Errorf("%+v, want %d", d, want)
+		}
+	}
+	needs := job.Needs{VRAMBytes: 12 << 30}
+	if !k.machine.Has(needs, k.machine.Devices[0]) || k.machine.Has(needs, k.machine.Devices[1]) {
+		t.Error("12 GiB fit the wrong one")
+	}
+	if validateDevices([]DeviceConfig{{Match: "a", MemoryBytes: -1}}) == nil {
+		t.Error("a negative size passes")
+	}
+}
+
 // A machine whose CPU is disabled has others do its work, checks what they
 // deliver, and says why it does none.
 func TestDisabledCPUTakesNoWork(t *testing.T) {

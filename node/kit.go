@@ -38,6 +38,7 @@ type kit struct {
 	cpu       job.Device
 	disabled  []job.Device
 	unmatched []string
+	memory    map[string]int64 // that work may use of a device, where the settings say so for it alone
 	warnings  []string
 	// specimens are files of which much is in every file that a program here
 	// writes.
@@ -123,8 +124,10 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	runner := func(dir string, b *blender.Kind, p render.Priority, available func() int64) *render.Runner {
 		kinds := maps.Clone(kinds)
 		kinds[blender.Name] = b
+		// The setting of a GPU is about memory of its own, not about this.
+		mem := map[string]int64{k.cpu.Name: k.memory[k.cpu.Name]}
 		r := render.NewExecutor(kinds, process, render.Options{
-			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Log: log,
+			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Memory: mem, Log: log,
 		})
 		k.work = append(k.work, r)
 		return r
@@ -260,9 +263,6 @@ func (k *kit) devices(ctx context.Context, cfg Config) (reason string) {
 	}
 	for _, d := range gpus {
 		major, _, _ := strings.Cut(d.Driver, ".")
-		if most := cfg.Limits.VRAMBytes; most > 0 {
-			d.MemoryBytes = min(d.MemoryBytes, most)
-		}
 		found = append(found, job.Device{
 			Name: d.UUID, Type: "gpu", Model: d.Name, Class: "gpu/" + d.Model + "/" + major, MemoryBytes: d.MemoryBytes,
 		})
@@ -270,7 +270,7 @@ func (k *kit) devices(ctx context.Context, cfg Config) (reason string) {
 	k.cpu = job.Device{
 		Name: "cpu", Type: "cpu", Model: cpuModel(), Class: "cpu/" + runtime.GOARCH, MemoryBytes: physicalMemory(),
 	}
-	k.takeDevices(append(found, k.cpu), cfg.Devices)
+	k.takeDevices(append(found, k.cpu), cfg.Devices, cfg.Limits.VRAMBytes)
 	return reason
 }
 

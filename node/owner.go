@@ -53,6 +53,7 @@ func (n *Node) newOwner() (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy.DeviceBytes = n.kit.memory
 	o := &owner{
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
 		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
