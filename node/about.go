@@ -4,6 +4,7 @@ package node
 // dashboard or at `idlewild config show`.
 var about = map[string]string{
 	"data_dir":                    "Folder of identity, farm, store and journal.",
+	"devices":                     "What single devices have of their own: tables [[devices]] in the file, see docs/owner.md.",
 	"name":                        "Name of this machine, as other members see it.",
 	"log.level":                   "How much the daemon tells: debug, info, warn or error.",
 	"log.json":                    "One JSON document a line instead of text.",

@@ -47,6 +47,8 @@ type Config struct {
 	Paths   PathsConfig   `toml:"paths"`
 	Hooks   HooksConfig   `toml:"hooks"`
 	Update  UpdateConfig  `toml:"update"`
+	// Devices are settings of single devices; only the file can have them.
+	Devices []DeviceConfig `toml:"devices"`
 
 	from map[string]string // where each value that is no default came from
 	file string            // that was read, or would have been
@@ -329,6 +331,9 @@ func (c Config) Origins() []Origin {
 		if f, ok := c.from[key]; ok {
 			o.From = f
 		}
+		if key == "devices" {
+			o.Value = deviceTexts(c.Devices)
+		}
 		if secretSettings[key] && !v.IsZero() {
 			o.Value = hiddenValue
 		}
@@ -453,6 +458,9 @@ func (c Config) validate() error {
 	if err := c.Hooks.validate(); err != nil {
 		return err
 	}
+	if err := validateDevices(c.Devices); err != nil {
+		return err
+	}
 	if err := c.Update.validate(); err != nil {
 		return err
 	}
@@ -512,6 +520,9 @@ func set(v reflect.Value, s string) error {
 		}
 		v.SetFloat(f)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() != reflect.String {
+			return errors.New("a list of tables, which only the file can have")
+		}
 		var list []string
 		for _, p := range strings.Split(s, ",") {
 			if p = strings.TrimSpace(p); p != "" {

@@ -55,7 +55,7 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 		})
 	}
 	farm, in := n.host.Membership().Farm()
-	v.Findings = findings(v, farm, in, n.cfg, reach.Port)
+	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), n.kit.deviceFindings()...))
 	return v
 }
 
@@ -222,10 +222,14 @@ func findings(v localapi.DoctorView, farm p2p.Farm, in bool, cfg Config, port st
 	if !cfg.Worker.Enabled {
 		add("note", "this machine does no work for others", remedies[worker.FateOff])
 	}
-	slices.SortStableFunc(out, func(a, b localapi.Finding) int {
+	return worstFirst(out)
+}
+
+func worstFirst(list []localapi.Finding) []localapi.Finding {
+	slices.SortStableFunc(list, func(a, b localapi.Finding) int {
 		return slices.Index(severities, a.Severity) - slices.Index(severities, b.Severity)
 	})
-	return out
+	return list
 }
 
 // outwards is what helps a machine that reaches nobody.

@@ -78,6 +78,9 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 		return job.Status{}, err
 	}
 	defer machine.close()
+	if len(machine.machine.Devices) == 0 {
+		return job.Status{}, errors.New("every device of this machine is disabled in the settings; take enable = false out of [[devices]]")
+	}
 
 	market := newBazaar()
 	content := &content{self: self, store: blocks, served: map[job.ID]int64{}}
@@ -114,7 +117,7 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 			Exec:    machine.exec,
 			Machine: func() job.Machine { return onNode(machine.machine, i) },
 			Dir:     filepath.Join(dir, fmt.Sprintf("worker%d", i)), Log: o.Log.With("node", i),
-		}, worker.Options{Home: home, TreeBytes: cfg.Worker.TreeBytes})
+		}, worker.Options{Home: home, CPU: machine.cpu, TreeBytes: cfg.Worker.TreeBytes})
 		workers.Go(func() {
 			if err := w.Run(workLife); err != nil {
 				o.Log.Error("worker", "node", i, "error", err)

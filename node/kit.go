@@ -32,7 +32,14 @@ type kit struct {
 	samplers map[job.Kind]sampler
 	models   *ai.Kind
 	machine  job.Machine
-	warnings []string
+	// cpu is this machine's, also where it is disabled and not among the devices
+	// of machine, as those of disabled are. unmatched are entries of devices in
+	// the settings that are about no device.
+	cpu       job.Device
+	disabled  []job.Device
+	unmatched []string
+	memory    map[string]int64 // that work may use of a device, where the settings say so for it alone
+	warnings  []string
 	// specimens are files of which much is in every file that a program here
 	// writes.
 	specimens []string
@@ -106,7 +113,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	}
 	kinds := map[job.Kind]render.Kind{blender.Name: away, echo.Name: echoes, assemble.Name: assemble.New(exe), ai.Name: models}
 	k.probe(ctx, kinds, log)
-	if reason := k.devices(ctx, cfg.Limits.VRAMBytes); reason != "" {
+	if reason := k.devices(ctx, cfg); reason != "" {
 		log.Info("no GPU", "reason", reason)
 	}
 
@@ -117,8 +124,10 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	runner := func(dir string, b *blender.Kind, p render.Priority, available func() int64) *render.Runner {
 		kinds := maps.Clone(kinds)
 		kinds[blender.Name] = b
+		// The setting of a GPU is about memory of its own, not about this.
+		mem := map[string]int64{k.cpu.Name: k.memory[k.cpu.Name]}
 		r := render.NewExecutor(kinds, process, render.Options{
-			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Log: log,
+			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Memory: mem, Log: log,
 		})
 		k.work = append(k.work, r)
 		return r
@@ -241,25 +250,27 @@ func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *sl
 	}
 }
 
+// newProber is another in tests.
+var newProber = gpu.NewProber
+
 // devices finds the accelerators and the CPU. It says why there is no GPU
 // where there is none. A GPU has no more memory than others may use.
-func (k *kit) devices(ctx context.Context, most int64) (reason string) {
-	found, err := gpu.NewProber().Devices(ctx)
+func (k *kit) devices(ctx context.Context, cfg Config) (reason string) {
+	var found []job.Device
+	gpus, err := newProber().Devices(ctx)
 	if err != nil {
 		reason = err.Error()
 	}
-	for _, d := range found {
+	for _, d := range gpus {
 		major, _, _ := strings.Cut(d.Driver, ".")
-		if most > 0 {
-			d.MemoryBytes = min(d.MemoryBytes, most)
-		}
-		k.machine.Devices = append(k.machine.Devices, job.Device{
+		found = append(found, job.Device{
 			Name: d.UUID, Type: "gpu", Model: d.Name, Class: "gpu/" + d.Model + "/" + major, MemoryBytes: d.MemoryBytes,
 		})
 	}
-	k.machine.Devices = append(k.machine.Devices, job.Device{
+	k.cpu = job.Device{
 		Name: "cpu", Type: "cpu", Model: cpuModel(), Class: "cpu/" + runtime.GOARCH, MemoryBytes: physicalMemory(),
-	})
+	}
+	k.takeDevices(append(found, k.cpu), cfg.Devices, cfg.Limits.VRAMBytes)
 	return reason
 }
 

@@ -186,9 +186,9 @@ func (n *Node) configChanged() string {
 // setPolicy has another policy count from now on.
 func (o *owner) setPolicy(p idle.Policy) {
 	o.mu.Lock()
-	mode := o.policy.Mode // what is sensed follows from it, and does not change
+	mode, memory := o.policy.Mode, o.policy.DeviceBytes // what is sensed, and what is offered, follows from them and does not change
 	o.policy = p
-	o.policy.Mode = mode
+	o.policy.Mode, o.policy.DeviceBytes = mode, memory
 	o.mu.Unlock()
 	o.hurry()
 }

@@ -199,7 +199,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
-		Home: n.self, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
+		Home: n.self, CPU: n.kit.cpu, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
 		Precedence: func(p peer.ID) float64 { return precedence(book.Score(p)) },
 	})
 	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {

@@ -54,15 +54,15 @@ func onceKit(ctx context.Context, cfg Config) (*kit, func(), error) {
 }
 
 // Gpus lists the devices of this machine that can work, and says why there is
-// no GPU where there is none.
-func Gpus(ctx context.Context) ([]localapi.DeviceView, string, error) {
+// no GPU where there is none. Those that the settings disable come last.
+func Gpus(ctx context.Context, cfg Config) ([]localapi.DeviceView, string, error) {
 	k := &kit{}
-	reason := k.devices(ctx, 0)
+	reason := k.devices(ctx, cfg)
 	var out []localapi.DeviceView
 	for _, d := range k.machine.Devices {
 		out = append(out, deviceView(d, ""))
 	}
-	return out, reason, nil
+	return append(out, k.disabledViews()...), reason, nil
 }
 
 // CheckOptions of Check.

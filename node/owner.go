@@ -13,7 +13,6 @@ import (
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
 	"idlewild/node/worker"
-	"idlewild/render/gpu"
 )
 
 // owner keeps the machine its owner's: it senses, decides, and has the worker
@@ -54,6 +53,7 @@ func (n *Node) newOwner() (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy.DeviceBytes = n.kit.memory
 	o := &owner{
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
 		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
@@ -63,7 +63,10 @@ func (n *Node) newOwner() (*owner, error) {
 		o.metered = n.host.SetMetered
 	}
 	n.onClose(o.energy.close)
-	o.power = newPowerCap(n.cfg.DataDir, n.cfg.Limits.GPUPowerWatts, o.log)
+	if u := n.kit.unmatched; len(u) > 0 {
+		o.log.Warn("[[devices]] in the settings is about no device of this machine; idlewild gpus lists them", "match", u)
+	}
+	o.power = newPowerCap(n.cfg.DataDir, powerLimits(n.cfg.Devices, n.cfg.Limits.GPUPowerWatts, n.kit.machine.Devices), o.log)
 	n.onClose(o.power.close)
 	var gpus []string
 	for _, d := range n.kit.machine.Devices {
@@ -76,7 +79,7 @@ func (n *Node) newOwner() (*owner, error) {
 		opts := n.cfg.senses()
 		opts.Log, opts.GPUNames, opts.OursRuns = o.log, gpus, o.work.runs
 		if len(gpus) > 0 {
-			opts.GPUs = gpu.NewProber()
+			opts.GPUs = newProber()
 		}
 		opts.GPUEnergy, opts.GPUTodayWh = o.energy.add, o.energy.today
 		o.sensor = sense.New(opts)

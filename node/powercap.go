@@ -7,9 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"idlewild/render/gpu"
@@ -30,7 +32,7 @@ var newLimiter = gpu.NewPowerLimiter
 // of its own puts it back if this one is killed.
 type powerCap struct {
 	dir     string
-	watts   float64
+	watts   map[string]float64 // by device; 0: no limit
 	limiter gpu.PowerLimiter
 	log     *slog.Logger
 	refused map[string]bool // said once
@@ -43,16 +45,16 @@ type powerCap struct {
 
 // newPowerCap restores what a daemon before this one left behind. It is nil
 // where no limit is wanted.
-func newPowerCap(dir string, watts float64, log *slog.Logger) *powerCap {
+func newPowerCap(dir string, watts map[string]float64, log *slog.Logger) *powerCap {
 	if err := restorePower(dir, newLimiter()); err != nil {
 		log.Warn("power limits that an earlier daemon set could not be taken back", "error", err)
 	}
-	if watts <= 0 {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(watts)), func(w float64) bool { return w > 0 }) {
 		return nil
 	}
 	p := &powerCap{dir: dir, watts: watts, limiter: newLimiter(), log: log, refused: map[string]bool{}, before: map[string]float64{}}
 	if p.limiter == nil {
-		log.Warn("limits.gpu_power_watts has no effect: this build cannot set power limits")
+		log.Warn("limits.gpu_power_watts, or power_watts in devices, has no effect: this build cannot set power limits")
 		return nil
 	}
 	return p
@@ -68,7 +70,7 @@ func (p *powerCap) follow(device string, works bool) {
 	before, capped := p.before[device]
 	var err error
 	switch {
-	case works && !capped && !p.refused[device]:
+	case works && !capped && p.watts[device] > 0 && !p.refused[device]:
 		err = p.set(device)
 	case !works && capped:
 		if err = p.limiter.SetPowerLimit(device, before); err == nil {
@@ -88,7 +90,7 @@ func (p *powerCap) set(device string) error {
 	if err != nil {
 		return err
 	}
-	want := max(p.watts, least)
+	want := max(p.watts[device], least)
 	if want >= now {
 		return nil // its owner's own limit is lower
 	}

@@ -60,10 +60,10 @@ func TestPowerLimit(t *testing.T) {
 		}
 		return string(b)
 	}
-	if p := newPowerCap(dir, 0, slog.New(slog.DiscardHandler)); p != nil {
+	if p := newPowerCap(dir, nil, slog.New(slog.DiscardHandler)); p != nil {
 		t.Error("a limit that nobody wants")
 	}
-	p := newPowerCap(dir, 200, slog.New(slog.DiscardHandler))
+	p := newPowerCap(dir, map[string]float64{"a": 200, "b": 200, "locked": 200}, slog.New(slog.DiscardHandler))
 	for range 2 {
 		for _, d := range []string{"a", "b", "locked", "none"} {
 			p.follow(d, true)
@@ -88,7 +88,7 @@ func TestPowerLimit(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, powerFile), []byte(`{"a":300}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	newPowerCap(dir, 0, slog.New(slog.DiscardHandler))
+	newPowerCap(dir, nil, slog.New(slog.DiscardHandler))
 	if watts("a") != "300" {
 		t.Errorf("%s after a start", watts("a"))
 	}
@@ -100,7 +100,7 @@ func TestPowerDaemon(t *testing.T) {
 	if dir == "" {
 		return
 	}
-	newPowerCap(dir, 200, slog.New(slog.DiscardHandler)).follow("a", true)
+	newPowerCap(dir, map[string]float64{"a": 200, "b": 200, "locked": 200}, slog.New(slog.DiscardHandler)).follow("a", true)
 	fmt.Println("capped")
 	select {}
 }

@@ -40,6 +40,7 @@ func (m machineView) Machine() localapi.MachineView {
 	for _, d := range n.kit.machine.Devices {
 		v.Devices = append(v.Devices, deviceView(d, doingText(doing[d.Name], decisions[d.Name])))
 	}
+	v.Devices = append(v.Devices, n.kit.disabledViews()...)
 	if what, ok := doing[job.HomeDevice]; ok {
 		v.Devices = append(v.Devices, localapi.DeviceView{Name: job.HomeDevice, Type: "cpu", Model: "finishing and checking own jobs", Doing: what})
 	}
@@ -86,6 +87,11 @@ func (m machineView) Why() localapi.WhyView {
 		v.Devices = append(v.Devices, localapi.WhyDevice{
 			Name: d.Name, Model: d.Model, Level: x.Level.String(), Signal: x.Signal, Reason: x.Reason, Also: x.Also,
 			LeftSeconds: x.Left.Seconds(), Doing: doingText(doing[d.Name], x),
+		})
+	}
+	for _, d := range n.kit.disabled {
+		v.Devices = append(v.Devices, localapi.WhyDevice{
+			Name: d.Name, Model: d.Model, Level: idle.Stop.String(), Signal: "settings", Reason: disabledText + ", see [[devices]] in " + configFile,
 		})
 	}
 	return v

@@ -35,6 +35,9 @@ type Options struct {
 	// is not known. Where there is enough of it, a device that has worked keeps
 	// one spare process (Sparer) until Idle after its last task. nil: none.
 	Available func() int64
+	// Memory bounds, by the name of a device, what a process of it may take of
+	// this machine's memory, in place of the Process's own limit.
+	Memory map[string]int64
 	// Priority of the processes.
 	Priority Priority
 	Log      *slog.Logger // nil: silent
@@ -129,7 +132,7 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	if err != nil {
 		return res.end(err, job.Failed)
 	}
-	cmd.Priority = r.opts.Priority
+	r.bound(&cmd, t.Device.Name)
 	// What a session may see and what it has seen are one requester's.
 	key = strings.Join([]string{t.Requester, string(t.Kind), t.Content, t.Device.Name, dirs.In, key}, "\x00")
 	s, err := r.pool.acquire(ctx, key, t.Device.Name)
@@ -144,7 +147,7 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	if sp, ok := kind.(Sparer); ok && r.opts.Available != nil && s.session == nil {
 		s.spareKind = nil
 		if key, cmd, ok := sp.Spare(t); ok {
-			cmd.Priority = r.opts.Priority
+			r.bound(&cmd, t.Device.Name)
 			s.spareKind = &spareKind{strings.Join([]string{string(t.Kind), key}, "\x00"), cmd}
 		}
 	}
@@ -154,6 +157,17 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	res.Runner = s.runner
 	res, keep = r.request(ctx, s, kind, cmd, t, dirs, progress, res)
 	return res
+}
+
+// bound gives a command what this machine says of processes of a device.
+func (r *Runner) bound(cmd *Command, device string) {
+	cmd.Priority = r.opts.Priority
+	if most := r.opts.Memory[device]; most > 0 {
+		cmd.MemoryLimit = most
+		if cmd.MemoryBytes > 0 {
+			cmd.MemoryBytes = min(cmd.MemoryBytes, most)
+		}
+	}
 }
 
 // stopped is the outcome of trouble on this machine: ours if we stopped it.

@@ -337,6 +337,23 @@ func TestMachinesMemoryEndsAProcess(t *testing.T) {
 	}
 }
 
+// A limit of one device counts in place of the machine's, for it alone.
+func TestDevicesMemoryEndsAProcess(t *testing.T) {
+	p := render.NewLocalProcess(nil)
+	p.Limits.MemoryBytes = 1 << 40
+	for device, want := range map[string]job.Outcome{"cpu": job.Broken, "another": job.Succeeded} {
+		b := newBench(t, testKind{}, p, render.Options{Memory: map[string]int64{"cpu": 200 << 20}})
+		x := b.task(ask{Do: "memory", N: 256 << 20, Text: "hold"})
+		if want == job.Succeeded {
+			x = b.task(ask{Do: "memory", N: 256 << 20})
+		}
+		x.Device = job.Device{Name: device, Type: "cpu"}
+		if r, _ := b.runTask(t.Context(), b, x); r.Outcome != want {
+			t.Errorf("%s: %s, %s", device, r.Outcome, r.Reason)
+		}
+	}
+}
+
 func TestSessionsPerDeviceAreBounded(t *testing.T) {
 	k := testKind{session: func(t render.Task) string { return t.Label }}
 	b := newBench(t, k, render.NewLocalProcess(nil), render.Options{Warm: 2})

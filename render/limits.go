@@ -29,6 +29,14 @@ func DefaultLimits(memory int64) Limits {
 	return Limits{MemoryBytes: memory, Threads: 512 + 32*runtime.NumCPU(), DiskBytes: 32 << 30}
 }
 
+// bounded has another limit of memory; 0: its own.
+func (l Limits) bounded(memory int64) Limits {
+	if memory > 0 {
+		l.MemoryBytes = memory
+	}
+	return l
+}
+
 const (
 	// maxFiles bounds the names in a session's work folder.
 	maxFiles = 1 << 17

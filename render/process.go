@@ -62,6 +62,7 @@ func localLaunch(cmd Command, root SessionRoot) (launch, error) {
 		args:         expandAll(cmd.Args, root.In, root.Work, cmd.Runner),
 		env:          expandAll(cmd.Env, root.In, root.Work, cmd.Runner),
 		memory:       cmd.MemoryBytes,
+		most:         cmd.MemoryLimit,
 		startTimeout: cmd.StartTimeout,
 		priority:     cmd.Priority,
 	}
@@ -87,6 +88,7 @@ type launch struct {
 	in, work     string // where the process sees its folders
 	hostWork     string // where the work folder is for us
 	memory       int64
+	most         int64
 	startTimeout time.Duration
 	priority     Priority
 	wrapped      bool // path is a wrapper that passes on a signal as exit code 128+n
@@ -104,7 +106,7 @@ func (p *LocalProcess) start(ctx context.Context, l launch) (*session, error) {
 		return nil, context.Cause(ctx)
 	}
 	s := &session{
-		log: p.log, launch: l, limits: p.Limits,
+		log: p.log, launch: l, limits: p.Limits.bounded(l.most),
 		began:  time.Now(),
 		events: make(chan event, 64),
 		killed: make(chan struct{}),

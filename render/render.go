@@ -112,6 +112,7 @@ type Command struct {
 	// ReadOnly are folders of this machine that the program itself needs.
 	ReadOnly     []string
 	MemoryBytes  int64 // the session is recycled when its process exceeds this
+	MemoryLimit  int64 // the process is ended when it exceeds this; 0: the Process's own limit
 	StartTimeout time.Duration
 	Priority     Priority
 }

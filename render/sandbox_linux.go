@@ -225,7 +225,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 	se, err := s.local.start(ctx, launch{
 		path: s.bwrap, args: args,
 		dir: root.Work, in: MountIn, work: MountWork, hostWork: root.Work,
-		memory: cmd.MemoryBytes, startTimeout: cmd.StartTimeout, priority: cmd.Priority, wrapped: true,
+		memory: cmd.MemoryBytes, most: cmd.MemoryLimit, startTimeout: cmd.StartTimeout, priority: cmd.Priority, wrapped: true,
 		data: data,
 	})
 	if err != nil {
@@ -247,7 +247,7 @@ const mountSelf = "/idlewild/confine"
 
 // spec is what the process leaves itself.
 func (s *Sandbox) spec(cmd Command) confine.Spec {
-	l := s.local.Limits
+	l := s.local.Limits.bounded(cmd.MemoryLimit)
 	spec := confine.Spec{
 		Threads: int64(l.Threads), FileBytes: l.DiskBytes,
 		Read:    append(slices.Clone(systemDirs), "/etc", MountIn, MountRunner),

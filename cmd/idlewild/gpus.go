@@ -12,7 +12,11 @@ func gpusCommand(p *program) *cli.Command {
 		Name:  "gpus",
 		Usage: "the devices of this machine that can work, and why others cannot",
 	}, 0, 0, func(k *call) error {
-		devices, reason, err := node.Gpus(k.Context.Context)
+		cfg, _, err := k.config()
+		if err != nil {
+			return err
+		}
+		devices, reason, err := node.Gpus(k.Context.Context, cfg)
 		if err != nil {
 			return err
 		}
@@ -20,13 +24,13 @@ func gpusCommand(p *program) *cli.Command {
 			devices = []localapi.DeviceView{}
 		}
 		return k.answer(gpusDoc{devices, reason}, func() {
-			rows := [][]string{{"DEVICE", "TYPE", "MODEL", "MEMORY", "CLASS"}}
+			rows := [][]string{{"DEVICE", "TYPE", "MODEL", "MEMORY", "CLASS", ""}}
 			for _, d := range devices {
 				memory := ""
 				if d.MemoryBytes > 0 {
 					memory = bytesText(d.MemoryBytes)
 				}
-				rows = append(rows, []string{d.Name, d.Type, d.Model, memory, d.Class})
+				rows = append(rows, []string{d.Name, d.Type, d.Model, memory, d.Class, d.Doing})
 			}
 			k.table(rows...)
 			if reason != "" {

@@ -326,8 +326,12 @@ func names(list []string) string {
 }
 
 func vramRule(c *asking) verdict {
-	if g := c.s.GPUs[c.device]; c.p.VRAMBytes > 0 && g.OursBytes != nil && *g.OursBytes > c.p.VRAMBytes {
-		return stop("a task used more of its memory than limits.vram_bytes allows")
+	most, says := c.p.VRAMBytes, "limits.vram_bytes"
+	if own := c.p.DeviceBytes[c.device]; own > 0 {
+		most, says = own, "memory_bytes in [[devices]]"
+	}
+	if g := c.s.GPUs[c.device]; most > 0 && g.OursBytes != nil && *g.OursBytes > most {
+		return stop("a task used more of its memory than %s allows", says)
 	}
 	return ok
 }

@@ -77,7 +77,9 @@ type Policy struct {
 	OnMetered   bool          // works on a metered network too
 	GPUTemp     float64       // degrees Celsius
 	CPUTemp     float64
-	VRAMBytes   int64   // that our tasks may use of one GPU
+	VRAMBytes   int64 // that our tasks may use of one GPU
+	// DeviceBytes are the same by device, where one has a limit of its own.
+	DeviceBytes map[string]int64
 	KWhPerDay   float64 // of GPUs at work for others
 	FreeDisk    int64   // bytes that stay free where the data folder is
 }

@@ -132,7 +132,7 @@ type DeviceView struct {
 	Model       string `json:"model"`
 	Class       string `json:"class"`
 	MemoryBytes int64  `json:"memory_bytes"`
-	Doing       string `json:"doing"` // "idle" with the reason, or job and task
+	Doing       string `json:"doing"` // "idle" with the reason, "disabled in the settings", or job and task
 }
 
 // Farm is who is in the farm.

@@ -332,11 +332,10 @@ func (w *Worker) machineFor(r *requester) job.Machine {
 // homeDevice is the slot for our own finishing and checks: results on it are
 // comparable with those of the CPU. mu is held.
 func (w *Worker) homeDevice() job.Device {
-	d := job.Device{Name: job.HomeDevice, Type: "cpu", Model: "for finishing and checking own jobs"}
+	d := job.Device{Name: job.HomeDevice, Type: "cpu", Model: "for finishing and checking own jobs", Class: w.opts.CPU.Class, MemoryBytes: w.opts.CPU.MemoryBytes}
 	for _, x := range w.machine.Devices {
-		if x.Type == d.Type {
+		if d.Class == "" && x.Type == d.Type {
 			d.Class, d.MemoryBytes = x.Class, x.MemoryBytes
-			break
 		}
 	}
 	return d

@@ -44,6 +44,9 @@ type Options struct {
 	// at the start and never leaves; to it alone it offers one more device,
 	// job.HomeDevice, for tasks whose place is the requester.
 	Home peer.ID
+	// CPU is this machine's, like which the home device is; where it is not among
+	// the devices of the machine it works for nobody else.
+	CPU job.Device
 	// NoWork: only the home device works.
 	NoWork bool
 	// Accept says whether work of a requester is taken, and if not why. It is

@@ -1069,3 +1069,11 @@ func TestProgressWithinATaskIsToldEveryFewSeconds(t *testing.T) {
 		time.Sleep(10 * time.Second)
 	})
 }
+
+// Results at home are comparable with those of a CPU that is not offered to others.
+func TestHomeIsLikeACPUThatIsDisabled(t *testing.T) {
+	w := New(Deps{}, Options{CPU: job.Device{Name: "cpu", Type: "cpu", Class: "x86", MemoryBytes: 7}})
+	if d := w.homeDevice(); d.Name != job.HomeDevice || d.Class != "x86" || d.MemoryBytes != 7 {
+		t.Errorf("%+v", d)
+	}
+}

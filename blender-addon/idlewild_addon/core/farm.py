@@ -58,7 +58,7 @@ def read(status: dict[str, Any]) -> Farm:
                 continue
             doing = str(d.get("doing") or "idle")
             resting = m.get("self") and machine.get("paused")
-            if resting or ("idle:" in doing and "takes no work" in doing):
+            if resting or doing.startswith("disabled") or ("idle:" in doing and "takes no work" in doing):
                 continue
             devices.append((str(m.get("name", "")), str(d.get("model", "")), d.get("type") == "gpu", doing.startswith("idle")))
     return Farm(

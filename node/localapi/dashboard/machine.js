@@ -48,12 +48,13 @@ function pauses(m, pause) {
 
 function tile(d, why, signals, doing) {
   const gpu = signals?.gpus?.[d.name];
-  const [tone, text] = LEVEL[why?.level] ?? ["soft", "for own jobs"];
-  const busy = d.doing && !/^(idle|resting)/.test(d.doing);
+  const off = why?.signal === "settings";
+  const [tone, text] = off ? ["soft", "disabled"] : LEVEL[why?.level] ?? ["soft", "for own jobs"];
+  const busy = d.doing && !/^(idle|resting|disabled)/.test(d.doing);
   return h("li", { class: "card", "data-key": d.name },
     h("div", { class: "row spread" }, h("h3", {}, d.model || d.name), h("span", { class: "badge " + tone }, text)),
     h("p", { class: busy ? "busy" : "soft" }, doing(d.doing) || "idle"),
-    why?.signal ? h("p", {}, h("strong", {}, why.signal), ": ", why.reason, why.left_s ? " (free in " + seconds(why.left_s) + " at the earliest)" : "") : null,
+    why?.signal && !off ? h("p", {}, h("strong", {}, why.signal), ": ", why.reason, why.left_s ? " (free in " + seconds(why.left_s) + " at the earliest)" : "") : null,
     (why?.also ?? []).map((a) => h("p", { class: "soft small" }, "also ", a)),
     gpu ? h("dl", { class: "small" },
       gpu.busy !== undefined ? [h("dt", {}, "Load"), h("dd", {}, percent(gpu.busy))] : null,

@@ -29,7 +29,7 @@ export async function swarm(refresh) {
         h("td", {}, m.name || "…" + m.peer.slice(-6), m.self ? h("span", { class: "soft" }, " (this machine)") : null, m.apart ? h("div", { class: "bad small" }, m.apart) : null),
         h("td", { class: m.self || m.connected ? "" : "soft" }, m.self ? "" : m.connected ? way(m) : m.last_seen ? "away, seen " + ago(m.last_seen) : "away"),
         h("td", {}, m.connected && m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : ""),
-        h("td", {}, (m.devices ?? []).map((d) => h("div", {}, (d.model || d.name) + ": ", h("span", { class: /^(idle|resting)/.test(d.doing) ? "soft" : "busy" }, doing(d.doing))))),
+        h("td", {}, (m.devices ?? []).map((d) => h("div", {}, (d.model || d.name) + ": ", h("span", { class: /^(idle|resting|disabled)/.test(d.doing) ? "soft" : "busy" }, doing(d.doing))))),
         h("td", { class: /^banned/.test(m.score ?? "") ? "bad" : "" }, m.score ?? "",
           m.standing?.precedence > 1.05 ? h("div", { class: "soft small" }, "worked for you: its jobs get " + m.standing.precedence.toFixed(1) + " shares here") : null),
         f.owner ? h("td", {}, m.self ? null : h("button", { class: "danger", onclick: () => revoke(m) }, "Take out")) : null))))),
