@@ -204,3 +204,48 @@ func TestFactsOfATypeOfDevice(t *testing.T) {
 		t.Error(why)
 	}
 }
+
+func TestMachineHasMemory(t *testing.T) {
+	cpu := Device{Name: "cpu", Type: "cpu", MemoryBytes: 32 << 30}
+	card := Device{Name: "GPU-1", Type: "gpu", Model: "RTX 3070", MemoryBytes: 8 << 30}
+	old := Device{Name: "GPU-2", Type: "gpu"}
+	m := Machine{Devices: []Device{cpu, card, old}}
+	for _, c := range []struct {
+		n    Needs
+		d    Device
+		want string
+	}{
+		{Needs{VRAMBytes: 8 << 30}, card, ""},
+		{Needs{VRAMBytes: 93 << 30 / 10}, card, "needs 9.3 GB of GPU memory, RTX 3070 has 8.0 GB"},
+		{Needs{VRAMBytes: 8<<30 + 1}, card, "needs 8193 MB of GPU memory, RTX 3070 has 8192 MB"},
+		{Needs{VRAMBytes: 1 << 60}, cpu, ""},                                                                                 // it takes none of it
+		{Needs{VRAMBytes: 1 << 60, MemoryBytes: 1 << 60}, old, "needs 1073741824.0 GB of memory, here work may use 32.0 GB"}, // of its own it says nothing
+		{Needs{MemoryBytes: 32 << 30}, cpu, ""},
+		{Needs{MemoryBytes: 33 << 30}, cpu, "needs 33.0 GB of memory, here work may use 32.0 GB"},
+		{Needs{MemoryBytes: 33 << 30}, card, "needs 33.0 GB of memory, here work may use 32.0 GB"},
+		{Needs{MemoryBytes: 33 << 30}, Device{Name: "cpu", Type: "cpu"}, ""},
+	} {
+		if m.Has(c.n, c.d) != (c.want == "") || m.Lacks(c.n, c.d) != c.want {
+			t.Errorf("%+v on %s: %q, want %q", c.n, c.d.Name, m.Lacks(c.n, c.d), c.want)
+		}
+	}
+	if !(Machine{}).Has(Needs{MemoryBytes: 1 << 60}, card) {
+		t.Error("a machine that does not say how much memory it has is as before")
+	}
+}
+
+// A requester that does not read of memory gets an account that it understands.
+func TestLeaseReadable(t *testing.T) {
+	short := Leaf{Outcome: OutOfVRAM, Meter: Meter{VRAM: 5, Peak: 6}}
+	if got := (Lease{Memory: true}).Readable(short); got.Outcome != OutOfVRAM || got.Meter.VRAM != 5 {
+		t.Errorf("%+v", got)
+	}
+	old := Lease{}.Readable(short)
+	if old.Outcome != Broken || old.Meter.VRAM != 0 || old.Meter.Peak != 6 {
+		t.Errorf("%+v", old)
+	}
+	b, err := Encode(old)
+	if err != nil || strings.Contains(string(b), "vram") {
+		t.Errorf("an old program refuses it: %q, %v", b, err)
+	}
+}

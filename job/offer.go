@@ -37,11 +37,13 @@ const HomeDevice = "home"
 
 // Device is one slot for work: a GPU, or the CPU.
 type Device struct {
-	Name        string // unique on the machine: "cpu", "GPU-<uuid>"
-	Type        string // "cpu" or "gpu"
-	Model       string // for people
-	Class       string // device class: results are comparable within one
-	MemoryBytes int64  // of the device
+	Name  string // unique on the machine: "cpu", "GPU-<uuid>"
+	Type  string // "cpu" or "gpu"
+	Model string // for people
+	Class string // device class: results are comparable within one
+	// MemoryBytes that work may use: of a GPU's own memory, or for the CPU of the
+	// machine's; 0: it does not say.
+	MemoryBytes int64
 }
 
 // Has reports whether the machine meets n on device d.
@@ -49,7 +51,7 @@ func (m Machine) Has(n Needs, d Device) bool {
 	if n.Device != "" && n.Device != d.Type {
 		return false
 	}
-	if n.VRAMBytes > 0 && d.Type == "gpu" && d.MemoryBytes < n.VRAMBytes {
+	if m.small(n, d) != "" {
 		return false
 	}
 	for name, want := range n.Require {
@@ -86,7 +88,59 @@ func (m Machine) Lacks(n Needs, d Device) string {
 	if n.Device != "" && n.Device != d.Type {
 		return fmt.Sprintf("needs a %s", n.Device)
 	}
-	return fmt.Sprintf("needs %d MiB of device memory", n.VRAMBytes>>20)
+	return m.small(n, d)
+}
+
+// small says in words which memory of n is more than there is, or "". What a
+// machine does not say it is taken to have: the task will tell.
+func (m Machine) small(n Needs, d Device) string {
+	if d.Type == "gpu" && d.MemoryBytes > 0 && d.MemoryBytes < n.VRAMBytes {
+		need, have := sizes(n.VRAMBytes, d.MemoryBytes)
+		return fmt.Sprintf("needs %s of GPU memory, %s has %s", need, d.called(), have)
+	}
+	if have := m.Memory(d); have > 0 && have < n.MemoryBytes {
+		need, most := sizes(n.MemoryBytes, have)
+		return fmt.Sprintf("needs %s of memory, here work may use %s", need, most)
+	}
+	return ""
+}
+
+// Memory is how much of the machine's own work on d may use; 0: it does not say.
+func (m Machine) Memory(d Device) int64 {
+	if d.Type != "gpu" {
+		return d.MemoryBytes
+	}
+	for _, x := range m.Devices {
+		if x.Type == "cpu" {
+			return x.MemoryBytes
+		}
+	}
+	return 0
+}
+
+// called is what people call d.
+func (d Device) called() string {
+	if d.Model != "" {
+		return d.Model
+	}
+	return d.Name
+}
+
+// sizes are two sizes for people, such that they differ.
+func sizes(need, have int64) (string, string) {
+	if a, b := Gigabytes(need), Gigabytes(have); a != b {
+		return a, b
+	}
+	return fmt.Sprintf("%d MB", (need+1<<20-1)>>20), fmt.Sprintf("%d MB", have>>20)
+}
+
+// Gigabytes is a size of memory for people, as makers of GPUs count: 8 GB are
+// 8 GiB.
+func Gigabytes(bytes int64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%d MB", (bytes+1<<20-1)>>20)
+	}
+	return fmt.Sprintf("%.1f GB", float64(bytes)/(1<<30))
 }
 
 // Validate checks the bounds of a machine that a peer described.

@@ -11,16 +11,25 @@ const (
 	Failed    Outcome = "failed"    // yes: the task itself is wrong
 	Broken    Outcome = "broken"    // no: this machine is; run it elsewhere
 	Cancelled Outcome = "cancelled" // we stopped it
+
+	// The task needs more than the device has, which is neither's fault: one with
+	// more may do it. Only a requester that says so (Lease.Memory) is told these;
+	// others are told Broken.
+	OutOfMemory Outcome = "out of memory"     // of the machine's
+	OutOfVRAM   Outcome = "out of GPU memory" // or it was so full that the driver moved work to the machine's
 )
 
-// Valid reports whether o is one of the four.
+// Valid reports whether o is one of the six.
 func (o Outcome) Valid() bool {
 	switch o {
-	case Succeeded, Failed, Broken, Cancelled:
+	case Succeeded, Failed, Broken, Cancelled, OutOfMemory, OutOfVRAM:
 		return true
 	}
 	return false
 }
+
+// Short reports whether memory ran out.
+func (o Outcome) Short() bool { return o == OutOfMemory || o == OutOfVRAM }
 
 // Ruling is the word of a Verdict.
 type Ruling string

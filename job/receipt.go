@@ -78,6 +78,9 @@ type Meter struct {
 	Load   time.Duration `cbor:"load"`   // of it, starting and loading: 0 in a warm session
 	CPU    time.Duration `cbor:"cpu"`    // processor time, all threads
 	Peak   int64         `cbor:"peak"`   // bytes of memory at the highest
+	// VRAM is bytes of the GPU's memory at the highest, as far as that can be told;
+	// 0: it cannot. It is there only where the requester reads it (Lease.Memory).
+	VRAM int64 `cbor:"vram,omitempty"`
 }
 
 // Signed is an encoded value with its author's signature. What is verified is
@@ -162,7 +165,7 @@ func OpenReceipt(s Signed, worker, requester peer.ID) (Receipt, error) {
 		if !l.Outcome.Valid() || len(l.Outputs) > MaxOutputs || len(l.Reason) > MaxReasonBytes || len(l.LogTail) > MaxLogTailBytes {
 			return Receipt{}, fmt.Errorf("receipt: leaf over its bounds")
 		}
-		if l.Meter.Wall < 0 || l.Meter.Render < 0 || l.Meter.Load < 0 || l.Meter.CPU < 0 || l.Meter.Peak < 0 {
+		if l.Meter.Wall < 0 || l.Meter.Render < 0 || l.Meter.Load < 0 || l.Meter.CPU < 0 || l.Meter.Peak < 0 || l.Meter.VRAM < 0 {
 			return Receipt{}, fmt.Errorf("receipt: negative metering")
 		}
 		for _, o := range l.Outputs {

@@ -67,6 +67,21 @@ type Lease struct {
 	// Read is a signed, expiring right to read the job's content, which the
 	// worker may show to other workers.
 	Read Signed
+	// Memory: the requester reads in receipts how much memory of a GPU a task took
+	// (Meter.VRAM), and that memory ran out (OutOfMemory, OutOfVRAM).
+	Memory bool
+}
+
+// Readable is an account of one of l's tasks as its requester reads it.
+func (l Lease) Readable(x Leaf) Leaf {
+	if l.Memory {
+		return x
+	}
+	x.Meter.VRAM = 0
+	if x.Outcome.Short() {
+		x.Outcome = Broken
+	}
+	return x
 }
 
 // Granted is one task of a lease.

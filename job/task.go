@@ -173,11 +173,13 @@ const (
 type Needs struct {
 	// Require holds facts that the machine must have, each with one of its
 	// values, for example "blender" -> "3.4.1".
-	Require     map[string]string `json:"require,omitempty" cbor:"require,omitempty"`
-	Device      string            `json:"device,omitempty" cbor:"device,omitempty"` // "cpu", "gpu" or empty for any
-	MemoryBytes int64             `json:"memory_bytes,omitempty" cbor:"memory_bytes,omitempty"`
-	VRAMBytes   int64             `json:"vram_bytes,omitempty" cbor:"vram_bytes,omitempty"`
-	Latency     Latency           `json:"latency,omitempty" cbor:"latency,omitempty"`
+	Require map[string]string `json:"require,omitempty" cbor:"require,omitempty"`
+	Device  string            `json:"device,omitempty" cbor:"device,omitempty"` // "cpu", "gpu" or empty for any
+	// MemoryBytes of the machine's own memory that the work takes, whichever
+	// device does it, and VRAMBytes of a GPU's, where one does; 0: not known.
+	MemoryBytes int64   `json:"memory_bytes,omitempty" cbor:"memory_bytes,omitempty"`
+	VRAMBytes   int64   `json:"vram_bytes,omitempty" cbor:"vram_bytes,omitempty"`
+	Latency     Latency `json:"latency,omitempty" cbor:"latency,omitempty"`
 }
 
 // Latency is the class of urgency of a task.

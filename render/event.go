@@ -72,11 +72,11 @@ func (e event) outcome() (job.Outcome, string) {
 			reason = "the runner gave no reason"
 		}
 		return job.Failed, reason
-	case job.Broken:
+	case job.Broken, job.OutOfMemory, job.OutOfVRAM:
 		if reason == "" {
 			reason = "the runner gave no reason"
 		}
-		return job.Broken, reason
+		return job.Outcome(e.Outcome), reason
 	}
 	return job.Broken, sentence(fmt.Sprintf("the runner ended with outcome %q: %s", e.Outcome, reason), job.MaxReasonBytes)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"idlewild/job"
+	"idlewild/render/gpu"
 )
 
 // Options of a Runner. The zero value works, but for Scratch.
@@ -38,6 +39,9 @@ type Options struct {
 	// Memory bounds, by the name of a device, what a process of it may take of
 	// this machine's memory, in place of the Process's own limit.
 	Memory map[string]int64
+	// GPUs are asked, now and then while a task runs on one, how much of its memory
+	// the task takes. nil: nobody is.
+	GPUs gpu.Prober
 	// Priority of the processes.
 	Priority Priority
 	Log      *slog.Logger // nil: silent
@@ -122,8 +126,7 @@ func (r *Runner) Execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	return res
 }
 
-func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) Result {
-	var res Result
+func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) (res Result) {
 	kind := r.kinds[t.Kind]
 	if kind == nil {
 		return res.end(fmt.Errorf("kind %q is not run here", t.Kind), job.Broken)
@@ -154,6 +157,8 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	if err := r.pool.open(ctx, s, cmd, dirs.In); err != nil {
 		return res.end(err, r.stopped(ctx))
 	}
+	vram := r.watch(s.session, t.Device)
+	defer func() { res.Meter.VRAM = max(res.Meter.VRAM, vram()) }()
 	res.Runner = s.runner
 	res, keep = r.request(ctx, s, kind, cmd, t, dirs, progress, res)
 	return res
@@ -205,6 +210,7 @@ func (r *Runner) request(ctx context.Context, s *slot, kind Kind, cmd Command, t
 	}
 
 	var said *event // the runner's last word before it died
+	warm := s.served > 0
 	exit := s.session.Do(ctx, req, func(ev Event) {
 		e, err := parseEvent(ev.JSON)
 		if err != nil {
@@ -221,9 +227,16 @@ func (r *Runner) request(ctx context.Context, s *slot, kind Kind, cmd Command, t
 		}
 	})
 	res.Log, res.Meter = exit.Log, exit.Meter
+	if m, ok := listener.(Measurer); ok && t.Device.Type == "gpu" {
+		res.Meter.VRAM = max(m.Peak(), 0)
+		if most := t.Device.MemoryBytes; most > 0 {
+			res.Meter.VRAM = min(res.Meter.VRAM, most)
+		}
+	}
 	if exit.Err != nil {
-		res.reused = s.served > 0 && errors.Is(exit.Err, ErrDied)
-		return r.died(ctx, res, exit, said), false
+		res = r.died(ctx, kind, res, exit, said)
+		res.reused = warm && (errors.Is(exit.Err, ErrDied) || res.Outcome.Short())
+		return res, false
 	}
 	s.served++
 	done, err := parseEvent(exit.Done)
@@ -234,6 +247,7 @@ func (r *Runner) request(ctx context.Context, s *slot, kind Kind, cmd Command, t
 	res.Meter.Render = seconds(done.RenderS, exit.Meter.Wall)
 	res.Meter.Load += seconds(done.LoadS, exit.Meter.Wall)
 	if res.Outcome, res.Reason = done.outcome(); res.Outcome != job.Succeeded {
+		res.reused = warm && res.Outcome.Short()
 		return res, false
 	}
 	if reason := wrongDevice(t.Device.Type, res.Device); reason != "" {
@@ -337,7 +351,7 @@ func (r *Runner) collect(s *slot, name string, t Task, out string) (err error) {
 }
 
 // died is how an attempt ended whose process gave no closing event.
-func (r *Runner) died(ctx context.Context, res Result, exit Exit, said *event) Result {
+func (r *Runner) died(ctx context.Context, kind Kind, res Result, exit Exit, said *event) Result {
 	switch {
 	case ctx.Err() != nil && !errors.Is(exit.Err, ErrDied):
 		res.Outcome, res.Reason = job.Cancelled, sentence(context.Cause(ctx).Error(), job.MaxReasonBytes)
@@ -346,10 +360,19 @@ func (r *Runner) died(ctx context.Context, res Result, exit Exit, said *event) R
 		res.Outcome, res.Reason = said.outcome()
 		return res
 	case said != nil:
-		_, reason := said.outcome()
-		return res.end(fmt.Errorf("%w: %s", exit.Err, reason), job.Broken)
+		outcome, reason := said.outcome()
+		if !outcome.Short() {
+			outcome = ofDeath(exit.Err)
+		}
+		return res.end(fmt.Errorf("%w: %s", exit.Err, reason), outcome)
 	}
-	return res.end(lastWords(exit.Err, exit.Log), job.Broken)
+	outcome := ofDeath(exit.Err)
+	if x, ok := kind.(Explainer); ok && errors.Is(exit.Err, ErrDied) {
+		if o := x.Explain(exit.Log); o != "" {
+			outcome = o
+		}
+	}
+	return res.end(lastWords(exit.Err, exit.Log), outcome)
 }
 
 // wrongDevice says in words that another sort of device did the work than the

@@ -330,7 +330,7 @@ func TestMachinesMemoryEndsAProcess(t *testing.T) {
 	}
 	for name, p := range all {
 		b := newBench(t, testKind{}, p, render.Options{})
-		r, _ := b.want(ask{Do: "memory", N: 256 << 20, Text: "hold"}, job.Broken, "over its memory")
+		r, _ := b.want(ask{Do: "memory", N: 256 << 20, Text: "hold"}, job.OutOfMemory, "over its memory")
 		if r.Meter.Peak < 200<<20 {
 			t.Errorf("%s: peak %d", name, r.Meter.Peak)
 		}
@@ -341,7 +341,7 @@ func TestMachinesMemoryEndsAProcess(t *testing.T) {
 func TestDevicesMemoryEndsAProcess(t *testing.T) {
 	p := render.NewLocalProcess(nil)
 	p.Limits.MemoryBytes = 1 << 40
-	for device, want := range map[string]job.Outcome{"cpu": job.Broken, "another": job.Succeeded} {
+	for device, want := range map[string]job.Outcome{"cpu": job.OutOfMemory, "another": job.Succeeded} {
 		b := newBench(t, testKind{}, p, render.Options{Memory: map[string]int64{"cpu": 200 << 20}})
 		x := b.task(ask{Do: "memory", N: 256 << 20, Text: "hold"})
 		if want == job.Succeeded {

@@ -54,7 +54,8 @@ func (h *Health) Execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	case job.Succeeded:
 		h.broken, h.reason, h.until = 0, "", time.Time{}
 	}
-	// failed and cancelled say nothing of this machine
+	// failed and cancelled say nothing of this machine, and too little memory
+	// nothing of other tasks
 	return r
 }
 

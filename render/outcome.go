@@ -50,6 +50,14 @@ var (
 	ErrContract = errors.New("the runner broke its contract")
 )
 
+// ofDeath is what the end of a process means for the task.
+func ofDeath(err error) job.Outcome {
+	if errors.Is(err, ErrMemory) {
+		return job.OutOfMemory
+	}
+	return job.Broken
+}
+
 // end fills in how r ended from err: an OutcomeError says so itself, all
 // others mean otherwise.
 func (r Result) end(err error, otherwise job.Outcome) Result {

@@ -59,7 +59,7 @@ type Result struct {
 	Runner  string // CID of the runner's files
 	Log     []byte // the attempt's own output, bounded (MaxLogBytes)
 
-	reused bool // a warm session died when it was used again
+	reused bool // a warm session died, or had too little memory, when it was used again
 }
 
 // MaxLogBytes bounds the log kept of one attempt: its beginning and its end.
@@ -84,6 +84,12 @@ type Follower interface {
 	Follow(say func(Progress)) Listener
 }
 
+// Explainer is a Kind that can tell from the log of a process that ended by
+// itself what that means for the task: the empty Outcome where it cannot.
+type Explainer interface {
+	Explain(log []byte) job.Outcome
+}
+
 // Listener hears a process while it works on one request. Its methods may be
 // called at the same time.
 type Listener interface {
@@ -91,6 +97,12 @@ type Listener interface {
 	Event(Event)
 	// Line gets every line of the process's log, as Request.Lines does.
 	Line(line []byte)
+}
+
+// Measurer is a Listener that hears how much memory of its device the process
+// takes.
+type Measurer interface {
+	Peak() int64 // bytes at the highest; 0: nothing was said
 }
 
 // Mount tells a Request where the process sees its folders.

@@ -82,7 +82,7 @@ func (s *session) awaitReady(ctx context.Context) error {
 			case !ok:
 				err := s.died()
 				text := s.text.Take()
-				return &OutcomeError{Outcome: job.Broken, Reason: lastWords(fmt.Errorf("not ready: %w", err), text).Error(), Log: text}
+				return &OutcomeError{Outcome: ofDeath(err), Reason: lastWords(fmt.Errorf("not ready: %w", err), text).Error(), Log: text}
 			case e.Event == "ready":
 				s.load = time.Since(s.began)
 				return nil

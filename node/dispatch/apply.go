@@ -199,6 +199,8 @@ func (j *jobState) apply(r record) error {
 			return err
 		}
 		j.joined(account{p, r.Device}).total = time.Duration(r.Millis) * time.Millisecond
+	case *needRecord:
+		return j.applyNeed(r)
 	case *stewardRecord:
 		return j.applySteward(r)
 	case *cleanRecord:
@@ -466,7 +468,7 @@ func (j *jobState) reset(t *task) {
 			j.rechecks--
 		}
 	}
-	t.active, t.more = nil, &more{floor: j.maxFence}
+	t.active, t.more = nil, &more{floor: j.maxFence, need: t.also().need}
 	t.placed, t.skip, t.isFailed = false, false, false
 	if j.reuse != nil {
 		delete(j.reuse.tasks, t.index)

@@ -25,6 +25,7 @@ type Board struct {
 	epoch uint64
 
 	grants    uint32 // made in this epoch
+	steps     uint64
 	nLeases   uint64
 	jobs      []*jobState
 	live      []*jobState // those that have not ended
@@ -77,6 +78,7 @@ func (b *Board) Step(now time.Time, ev Event) []Effect {
 		b.now = now
 	}
 	b.sharing = -1
+	b.steps++
 	if b.grants > job.MaxFenceNumber/2 { // no step makes as many
 		b.raise(b.epoch + 1)
 	}
@@ -415,7 +417,7 @@ func (b *Board) announce() {
 				if c.place == job.Anywhere || !b.selfHere() {
 					n += c.open
 					if c.open > most {
-						most, o.Needs = c.open, c.needs
+						most, o.Needs = c.open, b.offered(c)
 					}
 				}
 			}

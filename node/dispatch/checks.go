@@ -201,6 +201,9 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 	if w.peer != b.self {
 		x.spare(w.peer)
 	}
+	if leaf.Outcome.Short() { // as it would the next time
+		g.t.tries += 2
+	}
 	b.retryCheck(j, g.t, reason, leaf.Outcome != job.Cancelled)
 }
 
@@ -348,6 +351,7 @@ func (b *Board) conclude(j *jobState, x *ret) {
 	if was {
 		j.rechecks--
 	}
+	meter := j.leaf(x).Meter
 	r := &judgeRecord{Task: int(t.index), Fence: x.fence, Take: take, Standard: isStandard(v)}
 	if r.Standard < 0 {
 		r.Verdict = &v
@@ -361,7 +365,11 @@ func (b *Board) conclude(j *jobState, x *ret) {
 	switch {
 	case take:
 		if v.Ruling == job.Accepted {
-			b.learn(j, x)
+			b.measured(j, x, meter)
+			if !b.spilled(j, x, meter) { // that says nothing of its pace elsewhere
+				b.learn(j, x)
+				b.fitted(x.peer, x.device, t)
+			}
 		}
 		if j.barred[x.peer] != "" {
 			b.suspect(j, x) // it was caught meanwhile

@@ -73,6 +73,7 @@ func (j *jobState) rewritten() ([][]byte, error) {
 			w.add(&failRecord{Task: i, Reason: m.failure})
 		}
 	}
+	j.needsAgain(&w)
 	away := &awayRecord{}
 	for i, t := range j.tasks {
 		if t.away {

@@ -307,7 +307,7 @@ func (b *Board) suits(s *seat, c *class) bool {
 		ok = b.fits(s.w, s.Device, c.needs, c.place)
 		c.fits[s.shape] = ok
 	}
-	return ok
+	return ok && (c.lessons == nil || b.cramped(s.w, s.Device, c) == "")
 }
 
 // may reports whether w may try t, given who failed at it.
@@ -335,7 +335,7 @@ func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
 			continue
 		}
 		for _, d := range o.machine.Devices {
-			if b.fits(o, d, t.Needs, t.Place) {
+			if b.fits(o, d, t.Needs, t.Place) && (t.class == nil || b.cramped(o, d, t.class) == "") {
 				return true
 			}
 		}
@@ -372,7 +372,7 @@ func (b *Board) capacity(c *class) (speed float64, n int) {
 		if !known {
 			continue // none of them asked for it yet
 		}
-		if ok {
+		if ok && (c.lessons == nil || x.machine.Has(b.learnt(c, x.device.Type), x.device)) {
 			speed += x.speed
 			n += x.n
 		}
@@ -468,7 +468,7 @@ func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left
 	p := cost(t)
 	if !ahead && cold+p/own > max(inTime*left, tooSlow*p/each) {
 		// Too long for s; another may not be.
-		if x := q.short(cost); x != nil && cold+cost(x)/own <= inTime*left && b.may(s.w, j, x) {
+		if x := q.short(cost); x != nil && cold+cost(x)/own <= inTime*left && b.mayHere(s, j, x) {
 			return []*task{x}
 		}
 	}
@@ -534,7 +534,7 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 	whole := 0  // tasks up to the end of the last frame that fits
 	// add reports whether there may be more.
 	add := func(t *task) bool {
-		if !b.may(s.w, j, t) {
+		if !b.mayHere(s, j, t) {
 			aside = append(aside, t)
 			return true
 		}
@@ -654,7 +654,8 @@ func (b *Board) hand(s *seat, l *lease) {
 	s.want--
 	b.tally(s)
 	b.account(w, s.Name, j)
-	o := job.Lease{ID: l.id, Job: j.id, Device: l.device, Epoch: b.epoch, TTL: b.ttl()}
+	// Receipts of a steward's leases go to a requester that may be older.
+	o := job.Lease{ID: l.id, Job: j.id, Device: l.device, Epoch: b.epoch, TTL: b.ttl(), Memory: j.origin == ""}
 	for _, g := range l.grants {
 		task := g.t.Task()
 		gr := job.Granted{Task: task, Fence: g.fence, SecretHash: job.HashSecret(j.secretOf(w.peer, l.id, g.t.key(), g.fence))}

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"idlewild/job"
@@ -20,13 +21,14 @@ type kept struct {
 const (
 	keptRaw byte = iota // body and signature as they came
 	keptPacked
+	keptVRAM // packed, with the memory that was taken of a GPU
 )
 
 // maxTexts bounds the names that a job's journal keeps once for all.
 const maxTexts = 1 << 12
 
 // outcomes are named by index in records, which therefore never changes.
-var outcomes = []job.Outcome{job.Succeeded, job.Failed, job.Broken, job.Cancelled}
+var outcomes = []job.Outcome{job.Succeeded, job.Failed, job.Broken, job.Cancelled, job.OutOfMemory, job.OutOfVRAM}
 
 // naming gives the numbers by which packed receipts say names, and writes those
 // that are new.
@@ -88,7 +90,11 @@ func (j *jobState) packed(n naming, o OpenedReceipt) (string, bool) {
 		p.uint(0)
 		p.str(s)
 	}
-	p.byte(keptPacked)
+	form := keptPacked
+	if slices.ContainsFunc(r.Leaves, func(l job.Leaf) bool { return l.Meter.VRAM != 0 }) {
+		form = keptVRAM
+	}
+	p.byte(form)
 	text(r.Requester)
 	p.uint(uint64(n.lease(r.Lease)))
 	p.uint(r.Epoch)
@@ -132,6 +138,9 @@ func (j *jobState) packed(n naming, o OpenedReceipt) (string, bool) {
 		p.int(int64(m.Load))
 		p.int(int64(m.CPU))
 		p.int(m.Peak)
+		if form == keptVRAM {
+			p.int(m.VRAM)
+		}
 		text(l.Device)
 		text(l.DeviceClass)
 		text(l.Runner)
@@ -168,14 +177,15 @@ func (j *jobState) unpack(k kept) (job.Signed, job.Receipt, error) {
 // whole leaves out what a start need not know: keys and outputs.
 func (j *jobState) read(k kept, whole bool) (r job.Receipt, s job.Signed, err error) {
 	u := unpacker{s: k.packed}
-	switch u.byte() {
+	form := u.byte()
+	switch form {
 	case keptRaw:
 		s = job.Signed{Body: u.bytes(), Sig: u.bytes()}
 		if err := u.done(); err != nil {
 			return r, s, err
 		}
 		return r, s, job.Decode(s.Body, job.MaxReceiptBytes, &r)
-	case keptPacked:
+	case keptPacked, keptVRAM:
 	default:
 		return r, s, fmt.Errorf("unknown form")
 	}
@@ -202,7 +212,7 @@ func (j *jobState) read(k kept, whole bool) (r job.Receipt, s job.Signed, err er
 		if u.err != nil {
 			break
 		}
-		r.Leaves = append(r.Leaves, j.readLeaf(&u, r.Epoch, whole))
+		r.Leaves = append(r.Leaves, j.readLeaf(&u, form, r.Epoch, whole))
 	}
 	s.Sig = u.bytes()
 	return r, s, u.done()
@@ -211,7 +221,7 @@ func (j *jobState) read(k kept, whole bool) (r job.Receipt, s job.Signed, err er
 // skim reads one leaf of a receipt, without key and outputs: a start reads very
 // many of them.
 func (j *jobState) skim(k kept, no int) (job.LeaseID, job.Leaf, error) {
-	if k.packed == "" || k.packed[0] != keptPacked {
+	if k.packed == "" || k.packed[0] == keptRaw {
 		r, _, err := j.read(k, false)
 		if err == nil && (no < 0 || no >= len(r.Leaves)) {
 			err = errShort
@@ -229,7 +239,7 @@ func (j *jobState) skim(k kept, no int) (job.LeaseID, job.Leaf, error) {
 	}
 	var leaf job.Leaf
 	for i := 0; i <= no && u.err == nil; i++ {
-		leaf = j.readLeaf(&u, epoch, false)
+		leaf = j.readLeaf(&u, k.packed[0], epoch, false)
 	}
 	if u.err != nil {
 		return "", leaf, u.err
@@ -250,7 +260,7 @@ func (j *jobState) text(u *unpacker) string {
 	return j.texts[no-1]
 }
 
-func (j *jobState) readLeaf(u *unpacker, epoch uint64, whole bool) job.Leaf {
+func (j *jobState) readLeaf(u *unpacker, form byte, epoch uint64, whole bool) job.Leaf {
 	var l job.Leaf
 	t, err := j.taskAt(u.index())
 	if err != nil {
@@ -297,6 +307,9 @@ func (j *jobState) readLeaf(u *unpacker, epoch uint64, whole bool) job.Leaf {
 	m := &l.Meter
 	m.Wall = time.Duration(u.int())
 	m.Render, m.Load, m.CPU, m.Peak = m.Wall-time.Duration(u.int()), time.Duration(u.int()), time.Duration(u.int()), u.int()
+	if form == keptVRAM {
+		m.VRAM = u.int()
+	}
 	l.Device, l.DeviceClass, l.Runner, l.Build = j.text(u), j.text(u), j.text(u), j.text(u)
 	return l
 }

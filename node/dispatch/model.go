@@ -79,6 +79,7 @@ type more struct {
 	// did not run, or what it left is away.
 	given []job.Output
 	avoid []peer.ID // of this moment
+	need  job.Needs // memory that a device must have for it, as was found
 }
 
 var nothing more
@@ -264,6 +265,7 @@ type class struct {
 	costs    costs
 	fits     map[*shape]bool
 	granted  time.Time // when a task was leased last
+	lessons  *lessons  // of memory; nil: nothing was learnt
 }
 
 // taskHeap orders by rank, then by plan.
@@ -445,27 +447,28 @@ type jobState struct {
 	maxFence uint64 // of a recorded grant
 
 	// Of this moment.
-	classes  []*class
-	grants   map[uint64]*grant // of tasks without an end, by fence
-	checks   []*task           // waiting for this machine, or for a member
-	handed   int               // of them, may be run by members
-	checking map[uint64]*grant // leased checks, by fence
-	left     int               // tasks without an end
-	rechecks int
-	phase    string    // while preparing
-	told     int       // open tasks when last announced
-	limited  bool      // it was said that it asks for nothing more
-	members  float64   // speed of the devices that work on it
-	open     int       // tasks
-	opened   time.Time // since when some are and may be leased; zero: not now
-	looks    []look    // leased tasks, the latest end first: see copies
-	lookedAt time.Time
-	lookFor  time.Duration // so long they stand
-	pays     float64       // the pace below which no copy of them pays
-	toldAt   time.Time
-	stuck    string // what keeps results from being delivered
-	touched  []*task
-	sweepAt  int // leases at which those that are over are forgotten
+	classes   []*class
+	grants    map[uint64]*grant // of tasks without an end, by fence
+	checks    []*task           // waiting for this machine, or for a member
+	handed    int               // of them, may be run by members
+	checking  map[uint64]*grant // leased checks, by fence
+	left      int               // tasks without an end
+	rechecks  int
+	phase     string    // while preparing
+	told      int       // open tasks when last announced
+	limited   bool      // it was said that it asks for nothing more
+	members   float64   // speed of the devices that work on it
+	open      int       // tasks
+	opened    time.Time // since when some are and may be leased; zero: not now
+	looks     []look    // leased tasks, the latest end first: see copies
+	lookedAt  time.Time
+	lookFor   time.Duration // so long they stand
+	pays      float64       // the pace below which no copy of them pays
+	toldAt    time.Time
+	stuck     string // what keeps results from being delivered
+	shortSaid bool   // it was said that no device has enough memory
+	touched   []*task
+	sweepAt   int // leases at which those that are over are forgotten
 }
 
 type account struct {

@@ -42,6 +42,7 @@ const (
 	recGap   byte = 22
 	recGiven byte = 23
 	recAway  byte = 24
+	recNeed  byte = 25
 	// Of jobs that have stewards.
 	recSteward byte = 28
 	recReuse   byte = 30
@@ -264,7 +265,7 @@ func (*limitsRecord) sort() byte  { return recLimits }
 // lazy reports whether nothing need wait for r to be on disk.
 func lazy(r record) bool {
 	switch r.(type) {
-	case *grantRecord, *accountRecord, *peerRecord, *textRecord, *leaseRecord:
+	case *grantRecord, *accountRecord, *peerRecord, *textRecord, *leaseRecord, *needRecord:
 		return true
 	}
 	return false
@@ -437,6 +438,8 @@ func newRecord(sort byte) (record, error) {
 		return new(givenRecord), nil
 	case recAway:
 		return new(awayRecord), nil
+	case recNeed:
+		return new(needRecord), nil
 	case recSteward:
 		return new(stewardRecord), nil
 	case recReuse:

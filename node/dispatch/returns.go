@@ -249,6 +249,17 @@ func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job
 			b.fail(j, t, why)
 			return
 		}
+	case job.OutOfMemory, job.OutOfVRAM:
+		if t.Place == job.AtRequester { // nobody else could
+			b.restFor(w, j, reason)
+			if why := hopeless(t); why != "" && t.active == nil {
+				b.fail(j, t, why)
+				return
+			}
+			break
+		}
+		b.tooSmall(w, j, t, l, leaf)
+		b.tell(w)
 	case job.Cancelled:
 		// Nobody's fault: its owner came back, say. One that bids and cancels
 		// again and again is left alone.
@@ -275,6 +286,11 @@ func hopeless(t *task) string {
 		case job.Failed:
 			failed[string(a.peer)]++
 			nf, last = nf+1, a.reason
+		case job.OutOfMemory, job.OutOfVRAM:
+			if t.Place != job.AtRequester {
+				break // a larger device may do it
+			}
+			fallthrough
 		case job.Broken:
 			broken[string(a.peer)]++
 			nb++

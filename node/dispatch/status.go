@@ -569,6 +569,9 @@ func (b *Board) remedy(j *jobState) string {
 		if c.open == 0 {
 			continue
 		}
+		if why := b.noRoom(j, c); why != "" {
+			return why
+		}
 		for _, fact := range slices.Sorted(maps.Keys(c.needs.Require)) {
 			if helps := b.o.Remedy(fact); helps != "" && !b.somewhere(job.Needs{Require: map[string]string{fact: c.needs.Require[fact]}}) {
 				return helps
@@ -622,6 +625,9 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 			continue
 		}
 		if lacks = b.lacking(w, c.needs, c.place); lacks != "" {
+			continue
+		}
+		if lacks = b.crampedIn(w, c); lacks != "" {
 			continue
 		}
 		if !b.mayAny(w, j, c) {

@@ -122,6 +122,7 @@ func (b *Board) restore(j *jobState) {
 	for _, t := range j.tasks {
 		if t.accepted != nil && t.accepted.verdict.Ruling == job.Accepted {
 			b.learn(j, t.accepted)
+			b.fitted(t.accepted.peer, t.accepted.device, t)
 		}
 	}
 	// Workers that held leases may still be at them.

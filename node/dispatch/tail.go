@@ -152,7 +152,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			}
 			g, t := x.g, x.g.t
 			if g.over || t.phase != leased || len(t.grants) > maxCopies || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
-				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.may(s.w, j, t) {
+				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.mayHere(s, j, t) {
 				continue
 			}
 			cost, ok := t.class.costs.at(int(t.index))
@@ -306,15 +306,16 @@ func (b *Board) closeCopies(j *jobState, t *task) {
 	}
 }
 
+// took is how long a device was at x.
+func took(x *ret) time.Duration {
+	// A peer cannot look fast by its own clock for long.
+	return max(x.wall-x.load, x.render, x.elapsed/2)
+}
+
 // learn takes cost and speed from an accepted result.
 func (b *Board) learn(j *jobState, x *ret) {
-	took := max(x.wall-x.load, x.render).Seconds()
+	took := max(took(x).Seconds(), 1e-5)
 	w := b.worker(x.peer)
-	// A peer cannot look fast by its own clock for long.
-	if x.elapsed > 0 {
-		took = max(took, x.elapsed.Seconds()/2)
-	}
-	took = max(took, 1e-5)
 	s := w.seat(x.device)
 	c := &x.t.class.costs
 	if p, ok := c.at(int(x.t.index)); ok {

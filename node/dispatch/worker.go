@@ -304,6 +304,8 @@ func (b *Board) tell(w *worker) {
 				some = fmt.Sprintf("no more work on job %s: a result was rejected: %s", j.id, r)
 			} else if r := w.rests[j.id]; r != nil && b.now.Before(r.until) {
 				some = fmt.Sprintf("rests from job %s for %v: %s", j.id, r.until.Sub(b.now).Round(time.Second), r.why)
+			} else if r := b.crampedAll(w, j); r != "" {
+				some = fmt.Sprintf("no work on job %s: this machine %s", j.id, r)
 			} else {
 				all = false
 				break
@@ -394,7 +396,7 @@ func (b *Board) tally(s *seat) {
 func (b *Board) shapeOf(s *seat) *shape {
 	w := s.w
 	for _, x := range b.shapes {
-		if x.device.Type == s.Type && x.device.MemoryBytes == s.MemoryBytes && (x.device.Name == job.HomeDevice) == (s.Name == job.HomeDevice) &&
+		if x.device.Type == s.Type && x.device.MemoryBytes == s.MemoryBytes && x.machine.Memory(x.device) == w.machine.Memory(s.Device) && (x.device.Name == job.HomeDevice) == (s.Name == job.HomeDevice) &&
 			x.self == (w.peer == b.self) && x.home == w.home() && sameFacts(x.machine.Facts, w.machine.Facts) {
 			return x
 		}

@@ -146,6 +146,7 @@ func (w *Worker) answer(ctx context.Context, requester peer.ID, a job.Ask, d job
 		}
 	})
 	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))
+	leaf = job.Lease{}.Readable(leaf)
 	leaf.Runner, leaf.Build = clip(res.Runner, job.MaxNameBytes), clip(res.Build, job.MaxNameBytes)
 	switch {
 	case ctx.Err() != nil:

@@ -59,6 +59,7 @@ func sane(m job.Meter, wall time.Duration) job.Meter {
 		m.Wall = wall
 	}
 	m.Render, m.Load, m.CPU, m.Peak = max(m.Render, 0), max(m.Load, 0), max(m.CPU, 0), max(m.Peak, 0)
+	m.VRAM = max(m.VRAM, 0)
 	return m
 }
 

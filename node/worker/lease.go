@@ -409,6 +409,7 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 	}
 
 	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))
+	leaf = l.grant.Readable(leaf)
 	leaf.Runner, leaf.Build = clip(res.Runner, job.MaxNameBytes), clip(res.Build, job.MaxNameBytes)
 	if !leaf.Outcome.Valid() || leaf.Outcome == job.Cancelled {
 		// Nobody here asked for it, so something else on this machine did.

@@ -253,7 +253,7 @@ func (m *Machine) job() (job.Machine, error) {
 func FromOrder(o job.Order) (*Order, error) {
 	w := &Order{Epoch: o.Epoch, BeatEveryNs: int64(o.BeatEvery), Resting: text(o.Resting, job.MaxReasonBytes)}
 	for _, l := range o.Leases {
-		lease := &Lease{Id: string(l.ID), Job: string(l.Job), Device: l.Device, Epoch: l.Epoch, TtlNs: int64(l.TTL), Read: FromSigned(l.Read)}
+		lease := &Lease{Id: string(l.ID), Job: string(l.Job), Device: l.Device, Epoch: l.Epoch, TtlNs: int64(l.TTL), Read: FromSigned(l.Read), Memory: l.Memory}
 		for _, g := range l.Tasks {
 			task, err := job.Encode(g.Task)
 			if err != nil {
@@ -297,7 +297,7 @@ func (o *Order) Value() (job.Order, error) {
 		if l.GetTtlNs() < 0 || len(l.GetTasks()) > job.MaxTasksPerLease {
 			return job.Order{}, fmt.Errorf("order: lease over its bounds")
 		}
-		lease := job.Lease{ID: job.LeaseID(l.GetId()), Job: job.ID(l.GetJob()), Device: l.GetDevice(), Epoch: l.GetEpoch(), TTL: time.Duration(l.GetTtlNs()), Read: read}
+		lease := job.Lease{ID: job.LeaseID(l.GetId()), Job: job.ID(l.GetJob()), Device: l.GetDevice(), Epoch: l.GetEpoch(), TTL: time.Duration(l.GetTtlNs()), Read: read, Memory: l.GetMemory()}
 		for _, g := range l.GetTasks() {
 			granted, err := g.job()
 			if err != nil {

@@ -55,7 +55,7 @@ func order() job.Order {
 		Leases: []job.Lease{{
 			ID: job.LeaseID(someJob), Job: someJob, Device: "cpu", Epoch: 2, TTL: time.Minute,
 			Tasks: []job.Granted{{Task: first, Fence: 4, SecretHash: []byte("h")}, {Task: second, Prior: []job.Prior{prior}}},
-			Read:  job.Signed{Body: []byte("b"), Sig: []byte("s")},
+			Read:  job.Signed{Body: []byte("b"), Sig: []byte("s")}, Memory: true,
 		}},
 		Stops:   []job.Stop{{Lease: job.LeaseID(someJob), Reason: "no more"}},
 		Settled: []job.Settled{{Job: someJob, Lease: job.LeaseID(someJob), Task: first.Key(), Ruling: job.Unsure, Reason: "r", Secret: []byte("x")}},

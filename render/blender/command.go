@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -14,8 +15,9 @@ import (
 )
 
 var (
-	_ render.Kind   = (*Kind)(nil)
-	_ render.Sparer = (*Kind)(nil)
+	_ render.Kind      = (*Kind)(nil)
+	_ render.Sparer    = (*Kind)(nil)
+	_ render.Explainer = (*Kind)(nil)
 )
 
 // exitScript is the exit code of a Blender whose script raised.
@@ -130,6 +132,18 @@ func (k *Kind) environment(in string) []string {
 		env = append(env, "IDLEWILD_IN="+in)
 	}
 	return append(env, k.opts.Env...)
+}
+
+// starved are words of a Blender that was refused memory and ends by that: of its
+// allocator, of C++, of the kernel.
+var starved = regexp.MustCompile(`(?m)^(?:(?:Error: )?[A-Z][a-z]*alloc returns null|.*std::bad_alloc)`)
+
+// Explain implements render.Explainer.
+func (k *Kind) Explain(log []byte) job.Outcome {
+	if starved.Match(log[max(0, len(log)-tailBytes):]) {
+		return job.OutOfMemory
+	}
+	return ""
 }
 
 // line is one request for the runner.

@@ -25,6 +25,14 @@ type follower struct {
 	mu   sync.Mutex
 	shot *shot
 	told float64
+	peak int64 // bytes of the device's memory, as Cycles counts them
+}
+
+// Peak implements render.Measurer.
+func (f *follower) Peak() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.peak
 }
 
 // shot is one render of the request.
@@ -73,6 +81,7 @@ func (f *follower) Line(line []byte) {
 
 // hear takes Blender's words. mu is held.
 func (f *follower) hear(text []byte) {
+	f.peak = max(f.peak, parsePeak(text))
 	c, ok := parseCounts(text)
 	if !ok {
 		return
@@ -161,6 +170,24 @@ func parseCounts(text []byte) (counts, bool) {
 	}
 	ok := found == 1 && c.tile <= c.tiles && c.sample <= c.samples && c.tiles+c.samples > 0
 	return c, ok
+}
+
+// cyclesMemory is what Cycles took of its device, in the field after Blender's
+// own, which has parentheses: "Mem:8.60M (Peak 8.60M) | Time:… | Mem:2.10G, Peak:2.30G".
+var cyclesMemory = regexp.MustCompile(`(?:^| \| )Mem:[0-9.]{1,12}[KMG]?, Peak:([0-9]{1,8}(?:\.[0-9]{1,4})?)([KMG]?)(?: \| |$)`)
+
+// parsePeak reads the memory of the device at the highest, in bytes; 0 where
+// nothing is said of it.
+func parsePeak(text []byte) int64 {
+	if len(text) > 4<<10 {
+		return 0
+	}
+	m := cyclesMemory.FindSubmatch(bytes.TrimSpace(text))
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.ParseFloat(string(m[1]), 64) // digits that a pattern found
+	return int64(n * float64(map[string]int64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[string(m[2])]))
 }
 
 // number reads digits that a pattern found; none are 0.

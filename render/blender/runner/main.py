@@ -67,7 +67,7 @@ def answer(events: protocol.Events, request: protocol.Request) -> None:
         outcome, reason = "succeeded", ""
     except BaseException as exc:  # also SystemExit from a script in the file
         protocol.log_exception()
-        outcome, reason = protocol.classify(exc)
+        outcome, reason = protocol.classify(exc, request.device.get("type") == "gpu")
     events.done(
         request.id,
         outcome,

@@ -135,26 +135,44 @@ class Progress:
         self._events.write("stats", id=self._id, text=text)
 
 
-def classify(exc: BaseException) -> tuple[str, str]:
+# Outcomes of their own: a device with more memory may do it.
+OUT_OF_MEMORY, OUT_OF_VRAM = "out of memory", "out of GPU memory"
+
+
+def shortage(text: str, on_gpu: bool) -> str:
+    """Which memory a render ran out of, by what it said in lower case, or "".
+    Cycles says "System is out of GPU memory", backends say it in their own way."""
+    if "out of gpu" in text or "out of device memory" in text:
+        return OUT_OF_VRAM
+    if not any(word in text for word in ("out of memory", "not enough memory", "memory_allocation", "bad_alloc", "failed to allocate")):
+        return ""
+    gpu = on_gpu or any(word in text for word in ("cuda", "optix", "hip ", "metal", "oneapi"))
+    return OUT_OF_VRAM if gpu else OUT_OF_MEMORY
+
+
+def classify(exc: BaseException, on_gpu: bool = False) -> tuple[str, str]:
     """The outcome that an exception means, and one sentence for people.
 
-    The question is whether another machine would fail too.
+    The question is whether another machine would fail too. on_gpu: a GPU was
+    at work.
     """
     text = " ".join(str(exc).split()) or type(exc).__name__
     if isinstance(exc, Failed):
         return "failed", text
     if isinstance(exc, Broken):
         return "broken", text
-    if isinstance(exc, MemoryError):
-        return "broken", "out of memory"
+    if isinstance(exc, MemoryError) or isinstance(exc, OSError) and exc.errno == errno.ENOMEM:
+        return OUT_OF_MEMORY, "out of memory"
     if isinstance(exc, OSError) and exc.errno in (
-        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.EACCES,
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.EACCES,
     ):
         return "broken", text
     low = text.lower()
+    short = shortage(low, on_gpu) if isinstance(exc, RuntimeError) else ""
+    if short:
+        return short, text
     if isinstance(exc, RuntimeError) and any(
-        word in low for word in ("out of memory", "not enough memory", "cuda error", "hip error", "optix error",
-                                 "device error", "illegal address", "no space left")
+        word in low for word in ("cuda error", "hip error", "optix error", "device error", "illegal address", "no space left")
     ):
         return "broken", text
     return "failed", "%s: %s" % (type(exc).__name__, text)

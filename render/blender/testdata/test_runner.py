@@ -69,15 +69,22 @@ class Outcomes(unittest.TestCase):
         for exc, want in (
             (protocol.Failed("no camera"), "failed"),
             (protocol.Broken("no GPU"), "broken"),
-            (MemoryError(), "broken"),
+            (MemoryError(), "out of memory"),
+            (OSError(errno.ENOMEM, "x"), "out of memory"),
+            (RuntimeError("Error: Out of memory"), "out of memory"),
+            (RuntimeError("Error: System is out of GPU memory"), "out of GPU memory"),
+            (RuntimeError("Error: System is out of GPU and shared host memory"), "out of GPU memory"),
+            (RuntimeError("Error: CUDA error: illegal address in queue"), "broken"),
+            (ValueError("the name 'out of memory' is taken"), "failed"),
             (OSError(errno.ENOSPC, "full"), "broken"),
             (FileNotFoundError(errno.ENOENT, "x"), "failed"),
-            (RuntimeError("Error: Out of memory in CUDA queue"), "broken"),
+            (RuntimeError("Error: Out of memory in CUDA queue"), "out of GPU memory"),
             (RuntimeError("Error: Cannot render, no camera"), "failed"),
             (ValueError("x"), "failed"),
             (SystemExit(3), "failed"),
         ):
             self.assertEqual(protocol.classify(exc)[0], want, repr(exc))
+        self.assertEqual(protocol.classify(RuntimeError("Error: Out of memory"), on_gpu=True)[0], "out of GPU memory")
 
 
 class TreeNames(unittest.TestCase):
