@@ -140,13 +140,14 @@ func (b *Board) shut(l *lease) {
 }
 
 // revive gives a lapsed lease back to the worker that came home with it, for
-// those of its tasks that nobody else has.
+// those of its tasks that nobody else has and that fit there.
 func (b *Board) revive(w *worker, l *lease) {
 	if l.job.state != job.StatePlanned || l.job.barred[w.peer] != "" || l.check {
 		return
 	}
+	s := w.seat(l.device)
 	for _, g := range l.grants {
-		if g.over && g.t.phase == open && l.job.rets[g.fence] == nil {
+		if g.over && g.t.phase == open && l.job.rets[g.fence] == nil && b.roomFor(s, g.t) {
 			g.over = false
 			l.live++
 			g.t.grants = append(g.t.grants, g)

@@ -14,11 +14,12 @@ import (
 // accepted work took, and from devices on which it did not fit. A device that
 // has less gets none of them.
 //
-// Nobody can check such a number, so one peer's word alone keeps nobody from
-// trying who is needed: it counts where two peers say as much, or this machine
-// itself, and otherwise only as long as another device has enough. A device that
-// did such a task is not barred by what others say. What a device did not manage
-// itself it does not get again. See docs/decisions/0028-memory.md.
+// Nobody can check such a number. It counts where two peers say as much, or this
+// machine itself. What one peer alone says counts where it comes with a result
+// that was checked, and only while a device that has so much gets on with the job:
+// then others are not needed. A device that did such a task is not barred by what
+// others say. What a device did not manage itself it does not get again. See
+// docs/decisions/0028-memory.md.
 
 // memory is of which memory something is known.
 type memory uint8
@@ -77,9 +78,10 @@ func (c *claims) add(p peer.ID, need int64) {
 	}
 }
 
-// most is what anybody says, firm what needs nobody's trust.
+// most is what anybody says.
 func (c *claims) most() int64 { return c[0].need }
 
+// firm is what needs nobody's trust.
 func (c *claims) firm(self peer.ID) int64 {
 	if c[0].peer == self {
 		return c[0].need
@@ -90,6 +92,8 @@ func (c *claims) firm(self peer.ID) int64 {
 // lessons are what is known of the memory that a class's tasks need.
 type lessons struct {
 	claims [memories]claims
+	// checked is the most that came with a result that was checked.
+	checked [memories]int64
 	// short are devices on which such a task did not fit, with the least that a
 	// device must have instead.
 	short map[account]job.Needs
@@ -98,6 +102,7 @@ type lessons struct {
 
 	// Of this moment.
 	proved map[account]int // devices that did such a task: how often one did not fit since
+	fitted time.Time       // when one was done last
 	judged uint64          // the step in which enough was found
 	enough [memories]bool  // some device has what is said to be needed
 }
@@ -120,6 +125,8 @@ const (
 	ofClass scope = iota
 	ofTask        // this task alone did not fit
 	ofSpeed       // it fitted, but not into the GPU
+	// ofChecked, of no device: the result was checked.
+	ofChecked
 )
 
 func (*needRecord) sort() byte { return recNeed }
@@ -141,6 +148,9 @@ func (j *jobState) applyNeed(r *needRecord) error {
 	switch {
 	case r.Device == "":
 		l.claims[r.Memory].add(p, r.Need)
+		if r.Scope == ofChecked {
+			l.checked[r.Memory] = max(l.checked[r.Memory], r.Need)
+		}
 	case r.Scope == ofTask:
 		t.add().need = larger(t.add().need, r.Memory.asNeeds(r.Need))
 	case r.Scope == ofSpeed:
@@ -192,14 +202,14 @@ func (j *jobState) needsAgain(w *rewriter) {
 		if l == nil {
 			continue
 		}
-		r := needRecord{Task: first[c]}
 		for m := range l.claims {
 			for _, x := range l.claims[m] {
 				if x.need > 0 {
-					r.Peer, r.Memory, r.Need = j.peerNo[x.peer], memory(m), x.need
-					add := r
-					w.add(&add)
+					w.add(&needRecord{Task: first[c], Peer: j.peerNo[x.peer], Memory: memory(m), Need: x.need})
 				}
+			}
+			if n := l.checked[m]; n > 0 { // by whomever: it is no more than the most
+				w.add(&needRecord{Task: first[c], Peer: j.peerNo[l.claims[m][0].peer], Memory: memory(m), Need: n, Scope: ofChecked})
 			}
 		}
 		for _, a := range inOrder(l.short) {
@@ -292,29 +302,32 @@ func (b *Board) learnt(c *class, deviceType string) (n job.Needs) {
 	return n
 }
 
-// need is how much of m tasks of c are taken to need: what is said, while a
-// device has that, else what needs nobody's trust.
+// hearsay: so long after a task was done what one peer says of the memory that
+// they need does not keep others from trying.
+const hearsay = 10 * time.Minute
+
+// need is how much of m tasks of c are taken to need.
 func (b *Board) need(c *class, m memory) int64 {
 	l := c.lessons
-	most, firm := l.claims[m].most(), l.claims[m].firm(b.self)
-	if most == firm {
+	firm := l.claims[m].firm(b.self)
+	if l.checked[m] <= firm || b.now.Sub(l.fitted) > hearsay {
 		return firm
 	}
 	if l.judged != b.steps {
 		l.judged = b.steps
 		for k := range l.enough {
-			l.enough[k] = b.has1(c, memory(k), l.claims[k].most())
+			l.enough[k] = l.checked[k] > 0 && b.suffices(c, memory(k), l.checked[k])
 		}
 	}
 	if l.enough[m] {
-		return most
+		return l.checked[m]
 	}
 	return firm
 }
 
-// has1 reports whether a connected device has so much of m, and could do tasks of
-// c for all that else is known.
-func (b *Board) has1(c *class, m memory, need int64) bool {
+// suffices reports whether a connected device has so much of m, and could do tasks
+// of c for all that else is known.
+func (b *Board) suffices(c *class, m memory, need int64) bool {
 	for _, w := range b.workers {
 		if !w.connected || w.leaving != "" || w.score.Banned != "" {
 			continue
@@ -332,13 +345,18 @@ func (b *Board) has1(c *class, m memory, need int64) bool {
 }
 
 // roomier reports whether another GPU has so much memory for tasks of c.
-func (b *Board) roomier(c *class, need int64) bool { return b.has1(c, vram, need) }
+func (b *Board) roomier(c *class, need int64) bool { return b.suffices(c, vram, need) }
 
 // tight reports whether one task is known not to fit on d of w, whatever its
 // class needs.
 func (w *worker) tight(d job.Device, t *task) bool {
 	n := t.also().need
 	return d.Type == "gpu" && d.MemoryBytes < n.VRAMBytes || n.MemoryBytes > 0 && w.machine.Memory(d) < n.MemoryBytes
+}
+
+// roomFor reports whether t fits into the memory of s, as far as that is known.
+func (b *Board) roomFor(s *seat, t *task) bool {
+	return b.cramped(s.w, s.Device, t.class) == "" && !s.w.tight(s.Device, t)
 }
 
 // mayHere is may for one device.
@@ -372,6 +390,7 @@ const growth = 1.05
 // measured learns from what accepted work took. A device cannot take more than it
 // has, whatever it says.
 func (b *Board) measured(j *jobState, x *ret, m job.Meter) {
+	checked := x.verdict.Method != job.MethodTrusted
 	w := b.byPeer[x.peer]
 	if w == nil || x.t.Place == job.AtRequester {
 		return
@@ -380,33 +399,39 @@ func (b *Board) measured(j *jobState, x *ret, m job.Meter) {
 	if !ok || d.Name == job.HomeDevice {
 		return
 	}
-	b.claim(j, x, memoryOf(d.Type), min(m.Peak, w.machine.Memory(d)))
+	b.claim(j, x, memoryOf(d.Type), min(m.Peak, w.machine.Memory(d)), checked)
 	if d.Type == "gpu" {
-		b.claim(j, x, vram, min(m.VRAM, d.MemoryBytes))
+		b.claim(j, x, vram, min(m.VRAM, d.MemoryBytes), checked)
 	}
 }
 
-func (b *Board) claim(j *jobState, x *ret, m memory, need int64) {
-	if need <= 0 {
-		return
-	}
+func (b *Board) claim(j *jobState, x *ret, m memory, need int64, checked bool) {
+	r := &needRecord{Task: int(x.t.index), Memory: m, Need: need}
+	known := int64(0)
 	if l := x.t.class.lessons; l != nil {
-		known := l.claims[m][1].need
+		known = l.claims[m][1].need
 		for _, c := range l.claims[m] {
 			if c.peer == x.peer {
 				known = c.need
 			}
 		}
-		if float64(need) < growth*float64(known) {
-			return
+		if checked {
+			known = min(known, l.checked[m])
 		}
 	}
-	b.write(j, &needRecord{Task: int(x.t.index), Peer: b.peerNo(j, x.peer), Memory: m, Need: need})
+	if checked {
+		r.Scope = ofChecked
+	}
+	if need > 0 && float64(need) >= growth*float64(known) {
+		r.Peer = b.peerNo(j, x.peer)
+		b.write(j, r)
+	}
 }
 
 // fitted notes that a device can do tasks of t's class.
 func (b *Board) fitted(p peer.ID, device string, t *task) {
-	t.class.learn().proved[account{p, device}] = 0
+	l := t.class.learn()
+	l.proved[account{p, device}], l.fitted = 0, b.now
 }
 
 // manyShort: a device that did tasks of a class, and then so many times in a row
@@ -440,8 +465,11 @@ func (b *Board) tooSmall(w *worker, j *jobState, t *task, id job.LeaseID, leaf j
 		return
 	}
 	delete(l.proved, a)
-	if _, again := l.short[a]; again { // it says now that it has more, and it is no use
-		b.restFor(w, j, leaf.Reason)
+	if n, again := l.short[a]; again {
+		if m == vram && n.VRAMBytes > have || m != vram && n.MemoryBytes > have {
+			return // more of the same lease
+		}
+		b.restFor(w, j, leaf.Reason) // it says now that it has more, and it is no use
 	}
 	b.write(j, r)
 	if have > 0 {

@@ -368,13 +368,18 @@ func durable(b *Board) string {
 			if t.accepted != nil {
 				fmt.Fprintf(&s, " accepted %x of %s as %v", t.accepted.fence, t.accepted.peer, *t.accepted.verdict)
 			}
-			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d away %v given %v", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing, t.away, t.also().given)
+			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d away %v given %v need %v", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing, t.away, t.also().given, t.also().need)
 			for _, x := range t.rets {
 				if x.state == retSafe || x.state == retJudged {
 					fmt.Fprintf(&s, " ret %x %d", x.fence, x.state)
 				}
 			}
 			s.WriteByte('\n')
+		}
+		for _, c := range j.classes {
+			if l := c.lessons; l != nil && (l.claims != [memories]claims{} || len(l.short)+len(l.slow) > 0) {
+				fmt.Fprintf(&s, "  memory %v %v %v %v\n", l.claims, l.checked, l.short, l.slow)
+			}
 		}
 		var barred []string
 		for p, why := range j.barred {
