@@ -249,3 +249,37 @@ func TestLeaseReadable(t *testing.T) {
 		t.Errorf("an old program refuses it: %q, %v", b, err)
 	}
 }
+
+// A job that is larger than every device by estimate is warned of, no more.
+func TestDoubts(t *testing.T) {
+	gpu := func(gb int64) Device { return Device{Name: "GPU-1", Type: "gpu", Model: "Card", MemoryBytes: gb << 30} }
+	cpu := func(gb int64) Device { return Device{Name: "cpu", Type: "cpu", MemoryBytes: gb << 30} }
+	for _, c := range []struct {
+		n       Needs
+		devices []Device
+		want    []string
+	}{
+		{Needs{}, []Device{gpu(8)}, nil},
+		{Needs{VRAMBytes: 8 << 30, MemoryBytes: 8 << 30}, []Device{gpu(8), cpu(8)}, nil},
+		{Needs{VRAMBytes: 9 << 30, MemoryBytes: 9 << 30}, []Device{gpu(8), gpu(24), cpu(8), cpu(16)}, nil},
+		{Needs{VRAMBytes: 9 << 30}, nil, nil}, // nobody is known yet
+		{Needs{VRAMBytes: 9 << 30}, []Device{gpu(8), gpu(0)}, nil},
+		{Needs{VRAMBytes: 9 << 30, MemoryBytes: 10 << 30}, []Device{gpu(6), gpu(8), cpu(16)},
+			[]string{"about 9.0 GB of GPU memory by estimate, and the most that a device here has for work is 8.0 GB (Card); CPUs will do"}},
+		{Needs{VRAMBytes: 9 << 30, MemoryBytes: 20 << 30}, []Device{gpu(8), cpu(16), {Name: HomeDevice, Type: "cpu", MemoryBytes: 1 << 40}},
+			[]string{"9.0 GB of GPU memory by estimate, and the most that a device here has for work is 8.0 GB (Card); smaller textures", "20.0 GB of memory"}},
+		{Needs{Device: "cpu", VRAMBytes: 9 << 30, MemoryBytes: 1 << 30}, []Device{gpu(8), cpu(16)}, nil},
+	} {
+		in := Inspection{Estimate: c.n}
+		found := in.Doubts([]Machine{{Devices: c.devices}})
+		if len(found) != len(c.want) {
+			t.Errorf("%+v: %v, want %q", c.n, found, c.want)
+			continue
+		}
+		for i, p := range found {
+			if p.Severity != SeverityWarning || !strings.Contains(strings.ReplaceAll(p.Message+"; "+p.Remedy, "\n", " "), c.want[i]) {
+				t.Errorf("%+v: %v, want %q", c.n, p, c.want[i])
+			}
+		}
+	}
+}

@@ -209,6 +209,48 @@ type Inspection struct {
 	Facts    json.RawMessage `json:"facts,omitempty"` // the kind's own, handed to its planner
 	Deps     []Dep           `json:"deps,omitempty"`
 	Problems []Problem       `json:"problems,omitempty"`
+	// Estimate is the memory that a device needs for one task, by a guess that
+	// nothing is refused by; zero: there is none.
+	Estimate Needs `json:"estimate,omitzero"`
+}
+
+// Doubts warns where no device of these machines has the memory that the job takes
+// by estimate. Machines that do not say how much they have are taken to have it.
+func (in Inspection) Doubts(machines []Machine) []Problem {
+	n := in.Estimate
+	cpu := largest(machines, "cpu")
+	var out []Problem
+	doubt := func(need int64, sort string, d *Device, helps string) {
+		if d != nil && d.MemoryBytes > 0 && d.MemoryBytes < need {
+			out = append(out, Problem{Severity: SeverityWarning, Where: "memory", Remedy: helps, Message: fmt.Sprintf(
+				"it takes about %s of %s by estimate, and the most that a device here has for work is %s (%s)",
+				Gigabytes(need), sort, Gigabytes(d.MemoryBytes), d.called())})
+		}
+	}
+	if n.Device != "cpu" {
+		helps := "smaller textures and fewer subdivisions help"
+		if cpu != nil && n.Device == "" && (cpu.MemoryBytes == 0 || cpu.MemoryBytes >= n.MemoryBytes) {
+			helps = "CPUs will do what does not fit; " + helps
+		}
+		doubt(n.VRAMBytes, "GPU memory", largest(machines, "gpu"), helps)
+	}
+	if n.Device != "gpu" {
+		doubt(n.MemoryBytes, "memory", cpu, "let a machine with more join, or make the scene smaller")
+	}
+	return out
+}
+
+// largest is the device of a type with the most memory, or one that does not say;
+// nil: there is none.
+func largest(machines []Machine, kind string) (best *Device) {
+	for _, m := range machines {
+		for _, d := range m.Devices {
+			if d.Type == kind && d.Name != HomeDevice && (best == nil || best.MemoryBytes > 0 && (d.MemoryBytes == 0 || d.MemoryBytes > best.MemoryBytes)) {
+				best = &d
+			}
+		}
+	}
+	return best
 }
 
 // Refused returns the problems that keep the job from starting.

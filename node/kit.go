@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -61,10 +62,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	memory := cfg.Worker.MemoryBytes
-	if memory == 0 {
-		memory = physicalMemory() / 10 * 8
-	}
+	memory := cfg.workMemory()
 	runners := filepath.Join(cfg.DataDir, "runners")
 	if err := writable(runners); err != nil {
 		log.Info("what is learnt of programs is forgotten at the end", "reason", err)
@@ -127,7 +125,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		// The setting of a GPU is about memory of its own, not about this.
 		mem := map[string]int64{k.cpu.Name: k.memory[k.cpu.Name]}
 		r := render.NewExecutor(kinds, process, render.Options{
-			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Memory: mem, Log: log,
+			Scratch: filepath.Join(scratch, dir), Priority: p, Available: available, Memory: mem, GPUs: newProber(), Log: log,
 		})
 		k.work = append(k.work, r)
 		return r
@@ -157,6 +155,10 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, render.Normal, nil))}, log)
 	return k, nil
 }
+
+// workMemory is how much of the machine's memory a task may use, in bytes; 0:
+// that is not known.
+func (c Config) workMemory() int64 { return cmp.Or(c.Worker.MemoryBytes, physicalMemory()/10*8) }
 
 // writable makes dir where it is not there, and reports whether a file can be
 // put into it.
@@ -268,7 +270,7 @@ func (k *kit) devices(ctx context.Context, cfg Config) (reason string) {
 		})
 	}
 	k.cpu = job.Device{
-		Name: "cpu", Type: "cpu", Model: cpuModel(), Class: "cpu/" + runtime.GOARCH, MemoryBytes: physicalMemory(),
+		Name: "cpu", Type: "cpu", Model: cpuModel(), Class: "cpu/" + runtime.GOARCH, MemoryBytes: cfg.workMemory(),
 	}
 	k.takeDevices(append(found, k.cpu), cfg.Devices, cfg.Limits.VRAMBytes)
 	return reason

@@ -32,7 +32,9 @@ func Inspect(ctx context.Context, cfg Config, s job.Spec) (job.Inspection, error
 	if !ok {
 		return job.Inspection{}, fmt.Errorf("there is no kind %q", s.Kind)
 	}
-	return p.Inspect(ctx, s)
+	in, err := p.Inspect(ctx, s)
+	in.Problems = append(in.Problems, in.Doubts([]job.Machine{k.machine})...)
+	return in, err
 }
 
 // onceKit is a kit for one command, in a folder that goes with it.

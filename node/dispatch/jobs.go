@@ -42,7 +42,24 @@ func (d *Dispatcher) Inspect(ctx context.Context, s job.Spec) (job.Inspection, e
 	if err != nil {
 		return job.Inspection{}, err
 	}
-	return k.Inspect(ctx, s)
+	return d.inspect(ctx, k, s)
+}
+
+// inspect looks at a job's files, and at what the farm's machines have for it:
+// those that were here since this program started.
+func (d *Dispatcher) inspect(ctx context.Context, k Kind, s job.Spec) (job.Inspection, error) {
+	in, err := k.Inspect(ctx, s)
+	if err != nil {
+		return in, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var machines []job.Machine
+	for _, w := range d.board.workers {
+		machines = append(machines, w.machine)
+	}
+	in.Problems = append(in.Problems, in.Doubts(machines)...)
+	return in, nil
 }
 
 func (d *Dispatcher) kind(s job.Spec) (Kind, error) {

@@ -28,7 +28,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e Prepare) Event {
 		return refuse("kind", err)
 	}
 	say("inspecting", 0)
-	in, err := k.Inspect(ctx, e.Spec)
+	in, err := d.inspect(ctx, k, e.Spec)
 	if err != nil {
 		return refuse("inspect", err)
 	}

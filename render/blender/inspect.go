@@ -39,8 +39,9 @@ type Facts struct {
 	TimeLimit    float64  `json:"time_limit"`    // seconds; 0: none
 	Adaptive     bool     `json:"adaptive"`
 	Seed         int      `json:"seed"`
-	Denoise      bool     `json:"denoise"`    // as the file has it
-	VRAMBytes    int64    `json:"vram_bytes"` // by estimate
+	Denoise      bool     `json:"denoise"`      // as the file has it
+	VRAMBytes    int64    `json:"vram_bytes"`   // of a GPU that renders it, by estimate
+	MemoryBytes  int64    `json:"memory_bytes"` // of the machine, likewise
 	CPUOnly      bool     `json:"cpu_only"`
 	// DenoiseLayers are the view layers that are denoised where Denoise says
 	// so, GuideLayers those that keep a denoiser's guides for the artist.
@@ -182,8 +183,18 @@ func (k *Kind) inspection(ctx context.Context, s job.Spec, note *job.Problem, fo
 			in.Deps[i].Name = ""
 		}
 	}
+	in.Estimate = facts.estimate()
 	in.Facts, err = json.Marshal(facts)
 	return in, err
+}
+
+// estimate is what a device needs for a frame, as far as the file tells.
+func (f Facts) estimate() job.Needs {
+	n := job.Needs{MemoryBytes: max(f.MemoryBytes, 0), VRAMBytes: max(f.VRAMBytes, 0)}
+	if f.CPUOnly {
+		n.Device, n.VRAMBytes = "cpu", 0
+	}
+	return n
 }
 
 // refuseEarly finds what needs no Blender to see.

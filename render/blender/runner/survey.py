@@ -22,12 +22,12 @@ import bpy  # noqa: E402
 import compat  # noqa: E402
 import deps  # noqa: E402
 import hazards  # noqa: E402
+import memory  # noqa: E402
 import movie  # noqa: E402
 import ocio  # noqa: E402
 import paths  # noqa: E402
 import sequences  # noqa: E402
 import settings  # noqa: E402
-import vram  # noqa: E402
 from problems import Problems  # noqa: E402
 
 
@@ -44,7 +44,7 @@ def main() -> None:
         if facts:
             facts["ocio"] = colours
             facts["sequences"] = readers.sequences(tree)
-            vram.estimate(bpy.data.scenes[facts["scene"]], facts, problems)
+            memory.estimate(bpy.data.scenes[facts["scene"]], facts)
             hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
         result.update(
             facts=facts,
