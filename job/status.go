@@ -73,6 +73,11 @@ type Status struct {
 	// BudgetSeconds is what they may take, 0 without a budget.
 	DeviceSeconds float64 `json:"device_s,omitempty"`
 	BudgetSeconds float64 `json:"budget_s,omitempty"`
+	// NeedMemoryBytes and NeedVRAMBytes are the memory that its tasks need, of a
+	// machine and of a GPU: the most that one took, or that was too little; absent
+	// before the first one ran.
+	NeedMemoryBytes int64 `json:"need_memory_bytes,omitempty"`
+	NeedVRAMBytes   int64 `json:"need_vram_bytes,omitempty"`
 	// LeftDevice is the device time that the rest will take, in seconds, and
 	// LeftResults the bytes of results that are still to come; absent where unknown.
 	LeftDevice  *Span `json:"left_device_s,omitempty"`

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"image/png"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"idlewild/job"
 	"idlewild/render/blender"
@@ -172,6 +174,70 @@ func cheated(t *testing.T, scene, parts, plain string, real func(*Config)) {
 	// value may differ where the sum was rounded.
 	if worst := difference(t, filepath.Join(out, "0003.png"), plain); worst > 1 {
 		t.Errorf("frame 3 differs from plain Blender's by %d of 255", worst)
+	}
+}
+
+// A frame that is ended for its memory goes to the machine with more; until there
+// is one the job says what it needs, and what was measured arrives.
+func TestFrameOverItsMemoryGoesToTheMachineWithMore(t *testing.T) {
+	program := needBlender(t)
+	if testing.Short() {
+		t.Skip("NOT RUN: -short")
+	}
+	dir := t.TempDir()
+	scene, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "scene.py")
+	large := strings.Replace(smallScene, "bpy.ops.mesh.primitive_monkey_add", "bpy.context.object.modifiers.new('s', 'SUBSURF').render_levels = 10\nbpy.ops.mesh.primitive_monkey_add", 1)
+	large = strings.Replace(strings.Replace(large, "samples = 16", "samples = 1", 1), "frame_end = 1, 4", "frame_end = 1, 1", 1)
+	if err := os.WriteFile(script, []byte(large), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), program, "-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const little = 400 << 20
+	real := func(memory int64) func(*Config) {
+		return func(c *Config) {
+			c.Blender.Path, c.Worker.Threads, c.Worker.MemoryBytes = "", 1, memory
+			knowBlender(t, filepath.Join(c.DataDir, "runners"))
+		}
+	}
+	requester := startNode(t, "requester", func(c *Config) { real(4 << 30)(c); c.Worker.Enabled = false })
+	small := startNode(t, "small", real(little))
+	join(t, requester, small)
+	spec, err := SpecFor(scene, SpecOptions{Output: filepath.Join(dir, "out")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := requester.client.Submit(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the job says what it needs", func() error {
+		s, err := requester.client.Job(t.Context(), id)
+		if err == nil && !strings.Contains(s.Reason, "its tasks need more than 400 MB of memory, and the largest device here is ") {
+			err = errors.New(s.Reason)
+		}
+		return err
+	})
+	roomy := startNode(t, "roomy", real(4<<30))
+	ticket, err := requester.client.Invite(t.Context(), time.Hour)
+	if err == nil {
+		_, err = roomy.client.Join(t.Context(), ticket)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := requester.finish(t, id)
+	if s.State != job.StateFinished || s.Delivered != 1 {
+		t.Fatalf("%s, %d delivered: %s", s.State, s.Delivered, s.Reason)
+	}
+	if s.NeedMemoryBytes <= little || s.NeedMemoryBytes > 4<<30 {
+		t.Errorf("measured are %d bytes", s.NeedMemoryBytes)
+	}
+	for _, w := range s.Workers {
+		if w.Peer == small.self.String() && (w.Resting != "" || w.Rejected > 0) {
+			t.Errorf("the small machine is blamed: %+v", w)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/render"
+	"idlewild/render/gpu"
 )
 
 // fakeExecutor answers with a function.
@@ -125,6 +127,62 @@ func TestRetryInAFreshSessionOnce(t *testing.T) {
 	render.WithRetry(fake).Execute(t.Context(), render.Task{}, render.Dirs{}, nil)
 	if n != 1 {
 		t.Errorf("what broke in a fresh session was run %d times", n)
+	}
+}
+
+// What a warm process has gathered may be what is too much: only a fresh one's
+// word counts, and then it says nothing of the machine.
+func TestOutOfMemoryInAWarmSession(t *testing.T) {
+	b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{})
+	h := render.WithHealth(render.WithRetry(b), 1, time.Hour)
+	b.want(ask{Do: "pid"}, job.Succeeded, "")
+	r, out := b.runTask(t.Context(), h, b.task(ask{Do: "short-if-used"}))
+	if s, _ := os.ReadFile(filepath.Join(out, "out.txt")); r.Outcome != job.Succeeded || string(s) != "fresh" {
+		t.Errorf("%s (%s): %q", r.Outcome, r.Reason, s)
+	}
+	b.want(ask{Do: "short-if-used"}, job.OutOfVRAM, "System is out of GPU memory")
+	short := fakeExecutor{execute: func(context.Context, render.Task) render.Result { return render.Result{Outcome: job.OutOfVRAM} }}
+	h = render.WithHealth(short, 1, time.Hour)
+	h.Execute(t.Context(), render.Task{}, render.Dirs{}, nil)
+	if err := h.Ready(t.Context()); err != nil {
+		t.Errorf("the machine rests: %v", err)
+	}
+}
+
+// everyone is a GPU of which each process of the machine has a MiB.
+type everyone struct{ stranger bool }
+
+func (e everyone) Devices(context.Context) ([]gpu.Device, error) {
+	d := gpu.Device{UUID: "GPU-1", MemoryBytes: 1 << 40}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if e.stranger {
+			pid += 1 << 24 // as a container's host counts
+		}
+		p := gpu.Process{PID: pid, MemoryBytes: 1 << 20}
+		d.Processes = append(d.Processes, p, p) // it draws as well
+	}
+	return []gpu.Device{{UUID: "GPU-0"}, d}, nil
+}
+
+func TestGPUMemoryOfASessionIsMeasured(t *testing.T) {
+	for _, stranger := range []bool{false, true} {
+		b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{GPUs: everyone{stranger}})
+		x := b.task(ask{Do: "pid"})
+		x.Device = job.Device{Name: "GPU-1", Type: ""}
+		if r, _ := b.runTask(t.Context(), b, x); r.Meter.VRAM != 0 {
+			t.Errorf("a task of no GPU took %d of it", r.Meter.VRAM)
+		}
+		x = b.task(ask{Do: "crash"}) // it says no device, and how it ends does not matter here
+		x.Device = job.Device{Name: "GPU-1", Type: "gpu"}
+		want := int64(1 << 20)
+		if stranger {
+			want = 0
+		}
+		if r, _ := b.runTask(t.Context(), b, x); r.Meter.VRAM != want {
+			t.Errorf("strangers %v: %d bytes, want %d", stranger, r.Meter.VRAM, want)
+		}
 	}
 }
 

@@ -202,6 +202,11 @@ func (a ask) answer(events *os.File) string {
 			os.Exit(7)
 		}
 		must(os.WriteFile(out, []byte("fresh"), 0o600))
+	case "short-if-used":
+		if a.ID > 1 {
+			return fmt.Sprintf(`{"event":"done","id":%d,"outcome":"out of GPU memory","reason":"System is out of GPU memory"}`, a.ID)
+		}
+		must(os.WriteFile(out, []byte("fresh"), 0o600))
 	case "kill":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "say-failed":

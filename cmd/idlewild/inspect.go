@@ -51,6 +51,13 @@ func inspect(k *call) error {
 				k.say("warning: %s", oneLine(p.String()))
 			}
 		}
+		if e := in.Estimate; e.MemoryBytes > 0 {
+			text := job.Gigabytes(e.MemoryBytes) + " of memory"
+			if e.VRAMBytes > 0 {
+				text += ", or " + job.Gigabytes(e.VRAMBytes) + " of a GPU's"
+			}
+			k.say("a task takes about %s, by estimate", text)
+		}
 		k.table(factRows(in.Facts)...)
 	})
 	if err != nil {

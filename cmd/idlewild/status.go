@@ -156,6 +156,13 @@ func (p *program) detail(s job.Status, frames int) string {
 	if s.BudgetSeconds > 0 {
 		fmt.Fprintf(&b, "budget: %s of %s of device time are used\n", secondsText(s.DeviceSeconds), secondsText(s.BudgetSeconds))
 	}
+	if s.NeedMemoryBytes > 0 {
+		need := job.Gigabytes(s.NeedMemoryBytes)
+		if s.NeedVRAMBytes > 0 {
+			need += ", and " + job.Gigabytes(s.NeedVRAMBytes) + " of a GPU's"
+		}
+		fmt.Fprintf(&b, "memory: a task needs up to %s\n", need)
+	}
 	if r := s.LeftDevice; r != nil && r.High > 0 {
 		fmt.Fprintf(&b, "the rest takes about %s of devices, between %s and %s", secondsText(r.Likely), secondsText(r.Low), secondsText(r.High))
 		if r := s.LeftResults; r != nil {

@@ -289,6 +289,18 @@ func called(d job.Device) string {
 	return name
 }
 
+// needed is the most memory that a task of j is said to need, of the machine and of
+// a GPU.
+func (j *jobState) needed() (memory, ofGPU int64) {
+	for _, c := range j.classes {
+		if l := c.lessons; l != nil {
+			memory = max(memory, l.claims[cpuMemory].most(), l.claims[gpuMemory].most())
+			ofGPU = max(ofGPU, l.claims[vram].most())
+		}
+	}
+	return memory, ofGPU
+}
+
 // learnt is the memory that tasks of c are taken to need on a device of a type.
 func (b *Board) learnt(c *class, deviceType string) (n job.Needs) {
 	l := c.lessons

@@ -140,6 +140,7 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 	case j.origin != "" && j.live():
 		s.Holder = b.self.String()
 	}
+	s.NeedMemoryBytes, s.NeedVRAMBytes = j.needed()
 	p := &j.spec.Policy
 	s.DeviceSeconds, s.BudgetSeconds = j.spent, p.Budget
 	s.Deadline = p.Deadline

@@ -13,6 +13,42 @@ import (
 	"idlewild/render"
 )
 
+// What Cycles takes of its device is told beside what Blender takes itself.
+func TestWhatCyclesTakesOfItsDevice(t *testing.T) {
+	for text, want := range map[string]int64{
+		"Fra:1 Mem:8.63M (Peak 8.63M) | Time:00:00.24 | Remaining:00:00.89 | Mem:0.50M, Peak:2.25G | Scene, ViewLayer | Sample 0/64": 9 << 28,
+		"Fra:1 Mem:8.63M (Peak 8.63M) | Time:00:00.24 | Mem:7.00K, Peak:7.00K | Scene, ViewLayer | Synchronizing object":             7 << 10,
+		"Fra:1 Mem:8.63M (Peak 8.63M) | Time:00:00.24 | Scene":                                                                       0,
+		"Fra:1 | Mem:1.00M, Peak:99999999999999999999G | Sample 1/2":                                                                 0,
+		"my own print of Mem:1.00M, Peak:5.00M":                                                                                      0,
+	} {
+		if got := parsePeak([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+	f := new(Kind).Follow(func(render.Progress) {}).(*follower)
+	f.Event(render.Event{Name: "shot", JSON: []byte(`{"from":0,"to":1,"parts":1,"log":true}`)})
+	f.Line([]byte("Fra:1 Mem:8M (Peak 9M) | Mem:1.00M, Peak:3.00M | Sample 1/2"))
+	f.Line([]byte("Fra:1 Mem:8M (Peak 9M) | Mem:1.00M, Peak:2.00M | Sample 2/2"))
+	if f.Peak() != 3<<20 {
+		t.Errorf("peak %d", f.Peak())
+	}
+}
+
+// A Blender that is refused memory crashes, and its log tells why.
+func TestABlenderThatIsRefusedMemory(t *testing.T) {
+	for log, want := range map[string]job.Outcome{
+		"Fra:1 Mem:8M\nMalloc returns null: len=9000000000 in Float Passes, total 12\nWriting: crash.txt\n": job.OutOfMemory,
+		"Error: Malloc returns null: len=9 in x, total 12\n":                                                job.OutOfMemory,
+		"terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n":      job.OutOfMemory,
+		"Writing: crash.txt\n": "",
+	} {
+		if got := new(Kind).Explain([]byte(log)); got != want {
+			t.Errorf("%q: %q", log, got)
+		}
+	}
+}
+
 func TestWhatBlenderSaysOfItsSamples(t *testing.T) {
 	const old = "Fra:1 Mem:8.63M (Peak 8.63M) | Time:00:00.24 | Remaining:00:00.89 | Mem:0.40M, Peak:0.40M | Scene, ViewLayer | "
 	for _, c := range []struct {
