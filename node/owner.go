@@ -228,7 +228,7 @@ func (o *owner) decide() {
 	for d, x := range next {
 		empty[d] = !x.Level.Works()
 		if !x.Level.Works() {
-			rest[d] = worker.Rest{Reason: x.Public(), Finish: x.Level == idle.Leave}
+			rest[d] = worker.Rest{Reason: x.Public(), Finish: x.Level == idle.Leave, Short: x.Signal == idle.SignalVRAM}
 		}
 	}
 	if o.metered != nil && s.Metered != nil {

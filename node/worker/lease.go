@@ -48,6 +48,7 @@ type lease struct {
 	phase       string
 	executing   bool  // a task is under way that can be finished
 	last        bool  // ends after the task that is under way
+	short       bool  // the task that is under way takes too much of its GPU
 	why         error // of last
 	done        bool  // every task ran; receipts may be missing
 	ended       bool  // no longer held
@@ -148,8 +149,12 @@ func (w *Worker) giveBack(l *lease, why error, finish bool) {
 func (w *Worker) sayCancelled(l *lease, why string) {
 	for i := l.next; i < len(l.grant.Tasks); i++ {
 		if !l.skip[i] {
+			outcome := job.Cancelled
+			if l.short && i == l.task && l.grant.Memory {
+				outcome = job.OutOfVRAM
+			}
 			leaf := job.Leaf{
-				Task: l.keys[i], Fence: l.grant.Tasks[i].Fence, Outcome: job.Cancelled, Reason: clip(why, job.MaxReasonBytes),
+				Task: l.keys[i], Fence: l.grant.Tasks[i].Fence, Outcome: outcome, Reason: clip(why, job.MaxReasonBytes),
 				Device: l.on.Name, DeviceClass: l.on.Class,
 			}
 			l.uncommitted++

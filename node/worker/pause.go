@@ -42,6 +42,9 @@ func (w *Worker) Resume() {
 type Rest struct {
 	Reason string
 	Finish bool // the task that is under way may end
+	// Short: the task that is under way takes more of the GPU's memory than its
+	// owner gives, so that another device is to do it.
+	Short bool
 }
 
 // Yield says which devices take no work from now on, until it is called again;
@@ -59,6 +62,7 @@ func (w *Worker) Yield(rest map[string]Rest) {
 	for _, r := range w.requesters {
 		for _, l := range r.held {
 			if x, rests := rest[l.device.Name]; rests && l.device.Name != job.HomeDevice && !l.done {
+				l.short = x.Short && l.executing
 				w.giveBack(l, errors.New(x.Reason), x.Finish)
 			}
 		}

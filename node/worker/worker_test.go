@@ -1077,3 +1077,51 @@ func TestHomeIsLikeACPUThatIsDisabled(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// Memory that runs out is told as what it is to a requester that reads it, and as
+// broken to others. A task that takes more of a GPU than its owner gives is such
+// a one, and what waited behind it was only given back.
+func TestMemoryThatRunsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.m.Devices = append(b.m.Devices, job.Device{Name: "GPU-1", Type: "gpu", Class: "ada"})
+		short := true
+		b.exec = &exec{run: func(ctx context.Context, x render.Task, dirs render.Dirs, progress func(render.Progress)) render.Result {
+			if short {
+				return render.Result{Outcome: job.OutOfVRAM, Reason: "it is full", Meter: job.Meter{VRAM: 8 << 30}}
+			}
+			return takes(10*time.Second).run(ctx, x, dirs, progress)
+		}}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		ask := func(memory bool, tasks int) {
+			l := newLease("GPU-1", tasks, ref("s"))
+			l.Memory = memory
+			order(c, job.Order{Leases: []job.Lease{l}})
+			time.Sleep(2 * time.Second)
+		}
+		ask(true, 1)
+		ask(false, 1)
+		leaves, _ := b.leaves(r, said(c))
+		if len(leaves) != 2 || leaves[0].Outcome != job.OutOfVRAM || leaves[0].Meter.VRAM != 8<<30 || leaves[1].Outcome != job.Broken || leaves[1].Meter.VRAM != 0 {
+			t.Errorf("%+v", leaves)
+		}
+		short = false
+		for _, memory := range []bool{true, false} {
+			ask(memory, 2)
+			b.w.Yield(map[string]Rest{"GPU-1": {Reason: "more than the owner gives", Short: true}})
+			time.Sleep(time.Second)
+			counts := map[job.Outcome]int{}
+			leaves, _ = b.leaves(r, said(c))
+			for _, l := range leaves {
+				counts[l.Outcome]++
+			}
+			if want := map[bool]int{true: 1}[memory]; counts[job.OutOfVRAM] != want || counts[job.Cancelled] != 2-want {
+				t.Errorf("reads it %v: %v", memory, counts)
+			}
+			b.w.Yield(nil)
+		}
+	})
+}
