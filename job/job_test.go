@@ -265,9 +265,9 @@ func TestDoubts(t *testing.T) {
 		{Needs{VRAMBytes: 9 << 30}, nil, nil}, // nobody is known yet
 		{Needs{VRAMBytes: 9 << 30}, []Device{gpu(8), gpu(0)}, nil},
 		{Needs{VRAMBytes: 9 << 30, MemoryBytes: 10 << 30}, []Device{gpu(6), gpu(8), cpu(16)},
-			[]string{"about 9.0 GB of GPU memory by estimate, and the most that a device here has for work is 8.0 GB (Card); CPUs will do"}},
+			[]string{"about 9.0 GB of GPU memory by estimate, and the most that a device here has for work is 8.0 GB (Card); CPUs do"}},
 		{Needs{VRAMBytes: 9 << 30, MemoryBytes: 20 << 30}, []Device{gpu(8), cpu(16), {Name: HomeDevice, Type: "cpu", MemoryBytes: 1 << 40}},
-			[]string{"9.0 GB of GPU memory by estimate, and the most that a device here has for work is 8.0 GB (Card); smaller textures", "20.0 GB of memory"}},
+			[]string{"9.0 GB of GPU memory by estimate, and the most that a device here has for work is 8.0 GB (Card); let a machine", "20.0 GB of memory"}},
 		{Needs{Device: "cpu", VRAMBytes: 9 << 30, MemoryBytes: 1 << 30}, []Device{gpu(8), cpu(16)}, nil},
 	} {
 		in := Inspection{Estimate: c.n}

@@ -228,14 +228,14 @@ func (in Inspection) Doubts(machines []Machine) []Problem {
 		}
 	}
 	if n.Device != "cpu" {
-		helps := "smaller textures and fewer subdivisions help"
+		helps := "let a machine with more join, or make it smaller"
 		if cpu != nil && n.Device == "" && (cpu.MemoryBytes == 0 || cpu.MemoryBytes >= n.MemoryBytes) {
-			helps = "CPUs will do what does not fit; " + helps
+			helps = "CPUs do what does not fit, or " + helps
 		}
 		doubt(n.VRAMBytes, "GPU memory", largest(machines, "gpu"), helps)
 	}
 	if n.Device != "gpu" {
-		doubt(n.MemoryBytes, "memory", cpu, "let a machine with more join, or make the scene smaller")
+		doubt(n.MemoryBytes, "memory", cpu, "let a machine with more join, or make it smaller")
 	}
 	return out
 }

@@ -44,7 +44,30 @@ func (k *Kind) Inspect(ctx context.Context, js job.Spec) (job.Inspection, error)
 	if errors.As(err, &r) {
 		return job.Inspection{Problems: r.Problems}, nil
 	}
+	in.Estimate = estimate(in.Deps)
 	return in, err
+}
+
+// processBytes is what a process with a runtime takes before it has a model.
+const processBytes = 200 << 20
+
+// estimate is what a machine needs to hold a job's model once; what an answer
+// takes beside it is found out by the first tasks.
+func estimate(deps []job.Dep) (n job.Needs) {
+	gguf := false // run by CPUs alone
+	for _, d := range deps {
+		if fi, err := os.Stat(d.Path); err == nil && strings.HasPrefix(d.Name, "model/") {
+			n.MemoryBytes += fi.Size()
+			gguf = gguf || isGGUF(d.Path)
+		}
+	}
+	if !gguf {
+		n.VRAMBytes = n.MemoryBytes
+	}
+	if n.MemoryBytes > 0 {
+		n.MemoryBytes += processBytes
+	}
+	return n
 }
 
 func (k *Kind) inspect(ctx context.Context, js job.Spec) (job.Inspection, error) {
