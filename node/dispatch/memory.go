@@ -259,22 +259,26 @@ func (b *Board) cramped(w *worker, d job.Device, c *class) string {
 		return ""
 	}
 	a := account{w.peer, d.Name}
-	if n := l.short[a]; n.VRAMBytes > 0 || n.MemoryBytes > 0 {
-		own := w.machine.Memory(d)
+	if len(l.short) > 0 {
+		n, own := l.short[a], w.machine.Memory(d)
 		if d.MemoryBytes < n.VRAMBytes {
-			return fmt.Sprintf("ran out of GPU memory on it with %s", called(d))
+			return fmt.Sprintf("needs more GPU memory than %s has, as was tried", called(d))
 		}
 		if own < n.MemoryBytes {
-			return "ran out of memory on it"
+			return fmt.Sprintf("needs more memory than work on %s may use, as was tried", called(d))
 		}
 	}
-	if need := l.slow[a]; d.MemoryBytes < need && b.roomier(c, need) {
-		return fmt.Sprintf("is slow at it: it does not fit into the memory of %s, and there is a larger GPU", called(d))
+	if len(l.slow) > 0 && d.MemoryBytes < l.slow[a] && b.roomier(c, l.slow[a]) {
+		return fmt.Sprintf("needs more GPU memory than %s has, which is slow at it, and there is a larger GPU", called(d))
+	}
+	n := b.learnt(c, d.Type)
+	if w.machine.Has(n, d) {
+		return ""
 	}
 	if _, proved := l.proved[a]; proved {
 		return ""
 	}
-	return w.machine.Lacks(b.learnt(c, d.Type), d)
+	return w.machine.Lacks(n, d)
 }
 
 // called is what people call a device, with its memory.
@@ -560,29 +564,32 @@ func (b *Board) noRoom(j *jobState, c *class) string {
 	return text
 }
 
-// crampedIn says why tasks of c fit on no device of w, or "".
-func (b *Board) crampedIn(w *worker, c *class) (why string) {
-	if c.lessons == nil {
-		return ""
-	}
+// crampedIn says why tasks of c fit into no device of w that could do them
+// otherwise, or "". able: there is such a device.
+func (b *Board) crampedIn(w *worker, c *class) (why string, able bool) {
 	for _, d := range w.machine.Devices {
 		if b.fits(w, d, c.needs, c.place) {
 			if why = b.cramped(w, d, c); why == "" {
-				return ""
+				return "", true
 			}
+			able = true
 		}
 	}
-	return why
+	return why, able
 }
 
 // crampedAll says why nothing of j that is open fits on any device of w, or "".
 func (b *Board) crampedAll(w *worker, j *jobState) (why string) {
 	for _, c := range j.classes {
-		if c.open == 0 || b.lacking(w, c.needs, c.place) != "" {
+		if c.open == 0 {
 			continue
 		}
-		if why = b.crampedIn(w, c); why == "" {
+		x, able := b.crampedIn(w, c)
+		if able && x == "" {
 			return ""
+		}
+		if x != "" {
+			why = x
 		}
 	}
 	return why

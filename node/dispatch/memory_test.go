@@ -145,7 +145,7 @@ func TestOutOfVRAMGoesToALargerCard(t *testing.T) {
 		t.Errorf("the small card holds %s", l)
 	}
 	why := h.reason()
-	for _, want := range []string{"ran out of GPU memory", "more than 8.0 GB of GPU memory", "the largest device here is Card 8 (8.0 GB)", "let a machine with more join"} {
+	for _, want := range []string{"needs more GPU memory than Card 8 (8.0 GB) has, as was tried", "more than 8.0 GB of GPU memory", "the largest device here is Card 8 (8.0 GB)", "let a machine with more join"} {
 		if !strings.Contains(why, want) {
 			t.Errorf("nobody else is there: %q, want %q", why, want)
 		}
@@ -153,7 +153,7 @@ func TestOutOfVRAMGoesToALargerCard(t *testing.T) {
 	if !strings.Contains(h.log.String(), "event warning its tasks need more than 8.0 GB") {
 		t.Errorf("nobody is warned:\n%s", h.log.String())
 	}
-	if w := h.b.byPeer[h.id("small")]; !w.rested(h.b.byID[h.jobs["J"]], h.now) || !strings.Contains(w.resting, "this machine ran out of GPU memory on it with Card 8 (8.0 GB)") {
+	if w := h.b.byPeer[h.id("small")]; !w.rested(h.b.byID[h.jobs["J"]], h.now) || !strings.Contains(w.resting, ": it needs more GPU memory than Card 8 (8.0 GB) has") {
 		t.Errorf("the small one rests %v, and is told %q", !w.rested(h.b.byID[h.jobs["J"]], h.now), w.resting)
 	}
 	h.sound()
@@ -199,7 +199,7 @@ func TestMeasuredNeedKeepsSmallCardsAway(t *testing.T) {
 	h.want["small/cpu"] = true
 	h.devices["small"] = h.devices["small"][:1]
 	h.bid("small")
-	if w := h.b.byPeer[h.id("small")]; !strings.Contains(w.resting, "this machine needs 9.3 GB of GPU memory, Card 8 has 8.0 GB") {
+	if w := h.b.byPeer[h.id("small")]; !strings.Contains(w.resting, ": it needs 9.3 GB of GPU memory, Card 8 has 8.0 GB") {
 		t.Errorf("it is told %q", w.resting)
 	}
 	h.sound()

@@ -628,7 +628,7 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		if lacks = b.lacking(w, c.needs, c.place); lacks != "" {
 			continue
 		}
-		if lacks = b.crampedIn(w, c); lacks != "" {
+		if lacks, _ = b.crampedIn(w, c); lacks != "" {
 			continue
 		}
 		if !b.mayAny(w, j, c) {

@@ -305,7 +305,7 @@ func (b *Board) tell(w *worker) {
 			} else if r := w.rests[j.id]; r != nil && b.now.Before(r.until) {
 				some = fmt.Sprintf("rests from job %s for %v: %s", j.id, r.until.Sub(b.now).Round(time.Second), r.why)
 			} else if r := b.crampedAll(w, j); r != "" {
-				some = fmt.Sprintf("no work on job %s: this machine %s", j.id, r)
+				some = fmt.Sprintf("no work on job %s: it %s", j.id, r)
 			} else {
 				all = false
 				break
