@@ -234,6 +234,15 @@ func TestMachineHasMemory(t *testing.T) {
 	}
 }
 
+func TestMemoryOfADeviceIsBounded(t *testing.T) {
+	for bytes, ok := range map[int64]bool{-1: false, 0: true, MaxMemoryBytes: true, MaxMemoryBytes + 1: false, 1<<63 - 1: false} {
+		m := Machine{Devices: []Device{{Name: "cpu", Type: "cpu", MemoryBytes: bytes}}}
+		if err := m.Validate(); (err == nil) != ok {
+			t.Errorf("%d bytes: %v", bytes, err)
+		}
+	}
+}
+
 // A requester that does not read of memory gets an account that it understands.
 func TestLeaseReadable(t *testing.T) {
 	short := Leaf{Outcome: OutOfVRAM, Meter: Meter{VRAM: 5, Peak: 6}}

@@ -14,5 +14,6 @@ const (
 	MaxReasonBytes   = 4 << 10   // a sentence for people
 	MaxLogTailBytes  = 16 << 10  // the end of a task's log carried in a receipt
 	MaxTasksPerJob   = 1 << 20   // tasks planned for one job
+	MaxMemoryBytes   = 1 << 50   // of one device
 	MaxItemsPerTask  = 1 << 20   // items that one task of a batch covers
 )

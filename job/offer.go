@@ -161,7 +161,7 @@ func (m Machine) Validate() error {
 		return fmt.Errorf("machine: %d devices", len(m.Devices))
 	}
 	for _, d := range m.Devices {
-		if len(d.Name)+len(d.Type)+len(d.Model)+len(d.Class) > 4*MaxNameBytes || d.MemoryBytes < 0 {
+		if len(d.Name)+len(d.Type)+len(d.Model)+len(d.Class) > 4*MaxNameBytes || d.MemoryBytes < 0 || d.MemoryBytes > MaxMemoryBytes {
 			return fmt.Errorf("machine: bad device")
 		}
 	}

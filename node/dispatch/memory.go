@@ -415,9 +415,9 @@ func (b *Board) measured(j *jobState, x *ret, m job.Meter) {
 	if !ok || d.Name == job.HomeDevice {
 		return
 	}
-	b.claim(j, x, memoryOf(d.Type), min(m.Peak, w.machine.Memory(d)), checked)
+	b.claim(j, x, memoryOf(d.Type), min(m.Peak, w.machine.Memory(d), job.MaxMemoryBytes), checked)
 	if d.Type == "gpu" {
-		b.claim(j, x, vram, min(m.VRAM, d.MemoryBytes), checked)
+		b.claim(j, x, vram, min(m.VRAM, d.MemoryBytes, job.MaxMemoryBytes), checked)
 	}
 }
 
@@ -471,7 +471,7 @@ func (b *Board) tooSmall(w *worker, j *jobState, t *task, id job.LeaseID, leaf j
 	if leaf.Outcome == job.OutOfVRAM && d.Type == "gpu" {
 		m = vram
 	}
-	have := m.have(w.machine, d)
+	have := min(m.have(w.machine, d), job.MaxMemoryBytes)
 	r := &needRecord{Task: int(t.index), Peer: b.peerNo(j, w.peer), Device: d.Name, Memory: m, Need: have + 1}
 	l, a := t.class.learn(), account{w.peer, d.Name}
 	if n, proved := l.proved[a]; proved && n+1 < manyShort && have > 0 {

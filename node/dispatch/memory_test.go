@@ -237,10 +237,10 @@ func TestOutOfMemoryGoesToTheMachineWithMore(t *testing.T) {
 // no more counts than it has, and that not alone.
 func TestLiesAboutMemory(t *testing.T) {
 	h := newHall(t, 60)
-	h.join("liar", card(1<<30), ram(1<<30)) // 2^60 bytes
+	h.join("liar", card(1<<19), ram(1<<19)) // 2^49 bytes, half of what may be said
 	h.end("liar", "GPU-1", job.Succeeded, job.Meter{VRAM: 1 << 62, Peak: 1 << 62})
 	c := h.b.byID[h.jobs["J"]].classes[0]
-	if most := c.lessons.claims[vram].most(); most != 1<<60 {
+	if most := c.lessons.claims[vram].most(); most != 1<<49 {
 		t.Errorf("%d bytes are believed", most)
 	}
 	h.end("liar", "GPU-1", job.OutOfVRAM, job.Meter{})
@@ -252,7 +252,7 @@ func TestLiesAboutMemory(t *testing.T) {
 	// Two may say so together: whoever did such a frame goes on.
 	h.end("honest", "GPU-1", job.Succeeded, job.Meter{VRAM: 6 << 30})
 	h.end("honest", "cpu", job.Succeeded, job.Meter{Peak: 6 << 30})
-	h.join("liar 2", card(1<<30), ram(1<<30))
+	h.join("liar 2", card(1<<20), ram(1<<20))
 	h.end("liar 2", "GPU-1", job.OutOfVRAM, job.Meter{})
 	h.end("liar 2", "cpu", job.OutOfMemory, job.Meter{})
 	h.bid("honest")
@@ -262,8 +262,8 @@ func TestLiesAboutMemory(t *testing.T) {
 	// It says again and again that it has more now.
 	written := 0
 	for i := range 30 {
-		h.devices["liar"] = []job.Device{card(float64(int64(1)<<30 - 1 + int64(i)<<20))}
-		h.devices["liar"][0].MemoryBytes = 1<<60 + int64(i)
+		h.devices["liar"] = []job.Device{card(8)}
+		h.devices["liar"][0].MemoryBytes = 1<<49 + 1 + int64(i)
 		h.bid("liar")
 		if h.on("liar", "GPU-1") != "" {
 			written++
