@@ -417,6 +417,9 @@ func TestCopyStandsForItsFile(t *testing.T) {
 	if f.FrameEnd != 77 {
 		t.Errorf("the unsaved range ends at %d", f.FrameEnd)
 	}
+	if e := in.Estimate; e.VRAMBytes < 500<<20 || e.VRAMBytes > 4<<30 || e.MemoryBytes < 350<<20 || e.MemoryBytes > 4<<30 || e.Device != "" {
+		t.Errorf("memory by estimate: %+v", e)
+	}
 	if err := os.Remove(copy); err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,13 @@ for people: nothing is refused by it, but by what the first frames take."""
 from __future__ import annotations
 
 import os
-import struct
-from typing import Any, Optional
+from typing import Any
 
 import bpy
 
 import deps
 import paths
+import pictures
 
 VRAM_BASE = 500 << 20  # kernels and what Cycles keeps for itself
 MEMORY_BASE = 350 << 20  # Blender with an empty scene
@@ -66,60 +66,10 @@ def texture(path: str) -> int:
     try:
         with open(path, "rb") as f:
             head = f.read(64 << 10)
-        shape = pixels(head)
+        shape = pictures.pixels(head)
         return shape[0] * shape[1] * shape[2] if shape else 4 * os.path.getsize(path)
     except OSError:
         return 0  # said to be missing elsewhere
-
-
-def pixels(head: bytes) -> Optional[tuple[int, int, int]]:
-    """Width, height and bytes a pixel as Cycles loads it, of PNG, JPEG, OpenEXR and
-    Radiance; None of others, which are guessed from the file's size."""
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 26:
-        width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
-        grey = colour == 0  # one channel stays one
-        return width, height, (1 if grey else 4) * (2 if depth == 16 else 1)
-    if head[:4] == b"v/1\x01":
-        return openexr(head)
-    if head[:2] == b"\xff\xd8":
-        return jpeg(head)
-    if head[:2] == b"#?":
-        return radiance(head)
-    return None
-
-
-def openexr(head: bytes) -> Optional[tuple[int, int, int]]:
-    at = head.find(b"dataWindow\0box2i\0")
-    if at < 0 or len(head) < at + 37:
-        return None
-    x0, y0, x1, y1 = struct.unpack("<iiii", head[at + 21 : at + 37])
-    if not (0 <= x1 - x0 < 1 << 17 and 0 <= y1 - y0 < 1 << 17):
-        return None
-    # Of each channel: name, 0, type (1: half), 12 bytes more.
-    channels = head.find(b"channels\0chlist\0")
-    name = head.find(b"\0", channels + 20)
-    half = channels >= 0 and name >= 0 and head[name + 1 : name + 5] == b"\x01\0\0\0"
-    return x1 - x0 + 1, y1 - y0 + 1, 8 if half else 16
-
-
-def jpeg(head: bytes) -> Optional[tuple[int, int, int]]:
-    at = 2
-    while at + 9 < len(head) and head[at] == 0xFF:
-        marker, size = head[at + 1], struct.unpack(">H", head[at + 2 : at + 4])[0]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", head[at + 5 : at + 9])
-            return width, height, 1 if head[at + 9] == 1 else 4
-        at += 2 + size
-    return None
-
-
-def radiance(head: bytes) -> Optional[tuple[int, int, int]]:
-    for line in head.split(b"\n", 64):
-        words = line.split()
-        if len(words) == 4 and words[0] in (b"-Y", b"+Y") and words[1].isdigit() and words[3].isdigit():
-            height, width = int(words[1]), int(words[3])
-            return (width, height, 16) if width < 1 << 17 and height < 1 << 17 else None
-    return None
 
 
 def geometry(scene: Any) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import struct
 import sys
 import tempfile
 import unittest
@@ -18,6 +19,7 @@ import border  # noqa: E402
 import naming  # noqa: E402
 import ocio  # noqa: E402
 import paths  # noqa: E402
+import pictures  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
 import sequences  # noqa: E402
@@ -85,6 +87,33 @@ class Outcomes(unittest.TestCase):
         ):
             self.assertEqual(protocol.classify(exc)[0], want, repr(exc))
         self.assertEqual(protocol.classify(RuntimeError("Error: Out of memory"), on_gpu=True)[0], "out of GPU memory")
+
+
+class Pictures(unittest.TestCase):
+    def test_size_once_loaded(self):
+        png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 300, 200)
+        exr = b"v/1\x01\2\0\0\0channels\0chlist\0" + struct.pack("<i", 19) + b"R\0" + struct.pack("<i", 1) + bytes(12) + b"\0" + \
+            b"dataWindow\0box2i\0" + struct.pack("<iiiii", 16, -1, -2, 98, 97)
+        jpeg = b"\xff\xd8\xff\xe0\0\4xx\xff\xc0\0\x11\x08" + struct.pack(">HH", 200, 300) + b"\3" + bytes(9)
+        hdr = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 200 +X 300\n"
+        for head, want in (
+            (png + b"\x08\x06", (300, 200, 4)),
+            (png + b"\x10\x02", (300, 200, 8)),
+            (png + b"\x08\0", (300, 200, 1)),
+            (exr, (100, 100, 8)),
+            (exr.replace(b"R\0\1", b"R\0\2"), (100, 100, 16)),
+            (exr.replace(struct.pack("<i", 98), struct.pack("<i", 1 << 20)), None),
+            (jpeg, (300, 200, 4)),
+            (jpeg[:8], None),
+            (hdr, (300, 200, 16)),
+            (b"#?\n" * 100, None),
+            (b"", None),
+            (b"II*\0", None),
+        ):
+            self.assertEqual(pictures.pixels(head), want, head)
+        for head in (png + b"\x08\x06", exr, jpeg, hdr):
+            for n in range(len(head)):
+                pictures.pixels(head[:n])  # cut anywhere, it is no error
 
 
 class TreeNames(unittest.TestCase):
