@@ -468,7 +468,7 @@ func (j *jobState) reset(t *task) {
 			j.rechecks--
 		}
 	}
-	t.active, t.more = nil, &more{floor: j.maxFence, need: t.also().need}
+	t.active, t.more = nil, &more{floor: j.maxFence, tight: t.also().tight}
 	t.placed, t.skip, t.isFailed = false, false, false
 	if j.reuse != nil {
 		delete(j.reuse.tasks, t.index)

@@ -89,6 +89,13 @@ func (c *claims) firm(self peer.ID) int64 {
 	return c[1].need
 }
 
+// tight is a device that one task did not fit into, with the least that it must
+// have to be given it again. What others have is theirs to find out.
+type tight struct {
+	account
+	need job.Needs
+}
+
 // lessons are what is known of the memory that a class's tasks need.
 type lessons struct {
 	claims [memories]claims
@@ -152,7 +159,7 @@ func (j *jobState) applyNeed(r *needRecord) error {
 			l.checked[r.Memory] = max(l.checked[r.Memory], r.Need)
 		}
 	case r.Scope == ofTask:
-		t.add().need = larger(t.add().need, r.Memory.asNeeds(r.Need))
+		t.add().tight = append(t.add().tight, tight{a, r.Memory.asNeeds(r.Need)})
 	case r.Scope == ofSpeed:
 		if l.slow == nil {
 			l.slow = map[account]int64{}
@@ -220,8 +227,8 @@ func (j *jobState) needsAgain(w *rewriter) {
 		}
 	}
 	for i, t := range j.tasks {
-		if n := t.also().need; n.VRAMBytes+n.MemoryBytes > 0 {
-			both(needRecord{Task: i, Device: "any", Scope: ofTask}, n, cpuMemory)
+		for _, x := range t.also().tight {
+			both(needRecord{Task: i, Peer: j.peerNo[x.peer], Device: x.device, Scope: ofTask}, x.need, cpuMemory)
 		}
 	}
 }
@@ -366,8 +373,27 @@ func (b *Board) roomier(c *class, need int64) bool { return b.suffices(c, vram, 
 // tight reports whether one task is known not to fit on d of w, whatever its
 // class needs.
 func (w *worker) tight(d job.Device, t *task) bool {
-	n := t.also().need
-	return d.Type == "gpu" && d.MemoryBytes < n.VRAMBytes || n.MemoryBytes > 0 && w.machine.Memory(d) < n.MemoryBytes
+	return slices.ContainsFunc(t.also().tight, func(x tight) bool {
+		return x.account == account{w.peer, d.Name} && (d.MemoryBytes < x.need.VRAMBytes || w.machine.Memory(d) < x.need.MemoryBytes)
+	})
+}
+
+// roomAny reports whether an open task of c fits into d of w, as far as that is
+// known.
+func (b *Board) roomAny(w *worker, d job.Device, c *class) bool {
+	if b.cramped(w, d, c) != "" {
+		return false
+	}
+	for _, q := range []*queues{&c.lead, &c.rest} {
+		for _, h := range q.all() {
+			for _, t := range *h {
+				if t.phase == open && !w.tight(d, t) {
+					return true
+				}
+			}
+		}
+	}
+	return c.open == 0
 }
 
 // roomFor reports whether t fits into the memory of s, as far as that is known.
@@ -510,7 +536,7 @@ func (b *Board) sayNeed(j *jobState, c *class) {
 	if j.shortSaid {
 		return
 	}
-	if why := b.noRoom(j, c); why != "" {
+	if why := b.noRoom(j, c); why != "" && c.open > 0 {
 		j.shortSaid = true
 		b.emit(j, job.Event{Type: job.EventWarning, Text: why})
 	}
@@ -532,7 +558,7 @@ func (b *Board) noRoom(j *jobState, c *class) string {
 			if !b.fits(w, d, c.needs, c.place) {
 				continue
 			}
-			if b.cramped(w, d, c) == "" {
+			if b.roomAny(w, d, c) {
 				return ""
 			}
 			some = true
@@ -550,7 +576,7 @@ func (b *Board) noRoom(j *jobState, c *class) string {
 	if most.Type == "gpu" {
 		sort, need = "GPU memory", l.claims[vram].most()
 	}
-	if most.MemoryBytes > 0 && need > 0 {
+	if most.MemoryBytes > 0 && need > most.MemoryBytes {
 		text = fmt.Sprintf("%s of %s", job.Gigabytes(need), sort)
 		if need == most.MemoryBytes+1 {
 			text = fmt.Sprintf("more than %s of %s", job.Gigabytes(most.MemoryBytes), sort)

@@ -302,6 +302,28 @@ func TestAHeavyFrameIsOfItself(t *testing.T) {
 	}
 }
 
+// The last frame does not fit into the only card: the job says so.
+func TestTheLastFrameDoesNotFit(t *testing.T) {
+	h := newHall(t, 2)
+	h.join("small", card(8))
+	h.end("small", "GPU-1", job.Succeeded, job.Meter{VRAM: 6 << 30})
+	h.end("small", "GPU-1", job.OutOfVRAM, job.Meter{})
+	if l := h.on("small", "GPU-1"); l != "" {
+		t.Errorf("it has %s again", l)
+	}
+	why := h.reason()
+	for _, want := range []string{"needs more memory for what is left", "its tasks need more memory than any device here has: let a machine"} {
+		if !strings.Contains(why, want) {
+			t.Errorf("%q, want %q", why, want)
+		}
+	}
+	h.sound()
+	h.join("equal", card(8)) // it may try, whatever the other one says
+	if h.on("equal", "GPU-1") == "" {
+		t.Error("another card does not get it")
+	}
+}
+
 // A card whose memory is full and that takes many times as long as it should
 // keeps some of the work elsewhere: a larger one goes on, where there is one.
 func TestSpilling(t *testing.T) {

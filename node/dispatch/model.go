@@ -79,7 +79,7 @@ type more struct {
 	// did not run, or what it left is away.
 	given []job.Output
 	avoid []peer.ID // of this moment
-	need  job.Needs // memory that a device must have for it, as was found
+	tight []tight   // devices that it did not fit into
 }
 
 var nothing more

@@ -368,7 +368,7 @@ func durable(b *Board) string {
 			if t.accepted != nil {
 				fmt.Fprintf(&s, " accepted %x of %s as %v", t.accepted.fence, t.accepted.peer, *t.accepted.verdict)
 			}
-			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d away %v given %v need %v", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing, t.away, t.also().given, t.also().need)
+			fmt.Fprintf(&s, " placed %v %v failed %v %q skip %v floor %x ended %v missing %d away %v given %v tight %v", t.placed, t.delivered(j), t.isFailed, t.also().failure, t.skip, t.also().floor, t.also().ended, t.missing, t.away, t.also().given, t.also().tight)
 			for _, x := range t.rets {
 				if x.state == retSafe || x.state == retJudged {
 					fmt.Fprintf(&s, " ret %x %d", x.fence, x.state)

@@ -634,6 +634,10 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		if !b.mayAny(w, j, c) {
 			return "failed at what is left"
 		}
+		if !slices.ContainsFunc(w.machine.Devices, func(d job.Device) bool { return b.fits(w, d, c.needs, c.place) && b.roomAny(w, d, c) }) {
+			lacks = "needs more memory for what is left, as was tried"
+			continue
+		}
 		switch {
 		case len(w.leases) > 0:
 			return "is busy with other work"
