@@ -447,6 +447,7 @@ func (b *Board) measured(j *jobState, x *ret, m job.Meter) {
 	}
 }
 
+// claim writes down what a peer says that its result took, where that is news.
 func (b *Board) claim(j *jobState, x *ret, m memory, need int64, checked bool) {
 	r := &needRecord{Task: int(x.t.index), Memory: m, Need: need}
 	known := int64(0)
