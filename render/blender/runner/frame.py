@@ -43,8 +43,8 @@ def crops(request: Request, progress: Progress) -> dict:
     runs.sort(key=lambda run: run[3].get("other", False))
     request.denoise = "off"
     with Overlay(scene) as base:
-        # What all runs share is laid down once: taking off the engine or the
-        # persistent data would have Cycles read the scene again for each run.
+        # What all runs share is laid down once: taking off the engine would
+        # have Cycles read the scene again for each run.
         name = prepare(base, request)
         compat.set_multilayer(base, CHECK_DEPTH, CHECK_CODEC)
         for n, (i, j, crop_, run) in enumerate(runs):
@@ -88,7 +88,10 @@ def prepare(overlay: Overlay, request: Request) -> str:
     overlay.set(render_, "use_file_extension", False)
     overlay.set(render_, "use_overwrite", True)
     overlay.set(render_, "use_placeholder", False)
-    overlay.set(render_, "use_persistent_data", request.persistent)
+    # Not through the overlay: to take it off after a frame throws away what it
+    # is there to keep. Every request says which it wants.
+    if render_.use_persistent_data != request.persistent:
+        render_.use_persistent_data = request.persistent
     # What a claim's header would tell strangers.
     for field in ("use_stamp_filename", "use_stamp_hostname", "use_stamp_note"):
         overlay.set(render_, field, False)
