@@ -37,6 +37,10 @@ type gameRules struct {
 	freshly   float64 // … of second looks elsewhere in a frame where the first did
 	samely    float64 // … of looks at the same place by another machine
 	seed      uint64
+
+	// record is what looks at renders found; with it nothing above is assumed
+	// of looks.
+	record *recordedLooks
 }
 
 // strategy is how a peer cheats.
@@ -45,6 +49,7 @@ type strategy struct {
 	cheat func(n int, r *rand.Rand) bool // the nth frame of this identity, from 0
 	time  float64                        // that a cheap frame takes, as a share of an honest one
 	found float64                        // chance that a look finds it
+	like  []string                       // claims of the record that are such a cheap frame, with adaptive sampling and without
 	same  float64                        // chance that another look at a place where it was found finds it
 	fresh bool                           // takes a new identity when caught
 	// friends is the share of members that say of a cheap frame that it is right.
@@ -75,8 +80,15 @@ func game(_ context.Context, args []string) ([]Figure, error) {
 	fs.Uint64Var(&g.seed, "seed", 1, "of the simulation: the same seed gives the same figures")
 	runs := fs.Int("runs", 100, "peers of each strategy")
 	honest := fs.Int("honest", 100, "honest peers, of 250 frames each")
+	kept := fs.Bool("kept", false, "assume nothing of looks: draw them from the record of bench verify that is kept with this program")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if *kept {
+		var err error
+		if g.record, err = keptLooks(); err != nil {
+			return nil, err
+		}
 	}
 	figures := g.honestFigures(*honest)
 	table, worst := g.table(*runs)
@@ -96,8 +108,8 @@ func strategies() []strategy {
 	}
 	// Half of the samples: the whole frame is cheap, and each look sees it. A
 	// fifth of the tiles: a look hits one in about three.
-	half := strategy{time: .5, found: .999, same: .999, alone: true}
-	tiles := strategy{time: .9, found: .35, same: .95, alone: true}
+	half := strategy{time: .5, found: .999, same: .999, alone: true, like: []string{"50 % of the maximum", "50 % samples"}}
+	tiles := strategy{time: .9, found: .35, same: .95, alone: true, like: []string{"tiles 20 % at half the samples"}}
 	with := func(s strategy, name string, cheat func(int, *rand.Rand) bool, change ...func(*strategy)) strategy {
 		s.name, s.cheat = name, cheat
 		for _, f := range change {
@@ -108,7 +120,7 @@ func strategies() []strategy {
 	fresh := func(s *strategy) { s.fresh = true }
 	friends := func(p float64) func(*strategy) { return func(s *strategy) { s.friends = p } }
 	members := func(s *strategy) { s.alone = false }
-	nothing := func(s *strategy) { s.time, s.found, s.same = .1, 1, 1 }
+	nothing := func(s *strategy) { s.time, s.found, s.same, s.like = .1, 1, 1, []string{"another job's frame"} }
 	return []strategy{
 		with(half, "at once, half the samples", always),
 		with(half, "at once, another frame's picture", always, nothing),
@@ -188,12 +200,26 @@ type played struct {
 	r       *rand.Rand
 
 	looks, thirds, again int
+
+	scene   *recordedScene // of the job that it works for, with a record
+	machine int            // which of the record's honest machines it is
 }
 
 func (g gameRules) begin(r *rand.Rand) *played {
 	s := &played{g: g, policy: node.DefaultConfig().Check.Policy(), now: time.Unix(1_700_000_000, 0), r: r}
 	s.account = ledger.NewAccount(&s.policy)
+	if g.record != nil {
+		s.machine = r.IntN(1 << 20)
+		s.nextJob()
+	}
 	return s
+}
+
+// nextJob is work for another requester's scene.
+func (s *played) nextJob() {
+	if r := s.g.record; r != nil {
+		s.scene = &r.scenes[s.r.IntN(len(r.scenes))]
+	}
 }
 
 // drawn says whether the next result is checked, as the requester draws it.
@@ -281,6 +307,7 @@ func (g gameRules) one(st strategy, r *rand.Rand) outcome {
 		}
 		if inJob == g.jobFrames {
 			inJob = 0
+			s.nextJob()
 		}
 		cheats := st.cheat(n, r)
 		n++
@@ -302,13 +329,17 @@ func (g gameRules) one(st strategy, r *rand.Rand) outcome {
 			}
 			continue
 		}
+		seen := s.glance(st.like, cheats)
 		step := s.judge(st.alone, func(looks []dispatch.Look, draw int, third bool) (job.Ruling, bool) {
 			here := st.alone && !third
 			if !cheats {
-				return s.honestLook(looks, draw), here
+				return s.honestLook(looks, draw, seen), here
 			}
 			if !here && r.Float64() < st.friends {
 				return job.Accepted, here
+			}
+			if seen != nil {
+				return seen(draw), here
 			}
 			p := st.found
 			for _, l := range looks {
@@ -346,6 +377,7 @@ func (g gameRules) one(st strategy, r *rand.Rand) outcome {
 			}
 			t += float64(g.jobFrames-inJob) * g.frame
 			inJob = 0
+			s.nextJob()
 		}
 	}
 	end := s.account.Score(s.now)
@@ -354,7 +386,10 @@ func (g gameRules) one(st strategy, r *rand.Rand) outcome {
 }
 
 // honestLook is what a look at an honest frame finds.
-func (s *played) honestLook(looks []dispatch.Look, draw int) job.Ruling {
+func (s *played) honestLook(looks []dispatch.Look, draw int, seen func(draw int) job.Ruling) job.Ruling {
+	if seen != nil {
+		return seen(draw)
+	}
 	p := s.g.falsely
 	for _, l := range looks {
 		if l.Ruling == job.Rejected {
@@ -373,6 +408,7 @@ func (s *played) honestLook(looks []dispatch.Look, draw int) job.Ruling {
 
 // honestFigures is what honest peers suffer, and what checking them costs.
 func (g gameRules) honestFigures(peers int) []Figure {
+	const honestFrames = 250
 	type sums struct{ frames, checked, looks, thirds, disputes, barred, banned int }
 	life := func(first int, extra float64) (all sums, cost float64) {
 		for i := range peers {
@@ -380,7 +416,10 @@ func (g gameRules) honestFigures(peers int) []Figure {
 			for range first { // known already
 				s.count(g.frame, job.Verdict{Ruling: job.Accepted, Method: "sampling", Share: 1})
 			}
-			for range 250 {
+			for n := range honestFrames {
+				if n%g.jobFrames == 0 {
+					s.nextJob()
+				}
 				all.frames++
 				s.now = s.now.Add(time.Duration(g.frame * float64(time.Second)))
 				share, checked := s.drawn()
@@ -388,8 +427,9 @@ func (g gameRules) honestFigures(peers int) []Figure {
 					continue
 				}
 				all.checked++
+				seen := s.glance(nil, false)
 				step := s.judge(true, func(looks []dispatch.Look, draw int, third bool) (job.Ruling, bool) {
-					return s.honestLook(looks, draw), !third
+					return s.honestLook(looks, draw, seen), !third
 				})
 				s.count(g.frame, verdictOf(step, share))
 				switch step {

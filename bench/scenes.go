@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,14 +22,16 @@ func init() {
 	benchmarks["scenes"] = benchmark{"frames that went through the farm, whole and in tiles, against the same frames rendered locally", scenes}
 }
 
-// scenes renders one frame of each scene in Blender and through a whole farm,
-// and compares the files. Every second scene gets what a new Cycles scene has:
+// scenes renders frames of each scene in Blender, which opens the file anew for
+// each, and through a whole farm, whose worker keeps what it can from frame to
+// frame, and compares the files. Every second scene gets what a new Cycles scene has:
 // adaptive sampling and denoising.
 func scenes(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("scenes", flag.ContinueOnError)
 	name := fs.String("program", "", "a Blender executable (default: blender on PATH)")
 	python := fs.String("python", "", "instead: a Python that has the bpy package")
 	parts := fs.String("parts", "no,2x2", "how frames are cut, one way after the other")
+	count := fs.Int("frames", 3, "frames of each scene")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -56,7 +60,7 @@ func scenes(ctx context.Context, args []string) ([]Figure, error) {
 	if err := buildProgram(ctx, bin); err != nil {
 		return nil, err
 	}
-	t := &sceneTable{blendBench: b, bin: bin, parts: strings.Split(*parts, ",")}
+	t := &sceneTable{blendBench: b, bin: bin, parts: strings.Split(*parts, ","), count: *count}
 	for i, file := range files {
 		if err := t.scene(ctx, i, file); err != nil {
 			return nil, err
@@ -70,6 +74,7 @@ type sceneTable struct {
 	*blendBench
 	bin   string
 	parts []string
+	count int // frames of each scene
 
 	compared, equal, defaults, refused, failed int
 	worst                                      float64
@@ -88,7 +93,7 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 	}
 	file = filepath.Join(folder, filepath.Base(file))
 	variant := filepath.Join(folder, "variant-"+filepath.Base(file))
-	request, err := json.Marshal(map[string]any{"file": file, "copy": variant, "defaults": i%2 == 1, "out": dir})
+	request, err := json.Marshal(map[string]any{"file": file, "copy": variant, "defaults": i%2 == 1, "out": dir, "count": t.count})
 	if err != nil {
 		return err
 	}
@@ -106,8 +111,8 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 		return ctx.Err()
 	}
 	var done struct {
-		Frame int
-		Error string
+		Frames []int
+		Error  string
 	}
 	said, err := os.ReadFile(filepath.Join(dir, "plain.json"))
 	if err == nil {
@@ -117,15 +122,12 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 		say("Blender ends: %v: %s", errors.Join(runErr, err), lastLine(out))
 		return nil
 	}
-	found, _ := filepath.Glob(filepath.Join(dir, "plain.*"))
-	want := ""
-	for _, f := range found {
-		if filepath.Ext(f) != ".json" {
-			want = f
-		}
+	want, err := numbered(filepath.Join(dir, "plain-*"))
+	if err != nil {
+		return err
 	}
 	for _, parts := range t.parts {
-		have, why := t.farm(ctx, variant, filepath.Join(dir, "out-"+parts), done.Frame, parts)
+		have, why := t.farm(ctx, variant, filepath.Join(dir, "out-"+parts), done.Frames, parts)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -133,47 +135,81 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 		case strings.Contains(why, "; ") && !strings.HasPrefix(why, "the job failed"): // a refusal has a remedy
 			t.refused++
 			say("%-4s refused: %s", parts, why)
-		case want == "":
+		case len(want) == 0:
 			say("%-4s Blender writes no picture: %s", parts, done.Error)
 		case why != "":
 			t.failed++
 			say("%-4s FAILED: %s", parts, why)
 		default:
-			worst, err := pictureDifference(want, have)
+			worst, err := t.compare(want, have, i%2 == 1)
 			if err != nil {
 				t.failed++
 				say("%-4s FAILED: %v", parts, err)
 				continue
 			}
-			t.compared++
-			if i%2 == 1 {
-				t.defaults++
-			}
-			if worst == 0 {
-				t.equal++
-			}
-			t.worst = max(t.worst, worst)
-			say("%-4s largest difference %.3g", parts, worst)
+			say("%-4s %d frames, largest difference %.3g", parts, len(want), worst)
 		}
 	}
 	return nil
 }
 
+// compare counts the frames of one scene and returns their largest difference.
+func (t *sceneTable) compare(want, have map[int]string, defaults bool) (worst float64, err error) {
+	for n, file := range want {
+		d, err := pictureDifference(file, have[n])
+		if err != nil {
+			return 0, fmt.Errorf("frame %d: %w", n, err)
+		}
+		t.compared++
+		if defaults {
+			t.defaults++
+		}
+		if d == 0 {
+			t.equal++
+		}
+		worst = max(worst, d)
+	}
+	t.worst = max(t.worst, worst)
+	return worst, nil
+}
+
+var lastNumber = regexp.MustCompile(`(\d+)\.\w+$`)
+
+// numbered are the files of a pattern by the number before their extension.
+func numbered(pattern string) (map[int]string, error) {
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int]string{}
+	for _, file := range found {
+		if m := lastNumber.FindStringSubmatch(file); m != nil {
+			if n, err := strconv.Atoi(m[1]); err == nil {
+				out[n] = file
+			}
+		}
+	}
+	return out, nil
+}
+
 // farm renders through a farm inside one process; why says what kept it.
-func (t *sceneTable) farm(ctx context.Context, file, out string, frame int, parts string) (have, why string) {
+func (t *sceneTable) farm(ctx context.Context, file, out string, frames []int, parts string) (have map[int]string, why string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, t.bin, "render", file, "-f", fmt.Sprint(frame), "-o", out, "--parts", parts, "--recheck", "0", "--log-level", "error")
+	c := exec.CommandContext(ctx, t.bin, "render", file, "-f", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(frames)), ","), "[]"), "-o", out, "--parts", parts, "--recheck", "0", "--log-level", "error")
 	c.Env = append(os.Environ(), "IDLEWILD_BLENDER_PATH="+t.programs[0].path, "IDLEWILD_DATA_DIR="+filepath.Join(t.dir, "data"))
 	said, err := c.CombinedOutput()
 	if err != nil {
-		return "", lastLine(said)
+		return nil, lastLine(said)
 	}
-	found, _ := filepath.Glob(filepath.Join(out, "*"))
-	if len(found) == 0 {
-		return "", "no file was delivered"
+	have, err = numbered(filepath.Join(out, "*"))
+	if err != nil {
+		return nil, err.Error()
 	}
-	return found[0], ""
+	if len(have) == 0 {
+		return nil, "no file was delivered"
+	}
+	return have, ""
 }
 
 func (t *sceneTable) figures() []Figure {

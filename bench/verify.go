@@ -23,6 +23,9 @@ func verifyBench(ctx context.Context, args []string) ([]Figure, error) {
 	fs.BoolVar(&o.Training, "training", false, "the training scenes, on which limits were fitted, instead of the test scenes")
 	fs.IntVar(&o.Draws, "draws", 200, "checks of each cheat")
 	fs.IntVar(&o.Honest, "honest", 600, "checks of each honest frame")
+	fs.StringVar(&o.Only, "only", "", "only scenes whose names hold this")
+	fs.BoolVar(&o.Kept, "kept", false, "neither render nor judge: print the table of the record that is kept with this program")
+	fs.StringVar(&o.Record, "record", "", "write what was found, draw by draw, to this file")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}

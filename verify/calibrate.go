@@ -48,6 +48,7 @@ func Calibrate(th Thresholds, canaries []map[string]float64) Thresholds {
 	th.Pass = limit("pass_odd", 0.05, th.PassSure)
 	th.PassSure = math.Max(th.PassSure, limit("pass_odd", 0, 0.95))
 	th.SquareSure = math.Max(th.SquareSure, limit("z50_square", 0, th.SquareAlone))
+	th.OutNoise = limit("out", th.OutNoise, 1)
 	th.Beta = math.Max(th.Beta, limit("beta", 0, 0.3))
 	th.BetaHint = math.Max(th.BetaHint, limit("beta", 0, 0.1))
 	return th

@@ -17,7 +17,7 @@ const Pad = 2
 // default.
 type DrawOptions struct {
 	Share  float64 // of the frame's pixels; default 0.01
-	Pixels int     // at least so many judged pixels, where the frame has them; default 2000
+	Pixels int     // at least so many judged pixels, where the frame has them; default 6000, of which a third or more are noisy in most frames
 	Crops  int     // rectangles, 1 to 12; default 6
 }
 
@@ -27,7 +27,7 @@ func (o DrawOptions) withDefaults() DrawOptions {
 	}
 	o.Share = min(o.Share, 1)
 	if o.Pixels <= 0 {
-		o.Pixels = 2000
+		o.Pixels = 6000
 	}
 	if o.Crops <= 0 {
 		o.Crops = 6

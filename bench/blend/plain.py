@@ -1,8 +1,8 @@
-"""Prepares a small variant of a scene and renders one frame of it as anybody would, without a farm.
+"""Prepares a small variant of a scene and renders frames of it as anybody would, without a farm.
 
 The request is JSON, the last argument: `file`, `copy` (the variant, saved beside the file), `defaults` (adaptive sampling
-and denoising on, as in a new Cycles scene), `out` (folder). Writes out/plain.json: the frame's number and what kept it
-from being rendered.
+and denoising on, as in a new Cycles scene), `out` (folder), `count` (frames, each rendered after the file was opened
+anew). Writes out/plain.json: the frames' numbers and what kept them from being rendered.
 """
 
 import json
@@ -34,32 +34,37 @@ def prepare(request):
 
 
 def main(request):
-    done = {"frame": 0, "error": ""}
-    try:
-        bpy.ops.wm.open_mainfile(filepath=request["file"], use_scripts=False)
-    except RuntimeError as e:  # missing libraries are reported as errors
-        print("report:", e)
+    done = {"frames": [], "error": ""}
+    read(request["file"])
     prepare(request)
     bpy.context.preferences.filepaths.save_version = 0
     try:
         bpy.ops.wm.save_as_mainfile(filepath=request["copy"], compress=False, relative_remap=False)
     except RuntimeError as e:
         print("report:", e)
-    try:
-        bpy.ops.wm.open_mainfile(filepath=request["copy"], use_scripts=False)
-    except RuntimeError as e:
-        print("report:", e)
-    scene = bpy.context.scene
-    done["frame"] = min(scene.frame_start + 2, scene.frame_end)
-    scene.frame_set(done["frame"])
-    scene.render.filepath = os.path.join(request["out"], "plain")
-    scene.render.use_file_extension = True
-    try:
-        bpy.ops.render.render(write_still=True)
-    except RuntimeError as e:
-        done["error"] = str(e)
+    for n in range(request["count"]):
+        read(request["copy"])
+        scene = bpy.context.scene
+        number = min(scene.frame_start + 2 + 3 * n, scene.frame_end)
+        if number in done["frames"]:
+            break
+        scene.frame_set(number)
+        scene.render.filepath = os.path.join(request["out"], "plain-%d" % number)
+        scene.render.use_file_extension = True
+        try:
+            bpy.ops.render.render(write_still=True)
+        except RuntimeError as e:
+            done["error"] = str(e)
+        done["frames"].append(number)
     with open(os.path.join(request["out"], "plain.json"), "w", encoding="utf-8") as f:
         json.dump(done, f)
+
+
+def read(file):
+    try:
+        bpy.ops.wm.open_mainfile(filepath=file, use_scripts=False)
+    except RuntimeError as e:  # missing libraries are reported as errors
+        print("report:", e)
 
 
 if __name__ == "__main__":

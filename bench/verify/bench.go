@@ -2,10 +2,14 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
+	"sync"
 
 	"idlewild/media"
 	"idlewild/verify"
@@ -21,12 +25,24 @@ type Options struct {
 	Training bool   // the training scenes, on which limits were fitted, instead of the test scenes
 	Draws    int    // checks of each cheat
 	Honest   int    // checks of each honest frame
+	Kept     bool   // neither render nor judge: the table of the record that is kept
+	Record   string // a file that gets the record of what was found
+	Only     string // a part of the names of the scenes that are meant; empty: all
 	Log      io.Writer
 	Out      io.Writer // the table
 }
 
 // Run renders what is missing, judges, prints the table and returns the figures.
 func Run(ctx context.Context, o Options) ([]Figure, error) {
+	if o.Kept {
+		r, err := Kept()
+		if err != nil {
+			return nil, err
+		}
+		t := r.table()
+		t.print(o.Out)
+		return t.figures(), nil
+	}
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, err
@@ -38,21 +54,46 @@ func Run(ctx context.Context, o Options) ([]Figure, error) {
 			list[i].width, list[i].height = 320, 180
 		}
 	}
+	list = slices.DeleteFunc(list, func(sc scene) bool { return !strings.Contains(sc.name, o.Only) })
 	if o.Have {
 		list = slices.DeleteFunc(list, func(sc scene) bool { return !st.complete(sc) })
 	} else if err := st.run(ctx, list); err != nil || o.Render {
 		return nil, err
 	}
+	found := make([][]trial, len(list))
+	failed := make([]error, len(list))
+	var log sync.Mutex
+	var wait sync.WaitGroup
+	lane := make(chan struct{}, runtime.NumCPU())
+	for i, sc := range list {
+		lane <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-lane }()
+			s := &studioScene{scene: sc, studio: st, files: map[string]*media.Image{}}
+			found[i], failed[i] = s.judge(ctx, o.Draws, o.Honest, verify.DefaultThresholds())
+			log.Lock()
+			defer log.Unlock()
+			fmt.Fprintf(o.Log, "judged %s, %dx%d: %d checks\n", sc.name, sc.width, sc.height, len(found[i]))
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
 	var t table
-	for _, sc := range list {
-		s := &studioScene{scene: sc, studio: st, files: map[string]*media.Image{}}
-		trials, err := s.judge(ctx, o.Draws, o.Honest, verify.DefaultThresholds())
+	for i, sc := range list {
+		t.add(sc, found[i])
+	}
+	misses(o.Out, found)
+	t.print(o.Out)
+	if o.Record != "" {
+		version, err := version(ctx)
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(o.Log, "judged %s, %dx%d: %d checks\n", sc.name, sc.width, sc.height, len(trials))
-		t.add(sc, trials)
+		if err := t.record(version).save(o.Record); err != nil {
+			return nil, err
+		}
 	}
-	t.print(o.Out)
 	return t.figures(), nil
 }

@@ -119,7 +119,9 @@ func (s *studioScene) claims() []claim {
 	if s.adaptive {
 		honest = s.get("older")
 		half = s.get("most-50")
-		quarter = half
+		if quarter = s.get("most-25"); quarter == nil {
+			quarter = half
+		}
 	} else {
 		honest = s.older(func(int, int) bool { return true })
 		half = s.older(func(_, to int) bool { return to <= 10 })
@@ -173,8 +175,8 @@ func (s *studioScene) claims() []claim {
 	for name, m := range s.tampered(honest, half, quarter) {
 		goal := goalWhole
 		switch {
-		case strings.HasPrefix(name, "tiles 10"):
-			goal = ""
+		case strings.HasPrefix(name, "tiles 10"), strings.HasPrefix(name, "tiles") && s.adaptive && s.saves(name, honest, half, quarter) < 0.04:
+			goal = "" // it saves too little
 		case strings.HasPrefix(name, "tiles"):
 			goal = goalTiles
 		case strings.HasPrefix(name, "watermark"):
@@ -187,6 +189,20 @@ func (s *studioScene) claims() []claim {
 	}
 	return out
 }
+
+// saves is the share of the work that tampered tiles of an adaptive frame save:
+// where pixels stop early by themselves, half of the maximum is nearly all.
+func (s *studioScene) saves(name string, honest, half, quarter *media.Image) float64 {
+	var share float64
+	fmt.Sscanf(name, "tiles %f %%", &share)
+	cheap := spent(half, maxSamples/2)
+	if strings.HasSuffix(name, aQuarter) {
+		cheap = spent(quarter, maxSamples/4)
+	}
+	return share / 100 * (1 - cheap/spent(honest, maxSamples))
+}
+
+const aHalf, aQuarter = "half the samples", "a quarter of the samples"
 
 // spent is how many samples went into a frame of at most so many a pixel.
 // Cycles stores counts over the largest that the render reached.
@@ -330,7 +346,10 @@ func (s *studioScene) tampered(honest, half, quarter *media.Image) map[string]*m
 		"a black frame":            edit(honest, func(int, int, [3]float32) [3]float32 { return [3]float32{} }, media.Float),
 	}
 	for _, share := range []int{10, 20, 50} {
-		out[fmt.Sprintf("tiles %d %% at half the samples", share)] = tiles(honest, half, float64(share)/100, rnd)
+		out[fmt.Sprintf("tiles %d %% at ", share)+aHalf] = tiles(honest, half, float64(share)/100, rnd)
+		if quarter != half {
+			out[fmt.Sprintf("tiles %d %% at ", share)+aQuarter] = tiles(honest, quarter, float64(share)/100, rnd)
+		}
 	}
 	return out
 }

@@ -79,6 +79,16 @@ func (s studio) run(ctx context.Context, list []scene) error {
 	return ctx.Err()
 }
 
+// version is what Blender calls itself.
+func version(ctx context.Context) (string, error) {
+	b, err := exec.CommandContext(ctx, "blender", "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("blender --version: %w", err)
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSpace(first), nil
+}
+
 // complete says that all that a table needs of a scene was rendered.
 func (s studio) complete(sc scene) bool {
 	for _, m := range machines {

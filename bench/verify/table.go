@@ -204,6 +204,29 @@ func (t *table) print(w io.Writer) {
 	}
 }
 
+// misses lists what was not as it is wanted: claims of a scene of which a check
+// said otherwise, how often, and what one of those checks said.
+func misses(w io.Writer, found [][]trial) {
+	type key struct{ scene, claim string }
+	n, wrong, said := map[key]int{}, map[key]int{}, map[key]string{}
+	var order []key
+	for _, trials := range found {
+		for _, x := range trials {
+			k := key{x.Scene, x.Claim}
+			if n[k]++; x.Goal == "" || (x.Goal == goalHonest) == (x.Ruling == job.Accepted) {
+				continue
+			}
+			if wrong[k]++; said[k] == "" {
+				order = append(order, k)
+				said[k] = x.Reason
+			}
+		}
+	}
+	for _, k := range order {
+		fmt.Fprintf(w, "%s, %s: %d of %d checks: %s\n", k.scene, k.claim, wrong[k], n[k], said[k])
+	}
+}
+
 func goalRank(goal string) int {
 	return slices.Index([]string{goalHonest, goalWhole, goalTiles, goalEdit, ""}, goal)
 }

@@ -325,6 +325,23 @@ func TestTwoStepsGiveBlendersOwnPixels(t *testing.T) {
 	}
 }
 
+// What a session keeps from frame to frame changes no pixel; what would is not
+// kept, and the frame at which that is seen comes out right.
+func TestKeptFromFrameToFrame(t *testing.T) {
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), needBlender(t), "-b", "-Y", "--factory-startup", "-t", "1", "--python-exit-code", "3",
+		"-P", "testdata/keep.py", "--", dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "KEPT") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for name, frames := range map[string][]int{"warm": {1, 3, 5, 9}, "wrong": {1, 5, 9}} {
+		for _, n := range frames {
+			sameDecoded(t, fmt.Sprintf("%s, frame %d", name, n), filepath.Join(dir, fmt.Sprintf("fresh-%d", n), "frame.exr"),
+				filepath.Join(dir, fmt.Sprintf("%s-%d", name, n), "frame.exr"))
+		}
+	}
+}
+
 // Frames are named as Blender names them, whatever the folder.
 func TestFramesAreNamedAsTheFileSays(t *testing.T) {
 	file := testScenes(t)

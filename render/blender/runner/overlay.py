@@ -20,9 +20,16 @@ class Overlay:
         self._undo: list[tuple[Any, str, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        """Sets owner.name, which belongs to the scene's own data."""
+        """Sets owner.name, which belongs to the scene's own data.
+
+        What is so already is left alone: to set the engine, be it to what it
+        is, has Cycles forget the scene that it keeps from frame to frame.
+        """
         self._mute(owner, name)
-        self._undo.append((owner, name, getattr(owner, name)))
+        before = getattr(owner, name)
+        if before == value:
+            return
+        self._undo.append((owner, name, before))
         setattr(owner, name, value)
 
     def _mute(self, owner: Any, name: str) -> None:

@@ -9,6 +9,7 @@ import os
 import struct
 import sys
 import tempfile
+import types
 import unittest
 
 sys.dont_write_bytecode = True
@@ -40,6 +41,65 @@ class Requests(unittest.TestCase):
     def test_defaults(self):
         r = protocol.Request.parse('{"op": "render", "crops": null}')
         self.assertEqual((r.crops, r.samples, r.id), ([], 0, 0))
+
+
+class Keeping(unittest.TestCase):
+    """When a session looks whether what it keeps is right."""
+
+    def setUp(self):
+        # keep.py asks Blender for nothing until it renders.
+        sys.modules.setdefault("bpy", types.ModuleType("bpy"))
+        import keep
+
+        self.keep = keep
+
+    def test_looks_at_the_first_warm_frame_and_then_seldom(self):
+        k = self.keep.Keeper()
+        looked = []
+        for n in range(1, 101):
+            if k.rendered("a", n, 10):
+                looked.append(n)
+                k.looked("a", True, 1)
+        self.assertEqual(looked[0], 2)
+        self.assertLess(len(looked), 8)
+        self.assertGreater(len(looked), 3)
+        self.assertTrue(k.allowed("a"))
+
+    def test_tiles_of_one_frame_ask_for_no_look(self):
+        k = self.keep.Keeper()
+        self.assertFalse(any(k.rendered("a", 7, 1) for _ in range(9)))
+        self.assertTrue(k.rendered("a", 8, 1))
+
+    def test_dear_looks_are_rare(self):
+        k = self.keep.Keeper()
+        looked = 0
+        for n in range(1, 1000):
+            if k.rendered("a", n, 1):
+                looked += 1
+                k.looked("a", True, 100)
+        self.assertEqual(looked, 1)
+
+    def test_a_difference_ends_it_for_that_scene(self):
+        k = self.keep.Keeper()
+        k.rendered("a", 1, 1)
+        self.assertTrue(k.rendered("a", 2, 1))
+        k.looked("a", False, 1)
+        self.assertFalse(k.allowed("a"))
+        self.assertTrue(k.allowed("b"))
+
+    def test_pictures(self):
+        a = [0.5] * 4000
+        self.assertTrue(self.keep.alike(a, list(a)))
+        self.assertTrue(self.keep.alike(a, [0.50001] * 4000))
+        b = list(a)
+        b[8] = 0.9
+        self.assertTrue(self.keep.alike(a, b))  # one pixel of a thousand
+        b[80] = 0.9
+        self.assertFalse(self.keep.alike(a, b))
+        nan = float("nan")
+        self.assertTrue(self.keep.alike([nan] * 4, [float("nan")] * 4))
+        self.assertFalse(self.keep.alike([nan] * 4, [1.0] * 4))
+        self.assertFalse(self.keep.alike(a, a[:-4]))
 
 
 class Borders(unittest.TestCase):
