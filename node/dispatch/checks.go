@@ -56,10 +56,11 @@ func (b *Board) challenged(e Challenged) {
 	case len(e.Tasks) == 0:
 		b.found(j, x, standardVerdicts[verdictNotDrawn])
 	default:
+		tasks := b.withClaim(x, e.Tasks)
 		if len(x.looks) == 0 && x.audit == "" {
-			x.want = b.whose(j, x, e.Tasks)
+			x.want = b.whose(j, x, tasks)
 		}
-		for _, ct := range e.Tasks {
+		for _, ct := range tasks {
 			ct.Place = job.AtRequester
 			t := newCheck(ct, x)
 			x.checks = append(x.checks, t)
@@ -70,7 +71,9 @@ func (b *Board) challenged(e Challenged) {
 			return
 		}
 		for _, t := range x.checks {
-			b.queueCheck(j, t)
+			if !b.early(j, t) {
+				b.queueCheck(j, t)
+			}
 		}
 		b.watchChecks(j, x)
 	}
@@ -278,6 +281,11 @@ func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 	}
 	j.stuck = ""
 	x.evidence = append(x.evidence, evidence{g.t.Task(), leaf, g.fence})
+	for _, t := range x.checks {
+		if slices.Contains(t.Task().After, g.t.key()) {
+			b.queueCheck(j, t)
+		}
+	}
 	if len(x.evidence) < len(x.checks) {
 		return
 	}
