@@ -241,6 +241,14 @@ func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
 		b.queueCheck(j, t)
 		return
 	}
+	if t.ofClaim() {
+		// Why a claim gives nothing to go on with, that it lacks a pass, say, is seen
+		// by comparing it.
+		x.checks = slices.DeleteFunc(x.checks, (*task).ofClaim)
+		x.evidence = slices.DeleteFunc(x.evidence, func(e evidence) bool { return newCheck(e.task, x).ofClaim() })
+		b.weigh(j, x)
+		return
+	}
 	if x.want == byAny {
 		// Members that fail, or say so, do not decide that nothing is checked.
 		if w := b.byPeer[b.self]; w != nil && w.connected && b.lacking(w, t.Needs, job.AtRequester) == "" {
@@ -282,10 +290,15 @@ func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 	j.stuck = ""
 	x.evidence = append(x.evidence, evidence{g.t.Task(), leaf, g.fence})
 	for _, t := range x.checks {
-		if slices.Contains(t.Task().After, g.t.key()) {
+		if slices.Contains(t.Task().After, g.t.key()) && !x.t.is(g.t.key()) { // nothing waits for the claim
 			b.queueCheck(j, t)
 		}
 	}
+	b.weigh(j, x)
+}
+
+// weigh has the claim compared with the evidence, once all of it is there.
+func (b *Board) weigh(j *jobState, x *ret) {
 	if len(x.evidence) < len(x.checks) {
 		return
 	}
