@@ -21,7 +21,7 @@ type denoised struct {
 	layer            string     // of the first pixel that is off
 	odd              []job.Rect // blocks with pixels that are off, in the frame
 	missing          string     // a layer that the denoiser made and the claim has not
-	diff             []float32  // of each pixel, in the file's order: the largest of all layers'
+	diff             []float32  // of the pixels that are off, in the file's order: the largest of all layers'; others are 0
 }
 
 // compareDenoised compares the layers of c; ok is false where the denoiser was
@@ -48,7 +48,7 @@ func compareDenoised(c job.CropCheck, claim Claim, th Thresholds) (d denoised, o
 		}
 		d.add(layer, theirs, mine, th)
 	}
-	d.mark(frameOf(c, claim.Part), m.Width, m.Height, th)
+	d.mark(frameOf(c, claim.Part), m.Width, m.Height)
 	return d, true, nil
 }
 
@@ -69,12 +69,11 @@ func (d *denoised) add(layer string, theirs, mine []media.Channel, th Thresholds
 				d.layer = layer
 			}
 			d.off++
+			d.diff[i] = max(d.diff[i], x)
 		}
 		if x > denoisedFar*limit {
 			d.far++
 		}
-		// In the heat map and in blocks all layers have the same limit.
-		d.diff[i] = max(d.diff[i], x*float32(th.Denoised)/limit)
 	}
 }
 
@@ -99,21 +98,21 @@ func unlike(a, b []media.Channel, i int) float32 {
 }
 
 // mark finds the blocks with pixels that are off.
-func (d *denoised) mark(area job.Rect, w, h int, th Thresholds) {
+func (d *denoised) mark(area job.Rect, w, h int) {
 	for y0 := 0; y0 < h && d.off > 0; y0 += lookSide {
 		for x0 := 0; x0 < w; x0 += lookSide {
 			x1, y1 := min(x0+lookSide, w), min(y0+lookSide, h)
-			if d.offIn(x0, y0, x1, y1, w, th) {
+			if d.offIn(x0, y0, x1, y1, w) {
 				d.odd = append(d.odd, job.Rect{X0: area.X0 + x0, X1: area.X0 + x1, Y0: area.Y1 - y1, Y1: area.Y1 - y0})
 			}
 		}
 	}
 }
 
-func (d *denoised) offIn(x0, y0, x1, y1, w int, th Thresholds) bool {
+func (d *denoised) offIn(x0, y0, x1, y1, w int) bool {
 	for y := y0; y < y1; y++ {
 		for x := x0; x < x1; x++ {
-			if d.diff[y*w+x] > float32(th.Denoised) {
+			if d.diff[y*w+x] > 0 {
 				return true
 			}
 		}

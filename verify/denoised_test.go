@@ -99,15 +99,18 @@ func TestDenoisedPictureIsComparedEverywhere(t *testing.T) {
 	}
 	want(t, Compare(c, none, crops, DefaultThresholds()), job.Rejected)
 
-	drawn, err := Heatmap(c, painted, crops, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if red, _, blue, _ := drawn.At(55, 35).RGBA(); red <= blue {
-		t.Errorf("the heat map shows %v where the picture is painted", drawn.At(55, 35))
-	}
-	if grey, ok := drawn.At(20, 60).(color.NRGBA); !ok || grey.R != grey.G {
-		t.Errorf("the heat map shows %v where it is not", drawn.At(20, 60))
+	for _, sample := range []media.Sample{media.Float, media.Half} {
+		painted := denoisedClaim(func(i int, v float32) float32 { return map[bool]float32{true: 3, false: v}[inside(i, 50, 30, 60, 40)] }, sample)
+		drawn, err := Heatmap(c, painted, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, ok := drawn.At(55, 35).(color.NRGBA); !ok || at.R < 100 || at.B > 0 {
+			t.Errorf("the heat map shows %v where the picture is painted", at)
+		}
+		if at, ok := drawn.At(20, 60).(color.NRGBA); !ok || at.R != at.G || at.G != at.B {
+			t.Errorf("the heat map shows %v where it is not", at)
+		}
 	}
 }
 

@@ -43,9 +43,9 @@ func Heatmap(c job.CropCheck, claim Claim, crops []Crop, odd []job.Rect) (image.
 			}
 		}
 	}
-	if d, ok, err := compareDenoised(c, claim, DefaultThresholds()); err == nil && ok && d.off > 0 {
+	if d, ok, err := compareDenoised(c, claim, DefaultThresholds()); err == nil && ok {
 		for i, x := range d.diff {
-			if x > float32(DefaultThresholds().Denoised) {
+			if x > 0 {
 				diff[i] = max(diff[i], x)
 			}
 		}
