@@ -18,6 +18,9 @@ type CropCheck struct {
 	// Denoised says that the judged pixels went through a denoiser: noise
 	// statistics do not apply to them.
 	Denoised bool `json:"denoised,omitempty" cbor:"denoised,omitempty"`
+	// Guided says that the result keeps what a denoiser was guided by beside the
+	// noisy picture, in Layer and Others: what it made of them can be made again.
+	Guided bool `json:"guided,omitempty" cbor:"guided,omitempty"`
 	// Others are the other layers that have Pass and were sampled alike: a
 	// checker draws one of them now and then.
 	Others []string `json:"others,omitempty" cbor:"others,omitempty"`

@@ -49,6 +49,9 @@ func RunEmbedded(ctx context.Context, o EmbeddedOptions, watch func(job.Event, j
 		return job.Status{}, err
 	}
 	defer os.RemoveAll(dir)
+	if o.Spec.Policy.Recheck == nil {
+		o.Spec.Policy.Recheck = new(float64) // all of it is this machine: nothing is kept for a checker
+	}
 	cfg := o.Config
 	if cfg.Worker.Threads == 0 {
 		cfg.Worker.Threads = max(1, runtime.NumCPU()/o.Nodes)

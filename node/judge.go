@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 
 	"idlewild/job"
@@ -20,6 +23,9 @@ import (
 type cropper interface {
 	Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error)
 	Look(t job.Task, few job.Range, canaries []job.Rect) (job.Task, error)
+	// Denoise returns tasks that denoise again what t's worker claims to have
+	// denoised, in order; they have t and each other in After.
+	Denoise(t job.Task) ([]job.Task, error)
 }
 
 // sampler is a kind of which some items, or crops of its pictures, can be run
@@ -90,6 +96,13 @@ func (j *judge) Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64
 				return nil, err
 			}
 			tasks = append(tasks, more...)
+		}
+		if c.Guided {
+			again, err := k.Denoise(t)
+			if err != nil {
+				return nil, err
+			}
+			tasks = append(tasks, again...)
 		}
 		few := verify.LookSamples(samples.To - samples.From)
 		if few == 0 {
@@ -269,15 +282,10 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 		}
 	}
 	seen := seen{}
-	for _, e := range evidence {
-		if e.Leaf.Outcome != job.Succeeded {
-			return verify.Unverified(fmt.Errorf("rendering the crops ended %s: %s", e.Leaf.Outcome, e.Leaf.Reason))
-		}
-		if err := seen.read(c, e.Task, t.Check, e.Dir); err != nil {
-			return verify.Unverified(err)
-		}
-	}
 	claim := verify.Claim{Image: img, Part: t.Part}
+	if err := seen.all(c, t.Check, leaf, &claim, evidence); err != nil {
+		return verify.Unverified(err)
+	}
 	first := seen.of(c.Layer)
 	j.measured.add(canaryKey(t), first.compareCanaries(c, t.Part, j.limits))
 	limits := verify.Calibrate(j.limits, j.measured.of(canaryKey(t)))
@@ -287,7 +295,7 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 			continue
 		}
 		d := c
-		d.Layer = layer
+		d.Layer, d.Others = layer, nil
 		if other := verify.Compare(d, claim, seen[layer].crops, limits); other.Ruling != job.Accepted {
 			other.Reason = fmt.Sprintf("view layer %.100q: %s", layer, other.Reason)
 			v = other
@@ -301,6 +309,19 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 		return verify.Unverified(err)
 	}
 	return look.Verdict(v, "look at the frame", limits)
+}
+
+// elsewhere reports whether a worker's denoiser may be another one than that of
+// this machine, which ran it again, although both Blenders have the same name: a
+// distribution updates the library alone, and for two sorts of processors nobody
+// has compared them. Where there is a GPU, the processor is an amd64.
+func elsewhere(claim, again job.Leaf) bool {
+	arch, cpu := strings.CutPrefix(claim.DeviceClass, "cpu/")
+	if !cpu {
+		arch = "amd64"
+	}
+	origin := again.Build[strings.LastIndexByte(again.Build, ' ')+1:]
+	return !slices.Contains([]string{"blender.org", "bpy", "steam"}, origin) || arch != runtime.GOARCH
 }
 
 // seen is what challenge tasks left of each view layer.
@@ -319,6 +340,33 @@ func (s seen) of(layer string) *layerSeen {
 		s[layer] = &layerSeen{at: map[job.Rect]int{}}
 	}
 	return s[layer]
+}
+
+// all adds what the challenge tasks left, and to the claim what a denoiser made
+// of it again.
+func (s seen) all(c job.CropCheck, check job.Check, leaf job.Leaf, claim *verify.Claim, evidence []dispatch.Evidence) error {
+	for _, e := range evidence {
+		if e.Leaf.Outcome != job.Succeeded {
+			return fmt.Errorf("%s ended %s: %s", e.Task.Label, e.Leaf.Outcome, e.Leaf.Reason)
+		}
+		file, denoised := blender.Denoised(e.Task)
+		if !denoised {
+			if err := s.read(c, e.Task, check, e.Dir); err != nil {
+				return err
+			}
+			continue
+		}
+		if file == "" {
+			continue // the denoiser's input, which is the claim's own
+		}
+		m, err := decode(filepath.Join(e.Dir, file))
+		if err != nil {
+			return fmt.Errorf("denoised again: %w", err)
+		}
+		m.Flip() // rows come from the bottom, as they were given
+		claim.Again, claim.Elsewhere = m, elsewhere(leaf, e.Leaf)
+	}
+	return nil
 }
 
 // read adds what a challenge task left.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"idlewild/job"
@@ -101,6 +102,87 @@ func TestJudgeComparesADenoisedClaimByItsNoisyImage(t *testing.T) {
 		evidence[0].Dir = t.TempDir()
 		if v := j.Judge(t.Context(), task, leaf, dir, evidence); v.Ruling != job.Unsure {
 			t.Errorf("%s without evidence: %v", name, v)
+		}
+	}
+}
+
+// TestJudgeDenoisesAgain: what a denoiser made again comes upside down, and says
+// nothing where the worker's may be another one.
+func TestJudgeDenoisesAgain(t *testing.T) {
+	const w, h = 96, 64
+	here := "cpu/" + runtime.GOARCH
+	flat := func(x, y int) float32 { return 0.2 + float32(x+2*y)/400 }
+	clean := func(x, y int) float32 { return 0.3 + float32(x+3*y)/500 }
+	painted := func(x, y int) float32 {
+		if x >= 20 && x < 30 && y < 10 {
+			return 2
+		}
+		return clean(x, y)
+	}
+	for name, x := range map[string]struct {
+		claimed      func(x, y int) float32
+		class, build string
+		want         job.Ruling
+	}{
+		"honest":              {clean, here, "4.5.15 abc bpy", job.Accepted},
+		"painted":             {painted, here, "4.5.15 abc bpy", job.Rejected},
+		"on a GPU":            {painted, "gpu/x/1", "4.5.15 abc blender.org", map[bool]job.Ruling{true: job.Rejected, false: job.Unsure}[runtime.GOARCH == "amd64"]},
+		"another processor":   {painted, "cpu/other", "4.5.15 abc bpy", job.Unsure},
+		"a distribution's":    {painted, here, "4.3.2 abc debian", job.Unsure},
+		"honest, but another": {clean, "cpu/other", "4.3.2 abc debian", job.Accepted},
+	} {
+		k, task := claimTask(t, job.CropCheck{Layer: "ViewLayer", Pass: "Noisy Image", Width: w, Height: h, Samples: 16, Guided: true})
+		whole, dir := job.Rect{X1: w, Y1: h}, t.TempDir()
+		frame := media.New(w, h)
+		paint(frame, "Noisy Image", whole, flat)
+		paint(frame, "Combined", whole, x.claimed)
+		if err := media.WriteEXR(filepath.Join(dir, "frame.exr"), frame, false); err != nil {
+			t.Fatal(err)
+		}
+		root, _, err := media.TileRoot(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := job.Leaf{Outcome: job.Succeeded, DeviceClass: x.class, Outputs: []job.Output{{Name: "frame.exr", Media: job.MediaEXR, Pixels: root[:]}}}
+		j := &judge{croppers: map[job.Kind]cropper{blender.Name: k}, limits: verify.DefaultThresholds()}
+		tasks, err := j.Challenge(task, leaf, []byte("secret"), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var evidence []dispatch.Evidence
+		denoised := 0
+		for _, c := range tasks {
+			out := t.TempDir()
+			if file, ok := blender.Denoised(c); ok {
+				if denoised++; file != "" {
+					again := media.New(w, h)
+					paint(again, "Combined", whole, clean)
+					again.Flip()
+					if err := media.WriteEXR(filepath.Join(out, file), again, false); err != nil {
+						t.Fatal(err)
+					}
+				}
+				evidence = append(evidence, dispatch.Evidence{Task: c, Dir: out, Leaf: job.Leaf{Outcome: job.Succeeded, Build: x.build}})
+				continue
+			}
+			files, err := blender.ReadEvidence(c, task.Check)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				img := media.New(f.Covers.Dx(), f.Covers.Dy())
+				paint(img, "Combined", f.Covers, flat)
+				if err := media.WriteEXR(filepath.Join(out, f.File), img, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			evidence = append(evidence, dispatch.Evidence{Task: c, Dir: out, Leaf: job.Leaf{Outcome: job.Succeeded}})
+		}
+		if denoised != 2 {
+			t.Fatalf("%d checks of the denoised picture", denoised)
+		}
+		if v := j.Judge(t.Context(), task, leaf, dir, evidence); v.Ruling != x.want {
+			t.Errorf("%s: %v, want %s", name, v, x.want)
 		}
 	}
 }

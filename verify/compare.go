@@ -70,6 +70,13 @@ func Compare(c job.CropCheck, claim Claim, crops []Crop, th Thresholds) job.Verd
 	v.Method = method
 	v.Numbers = e.numbers(len(crops))
 	v = others.verdict(v, claim, c, th)
+	d, again, err := compareDenoised(c, claim, th)
+	switch {
+	case err != nil:
+		return Unverified(err)
+	case again:
+		return d.verdict(v, claim)
+	}
 	if l, ok := lookAtDenoised(c, claim, th); ok {
 		v = l.Verdict(v, "noisy picture", th)
 	}

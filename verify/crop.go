@@ -12,6 +12,12 @@ import (
 type Claim struct {
 	Image *media.Image
 	Part  job.Part // of the frame; zero: all of it
+	// Again holds what a denoiser made again of the noisy picture and the guides
+	// in Image, as the pass Combined of the same layers; nil where that was not done.
+	Again *media.Image
+	// Elsewhere says that the claim's denoiser may be another build, or for another
+	// sort of processor, than the one that made Again, so that a difference proves nothing.
+	Elsewhere bool
 }
 
 // SampleRange is a crop rendered with some of its samples.

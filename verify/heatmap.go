@@ -4,6 +4,7 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"slices"
 
 	"idlewild/job"
 )
@@ -14,7 +15,8 @@ const heatSide = 640
 // Heatmap draws for people where a claim was looked at and what was found: the
 // claim in dim grey, the crops in colour, from blue (equal) over green (off by
 // 1 %) to red (by 100 % or more), and frames of yellow around what a look at the
-// whole found odd, if there was one. Large frames are made smaller; a small pixel
+// whole found odd, if there was one. Where the denoised picture is not what the
+// denoiser makes of the noisy one, its pixels are in colour too. Large frames are made smaller; a small pixel
 // shows the worst of those that it stands for.
 func Heatmap(c job.CropCheck, claim Claim, crops []Crop, odd []job.Rect) (image.Image, error) {
 	m := claim.Image
@@ -40,6 +42,14 @@ func Heatmap(c job.CropCheck, claim Claim, crops []Crop, odd []job.Rect) (image.
 				}
 			}
 		}
+	}
+	if d, ok, err := compareDenoised(c, claim, DefaultThresholds()); err == nil && ok {
+		for i, x := range d.diff {
+			if x > 0 {
+				diff[i] = max(diff[i], x)
+			}
+		}
+		odd = append(slices.Clone(odd), d.odd...)
 	}
 	step := (max(m.Width, m.Height) + heatSide - 1) / heatSide
 	w, h := (m.Width+step-1)/step, (m.Height+step-1)/step

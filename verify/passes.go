@@ -30,6 +30,9 @@ const (
 // ours says that a pass is the renderer's or checker's own business: it is not
 // the artist's, or it is the judged one under one of its names.
 func ours(c job.CropCheck, pass string) bool {
+	if c.Guided && (pass == "Denoising Albedo" || pass == "Denoising Normal") {
+		return false // the denoised picture is made of them
+	}
 	return pass == c.Pass || pass == "Combined" || pass == SampleCount || strings.HasPrefix(pass, "Denoising ") || pass == "Noisy Image"
 }
 

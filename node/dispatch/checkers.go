@@ -36,6 +36,9 @@ const (
 // mayCheck reports whether s may run the check t.
 func (b *Board) mayCheck(s *seat, t *task) bool {
 	x, w := t.check, s.w
+	if t.ofClaim() {
+		return w.peer == b.self && b.fits(w, s.Device, t.Needs, job.AtRequester)
+	}
 	if w.peer == b.self && x.want != byThird && x.want != byClass {
 		return b.fits(w, s.Device, t.Needs, job.AtRequester)
 	}
@@ -57,6 +60,61 @@ func (b *Board) mayCheck(s *seat, t *task) bool {
 		return true
 	}
 	return same && b.classMembers(x.deviceClass) >= independent
+}
+
+// ofClaim reports whether t is a check that reads the claim itself, or what
+// another check made of it. This machine alone runs those: a member never sees
+// what it could say again.
+func (t *task) ofClaim() bool {
+	return t.check != nil && slices.ContainsFunc(t.Task().After, func(k job.TaskKey) bool { return find(t.check.t.prior(), k) == nil })
+}
+
+// withClaim are the checks of x that can be run. Those that read the claim are
+// left out of a look by others, and where this machine cannot run them. So what
+// they find alone never gets a peer banned.
+func (b *Board) withClaim(x *ret, tasks []job.Task) []job.Task {
+	w := b.byPeer[b.self]
+	out := slices.DeleteFunc(slices.Clone(tasks), func(t job.Task) bool { return newCheck(t, x).ofClaim() })
+	if len(out) == len(tasks) {
+		return tasks
+	}
+	able := w != nil && w.connected && x.want != byThird && x.want != byClass
+	for _, t := range tasks {
+		able = able && (!newCheck(t, x).ofClaim() || b.lacking(w, t.Needs, job.AtRequester) == "")
+	}
+	if able {
+		return tasks
+	}
+	return out
+}
+
+// given are the outputs that a check reads of the task k: the claim's, another
+// check's, or those of a predecessor of the task that is checked. ok is false
+// where they are not there yet.
+func (b *Board) given(j *jobState, x *ret, k job.TaskKey) (outputs []job.Output, ok bool) {
+	if x.t.is(k) {
+		return j.leaf(x).Outputs, true
+	}
+	for _, e := range x.evidence {
+		if e.leaf.Task == k {
+			return e.leaf.Outputs, true
+		}
+	}
+	if t := find(x.t.prior(), k); t != nil {
+		if t.ready() {
+			outputs = j.outputs(t)
+		}
+		return outputs, true
+	}
+	return nil, false
+}
+
+// early reports whether a check reads what another one has still to make.
+func (b *Board) early(j *jobState, t *task) bool {
+	return slices.ContainsFunc(t.Task().After, func(k job.TaskKey) bool {
+		_, ok := b.given(j, t.check, k)
+		return !ok
+	})
 }
 
 // classMembers counts the connected members with a device of that class.

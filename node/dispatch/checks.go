@@ -56,10 +56,11 @@ func (b *Board) challenged(e Challenged) {
 	case len(e.Tasks) == 0:
 		b.found(j, x, standardVerdicts[verdictNotDrawn])
 	default:
+		tasks := b.withClaim(x, e.Tasks)
 		if len(x.looks) == 0 && x.audit == "" {
-			x.want = b.whose(j, x, e.Tasks)
+			x.want = b.whose(j, x, tasks)
 		}
-		for _, ct := range e.Tasks {
+		for _, ct := range tasks {
 			ct.Place = job.AtRequester
 			t := newCheck(ct, x)
 			x.checks = append(x.checks, t)
@@ -70,7 +71,9 @@ func (b *Board) challenged(e Challenged) {
 			return
 		}
 		for _, t := range x.checks {
-			b.queueCheck(j, t)
+			if !b.early(j, t) {
+				b.queueCheck(j, t)
+			}
 		}
 		b.watchChecks(j, x)
 	}
@@ -241,6 +244,14 @@ func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
 		b.queueCheck(j, t)
 		return
 	}
+	if t.ofClaim() {
+		// Why a claim gives nothing to go on with, that it lacks a pass, say, is seen
+		// by comparing it.
+		x.checks = slices.DeleteFunc(x.checks, (*task).ofClaim)
+		x.evidence = slices.DeleteFunc(x.evidence, func(e evidence) bool { return newCheck(e.task, x).ofClaim() })
+		b.weigh(j, x)
+		return
+	}
 	if x.want == byAny {
 		// Members that fail, or say so, do not decide that nothing is checked.
 		if w := b.byPeer[b.self]; w != nil && w.connected && b.lacking(w, t.Needs, job.AtRequester) == "" {
@@ -281,6 +292,16 @@ func (b *Board) evident(j *jobState, g *grant, e Fetched) {
 	}
 	j.stuck = ""
 	x.evidence = append(x.evidence, evidence{g.t.Task(), leaf, g.fence})
+	for _, t := range x.checks {
+		if slices.Contains(t.Task().After, g.t.key()) && !x.t.is(g.t.key()) { // nothing waits for the claim
+			b.queueCheck(j, t)
+		}
+	}
+	b.weigh(j, x)
+}
+
+// weigh has the claim compared with the evidence, once all of it is there.
+func (b *Board) weigh(j *jobState, x *ret) {
 	if len(x.evidence) < len(x.checks) {
 		return
 	}

@@ -659,13 +659,11 @@ func (b *Board) hand(s *seat, l *lease) {
 	for _, g := range l.grants {
 		task := g.t.Task()
 		gr := job.Granted{Task: task, Fence: g.fence, SecretHash: job.HashSecret(j.secretOf(w.peer, l.id, g.t.key(), g.fence))}
-		prior := g.t.prior()
-		if g.t.check != nil {
-			prior = g.t.check.t.prior()
-		}
 		for _, k := range task.After {
 			p := job.Prior{Task: k}
-			if t := find(prior, k); t != nil && t.ready() {
+			if g.t.check != nil {
+				p.Outputs, _ = b.given(j, g.t.check, k)
+			} else if t := find(g.t.prior(), k); t != nil && t.ready() {
 				p.Outputs = j.outputs(t)
 			}
 			gr.Prior = append(gr.Prior, p)
@@ -764,7 +762,9 @@ func (b *Board) leaseCheck(s *seat) bool {
 				left = append(left, t)
 				continue
 			}
-			t.check.checker = w.peer
+			if !t.ofClaim() {
+				t.check.checker = w.peer
+			}
 			if t.check.want == byClass {
 				t.check.replicas = append(t.check.replicas, w.peer)
 			}

@@ -369,7 +369,8 @@ func (b *Board) fetched(e Fetched) {
 
 // fetch has a result brought here from whoever has it.
 func (b *Board) fetch(j *jobState, x *ret) {
-	e := Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline, Keep: len(x.t.next()) > 0,
+	e := Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline,
+		Keep:   len(x.t.next()) > 0 || x.t.Check.Method == job.CheckCrop, // a check may read it
 		Origin: j.origin, Delegation: j.delegation}
 	if x.live.via != "" {
 		e.Worker = x.live.via

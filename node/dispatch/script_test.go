@@ -30,17 +30,18 @@ type table struct {
 	jobs    map[string]job.ID
 	names2  map[job.ID]string
 
-	checks  bool       // every result is challenged
-	ruling  job.Ruling // of checks
-	broken  string     // what delivering fails with
-	score   Score      // of everybody
-	log     strings.Builder
-	deliver map[string]int // by job and label
-	taken   map[string]int
-	written int
-	silent  bool
-	h       History         // of everything that happens at this table
-	gone    map[string]bool // labels of tasks whose delivered files are not there any more
+	checks   bool       // every result is challenged
+	denoised bool       // with checks that read the claim, one after the other
+	ruling   job.Ruling // of checks
+	broken   string     // what delivering fails with
+	score    Score      // of everybody
+	log      strings.Builder
+	deliver  map[string]int // by job and label
+	taken    map[string]int
+	written  int
+	silent   bool
+	h        History         // of everything that happens at this table
+	gone     map[string]bool // labels of tasks whose delivered files are not there any more
 }
 
 // tester is what testing.T and rapid.T have in common.
@@ -228,6 +229,9 @@ func (x *table) carryOut(e Effect) {
 			c := e.Task
 			c.Label = "check of " + c.Label
 			tasks = []job.Task{c}
+			if x.denoised {
+				tasks = append(tasks, readsClaim(e.Task)...)
+			}
 		}
 		x.step(Challenged{ID: e.ID, Fence: e.Fence, Tasks: tasks})
 	case Compare:
@@ -253,6 +257,15 @@ func (x *table) carryOut(e Effect) {
 	case Clean:
 		x.step(Cleaned{ID: e.ID, Served: 42})
 	}
+}
+
+// readsClaim are two more checks of t: one of its result, one of what that makes.
+func readsClaim(t job.Task) []job.Task {
+	first := t
+	first.Label, first.Params, first.After, first.Check = "guides of "+t.Label, []byte("guides"), []job.TaskKey{t.Key()}, job.Check{}
+	second := first
+	second.Label, second.Params, second.After = "denoise of "+t.Label, []byte("denoise"), []job.TaskKey{first.Key()}
+	return []job.Task{first, second}
 }
 
 func (x *table) submit(name string, p fakeParams, pol job.Policy, there ...string) {

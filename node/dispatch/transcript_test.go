@@ -214,7 +214,7 @@ func (x *table) play(words []string) {
 		x.step(Requeued{ID: x.jobs[rest[0]], Label: rest[1]})
 	case "set":
 		if v, ok := arg["checks"]; ok {
-			x.checks = v == "on"
+			x.checks, x.denoised = v != "off", v == "denoised"
 		}
 		if v, ok := arg["ruling"]; ok {
 			x.ruling = job.Ruling(v)

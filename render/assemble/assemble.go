@@ -5,7 +5,8 @@
 //
 // A frame that is denoised takes two steps. Join also leaves what a denoiser
 // is guided by, and Denoised puts the denoiser's picture where the noisy one
-// was. Denoising the parts instead would leave seams.
+// was. Denoising the parts instead would leave seams. Guides leaves the same for
+// a frame that is denoised already, so that this can be done again.
 package assemble
 
 import (
@@ -42,7 +43,7 @@ const DenoisedFile = "denoised.exr"
 
 // Params are a task's parameters: JSON with the fields in this order.
 type Params struct {
-	Op     string `json:"op"` // "join", "denoised" or "reel"
+	Op     string `json:"op"` // "join", "denoised", "guides" or "reel"
 	Width  int    `json:"width,omitempty"`
 	Height int    `json:"height,omitempty"`
 	// Parts are what the predecessors rendered, in their order (join only).
@@ -72,6 +73,7 @@ type Part struct {
 const (
 	OpJoin     = "join"
 	OpDenoised = "denoised"
+	OpGuides   = "guides"
 	OpReel     = "reel"
 )
 
@@ -112,7 +114,7 @@ func decode(b []byte) (Params, error) {
 	switch {
 	case p.First != 0 || p.Count != 0 || p.Frame != "":
 		return p, fmt.Errorf("assemble task: %s of a reel", p.Op)
-	case p.Op != OpJoin && p.Op != OpDenoised:
+	case p.Op != OpJoin && p.Op != OpDenoised && p.Op != OpGuides:
 		return p, fmt.Errorf("assemble task: operation %q", p.Op)
 	case p.Width <= 0 || p.Height <= 0 || p.Width > maxSide || p.Height > maxSide:
 		return p, fmt.Errorf("assemble task: frame of %dx%d", p.Width, p.Height)

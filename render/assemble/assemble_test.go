@@ -196,6 +196,46 @@ func TestGuidesAndDenoised(t *testing.T) {
 	}
 }
 
+// TestGuidesOfADenoisedFrame: what a denoiser is given again is what it was given
+// the first time, not what it made of it.
+func TestGuidesOfADenoisedFrame(t *testing.T) {
+	frame := picture(0)
+	whole := job.Rect{X1: width, Y1: height}
+	first := read(t, must(t, Params{Op: OpJoin, Width: width, Height: height, Parts: []Part{{Tile: whole, Keep: whole}}, Denoise: []string{"A"}}, write(t, frame, FrameFile)), GuidesFile)
+	claim, clean := picture(0), picture(7)
+	if err := Replace(claim, clean, []string{"A"}, []string{"A"}); err != nil {
+		t.Fatal(err)
+	}
+	p := Params{Op: OpGuides, Width: width, Height: height, Denoise: []string{"A"}}
+	again := func(p Params, frame *media.Image) (string, render.Result) {
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		runner := render.NewExecutor(map[job.Kind]render.Kind{Name: New(exe)}, render.NewLocalProcess(nil), render.Options{Scratch: t.TempDir()})
+		defer runner.Close()
+		out := t.TempDir()
+		task := job.Task{Kind: Name, Params: p.Encode(), Outputs: []job.OutputRule{{Name: GuidesFile, Media: job.MediaEXR}}}
+		return out, runner.Execute(t.Context(), render.Task{Task: task, Requester: "r", Device: job.Device{Name: "cpu", Type: "cpu"}},
+			render.Dirs{In: t.TempDir(), Out: out, Prior: []string{write(t, frame, FrameFile)}}, nil)
+	}
+	out, r := again(p, claim)
+	if r.Outcome != job.Succeeded {
+		t.Fatalf("%s: %s", r.Outcome, r.Reason)
+	}
+	same(t, first, read(t, out, GuidesFile))
+
+	p.Width++
+	if _, r := again(p, claim); r.Outcome != job.Failed || !strings.Contains(r.Reason, "37x23") {
+		t.Errorf("another size: %s: %s", r.Outcome, r.Reason)
+	}
+	p.Width--
+	claim.Channels = slices.DeleteFunc(claim.Channels, func(c media.Channel) bool { return strings.Contains(c.Name, "Albedo") })
+	if _, r := again(p, claim); r.Outcome != job.Failed || !strings.Contains(r.Reason, "Denoising Albedo") {
+		t.Errorf("no guide: %s: %s", r.Outcome, r.Reason)
+	}
+}
+
 func TestWhatIsWrongWithPartsIsSaid(t *testing.T) {
 	whole := job.Rect{X1: width, Y1: height}
 	half := job.Rect{X1: 20, Y1: height}

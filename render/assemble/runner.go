@@ -34,6 +34,8 @@ func (r request) run(progress func(phase string, fraction float64)) error {
 	switch r.Params.Op {
 	case OpDenoised:
 		return r.denoised()
+	case OpGuides:
+		return r.guides()
 	case OpReel:
 		return r.reel(progress)
 	}
@@ -145,6 +147,40 @@ func Guides(frame *media.Image, layers []string) (*media.Image, error) {
 	}
 	out.Flip()
 	return out, nil
+}
+
+// guides writes what prior[0]'s frame was denoised by.
+func (r request) guides() error {
+	frame, err := media.DecodeFile(filepath.Join(r.Prior[0], FrameFile), media.Limits{})
+	if err != nil {
+		return err
+	}
+	p := r.Params
+	if frame.Width != p.Width || frame.Height != p.Height {
+		return fmt.Errorf("a picture of %dx%d where the frame has %dx%d", frame.Width, frame.Height, p.Width, p.Height)
+	}
+	noisy(frame)
+	guides, err := Guides(frame, p.Denoise)
+	if err != nil {
+		return err
+	}
+	return media.WriteEXR(filepath.Join(r.Out, GuidesFile), guides, false)
+}
+
+// noisy makes frame what it was before a renderer denoised it.
+func noisy(frame *media.Image) {
+	var out []media.Channel
+	for _, c := range frame.Channels {
+		layer, pass, name := media.Split(c.Name)
+		if _, denoised := frame.Pass(layer, passNoisy); denoised && pass == passCombined {
+			continue
+		}
+		if pass == passNoisy {
+			c.Name = layer + "." + passCombined + "." + name
+		}
+		out = append(out, c)
+	}
+	frame.Channels = out
 }
 
 // denoised writes prior[0]'s frame with the pictures of prior[1].

@@ -231,11 +231,15 @@ func TestPlanFollowsTheFile(t *testing.T) {
 	if q, task := first(f, SpecParams{}); q.Denoise != "off" || task.Needs.Require[FactDenoiser] != "" {
 		t.Errorf("denoising without a denoiser: %+v", q)
 	}
-	f.Denoisers = []string{"openimagedenoise"}
+	f.Denoisers, f.DenoiseLayers = []string{"openimagedenoise"}, f.ViewLayers
 	q, task := first(f, SpecParams{})
 	var c job.CropCheck
 	if err := job.Decode(task.Check.Params, 4096, &c); err != nil || q.Denoise != "" || task.Needs.Require[FactDenoiser] != fact(f.Build, "openimagedenoise") || c.Pass != passNoisy {
 		t.Errorf("denoising: %+v %v %+v %v", q, task.Needs, c, err)
+	}
+	f.DenoisedAlike = true
+	if q, task := first(f, SpecParams{}); job.Decode(task.Check.Params, 4096, &c) != nil || q.Denoise != denoiseGuided || !c.Guided || c.Pass != passNoisy {
+		t.Errorf("denoising that is done again: %+v %+v", q, c)
 	}
 	if q, task := first(f, SpecParams{Denoise: "off"}); q.Denoise != "off" || task.Needs.Require[FactDenoiser] != "" {
 		t.Errorf("denoising switched off: %+v", q)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"idlewild/job"
+	"idlewild/render/assemble"
 )
 
 // Evidence is one EXR that a challenge task leaves, and what it shows.
@@ -94,6 +95,50 @@ func (k *Kind) Look(t job.Task, few job.Range, canaries []job.Rect) (job.Task, e
 	return c.task(t, p), nil
 }
 
+// Denoise returns the tasks that denoise again what t's worker claims to have
+// denoised. The first reads the claim, the second what the first leaves.
+func (k *Kind) Denoise(t job.Task) ([]job.Task, error) {
+	_, c, err := challenged(t)
+	if err != nil {
+		return nil, err
+	}
+	p, err := DecodeParams(t.Params)
+	if err != nil {
+		return nil, err
+	}
+	guides := job.Task{
+		Kind: assemble.Name,
+		Params: assemble.Params{
+			Op: assemble.OpGuides, Width: c.Width, Height: c.Height, Denoise: append([]string{c.Layer}, c.Others...),
+		}.Encode(),
+		Outputs: []job.OutputRule{{Name: assemble.GuidesFile, Media: job.MediaEXR}},
+		After:   []job.TaskKey{t.Key()},
+		Label:   strings.TrimSuffix(t.Label, " render") + " guides",
+		Needs:   job.Needs{Require: map[string]string{string(assemble.Name): assemble.Version}},
+		Place:   job.AtRequester,
+		Rank:    t.Rank,
+	}
+	again := denoising(t, p, guides.Key())
+	again.Label = strings.TrimSuffix(t.Label, " render") + " denoise check"
+	again.Needs, again.Place = job.Needs{Require: t.Needs.Require}, job.AtRequester
+	return []job.Task{guides, again}, nil
+}
+
+// Denoised is the name of the file that t leaves, where t is the second task
+// that Denoise makes, and ok whether it is one of the two.
+func Denoised(t job.Task) (file string, ok bool) {
+	if len(t.Outputs) != 1 {
+		return "", false
+	}
+	switch o := t.Outputs[0].Name; {
+	case t.Kind == assemble.Name && o == assemble.GuidesFile:
+		return "", true
+	case t.Kind == Name && o == assemble.DenoisedFile:
+		return o, true
+	}
+	return "", false
+}
+
 // challenge is the CropCheck of a challenged task.
 type challenge struct{ job.CropCheck }
 
@@ -116,6 +161,9 @@ func challenged(t job.Task) (Params, challenge, error) {
 		return fail(err)
 	}
 	p.Op, p.Denoise, p.ViewLayer, p.Depth, p.Codec = opCrop, denoiseOff, c.Layer, "", ""
+	if c.Guided {
+		p.Denoise = denoiseLater // what guides a denoiser is compared as well
+	}
 	p.Persistent = p.Persistent || c.Layer != "" // one view layer is drawn, and one frame
 	return p, c, nil
 }

@@ -47,6 +47,9 @@ type Facts struct {
 	// so, GuideLayers those that keep a denoiser's guides for the artist.
 	DenoiseLayers []string `json:"denoise_layers"`
 	GuideLayers   []string `json:"guide_layers"`
+	// DenoisedAlike says that every machine with this build denoises a frame
+	// alike, and alike afterwards from a file.
+	DenoisedAlike bool `json:"denoised_alike"`
 	// Untiled says why a frame comes out differently in tiles, Unsampled why
 	// ranges of samples do not add up to it; empty where nothing does.
 	Untiled   []string `json:"untiled"`

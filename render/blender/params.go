@@ -97,7 +97,7 @@ type Params struct {
 	Width     int    `json:"width,omitempty"`
 	Height    int    `json:"height,omitempty"`
 	Percent   int    `json:"percent,omitempty"`
-	Denoise   string `json:"denoise,omitempty"` // "off": whatever the file says; "later": keep what a denoiser is guided by
+	Denoise   string `json:"denoise,omitempty"` // "off": whatever the file says; "later": keep what a denoiser is guided by; "guided": denoise, and keep it
 	// Depth and Codec of the EXR's channels, where it is the delivered file.
 	// Depth is "16" also where a job asks for halves on the way.
 	Depth string `json:"depth,omitempty"`
@@ -156,8 +156,9 @@ const precisionHalf = "half"
 
 // Values of Params.Denoise.
 const (
-	denoiseOff   = "off"
-	denoiseLater = "later"
+	denoiseOff    = "off"
+	denoiseLater  = "later"
+	denoiseGuided = "guided"
 )
 
 const (
@@ -194,7 +195,7 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: frame %d", p.Frame)
 	case p.Percent < 0 || p.Percent > 1000:
 		return p, fmt.Errorf("blender task: %d percent", p.Percent)
-	case p.Denoise != "" && p.Denoise != denoiseOff && p.Denoise != denoiseLater:
+	case p.Denoise != "" && p.Denoise != denoiseOff && p.Denoise != denoiseLater && p.Denoise != denoiseGuided:
 		return p, fmt.Errorf("blender task: denoise %q", clip(p.Denoise))
 	case p.Depth != "" && p.Depth != "16" && p.Depth != "32":
 		return p, fmt.Errorf("blender task: depth %q", clip(p.Depth))

@@ -122,6 +122,21 @@ func grown(r job.Rect, width, height int) job.Rect {
 	}
 }
 
+// denoising is the task that denoises what the task `after` left of a frame that
+// whole renders with p.
+func denoising(whole job.Task, p Params, after job.TaskKey) job.Task {
+	return job.Task{
+		Kind: Name,
+		Params: Params{
+			Op: opDenoise, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, ViewLayer: p.ViewLayer, OCIO: p.OCIO,
+		}.encode(),
+		Input:   whole.Input,
+		Outputs: []job.OutputRule{{Name: assemble.DenoisedFile, Media: job.MediaEXR}},
+		After:   []job.TaskKey{after},
+		Rank:    whole.Rank,
+	}
+}
+
 // inParts is render cut into pieces, and what puts them together: tasks whose
 // last one leaves what render would have left.
 func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece) []job.Task {
@@ -175,19 +190,8 @@ func (f Facts) inParts(whole job.Task, p Params, spec SpecParams, pieces []piece
 		return append(tasks, gather)
 	}
 	gather.Outputs = append(gather.Outputs, job.OutputRule{Name: assemble.GuidesFile, Media: job.MediaEXR})
-	clean := job.Task{
-		Kind: Name,
-		Params: Params{
-			Op: opDenoise, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, ViewLayer: p.ViewLayer, OCIO: p.OCIO,
-		}.encode(),
-		Input:   whole.Input,
-		Outputs: []job.OutputRule{{Name: assemble.DenoisedFile, Media: job.MediaEXR}},
-		After:   []job.TaskKey{gather.Key()},
-		Label:   fmt.Sprintf("%d denoise", p.Frame),
-		Needs:   f.afterwards(whole.Needs.Require),
-		Place:   f.at,
-		Rank:    whole.Rank,
-	}
+	clean := denoising(whole, p, gather.Key())
+	clean.Label, clean.Needs, clean.Place = fmt.Sprintf("%d denoise", p.Frame), f.afterwards(whole.Needs.Require), f.at
 	put := gather
 	put.Check = f.again(assemble.FrameFile)
 	put.Params = assemble.Params{

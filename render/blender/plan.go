@@ -47,9 +47,13 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	if err != nil {
 		return nil, err
 	}
-	check, err := f.check(spec, len(pieces) > 1)
+	guided := f.guided(s.Policy, spec, len(pieces) > 1)
+	check, err := f.check(spec, len(pieces) > 1, guided)
 	if err != nil {
 		return nil, err
+	}
+	if guided {
+		base.Denoise = denoiseGuided
 	}
 	ranks := previewOrder(len(frames))
 	tasks := make([]job.Task, 0, 2*len(frames))
@@ -275,6 +279,17 @@ func (f Facts) denoises(spec SpecParams) bool {
 	return f.Engine == cycles && f.Denoise && spec.Denoise != "off" && len(f.Denoisers) > 0
 }
 
+// guided reports whether workers keep beside a frame what its denoiser was
+// guided by, so that whoever checks can denoise it again. It costs half of the
+// bytes once more, so not where nothing is checked, nor in an artist's own file
+// where the artist has not asked for it. Within a border Cycles denoises less
+// than the file shows.
+func (f Facts) guided(p job.Policy, spec SpecParams, parts bool) bool {
+	kept := !slices.ContainsFunc(f.DenoiseLayers, func(l string) bool { return !slices.Contains(f.GuideLayers, l) })
+	checked := p.Recheck == nil || *p.Recheck > 0
+	return f.denoises(spec) && f.DenoisedAlike && !f.Framed && !parts && len(f.Uncheckable) == 0 && (kept || checked && !f.Multilayer)
+}
+
 func (f Facts) needs(spec SpecParams) job.Needs {
 	n := job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build, FactEngine: fact(f.Build, f.Engine)}}
 	if f.denoises(spec) {
@@ -295,7 +310,7 @@ const (
 )
 
 // check is how frames are verified, or parts of them.
-func (f Facts) check(spec SpecParams, parts bool) (job.Check, error) {
+func (f Facts) check(spec SpecParams, parts, guided bool) (job.Check, error) {
 	if len(f.Uncheckable) > 0 || f.Engine != cycles {
 		// What a machine makes of it another of its class makes as well, unless
 		// the clock decides.
@@ -313,12 +328,18 @@ func (f Facts) check(spec SpecParams, parts bool) (job.Check, error) {
 		Adaptive: f.Adaptive,
 		Seed:     f.Seed,
 	}
+	layers := f.ViewLayers
 	if f.denoises(spec) && !parts { // parts are denoised together
-		c.Pass = passNoisy
+		c.Pass, c.Guided = passNoisy, guided
+		// The others have no noisy picture beside the one that is judged.
+		layers = slices.DeleteFunc(slices.Clone(layers), func(l string) bool { return !slices.Contains(f.DenoiseLayers, l) })
+		if len(layers) == 0 {
+			return job.Check{}, fmt.Errorf("plan: none of the view layers %q is denoised", f.ViewLayers)
+		}
+		c.Layer = layers[0]
 	}
-	for _, l := range f.ViewLayers[1:] {
-		noisy := slices.Contains(f.DenoiseLayers, l)
-		if !f.LayerSamples && len(c.Others) < job.MaxCheckLayers && (c.Pass != passNoisy || noisy) {
+	for _, l := range layers[1:] {
+		if !f.LayerSamples && len(c.Others) < job.MaxCheckLayers {
 			c.Others = append(c.Others, l)
 		}
 	}

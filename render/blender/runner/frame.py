@@ -48,13 +48,13 @@ def render(request: Request, progress: Progress) -> dict:
 
 def crops(request: Request, progress: Progress) -> dict:
     """Rectangles of a frame, each rendered several times: as ranges of its
-    samples, or with another seed. Denoising is off: what is compared is what
-    was sampled."""
+    samples, or with another seed. Nothing is denoised: what is compared is what
+    was sampled, at most with what would guide a denoiser."""
     scene = current_scene(request)
     runs = [(i, j, c, r) for i, c in enumerate(request.crops) for j, r in enumerate(c["runs"])]
     # Another ray tracing structure is another reading of the scene: last.
     runs.sort(key=lambda run: run[3].get("other", False))
-    request.denoise = "off"
+    request.denoise = "later" if request.denoise == "later" else "off"
     with Overlay(scene) as base:
         # What all runs share is laid down once: taking off the engine would
         # have Cycles read the scene again for each run.
@@ -127,11 +127,11 @@ def cycles_settings(overlay: Overlay, request: Request) -> None:
     if request.samples:
         overlay.set(cycles, "samples", request.samples)
         overlay.set(cycles, "use_layer_samples", "IGNORE")
-    if request.denoise == "later":
+    if request.denoise in ("later", "guided"):
         for layer in overlay.scene.view_layers:
             if layer.cycles.use_denoising:
                 overlay.set(layer.cycles, "denoising_store_passes", True)
-    if request.denoise:
+    if request.denoise in ("off", "later"):
         overlay.set(cycles, "use_denoising", False)
 
 

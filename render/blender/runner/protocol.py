@@ -43,7 +43,7 @@ class Request:
     width: int = 0
     height: int = 0
     percent: int = 0
-    denoise: str = ""  # "off": never, whatever the file says; "later": keep the guides
+    denoise: str = ""  # "off": never, whatever the file says; "later": keep the guides; "guided": denoise and keep them
     depth: str = ""  # bits of the EXR's channels, "16" or "32"
     codec: str = ""  # compression of the EXR, Blender's name
     persistent: bool = False

@@ -145,6 +145,7 @@ def cycles(scene: Any, layers: list[str], wanted: dict, problems: Problems) -> d
     return {
         "denoise_layers": [layer.name for layer in rendered if layer.cycles.use_denoising],
         "guide_layers": [layer.name for layer in rendered if layer.cycles.denoising_store_passes],
+        "denoised_alike": denoised_alike(scene),
         "untiled": untiled(scene, bool(denoise) and wanted.get("denoise") != "off" and bool(compat.denoisers())),
         "unsampled": unsampled(scene, rendered, keyed, per_layer),
         "samples": samples,
@@ -183,6 +184,19 @@ def output(scene: Any, compositor: bool, problems: Problems) -> dict:
     return result
 
 
+def denoised_alike(scene: Any) -> bool:
+    """Whether every machine with this build denoises a frame alike, and alike
+    from a file: by OpenImageDenoise on the CPU, and no shadow catcher, which
+    Cycles denoises by itself."""
+    c = scene.cycles
+    return (getattr(c, "denoiser", "") in ("", "OPENIMAGEDENOISE") and not getattr(c, "denoising_use_gpu", False)
+            and not catches_shadows())
+
+
+def catches_shadows() -> bool:
+    return any(o.is_shadow_catcher and o.type != "LIGHT" for o in bpy.data.objects)
+
+
 def untiled(scene: Any, denoised: bool) -> list[str]:
     """Why a rectangle of the frame does not come out as it is in the whole."""
     c, found = scene.cycles, []
@@ -194,7 +208,7 @@ def untiled(scene: Any, denoised: bool) -> list[str]:
         found.append("a time limit")
     found += learns(scene)
     # Objects of instanced collections are not among the scene's own; of lights the mark means nothing and is set.
-    if denoised and any(o.is_shadow_catcher and o.type != "LIGHT" for o in bpy.data.objects):
+    if denoised and catches_shadows():
         found.append("a shadow catcher is denoised by itself")
     return found
 
