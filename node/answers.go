@@ -184,7 +184,7 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 	if json.Unmarshal(head.Input, &texts) == nil {
 		w.texts = len(texts)
 	}
-	if endpoint == ai.Chat {
+	if ai.Seeded(endpoint) {
 		if w.body, err = withSeed(body); err != nil {
 			return localapi.Answered{}, err
 		}
