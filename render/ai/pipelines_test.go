@@ -143,7 +143,7 @@ func TestPipelinesOfTexts(t *testing.T) {
 	again := readRecords(t, filepath.Join(out, "records.jsonl"))
 	text := func(r media.Record) string { return r.Outputs["text"].Text[0] }
 	if text(first[0]) == "" || text(first[0]) == text(first[1]) || text(first[0]) != text(again[0]) || text(first[1]) != text(again[1]) {
-		t.Errorf("%q, again %q", first, again)
+		t.Errorf("%+v, again %+v", first, again)
 	}
 }
 

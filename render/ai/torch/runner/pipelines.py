@@ -19,13 +19,10 @@ def _no_pickles(*_, **__):
 # Nothing below loads one. Should a library want to, it does not.
 torch.load = _no_pickles
 
-import diffusers  # noqa: E402
 import transformers  # noqa: E402
 
 transformers.logging.set_verbosity_error()
-diffusers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-diffusers.logging.disable_progress_bar()
 
 # Every one of these is asked for whatever is loaded.
 STRICT = {"local_files_only": True, "trust_remote_code": False}
@@ -171,6 +168,10 @@ class Writing(Pipeline):
 
 class Drawing(Pipeline):
     def load(self):
+        import diffusers  # large, and nobody else's
+
+        diffusers.logging.set_verbosity_error()
+        diffusers.logging.disable_progress_bar()
         # The class that the folder names, which is one of the library's own.
         with open(os.path.join(self.folder, "model_index.json")) as f:
             cls = getattr(diffusers, json.load(f)["_class_name"])
