@@ -130,11 +130,12 @@ type (
 		Usage    map[string]any   `json:"usage,omitempty"`
 		Idlewild AnswerVerdict    `json:"idlewild"`
 	}
+	imageObject struct {
+		B64 string `json:"b64_json" doc:"A PNG"`
+	}
 	imagesObject struct {
-		Created int64 `json:"created"`
-		Data    []struct {
-			B64 string `json:"b64_json" doc:"A PNG"`
-		} `json:"data"`
+		Created  int64         `json:"created"`
+		Data     []imageObject `json:"data"`
 		Format   string        `json:"output_format"`
 		Size     string        `json:"size"`
 		Seed     int64         `json:"seed,omitempty" doc:"Of the first picture; each after it has the next number"`
