@@ -21,7 +21,7 @@ import (
 )
 
 // torchLock are the packages of the environment, each in one version for each sort
-// of machine and held to its hashes, as pip reads them. scripts/torch-lock makes it.
+// of machine and held to its hashes, as pip reads them. docs/decisions/0029 says how it is made.
 //
 //go:embed torchlock.txt
 var torchLock string
