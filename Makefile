@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab clients package update skew clean
+.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab clients torch package update skew clean
 all: build
 
 build:
@@ -48,6 +48,12 @@ clients:
 	npm install --silent --no-save --ignore-scripts --prefix out/clients openai@5.23.2
 	IDLEWILD_TEST_OPENAI_PYTHON=$(CURDIR)/out/clients/bin/python IDLEWILD_TEST_OPENAI_NODE=$(CURDIR)/out/clients \
 		$(GO) test -count=1 -v -run OpenAIsClients ./node
+
+# Tests that need PyTorch, in an environment of its own: 3 GB to fetch. IDLEWILD_TORCH_PYTHON says which is there.
+torch: build
+	[ -n "$$IDLEWILD_TORCH_PYTHON" ] || bin/idlewild runtime add torch --data-dir out/torch
+	IDLEWILD_TORCH_PYTHON=$${IDLEWILD_TORCH_PYTHON:-$$(ls -d $(CURDIR)/out/torch/runtimes/torch-*)} IDLEWILD_REQUIRE=torch \
+		$(GO) test -count=1 -timeout 30m -run 'Pipeline|AWorkerLooksAtTheFolder' ./render/ai ./node
 
 fuzz:
 	./scripts/fuzz

@@ -64,7 +64,8 @@ type RerunCheck struct {
 	Width  int `json:"width,omitempty" cbor:"width,omitempty"`
 	Height int `json:"height,omitempty" cbor:"height,omitempty"`
 	// Precision of the computation: "fp32", "fp16" or "int8"; "tokens" where
-	// each number that was drawn decides about the next.
+	// each number that was drawn decides about the next, "drawn" of a picture that
+	// is made in many steps.
 	Precision string `json:"precision" cbor:"precision"`
 	// Tolerance that the job itself gives, as the root mean square of the
 	// difference over that of the result; 0: as is usual for the precision and

@@ -67,6 +67,7 @@ var about = map[string]string{
 	"blender.releases":            "More Blenders that may be downloaded, each \"4.5.5 linux-x64 SHA256\".",
 	"llm.server":                  "llama.cpp's llama-server, or the folder where it is; empty: the one that was added, or that of PATH.",
 	"onnx.library":                "onnxruntime's library, or the folder where it is; empty: the one that was added, or one that is found.",
+	"torch.python":                "A Python, or an environment's folder, that has torch, transformers, diffusers and safetensors; empty: the one that was added.",
 	"onnx.models":                 "any, or listed: only models that were added with `idlewild model add` run here for others.",
 	"farm.stewards":               "Members, by id or name, that go on with this machine's jobs while it is silent, the first first.",
 	"steward.enabled":             "Whether this machine goes on with the jobs of members that name it and fall silent.",

@@ -170,8 +170,12 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 		return localapi.Answered{}, err
 	}
 	if !slices.Contains(m.looked.Endpoints, endpoint) {
+		add := "FILE.gguf"
+		if endpoint == ai.Images {
+			add = "FOLDER"
+		}
 		return localapi.Answered{}, refused(http.StatusBadRequest, "unsupported_model",
-			"the model %s does not answer %s: it is %s; add one that does with: idlewild model add FILE.gguf", *head.Model, endpoint, m.looked.Is)
+			"the model %s does not answer %s: it is %s; add one that does with: idlewild model add %s", *head.Model, endpoint, m.looked.Is, add)
 	}
 	w := &waiting{
 		ctx: ctx, name: string(job.NewLeaseID(time.Now())), body: body, called: *head.Model, since: time.Now(),
@@ -184,7 +188,7 @@ func (a *asker) Ask(ctx context.Context, endpoint string, body []byte, hear func
 	if json.Unmarshal(head.Input, &texts) == nil {
 		w.texts = len(texts)
 	}
-	if endpoint == ai.Chat {
+	if ai.Seeded(endpoint) {
 		if w.body, err = withSeed(body); err != nil {
 			return localapi.Answered{}, err
 		}

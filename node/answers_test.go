@@ -119,7 +119,7 @@ func TestTheDoorAnswersByThisMachine(t *testing.T) {
 	if status, text := d.post("/v1/chat/completions", `{"model":"embedder","messages":[{"role":"user","content":"hi"}]}`); status != 400 || !strings.Contains(text, "gguf") {
 		t.Errorf("%d %s", status, text)
 	}
-	if status, text := d.post("/v1/images/generations", `{"prompt":"a horse"}`); status != 400 || !strings.Contains(text, "upscale") {
+	if status, text := d.post("/v1/images/generations", `{"model":"embedder","prompt":"a horse"}`); status != 400 || !strings.Contains(text, "model add FOLDER") {
 		t.Errorf("%d %s", status, text)
 	}
 	status, text, err := d.do(t.Context(), http.MethodGet, "/v1/models", "", nil)

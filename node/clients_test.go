@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"idlewild/render/ai/torch/torchtest"
 )
 
 // The official clients work unchanged: make clients fetches them.
@@ -14,13 +16,16 @@ func TestOpenAIsClients(t *testing.T) {
 	}
 	n := startNode(t, "one", func(c *Config) {
 		answering1(aiConfig(t))(c)
-		c.LLM.Server = os.Getenv("IDLEWILD_LLM_SERVER")
+		c.LLM.Server, c.Torch.Python = os.Getenv("IDLEWILD_LLM_SERVER"), os.Getenv("IDLEWILD_TORCH_PYTHON")
 	})
 	addEmbedder(t, n.cfg)
 	writes := "embeds"
 	if n.cfg.LLM.Server != "" {
 		addWriter(t, n.cfg)
 		writes = "writes"
+	}
+	if n.cfg.Torch.Python != "" {
+		addTiny(t, n.cfg, torchtest.Make(t))
 	}
 	d := doorOf(t, n)
 	run := func(name string, args ...string) {

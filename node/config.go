@@ -40,6 +40,7 @@ type Config struct {
 	Blender BlenderConfig `toml:"blender"`
 	ONNX    ONNXConfig    `toml:"onnx"`
 	LLM     LLMConfig     `toml:"llm"`
+	Torch   TorchConfig   `toml:"torch"`
 	Check   CheckConfig   `toml:"check"`
 	Farm    FarmConfig    `toml:"farm"`
 	Steward StewardConfig `toml:"steward"`
@@ -180,6 +181,14 @@ type LLMConfig struct {
 	// Server is llama.cpp's llama-server, or the folder where it is. Empty: the
 	// one that `idlewild runtime add llm` installed, or that of PATH.
 	Server string `toml:"server"`
+}
+
+// TorchConfig is about the pipelines of PyTorch models.
+type TorchConfig struct {
+	// Python is an interpreter, or an environment's folder, that has torch,
+	// transformers, diffusers and safetensors. Empty: the one that
+	// `idlewild runtime add torch` made.
+	Python string `toml:"python"`
 }
 
 // ONNXConfig is about AI models.

@@ -76,7 +76,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	roots := blender.Roots{Allowed: cfg.Paths.Roots, Private: append(blender.PrivatePaths(userHome), cfg.DataDir)}
 	models := ai.New(ai.Options{
 		Exe: exe, Library: cfg.ONNX.Library, Installed: installedRuntimes(cfg.DataDir), Threads: cfg.Worker.Threads,
-		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir),
+		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir), Python: cfg.Torch.Python, Pythons: installedPythons(cfg.DataDir),
 		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
 	})
 	blend := func(threads int, env []string) (*blender.Kind, error) {

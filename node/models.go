@@ -84,35 +84,24 @@ var modelHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // modelName is what a model may be called: no path, no hash.
 var modelName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
-// AddModel copies a model, and the files with its weights, into the data
-// folder under a name. Nothing of it is run.
+// AddModel copies a model, a file and those with its weights or a folder, into the
+// data folder under a name. Nothing of it is run.
 func AddModel(cfg Config, file, name string) (Model, error) {
+	if fi, err := os.Stat(file); err == nil && fi.IsDir() {
+		return addFolder(cfg, file, name)
+	}
 	external, err := ai.CheckModel(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Model{}, job.Refuse(file, "no such file", "check the path")
 	}
 	if err != nil {
-		return Model{}, job.Refuse(file, err.Error(), "models are ONNX or GGUF files; docs/ai.md says how to export one")
+		return Model{}, job.Refuse(file, err.Error(), "models are ONNX or GGUF files, or folders of safetensors; docs/ai.md says how to export one")
 	}
-	if name == "" {
-		name = strings.ToLower(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)))
-	}
-	if !modelName.MatchString(name) {
-		return Model{}, job.Refuse(name, "is no name for a model", "say --as NAME, of small letters, digits, - and _")
-	}
-	list, err := Models(cfg)
-	if err != nil {
-		return Model{}, err
-	}
-	if err := os.MkdirAll(modelsDir(cfg), 0o700); err != nil {
-		return Model{}, err
-	}
-	tmp, err := os.MkdirTemp(modelsDir(cfg), ".add-*")
+	m, tmp, err := newModel(cfg, file, name, strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)))
 	if err != nil {
 		return Model{}, err
 	}
 	defer os.RemoveAll(tmp)
-	m := Model{Name: name, File: filepath.Base(file), Added: time.Now().UTC().Truncate(time.Second)}
 	if m.SHA256, m.Bytes, err = copyHashed(file, filepath.Join(tmp, m.File)); err != nil {
 		return Model{}, err
 	}
@@ -126,15 +115,73 @@ func AddModel(cfg Config, file, name string) (Model, error) {
 		}
 		m.Bytes += n
 	}
+	return m, listModel(cfg, m, tmp)
+}
+
+// addFolder is AddModel of a model in a folder.
+func addFolder(cfg Config, folder, name string) (Model, error) {
+	files, sum, err := ai.CheckFolder(folder)
+	if err != nil {
+		return Model{}, err
+	}
+	m, tmp, err := newModel(cfg, folder, name, filepath.Base(folder))
+	if err != nil {
+		return Model{}, err
+	}
+	defer os.RemoveAll(tmp)
+	m.SHA256 = sum
+	for _, f := range files {
+		to := filepath.Join(tmp, m.File, filepath.FromSlash(f))
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return Model{}, err
+		}
+		_, n, err := copyHashed(filepath.Join(folder, filepath.FromSlash(f)), to)
+		if err != nil {
+			return Model{}, err
+		}
+		m.Bytes += n
+	}
+	// It may have been changed meanwhile.
+	if _, sum, err = ai.CheckFolder(filepath.Join(tmp, m.File)); err == nil && sum != m.SHA256 {
+		err = job.Refuse(folder, "was changed while it was copied", "try again")
+	}
+	if err != nil {
+		return Model{}, err
+	}
+	return m, listModel(cfg, m, tmp)
+}
+
+// newModel begins a model that is added: usual is what it is called where nobody
+// says so. Its files go to tmp.
+func newModel(cfg Config, file, name, usual string) (m Model, tmp string, err error) {
+	if name == "" {
+		name = strings.ToLower(usual)
+	}
+	if !modelName.MatchString(name) {
+		return m, "", job.Refuse(name, "is no name for a model", "say --as NAME, of small letters, digits, - and _")
+	}
+	if err := os.MkdirAll(modelsDir(cfg), 0o700); err != nil {
+		return m, "", err
+	}
+	tmp, err = os.MkdirTemp(modelsDir(cfg), ".add-*")
+	return Model{Name: name, File: filepath.Base(file), Added: time.Now().UTC().Truncate(time.Second)}, tmp, err
+}
+
+// listModel puts a model whose files are in tmp where models lie.
+func listModel(cfg Config, m Model, tmp string) error {
+	list, err := Models(cfg)
+	if err != nil {
+		return err
+	}
 	at := filepath.Join(modelsDir(cfg), m.SHA256)
 	if err := os.RemoveAll(at); err != nil {
-		return Model{}, err
+		return err
 	}
 	if err := os.Rename(tmp, at); err != nil {
-		return Model{}, err
+		return err
 	}
-	list = slices.DeleteFunc(list, func(o Model) bool { return o.Name == name || o.SHA256 == m.SHA256 })
-	return m, writeModels(cfg, append(list, m))
+	list = slices.DeleteFunc(list, func(o Model) bool { return o.Name == m.Name || o.SHA256 == m.SHA256 })
+	return writeModels(cfg, append(list, m))
 }
 
 // copyHashed copies a file and returns the sha2-256 of what was copied.

@@ -15,13 +15,16 @@ import (
 	"idlewild/job"
 	"idlewild/node/localapi"
 	"idlewild/p2p"
+	"idlewild/render/ai/torch/torchtest"
 	"idlewild/render/echo"
 )
 
 // TestMain lets this test program be the process of an echo session.
 func TestMain(m *testing.M) {
 	RunnerMain()
-	os.Exit(m.Run())
+	code := m.Run()
+	torchtest.Clean()
+	os.Exit(code)
 }
 
 // testNode is a daemon of its own folder, with real sockets on loopback.

@@ -21,7 +21,7 @@ func modelCommand(p *program) *cli.Command {
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
-				Name: "add", Usage: "copy an ONNX model here, so that jobs can name it", ArgsUsage: "FILE",
+				Name: "add", Usage: "copy an ONNX or GGUF model, or a folder of safetensors, here, so that jobs can name it", ArgsUsage: "FILE|FOLDER",
 				Description: "It is looked at and not run. Where the setting onnx.models is \"listed\", models that were added are\nthe only ones that run here.",
 				Flags:       []cli.Flag{&cli.StringFlag{Name: "as", DefaultText: "the file's", Usage: "call it `NAME`"}},
 			}, 1, 1, modelAdd),

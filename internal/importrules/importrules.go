@@ -43,17 +43,19 @@ var table = map[string][]string{
 	"diffupload/store":                 {"chunker", "diffupload"},
 	"diffupload/store/storetest":       {"diffupload"},
 
-	"render":                {"job", "media", "render/gpu", "render/confine"},
-	"render/confine":        {},
-	"render/blender":        {"job", "media", "render", "render/assemble"},
-	"render/ai":             {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/assemble", "render/gorunner"},
-	"render/ai/llm":         {},
-	"render/ai/llm/llmtest": {},
-	"render/ai/onnx":        {"render/ai/onnxtest"}, // its tests
-	"render/echo":           {"job", "media", "render", "render/gorunner"},
-	"render/gorunner":       {"job", "render"},
-	"render/assemble":       {"job", "media", "render", "render/gorunner"},
-	"render/gpu":            {},
+	"render":                    {"job", "media", "render/gpu", "render/confine"},
+	"render/confine":            {},
+	"render/blender":            {"job", "media", "render", "render/assemble"},
+	"render/ai":                 {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/ai/torch", "render/ai/torch/torchtest", "render/assemble", "render/gorunner"},
+	"render/ai/llm":             {},
+	"render/ai/llm/llmtest":     {},
+	"render/ai/torch":           {"render/ai/torch/torchtest"}, // its tests
+	"render/ai/torch/torchtest": {},
+	"render/ai/onnx":            {"render/ai/onnxtest"}, // its tests
+	"render/echo":               {"job", "media", "render", "render/gorunner"},
+	"render/gorunner":           {"job", "render"},
+	"render/assemble":           {"job", "media", "render", "render/gorunner"},
+	"render/gpu":                {},
 
 	"render/ai/onnxtest":     {},
 	"render/blender/install": {"internal/recordlog"},

@@ -16,11 +16,12 @@ import (
 const (
 	pathEmbeddings = "/v1/embeddings"
 	pathChat       = "/v1/chat/completions"
+	pathImages     = "/v1/images/generations"
 	pathFiles      = "/v1/files"
 )
 
 // asked are the paths of requests to models.
-var asked = []string{pathEmbeddings, pathChat}
+var asked = []string{pathEmbeddings, pathChat, pathImages}
 
 func (h *Handler) modelRoutes(mux *http.ServeMux) {
 	if h.Answers == nil {
@@ -41,9 +42,9 @@ func (h *Handler) modelRoutes(mux *http.ServeMux) {
 		}
 		writeJSON(w, http.StatusOK, v)
 	})
-	const pictures = "no runtime of this farm makes pictures of words; pictures are made larger with: idlewild submit --kind ai --upscale 2 FOLDER"
-	for _, path := range []string{"generations", "edits", "variations"} {
-		s := spoken{id: "images-" + path, summary: "Refused: no runtime of a farm makes pictures of words", refused: true}
+	const pictures = "no runtime of this farm makes pictures of pictures and words; pictures are made larger with: idlewild submit --kind ai --upscale 2 FOLDER"
+	for _, path := range []string{"edits", "variations"} {
+		s := spoken{id: "images-" + path, summary: "Refused: no runtime of a farm makes pictures of pictures and words", refused: true}
 		h.speak(mux, "POST /v1/images/"+path, s, func(w http.ResponseWriter, _ *http.Request) {
 			// A status of 500 and more would be tried again by their clients.
 			writeAskError(w, &AskError{Status: http.StatusBadRequest, Code: "unsupported", Message: pictures})

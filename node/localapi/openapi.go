@@ -82,10 +82,21 @@ var (
 			"temperature": ofType(huma.TypeNumber, ""),
 			"seed":        ofType(huma.TypeInteger, "One is drawn where there is none"),
 		}),
+		pathImages: fields([]string{"model", "prompt"}, map[string]*huma.Schema{
+			"model":           askedModelName,
+			"prompt":          ofType(huma.TypeString, ""),
+			"n":               ofType(huma.TypeInteger, "At most 10"),
+			"size":            ofType(huma.TypeString, "As 512x512, which it is where nothing is said"),
+			"response_format": {Type: huma.TypeString, Enum: []any{"b64_json"}},
+			"seed":            ofType(huma.TypeInteger, "One is drawn where there is none"),
+			"negative_prompt": ofType(huma.TypeString, "What is not to be seen"),
+			"steps":           ofType(huma.TypeInteger, "30 where nothing is said"),
+			"guidance":        ofType(huma.TypeNumber, ""),
+		}),
 	}
 	batchAsked = fields([]string{"input_file_id", "endpoint"}, map[string]*huma.Schema{
 		"input_file_id":     ofType(huma.TypeString, "Of POST "+pathFiles),
-		"endpoint":          {Type: huma.TypeString, Enum: []any{pathEmbeddings, pathChat}},
+		"endpoint":          {Type: huma.TypeString, Enum: []any{pathEmbeddings, pathChat, pathImages}},
 		"completion_window": ofType(huma.TypeString, "Ignored"),
 		"metadata":          {Type: huma.TypeObject, AdditionalProperties: true},
 	})
@@ -119,6 +130,17 @@ type (
 		Usage    map[string]any   `json:"usage,omitempty"`
 		Idlewild AnswerVerdict    `json:"idlewild"`
 	}
+	imageObject struct {
+		B64 string `json:"b64_json" doc:"A PNG"`
+	}
+	imagesObject struct {
+		Created  int64         `json:"created"`
+		Data     []imageObject `json:"data"`
+		Format   string        `json:"output_format"`
+		Size     string        `json:"size"`
+		Seed     int64         `json:"seed,omitempty" doc:"Of the first picture; each after it has the next number"`
+		Idlewild AnswerVerdict `json:"idlewild"`
+	}
 	deletedObject struct {
 		ID      string `json:"id"`
 		Object  string `json:"object"`
@@ -129,4 +151,5 @@ type (
 var spokenOf = map[string]spoken{
 	pathEmbeddings: {id: "embeddings", summary: "Embeddings of texts", request: askedOf[pathEmbeddings], answer: typeOf[embeddingsObject]()},
 	pathChat:       {id: "chat", summary: "An answer in a chat", request: askedOf[pathChat], answer: typeOf[chatObject](), stream: true},
+	pathImages:     {id: "images", summary: "Pictures of words", request: askedOf[pathImages], answer: typeOf[imagesObject]()},
 }

@@ -1,5 +1,6 @@
 """OpenAI's own client, unchanged, against the door of a daemon."""
 
+import base64
 import io
 import json
 import math
@@ -33,7 +34,7 @@ def fails(kind, call):
 
 assert "model add" in fails(openai.NotFoundError, lambda: client.embeddings.create(model="gpt-4o", input=[1]))
 assert "tokenizer" in fails(openai.BadRequestError, lambda: client.embeddings.create(model="embedder", input="words"))
-assert "upscale" in fails(openai.BadRequestError, lambda: client.images.generate(model="embedder", prompt="a horse"))
+assert "model add FOLDER" in fails(openai.BadRequestError, lambda: client.images.generate(model="embedder", prompt="a horse"))
 stranger = openai.OpenAI(base_url=base, api_key="sk-wrong")
 fails(openai.AuthenticationError, lambda: stranger.models.list())
 
@@ -67,4 +68,12 @@ if writes:
     assert text == whole.choices[0].message.content, (text, whole)
     assert labels == {"own"}, labels
     assert len(client.embeddings.create(model="tiny", input=["hello", "world"]).data) == 2
+if "tiny-sd" in names:
+    ask = dict(model="tiny-sd", prompt="a horse", size="64x64", extra_body={"seed": 3, "steps": 2})
+    drawn = client.images.generate(**ask, n=2, response_format="b64_json")
+    assert len(drawn.data) == 2 and drawn.data[0].b64_json != drawn.data[1].b64_json, drawn
+    assert base64.b64decode(drawn.data[0].b64_json).startswith(b"\x89PNG"), drawn
+    assert client.images.generate(**ask).data[0].b64_json == drawn.data[0].b64_json
+    assert drawn.model_extra["idlewild"]["verdict"] == "own", drawn.model_extra
+    print("pictures", drawn.size)
 print("openai", openai.__version__)

@@ -25,13 +25,16 @@ import (
 	"idlewild/render/ai"
 	"idlewild/render/ai/onnx"
 	"idlewild/render/ai/onnxtest"
+	"idlewild/render/ai/torch/torchtest"
 	"idlewild/render/assemble"
 )
 
 func TestMain(m *testing.M) {
 	ai.RunnerMain()
 	assemble.RunnerMain()
-	os.Exit(m.Run())
+	code := m.Run()
+	torchtest.Clean()
+	os.Exit(code)
 }
 
 // planner is dispatch.Kind, spelt out: this package may not import dispatch.

@@ -39,6 +39,9 @@ func Body(endpoint, model string, asked json.RawMessage, rec media.Record, now t
 		}
 		return embeddingBody(model, a.Format, a.Dimensions, rec)
 	}
+	if endpoint == Images {
+		return imagesBody(asked, rec, now)
+	}
 	t, ok := rec.Outputs[outBody]
 	var body map[string]json.RawMessage
 	if !ok || len(t.Text) != 1 {

@@ -92,7 +92,7 @@ func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, ite
 		case h.Method != "POST":
 			return refuse(fmt.Sprintf("its method is %q", h.Method), "say POST")
 		case h.URL == nil || !slices.Contains(Endpoints, *h.URL):
-			return refuse(fmt.Sprintf("its url is %q", deref(h.URL)), "a farm answers "+strings.Join(Endpoints, " and "))
+			return refuse(fmt.Sprintf("its url is %q", deref(h.URL)), "a farm answers "+strings.Join(Endpoints, ", "))
 		case h.Body == nil:
 			return refuse("it has no body", "give it one")
 		case len(text) > maxRequestBytes:
@@ -174,6 +174,9 @@ func (k *Kind) inspectBatch(ctx context.Context, s Spec) (in job.Inspection, err
 	f := facts{Batch: s.Batch, Format: formatRequests, Input: filepath.Base(s.Inputs)}
 	if f.Batch == 0 {
 		f.Batch = 16
+		if e, _ := BatchEndpoint(s.Inputs); e == Images {
+			f.Batch = 1
+		}
 	}
 	// The file first: it can be wrong in more ways.
 	if f.Chunks, f.Items, f.Endpoint, err = scanBatch(ctx, s.Inputs, f.Batch); err != nil {
@@ -186,7 +189,7 @@ func (k *Kind) inspectBatch(ctx context.Context, s Spec) (in job.Inspection, err
 	if !slices.Contains(looked.Endpoints, f.Endpoint) {
 		return in, job.Refuse(looked.Name, fmt.Sprintf("it does not answer %s: it is %s", f.Endpoint, looked.Is), "name another model")
 	}
-	f.Model, f.SHA256, f.Precision, f.Runtime = looked.Name, looked.SHA256, looked.Precision, looked.Runtime
+	f.Model, f.SHA256, f.Precision, f.Runtime, f.Pipeline = looked.Name, looked.SHA256, looked.Precision, looked.Runtime, looked.Pipeline
 	in.Deps = append(looked.Deps, job.Dep{Path: s.Inputs, Name: "input/" + f.Input})
 	for _, d := range in.Deps {
 		if err := job.SafeName(d.Name); err != nil {
@@ -202,7 +205,8 @@ type Looked struct {
 	Name      string // of its file
 	SHA256    string
 	Precision string
-	Runtime   string    // "llm"; nothing: onnx
+	Runtime   string    // "llm" or "torch"; nothing: onnx
+	Pipeline  string    // of the runtime torch
 	Is        string    // what it is, for people
 	Endpoints []string  // that it answers
 	Deps      []job.Dep // its files
@@ -215,6 +219,9 @@ const precisionTokens = "tokens"
 // Look finds out what a model in a file answers.
 func (k *Kind) Look(ctx context.Context, file string) (l Looked, err error) {
 	l = Looked{Name: filepath.Base(file), Is: "an ONNX model", Endpoints: []string{Embeddings}}
+	if isFolder(file) {
+		return lookFolder(file)
+	}
 	l.Deps = []job.Dep{{Path: file, Name: "model/" + l.Name}}
 	if isGGUF(file) {
 		m, err := gguf.Read(file)
@@ -250,13 +257,16 @@ func (l Looked) AtOnce(endpoint string) int {
 	if endpoint == Embeddings {
 		return askedTexts
 	}
+	if endpoint == Images {
+		return 1
+	}
 	return atOnce
 }
 
 // Asked is the task that answers count requests, one a line of RequestsFile in
 // given; input is the manifest of the model's files.
 func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (job.Task, error) {
-	p := Params{Op: opRequests, Model: l.Name, SHA256: l.SHA256, Endpoint: endpoint, Runtime: l.Runtime, First: 1, Count: count, Batch: l.AtOnce(endpoint)}
+	p := Params{Op: opRequests, Model: l.Name, SHA256: l.SHA256, Endpoint: endpoint, Runtime: l.Runtime, Pipeline: l.Pipeline, First: 1, Count: count, Batch: l.AtOnce(endpoint)}
 	if err := p.validate(); err != nil {
 		return job.Task{}, err
 	}
@@ -307,7 +317,7 @@ func CheckModel(file string) (more []string, err error) {
 func (p planner) requests() ([]job.Task, error) {
 	base := Params{
 		Op: opRequests, Model: p.facts.Model, SHA256: p.facts.SHA256, Batch: p.facts.Batch, Outputs: p.spec.Outputs,
-		Endpoint: p.facts.Endpoint, Runtime: p.facts.Runtime, Format: formatRequests,
+		Endpoint: p.facts.Endpoint, Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline, Format: formatRequests,
 	}
 	var tasks []job.Task
 	var level []job.TaskKey

@@ -189,6 +189,9 @@ func (p Params) checkPart(part job.Part) error {
 	if p.Op != opPicture || part.Whole() {
 		return nil
 	}
+	if p.Pipeline != "" {
+		return fmt.Errorf("ai task: part %v of a picture that is made as a whole", part)
+	}
 	if part != (job.Part{Tile: t}) || t.X0 < 0 || t.Y0 < 0 || t.Dx() <= 0 || t.Dy() <= 0 || t.X1 > p.Width || t.Y1 > p.Height {
 		return fmt.Errorf("ai task: part %v of a picture of %dx%d", part, p.Width, p.Height)
 	}

@@ -27,6 +27,7 @@ import (
 	"idlewild/render"
 	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
+	"idlewild/render/ai/torch"
 	"idlewild/render/gorunner"
 )
 
@@ -42,13 +43,14 @@ const (
 	runtimeFact  = "onnx"
 	runtimeVer   = "1"
 	runtimeLLM   = "llm"
+	runtimeTorch = "torch"
 )
 
 // Remedy says how a machine comes to have a fact that tasks need, "" where it is
 // none of these.
 func Remedy(fact string) string {
 	switch fact {
-	case runtimeFact, runtimeLLM:
+	case runtimeFact, runtimeLLM, runtimeTorch:
 		return "on a machine that shall take it: idlewild runtime add " + fact
 	}
 	return ""
@@ -64,6 +66,10 @@ type Options struct {
 	// Server and Servers are the same for llama.cpp's server.
 	Server  string
 	Servers []string
+	// Python and Pythons are the same for PyTorch: an interpreter or an
+	// environment's folder, and environments.
+	Python  string
+	Pythons []string
 	Threads int // of the CPU; 0: all
 	// Allowed, where it is not nil, says whether a model may run here, by its
 	// sha2-256 in hexadecimal.
@@ -87,6 +93,12 @@ type Kind struct {
 	server     string
 	serverOf   string // its version
 	missingLLM error
+
+	onceTorch    sync.Once
+	python       torch.Python
+	torchBuild   string
+	torchOn      []string // the sorts of devices
+	missingTorch error
 }
 
 var _ render.Kind = (*Kind)(nil)
@@ -111,6 +123,16 @@ func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error)
 		k.opts.Log.Info("no language models are run here", "reason", k.missingLLM)
 	default:
 		warnings = append(warnings, "language models are not run here: "+k.missingLLM.Error())
+	}
+	switch k.findTorch(ctx); {
+	case k.missingTorch == nil:
+		for _, sort := range k.torchOn {
+			facts[runtimeTorch+"@"+sort] = []string{runtimeVer}
+		}
+	case errors.Is(k.missingTorch, torch.ErrNone):
+		k.opts.Log.Info("no pipelines are run here", "reason", k.missingTorch)
+	default:
+		warnings = append(warnings, "pipelines are not run here: "+k.missingTorch.Error())
 	}
 	k.find(ctx)
 	if errors.Is(k.missing, onnx.ErrNoLibrary) {
@@ -238,10 +260,14 @@ func (k *Kind) Session(t render.Task, _ render.Dirs) (string, render.Command, er
 		return "join", k.command(false), nil
 	}
 	var missing error
-	if p.Runtime == runtimeLLM {
+	switch p.Runtime {
+	case runtimeLLM:
 		k.findLLM(context.Background())
 		missing = k.missingLLM
-	} else {
+	case runtimeTorch:
+		k.findTorch(context.Background())
+		missing = k.missingTorch
+	default:
 		k.find(context.Background())
 		missing = k.missing
 	}
@@ -260,6 +286,10 @@ func (k *Kind) Session(t render.Task, _ render.Dirs) (string, render.Command, er
 		if strings.HasPrefix(t.Device.Name, "GPU-") {
 			cmd.Env = append(cmd.Env, "CUDA_VISIBLE_DEVICES="+t.Device.Name)
 		}
+	}
+	if p.Runtime == runtimeTorch {
+		cmd.ReadOnly = append(cmd.ReadOnly, k.python.Folders...)
+		return runtimeTorch + " " + p.SHA256, cmd, nil
 	}
 	if p.Runtime == runtimeLLM {
 		cmd.ReadOnly = append(cmd.ReadOnly, filepath.Dir(k.server))
@@ -287,8 +317,11 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 		Op: opTask, Params: p, Part: t.Part, Library: k.library.Path, GPU: t.Device.Type == "gpu",
 		In: at.In, Prior: at.Prior, Out: at.Out,
 	}
-	if p.Runtime == runtimeLLM {
+	switch p.Runtime {
+	case runtimeLLM:
 		r.Library = k.server
+	case runtimeTorch:
+		r.Library = k.python.Path
 	}
 	b, err := json.Marshal(r)
 	if err != nil {

@@ -35,6 +35,7 @@ type facts struct {
 	// Of requests.
 	Runtime  string `json:"runtime,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
+	Pipeline string `json:"pipeline,omitempty"` // of the runtime torch
 }
 
 // Inspect implements dispatch.Kind.
@@ -78,6 +79,12 @@ func (k *Kind) inspect(ctx context.Context, js job.Spec) (job.Inspection, error)
 	}
 	if _, batch := readHead(s.Inputs); batch {
 		return k.inspectBatch(ctx, s)
+	}
+	if isFolder(s.Model) {
+		return k.inspectFolder(ctx, s, js.Policy.Parts)
+	}
+	if s.Pipeline != "" {
+		return in, job.Refuse("pipeline "+s.Pipeline, "the model is no folder, and pipelines are for those", "name the folder that the model was saved into, or leave pipeline out")
 	}
 	if isGGUF(s.Model) {
 		return in, job.Refuse(filepath.Base(s.Inputs), "a language model takes requests, and these are none", "give a .jsonl in OpenAI's batch format: custom_id, method, url, body")

@@ -9,6 +9,7 @@ import (
 
 	"idlewild/job"
 	"idlewild/media"
+	"idlewild/render/ai/torch"
 )
 
 // Params are a task's parameters: JSON with the fields in this order.
@@ -53,6 +54,12 @@ type Params struct {
 	Runtime  string `json:"runtime,omitempty"`
 	Called   string `json:"called,omitempty"`
 
+	// Of a model that the runtime "torch" runs: what it is put to, and how. Such
+	// a model is a folder, and SHA256 the hash of its files' names and hashes.
+	// A picture of words is made of the item whose number Only has.
+	Pipeline string   `json:"pipeline,omitempty"`
+	Generate Generate `json:"generate,omitzero"`
+
 	// Of a picture that the first predecessor left: its file there, in place of
 	// Input. The model's files are then the second one's.
 	Prior string `json:"prior,omitempty"`
@@ -81,6 +88,7 @@ const (
 	formatCSV      = "csv"
 	formatPictures = "pictures"
 	formatRequests = "requests" // OpenAI's batches
+	formatAudio    = "audio"    // files of sound
 )
 
 // Files that tasks leave.
@@ -160,6 +168,9 @@ func (p Params) validate() error {
 	if err := p.Picture.validate(); err != nil {
 		return err
 	}
+	if err := p.validatePipeline(); err != nil {
+		return err
+	}
 	if p.models() && (p.Model == "" || len(p.SHA256) != 64) {
 		return fmt.Errorf("no model is named")
 	}
@@ -184,6 +195,9 @@ func (p Params) validate() error {
 		if p.Op == opFinish {
 			return nil
 		}
+		if p.Pipeline == torch.Draw {
+			return p.validateDrawn()
+		}
 		switch {
 		case p.Input == "" && p.Prior == "":
 			return fmt.Errorf("no picture is named")
@@ -192,12 +206,7 @@ func (p Params) validate() error {
 		case p.Overlap < 0 || p.Overlap > 1<<14 || len(p.Crops) > maxCrops:
 			return fmt.Errorf("an overlap of %d, %d crops", p.Overlap, len(p.Crops))
 		}
-		for _, c := range p.Crops {
-			if c.X0 < 0 || c.Y0 < 0 || c.Dx() <= 0 || c.Dy() <= 0 || c.X1 > p.Width || c.Y1 > p.Height {
-				return fmt.Errorf("crop %v of a picture of %dx%d", c, p.Width, p.Height)
-			}
-		}
-		return nil
+		return p.validateCrops()
 	case opItems:
 		return p.validateItems()
 	case opRequests:
@@ -206,15 +215,24 @@ func (p Params) validate() error {
 	return fmt.Errorf("operation %q", p.Op)
 }
 
+func (p Params) validateCrops() error {
+	for _, c := range p.Crops {
+		if c.X0 < 0 || c.Y0 < 0 || c.Dx() <= 0 || c.Dy() <= 0 || c.X1 > p.Width || c.Y1 > p.Height {
+			return fmt.Errorf("crop %v of a picture of %dx%d", c, p.Width, p.Height)
+		}
+	}
+	return nil
+}
+
 func (p Params) validateItems() error {
 	switch p.Format {
 	case formatJSONL, formatCSV:
 		if p.Input == "" || p.Offset < 0 || p.Length <= 0 || len(p.Files) > 0 {
 			return fmt.Errorf("%d bytes of items from %d on", p.Length, p.Offset)
 		}
-	case formatPictures:
+	case formatPictures, formatAudio:
 		if len(p.Files) != p.Count {
-			return fmt.Errorf("%d pictures where there are %d items", len(p.Files), p.Count)
+			return fmt.Errorf("%d files where there are %d items", len(p.Files), p.Count)
 		}
 	default:
 		return fmt.Errorf("items of the format %q", p.Format)
@@ -226,7 +244,9 @@ func (p Params) validateRequests() error {
 	switch {
 	case !slices.Contains(Endpoints, p.Endpoint):
 		return fmt.Errorf("requests of %q", p.Endpoint)
-	case p.Runtime != "" && p.Runtime != runtimeLLM:
+	case p.Runtime == runtimeTorch && endpointOf[p.Pipeline] != p.Endpoint:
+		return fmt.Errorf("%s of a model for %q", p.Endpoint, p.Pipeline)
+	case p.Runtime != "" && p.Runtime != runtimeLLM && p.Runtime != runtimeTorch:
 		return fmt.Errorf("runtime %q", p.Runtime)
 	case p.Runtime == "" && p.Endpoint != Embeddings:
 		return fmt.Errorf("%s of a model that writes nothing", p.Endpoint)

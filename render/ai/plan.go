@@ -10,6 +10,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"idlewild/job"
+	"idlewild/render/ai/torch"
 	"idlewild/render/assemble"
 )
 
@@ -30,6 +31,9 @@ func (k *Kind) Plan(js job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, 
 	p := planner{spec: s, facts: f, input: job.RefOf(input)}
 	if f.Format == formatRequests {
 		return p.requests()
+	}
+	if f.Pipeline == torch.Draw {
+		return p.drawn()
 	}
 	if f.Scale > 0 {
 		return p.pictures(js.Policy.Parts)
@@ -67,9 +71,10 @@ func (p planner) items() ([]job.Task, error) {
 	base := Params{
 		Op: opItems, Model: p.facts.Model, SHA256: p.facts.SHA256, Format: p.facts.Format, Column: p.facts.Column,
 		Batch: p.facts.Batch, Outputs: p.spec.Outputs, Seed: p.spec.Seed, Picture: p.spec.Picture,
+		Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline, Generate: p.spec.Generate.ofTask(),
 	}
 	var each []Params
-	if p.facts.Format == formatPictures {
+	if p.facts.Format == formatPictures || p.facts.Format == formatAudio {
 		each = p.pictureChunks(base)
 	}
 	for _, c := range p.facts.Chunks {
@@ -170,7 +175,7 @@ func (p planner) pictures(parts string) ([]job.Task, error) {
 		q := Params{
 			Op: opPicture, Model: p.facts.Model, SHA256: p.facts.SHA256, Input: pic.Name, Seed: p.spec.Seed,
 			Width: pic.Width * p.facts.Scale, Height: pic.Height * p.facts.Scale, Scale: p.facts.Scale,
-			Overlap: p.facts.Overlap, Deep: pic.Deep, Picture: p.spec.Picture,
+			Overlap: p.facts.Overlap, Deep: pic.Deep, Picture: p.spec.Picture, Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline,
 		}
 		columns, rows := cut.Columns, cut.Rows
 		if cut.Auto {

@@ -14,16 +14,24 @@ import (
 
 	"idlewild/job"
 	"idlewild/media"
+	"idlewild/render/ai/torch"
 )
 
 // The requests that models answer, by the path of their URL in OpenAI's API.
 const (
 	Embeddings = "/v1/embeddings"
 	Chat       = "/v1/chat/completions"
+	Images     = "/v1/images/generations"
 )
 
 // Endpoints are all of them.
-var Endpoints = []string{Embeddings, Chat}
+var Endpoints = []string{Embeddings, Chat, Images}
+
+// endpointOf is what a model that is put to a pipeline answers.
+var endpointOf = map[string]string{torch.Embed: Embeddings, torch.Write: Chat, torch.Draw: Images}
+
+// Seeded reports whether answers are drawn by a seed that the request may have.
+func Seeded(endpoint string) bool { return endpoint == Chat || endpoint == Images }
 
 const (
 	// maxRequestBytes bounds one request.
@@ -33,6 +41,7 @@ const (
 	outEmbedding = "embedding"
 	outTokens    = "tokens"
 	outBody      = "body"
+	outImages    = "images" // numbers from 0 to 1, [pictures rows columns 3]
 )
 
 // query is one request.

@@ -15,6 +15,7 @@ import (
 	"idlewild/job"
 	"idlewild/render/ai/llm"
 	"idlewild/render/ai/onnx"
+	"idlewild/render/ai/torch"
 	"idlewild/render/gorunner"
 )
 
@@ -55,6 +56,9 @@ type warm struct {
 	server  *llm.Server
 	writes  string // the endpoint that the server answers
 	version string // of the server
+	torch   *torch.Process
+	build   string // of its libraries
+	device  string // on which its model is
 }
 
 // trouble is an error that knows the outcome it means; all others mean failed.
@@ -137,6 +141,13 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 		}
 		return r.requests(&writer{w.server, r.Params.Endpoint, fresh}, asked.Tell)
 	}
+	if r.Params.Runtime == runtimeTorch {
+		if err := w.loadTorch(r, asked.Log); err != nil {
+			return err
+		}
+		done.Device, done.Build = w.device, w.build
+		return w.pipeline(r, asked)
+	}
 	if err := w.load(r); err != nil {
 		return err
 	}
@@ -162,7 +173,10 @@ func (w *warm) drop() {
 	if w.server != nil {
 		w.server.Close()
 	}
-	w.session, w.server = nil, nil
+	if w.torch != nil {
+		w.torch.Close()
+	}
+	w.session, w.server, w.torch = nil, nil, nil
 }
 
 // file is the model's, which is the one that was planned with.

@@ -14,14 +14,15 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"idlewild/job"
+	"idlewild/render/ai/torch"
 )
 
 // Spec is what a job asks for: the parameters in its job.Spec. In a job file
 // it is TOML with the same names; paths in one count from its folder.
 type Spec struct {
-	Model   string `json:"model" toml:"model"`               // path of an ONNX file, or the name of one that was added
-	Runtime string `json:"runtime,omitempty" toml:"runtime"` // "onnx", "llm" or nothing: the file says it itself
-	// Inputs is a folder of pictures, a .jsonl or a .csv file.
+	Model   string `json:"model" toml:"model"`               // path of a model's file or folder, or the name of one that was added
+	Runtime string `json:"runtime,omitempty" toml:"runtime"` // "onnx", "llm", "torch" or nothing: the model says it itself
+	// Inputs is a folder of pictures or of sounds, a .jsonl or a .csv file.
 	Inputs string `json:"inputs,omitempty" toml:"inputs"`
 	Column string `json:"column,omitempty" toml:"column"` // of a CSV: its name
 	Batch  int    `json:"batch,omitempty" toml:"batch"`   // items that the model is given at once; 0: 16, or one where it takes no more
@@ -36,6 +37,9 @@ type Spec struct {
 	Scale   int     `json:"scale,omitempty" toml:"scale"`
 	Overlap int     `json:"overlap,omitempty" toml:"overlap"` // of tiles, where the model does not say how far it reaches
 	Picture Picture `json:"picture,omitzero" toml:"picture"`
+	// Pipeline is what a model in a folder is put to; empty: what it is made for.
+	Pipeline string   `json:"pipeline,omitempty" toml:"pipeline"`
+	Generate Generate `json:"generate,omitzero" toml:"generate"`
 	// Called is what answers to requests call the model; empty: its file's name.
 	Called string `json:"called,omitempty" toml:"called"`
 }
@@ -116,11 +120,13 @@ func (s Spec) validate() error {
 	refuse := func(what, why, remedy string) error { return job.Refuse(what, why, remedy) }
 	switch {
 	case s.Model == "":
-		return refuse("model", "none is named", "name an ONNX or GGUF file, or one that was added with: idlewild model add")
-	case s.Runtime != "" && s.Runtime != "onnx" && s.Runtime != runtimeLLM:
-		return refuse("runtime "+s.Runtime, "there is none of this name", "onnx and llm are those there are; the model's file says which it needs")
+		return refuse("model", "none is named", "name an ONNX or GGUF file, a folder, or one that was added with: idlewild model add")
+	case s.Runtime != "" && s.Runtime != "onnx" && s.Runtime != runtimeLLM && s.Runtime != runtimeTorch:
+		return refuse("runtime "+s.Runtime, "there is none of this name", "onnx, llm and torch are those there are; the model says itself which it needs")
+	case s.Pipeline != "" && !slices.Contains(torch.Pipelines, s.Pipeline):
+		return refuse("pipeline "+s.Pipeline, "there is none of this name", "there are "+strings.Join(torch.Pipelines, ", "))
 	case s.Inputs == "":
-		return refuse("inputs", "none are named", "name a folder of pictures, a .jsonl or a .csv file")
+		return refuse("inputs", "none are named", "name a folder of pictures or sounds, a .jsonl or a .csv file")
 	case s.Batch < 0 || s.Batch > maxBatch:
 		return refuse("batch", fmt.Sprintf("%d is not within 1 and %d", s.Batch, maxBatch), "choose a smaller one")
 	case !(s.Tolerance >= 0 && s.Tolerance <= 1):
@@ -133,6 +139,9 @@ func (s Spec) validate() error {
 		return refuse("overlap", fmt.Sprintf("%d is not within 0 and %d", s.Overlap, 1<<12), "it is in pixels of the input")
 	case len(s.Outputs) > job.MaxOutputs:
 		return refuse("outputs", fmt.Sprintf("%d of them", len(s.Outputs)), fmt.Sprintf("at most %d are kept", job.MaxOutputs))
+	}
+	if err := s.Generate.validate(); err != nil {
+		return refuse("generate", err.Error(), "docs/ai.md has the settings")
 	}
 	if err := s.Picture.validate(); err != nil {
 		return refuse("picture", err.Error(), "give mean and std as one or three numbers")
