@@ -67,6 +67,9 @@ type Lease struct {
 	// Read is a signed, expiring right to read the job's content, which the
 	// worker may show to other workers.
 	Read Signed
+	// Disks is the CID of a file that lists which of the content lies on disks
+	// that several machines have (DiskFile); undefined: nothing does.
+	Disks Ref
 }
 
 // Granted is one task of a lease.

@@ -1700,7 +1700,8 @@ type Lease struct {
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	TtlNs         int64                  `protobuf:"varint,5,opt,name=ttl_ns,json=ttlNs,proto3" json:"ttl_ns,omitempty"`
 	Tasks         []*Granted             `protobuf:"bytes,6,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	Read          *Signed                `protobuf:"bytes,7,opt,name=read,proto3" json:"read,omitempty"` // read grant
+	Read          *Signed                `protobuf:"bytes,7,opt,name=read,proto3" json:"read,omitempty"`   // read grant
+	Disks         []byte                 `protobuf:"bytes,8,opt,name=disks,proto3" json:"disks,omitempty"` // CID of a file that lists job.DiskFile, or nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1780,6 +1781,13 @@ func (x *Lease) GetTasks() []*Granted {
 func (x *Lease) GetRead() *Signed {
 	if x != nil {
 		return x.Read
+	}
+	return nil
+}
+
+func (x *Lease) GetDisks() []byte {
+	if x != nil {
+		return x.Disks
 	}
 	return nil
 }
@@ -2639,7 +2647,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05stops\x18\x03 \x03(\v2\x16.idlewild.wire.v1.StopR\x05stops\x123\n" +
 	"\asettled\x18\x04 \x03(\v2\x19.idlewild.wire.v1.SettledR\asettled\x12\"\n" +
 	"\rbeat_every_ns\x18\x05 \x01(\x03R\vbeatEveryNs\x12\x18\n" +
-	"\aresting\x18\x06 \x01(\tR\aresting\"\xcd\x01\n" +
+	"\aresting\x18\x06 \x01(\tR\aresting\"\xe3\x01\n" +
 	"\x05Lease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x16\n" +
@@ -2647,7 +2655,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x15\n" +
 	"\x06ttl_ns\x18\x05 \x01(\x03R\x05ttlNs\x12/\n" +
 	"\x05tasks\x18\x06 \x03(\v2\x19.idlewild.wire.v1.GrantedR\x05tasks\x12,\n" +
-	"\x04read\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x04read\"j\n" +
+	"\x04read\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x04read\x12\x14\n" +
+	"\x05disks\x18\b \x01(\fR\x05disks\"j\n" +
 	"\aGranted\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\fR\x04task\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x04R\x05fence\x12\x1f\n" +
