@@ -55,14 +55,18 @@ func (h Here) leave(files []Entry, create func(name string, mode os.FileMode) (*
 	return rest, nil
 }
 
-// ErrDiffers is returned by Compare for a file that is not what its entry says.
-var ErrDiffers = errors.New("it is not the same file")
+// Compare's errors about a file that is not what its entry says, and about one of
+// which that cannot be told.
+var (
+	ErrDiffers   = errors.New("it is not the same file")
+	ErrOtherForm = errors.New("the manifest does not have the file's own bytes")
+)
 
 // Compare looks whether f holds the bytes of a file that List found: at that many
 // chunks drawn at random, the first and the last among them, and then, where all
 // is set, at every one. store has, or fetches, the file's nodes; its chunks are
 // not asked for. It returns how many bytes were read. ErrDiffers says that f is
-// another file, or cannot be compared because the manifest has another form of it.
+// another file, ErrOtherForm that the manifest has it in a form of its own.
 func Compare(ctx context.Context, store Store, e Entry, f io.ReaderAt, draws int, all bool) (read int64, err error) {
 	c := comparing{ctx: ctx, store: store, f: f}
 	if err := c.top(e); err != nil {
@@ -109,7 +113,7 @@ func (c *comparing) top(e Entry) error {
 		return nil
 	case KindFile:
 	default:
-		return fmt.Errorf("%w: it is in the manifest itself", ErrDiffers)
+		return ErrOtherForm
 	}
 	nodes, err := fetchNodes(c.ctx, c.store, []cid.Cid{e.CID.Cid})
 	if err != nil {
@@ -120,7 +124,7 @@ func (c *comparing) top(e Entry) error {
 	case !ok || n.Size != e.Size:
 		return fmt.Errorf("file %q of the manifest is not what its entry says", e.Name)
 	case n.Encoding != Plain:
-		return fmt.Errorf("%w: the manifest has another form of it", ErrDiffers)
+		return ErrOtherForm
 	}
 	c.depth, c.links = n.Depth, n.Links
 	return nil

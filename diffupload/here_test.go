@@ -83,7 +83,7 @@ func TestCompareFindsWhatDiffers(t *testing.T) {
 			t.Errorf("%s, by the ends alone: %v", what, err)
 		}
 	}
-	if err := compare("few", []byte("inline"), 2, true); !errors.Is(err, ErrDiffers) {
+	if err := compare("few", []byte("inline"), 2, true); !errors.Is(err, ErrOtherForm) {
 		t.Errorf("a file in the manifest: %v", err)
 	}
 }
@@ -99,7 +99,7 @@ func TestOwnBytesOfAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := Compare(t.Context(), store, entries["a.png"], f, 2, true); !errors.Is(err, ErrDiffers) {
+	if _, err := Compare(t.Context(), store, entries["a.png"], f, 2, true); !errors.Is(err, ErrOtherForm) {
 		t.Errorf("another form: %v", err)
 	}
 	_, store, _, entries = onDisk(t, files, true)

@@ -211,7 +211,7 @@ func (s *snapshot) file(f File) (Entry, error) {
 }
 
 // exact reports whether a file's own bytes are stored.
-func (s *snapshot) exact(f File) bool { return s.Exact || f.Exact && !isBlendName(f.Path) }
+func (s *snapshot) exact(f File) bool { return s.Exact || f.Exact && !IsBlendName(f.Path) }
 
 func (s *snapshot) fileOnce(path string, exact bool) (Entry, error) {
 	// Asked before it is opened: opening a pipe would wait for its writer.
