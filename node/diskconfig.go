@@ -77,14 +77,14 @@ func drive(p string) bool {
 	return c >= 'a' && c <= 'z'
 }
 
-// rooted reports whether a path of any system says where it begins, and is more
-// than that.
+// rooted reports whether a path of any system says where it begins, and is not
+// all of a machine.
 func rooted(p string) bool {
 	clean, _ := slashed(p)
 	if strings.ContainsRune(p, 0) || len(p) > 4096 {
 		return false
 	}
-	return drive(p) && len(clean) > 3 || strings.HasPrefix(clean, "/") && len(strings.Trim(clean, "/")) > 0
+	return drive(p) || strings.HasPrefix(clean, "/") && len(strings.Trim(clean, "/")) > 0
 }
 
 // under returns what of a path of any system is below a folder, with slashes.

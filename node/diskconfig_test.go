@@ -20,7 +20,8 @@ func TestUnder(t *testing.T) {
 		{`\\nas\projects`, "//nas/projects/wood.exr", "wood.exr"},
 		{"//nas/projects", "/nas/projects/wood.exr", ""},
 		{`P:\projects`, `p:/Projects/shot\wood.exr`, "shot/wood.exr"},
-		{`P:\`, `P:\wood.exr`, ""}, // a whole drive is refused by the settings
+		{`P:\`, `p:\shot\wood.exr`, "shot/wood.exr"},
+		{`P:\`, `P:\`, ""},
 		{`P:\projects`, `P:\projects\..\secret`, ""},
 		{`P:\projects`, "/mnt/projects/wood.exr", ""},
 	} {
@@ -52,7 +53,6 @@ func TestDisksInTheSettings(t *testing.T) {
 		`from = ""`:         "needs the form",
 		`from = "projects"`: "needs the form",
 		`from = "/"`:        "needs the form",
-		`from = 'P:\'`:      "needs the form",
 		`from = "//nas/projects"` + "\n" + `to = "../up"`:  "not an absolute path",
 		`from = "P:/projects"`:                             "not an absolute path",
 		`from = "//nas/projects"` + "\n" + `to = "/"`:      "whole machine",
