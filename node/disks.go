@@ -250,6 +250,11 @@ func (d *disks) look(ctx context.Context, f *fetching, list job.Ref) (onDisk, er
 		return onDisk{}, context.Cause(ctx)
 	}
 	d.count(h, todo)
+	if d.cache != nil {
+		if err := d.cache.Save(); err != nil {
+			d.log.Debug("what was compared is not written down", "err", err)
+		}
+	}
 	if h.any() {
 		d.log.Info("files are on disks that are here", "job", f.lease.Job, "requester", f.requester, "in_place", len(h.inPlace),
 			"in_place_bytes", h.bytes, "copied", len(h.copied), "compared_bytes", read)

@@ -137,6 +137,9 @@ func TestFilesOnADiskAreFound(t *testing.T) {
 	if _, n := l.far.Fetched(); n-before > 100<<10 {
 		t.Errorf("%d bytes were fetched to look", n-before)
 	}
+	if l.disks.cache.Len() != 1 {
+		t.Errorf("%d files are remembered as compared wholly", l.disks.cache.Len())
+	}
 	to := filepath.Join(t.TempDir(), "in")
 	if err := diffupload.MaterializeFrom(t.Context(), l.fetch.store, diffupload.Earlier{}, h.here(), l.fetch.root, to, diffupload.Limits{}, nil); err != nil {
 		t.Fatal(err)
