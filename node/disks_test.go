@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -358,6 +361,107 @@ func TestATextureOnASharedDiskIsNotSent(t *testing.T) {
 	}
 	v, err := helper.client.Doctor(t.Context(), false)
 	if err != nil || !strings.Contains(fmt.Sprint(v.Findings), "not what jobs say") {
+		t.Errorf("findings %v, %v", v.Findings, err)
+	}
+}
+
+// texturedScene shows the picture that it is given.
+const texturedScene = `
+import bpy, sys
+bpy.ops.wm.read_factory_settings(use_empty=True)
+scene = bpy.context.scene
+bpy.ops.mesh.primitive_plane_add(size=2)
+m = bpy.data.materials.new("picture")
+m.use_nodes = True
+nodes, links = m.node_tree.nodes, m.node_tree.links
+nodes.clear()
+texture, emission, out = nodes.new("ShaderNodeTexImage"), nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
+texture.image = bpy.data.images.load(sys.argv[-1])
+links.new(texture.outputs["Color"], emission.inputs["Color"])
+links.new(emission.outputs[0], out.inputs["Surface"])
+bpy.context.object.data.materials.append(m)
+bpy.ops.object.camera_add(location=(0, 0, 3))
+scene.camera = bpy.context.object
+scene.camera.data.type, scene.camera.data.ortho_scale = "ORTHO", 2
+scene.render.engine = "CYCLES"
+scene.cycles.samples = 4
+scene.cycles.use_denoising = False
+scene.cycles.use_adaptive_sampling = False
+scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 64, 64, 100
+scene.render.image_settings.file_format = "PNG"
+scene.frame_start, scene.frame_end = 1, 1
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-2])
+`
+
+// What Blender renders with a texture in place is what it renders at the artist's.
+func TestBlenderReadsATextureInPlace(t *testing.T) {
+	program := needBlender(t)
+	if testing.Short() {
+		t.Skip("NOT RUN: -short")
+	}
+	dir, theirs, ours := t.TempDir(), filepath.Join(t.TempDir(), "P"), filepath.Join(t.TempDir(), "mnt")
+	img := image.NewNRGBA(image.Rect(0, 0, 1200, 1200))
+	for i := range img.Pix {
+		img.Pix[i] = byte(i * i >> 7)
+		if i%4 == 3 {
+			img.Pix[i] = 255
+		}
+	}
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	for _, disk := range []string{theirs, ours} {
+		put(t, filepath.Join(disk, "tex", "wood.png"), b.Bytes())
+	}
+	scene, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "scene.py")
+	put(t, script, []byte(texturedScene))
+	for _, args := range [][]string{
+		{"-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene, filepath.Join(theirs, "tex", "wood.png")},
+		{"-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "1"},
+	} {
+		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	with := func(to string, work bool) func(c *Config) {
+		return func(c *Config) {
+			c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads, c.Worker.Enabled = "", "auto", 1, work
+			c.Paths.Map = []DiskMap{{From: `P:\`, To: to}}
+			knowBlender(t, filepath.Join(c.DataDir, "runners"))
+		}
+	}
+	artist, helper := startNode(t, "artist", with(theirs, false)), startNode(t, "helper", with(ours, true))
+	if !helper.disks.shows {
+		t.Skip("NOT RUN: no sandbox that shows files")
+	}
+	join(t, artist, helper)
+	settled(t, filepath.Join(ours, "tex", "wood.png"))
+	out := filepath.Join(dir, "out")
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := SpecFor(scene, SpecOptions{Output: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := artist.client.Submit(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := artist.finish(t, id)
+	files, err := filepath.Glob(filepath.Join(out, "*.png"))
+	if err != nil || len(files) != 1 || s.State != job.StateFinished {
+		t.Fatalf("%v, %s: %s", files, s.State, s.Reason)
+	}
+	if n := difference(t, files[0], filepath.Join(dir, "plain-0001.png")); n > 1 {
+		t.Errorf("it differs from the artist's own by %d", n)
+	}
+	if s.UploadedBytes > int64(b.Len())/8 {
+		t.Errorf("%d bytes were sent", s.UploadedBytes)
+	}
+	v, err := helper.client.Doctor(t.Context(), false)
+	if err != nil || !strings.Contains(fmt.Sprint(v.Findings), "1 files with") {
 		t.Errorf("findings %v, %v", v.Findings, err)
 	}
 }
