@@ -465,3 +465,36 @@ func TestBlenderReadsATextureInPlace(t *testing.T) {
 		t.Errorf("findings %v, %v", v.Findings, err)
 	}
 }
+
+// The machine that submits works on its own job without a second copy of the file.
+func TestOwnFilesAreUsedInPlace(t *testing.T) {
+	disk, data := filepath.Join(t.TempDir(), "mnt"), bytesOf(1, 2<<20)
+	put(t, filepath.Join(disk, "wood.vdb"), data)
+	x := startNode(t, "alone", func(c *Config) {
+		c.Sandbox.Mode = "auto"
+		c.Paths.Map = []DiskMap{{From: disk}}
+	})
+	if !x.disks.shows {
+		t.Skip("NOT RUN: no sandbox that shows files")
+	}
+	settled(t, filepath.Join(disk, "wood.vdb"))
+	spec := echoSpec(t, t.TempDir(), echo.Params{})
+	spec.Input = filepath.Join(disk, "wood.vdb")
+	id, err := x.client.Submit(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := x.finish(t, id); s.State != job.StateFinished {
+		t.Fatalf("%s: %s", s.State, s.Reason)
+	}
+	if found := x.disks.findings(); len(found) != 1 || !strings.Contains(found[0].What, "used where they lie") {
+		t.Errorf("findings: %+v", found)
+	}
+	files, err := filepath.Glob(filepath.Join(spec.Output, "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if b, err := os.ReadFile(files[0]); err != nil || !strings.Contains(string(b), fmt.Sprintf("%x", sha256.Sum256(data))) {
+		t.Errorf("%s: %v", b, err)
+	}
+}
