@@ -125,7 +125,7 @@ func TestSequenceIsItsOwnBase(t *testing.T) {
 		server.sent.Store(0)
 		to := filepath.Join(t.TempDir(), "tree")
 		store := &Tiered{Local: local, Remote: server}
-		if err := MaterializeFrom(t.Context(), store, Earlier{Store: local, Root: earlier}, root, to, Limits{}, nil); err != nil {
+		if err := MaterializeFrom(t.Context(), store, Earlier{Store: local, Root: earlier}, Here{}, root, to, Limits{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		for name, want := range contents {

@@ -76,7 +76,7 @@ func TestEarlierVersionIsTheBase(t *testing.T) {
 		t.Helper()
 		server.sent.Store(0)
 		to := filepath.Join(t.TempDir(), "tree")
-		if err := MaterializeFrom(t.Context(), &Tiered{Local: local, Remote: server}, Earlier{Store: local, Root: previous}, root, to, Limits{}, nil); err != nil {
+		if err := MaterializeFrom(t.Context(), &Tiered{Local: local, Remote: server}, Earlier{Store: local, Root: previous}, Here{}, root, to, Limits{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		want := second

@@ -39,14 +39,15 @@ func Materialize(ctx context.Context, store Store, root cid.Cid, dir string, pro
 
 // MaterializeWithin is Materialize with limits of its own.
 func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
-	return MaterializeFrom(ctx, store, Earlier{}, root, dir, limits, progress)
+	return MaterializeFrom(ctx, store, Earlier{}, Here{}, root, dir, limits, progress)
 }
 
 // MaterializeFrom is MaterializeWithin for who holds an earlier version of the
 // manifest: its chunks are named as bases of those that are asked for, so that
 // only what changed within a chunk need be sent, and files that did not change
-// are shared with its folder, where there is one.
-func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
+// are shared with its folder, where there is one. What is here otherwise is not
+// fetched at all.
+func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, here Here, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
 	files, err := List(ctx, store, root, limits)
 	if err != nil {
 		return err
@@ -66,11 +67,7 @@ func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid
 	}
 	defer at.Close()
 	m := newMaterializer(ctx, store, progress)
-	if earlier.Store != nil && earlier.Root != root {
-		files = earlier.reuse(ctx, files, at)
-		m.bases = openBases(ctx, earlier, files)
-	}
-	m.scratch = func() string { return beside(dir) }
+	m.here = here
 	var mu sync.Mutex
 	made := "." // files come sorted: most are in the folder of the one before
 	m.create = func(name string, mode os.FileMode) (*os.File, error) {
@@ -84,6 +81,14 @@ func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, root cid
 		}
 		return at.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	}
+	if files, err = here.leave(files, m.create); err != nil {
+		return err
+	}
+	if earlier.Store != nil && earlier.Root != root {
+		files = earlier.reuse(ctx, files, at)
+		m.bases = openBases(ctx, earlier, files)
+	}
+	m.scratch = func() string { return beside(dir) }
 	if err := m.run(files); err != nil {
 		return err
 	}
@@ -154,6 +159,7 @@ type materializer struct {
 	sync     bool
 	progress func(done, total int64)
 	bases    *bases // of the walking goroutine; nil: none
+	here     Here
 
 	total  int64
 	window []piece
@@ -180,10 +186,18 @@ type output struct {
 	mode     os.FileMode
 	size     int64
 	encoding Encoding // of what is written to f
+	here     *os.File // which may hold the same bytes; nil: none does
 
 	mu   sync.Mutex
 	f    *os.File
 	left int64 // bytes not yet written
+}
+
+// close lets go of what o's bytes came from.
+func (o *output) close() {
+	if o.here != nil {
+		o.here.Close()
+	}
 }
 
 func newMaterializer(ctx context.Context, store Store, progress func(done, total int64)) *materializer {
@@ -211,6 +225,7 @@ func (m *materializer) run(files []Entry) error {
 		o.mu.Lock()
 		if o.f != nil {
 			o.f.Close()
+			o.close()
 			if _, ok := imageFormat(o.encoding); ok {
 				os.Remove(o.f.Name())
 			}
@@ -250,7 +265,7 @@ func (m *materializer) walk(files []Entry, open map[*output]bool) error {
 				m.wrote(f.Size)
 				continue
 			}
-			out.f = w
+			out.f, out.here = w, m.here.open(f.Name, n.Encoding)
 			open[out] = true
 			if m.bases.coming(out.name, out.size) {
 				m.settle()
@@ -388,6 +403,10 @@ func (m *materializer) settle() {
 }
 
 func (m *materializer) write(window []piece) error {
+	window, err := m.fromHere(window)
+	if err != nil {
+		return err
+	}
 	places := make(map[cid.Cid][]piece, len(window))
 	var wants []Want
 	for _, p := range window {
@@ -429,6 +448,7 @@ func (m *materializer) put(p piece, data []byte) error {
 	o.mu.Unlock()
 	var err error
 	if whole {
+		o.close()
 		err = m.complete(o, f)
 	}
 	m.wrote(p.size)

@@ -16,14 +16,14 @@ import (
 
 // open stores the content of a file in the form in which its next version has
 // most in common with it. What cannot have that form is stored byte for byte.
-func (s *snapshot) open(path string, in *progressReader, f *os.File, st os.FileInfo, mode int) (Entry, error) {
+func (s *snapshot) open(path string, in *progressReader, f *os.File, st os.FileInfo, mode int, exact bool) (Entry, error) {
 	switch {
-	case isBlendName(path):
-		if !s.Exact {
+	case IsBlendName(path):
+		if !exact {
 			return s.blend(path, in, f, st, mode)
 		}
 	case isImageName(path):
-		if !s.Exact {
+		if !exact {
 			return s.image(in, f, st, mode)
 		}
 	default:
@@ -111,8 +111,9 @@ func (s *snapshot) whole(in io.Reader, st os.FileInfo, mode int) (Entry, error) 
 	return e, err
 }
 
-// isBlendName: .blend and its numbered backups.
-func isBlendName(path string) bool {
+// IsBlendName reports whether a file is stored as a .blend: .blend and its
+// numbered backups.
+func IsBlendName(path string) bool {
 	return strings.HasSuffix(strings.TrimRight(strings.ToLower(path), "0123456789"), ".blend")
 }
 

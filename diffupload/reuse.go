@@ -19,6 +19,8 @@ type Earlier struct {
 	// its files: the new folder shares those that are the same.
 	Dir   string
 	Since time.Time
+	// Without are files of the manifest that are not in Dir.
+	Without map[string]bool
 }
 
 // reuse links those of files that lie unpacked and unchanged in the earlier
@@ -45,7 +47,7 @@ func (x Earlier) reuse(ctx context.Context, files []Entry, to *os.Root) []Entry 
 	made := "."
 	for _, f := range files {
 		e, ok := old[f.Name]
-		if !ok || !e.Same(f) || !x.untouched(from, f.Name) {
+		if !ok || x.Without[f.Name] || !e.Same(f) || !x.untouched(from, f.Name) {
 			rest = append(rest, f)
 			continue
 		}

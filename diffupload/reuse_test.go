@@ -27,7 +27,7 @@ func TestUnchangedFilesAreShared(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(from, "c.bin"), time.Time{}, since.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if err := MaterializeFrom(t.Context(), m, Earlier{Store: m, Root: have, Dir: from, Since: since}, want, to, Limits{}, nil); err != nil {
+	if err := MaterializeFrom(t.Context(), m, Earlier{Store: m, Root: have, Dir: from, Since: since}, Here{}, want, to, Limits{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantTree(t, to, fresh)
@@ -45,7 +45,7 @@ func TestUnchangedFilesAreShared(t *testing.T) {
 		"blank": {Store: &Memory{}, Root: have, Dir: from, Since: since},
 	} {
 		dir := filepath.Join(top, what)
-		if err := MaterializeFrom(t.Context(), m, e, want, dir, Limits{}, nil); err != nil {
+		if err := MaterializeFrom(t.Context(), m, e, Here{}, want, dir, Limits{}, nil); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		wantTree(t, dir, fresh)
@@ -76,7 +76,7 @@ func TestNothingOutsideIsShared(t *testing.T) {
 	if err := os.Symlink(away, filepath.Join(from, "d")); err != nil {
 		t.Skipf("NOT RUN: no symbolic links here: %v", err)
 	}
-	if err := MaterializeFrom(t.Context(), m, Earlier{Store: m, Root: have, Dir: from, Since: time.Now()}, want, to, Limits{}, nil); err != nil {
+	if err := MaterializeFrom(t.Context(), m, Earlier{Store: m, Root: have, Dir: from, Since: time.Now()}, Here{}, want, to, Limits{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantTree(t, to, fresh)

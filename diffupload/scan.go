@@ -53,7 +53,7 @@ func (s *snapshot) remembered(files []File, entries []Entry, sizes []int64) (tod
 		size := st.Size()
 		sizes[i] = -1
 		if s.Cache != nil {
-			if e, ok := s.Cache.get(s.how, files[i].Path, stampOf(st)); ok {
+			if e, ok := s.Cache.get(s.how[s.exact(files[i])], files[i].Path, StampOf(st)); ok {
 				e.Name = files[i].Name
 				entries[i], sizes[i] = e, size
 			}
@@ -90,7 +90,7 @@ func (s *snapshot) remembered(files []File, entries []Entry, sizes []int64) (tod
 func (s *snapshot) readFiles(files []File, todo []int, entries []Entry, sizes []int64) error {
 	s.parallel(len(todo), func(n int) error {
 		i := todo[n]
-		e, err := s.file(files[i].Path)
+		e, err := s.file(files[i])
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,9 @@ var ErrNotRegular = errors.New("not a regular file")
 type File struct {
 	Path string
 	Name string // slash-separated, relative; see SafeName
+	// Exact stores this file's own bytes, whatever the Options say of others.
+	// A .blend is stored as they say in any case.
+	Exact bool
 }
 
 // Options of a snapshot. The zero value works.
@@ -112,7 +115,7 @@ func SnapshotFile(ctx context.Context, store Store, path string, o Options) (Res
 		if st, err := os.Stat(path); err == nil {
 			s.total = st.Size()
 		}
-		e, err := s.file(path)
+		e, err := s.file(File{Path: path})
 		s.read = 1
 		s.files, s.bytes = 1, e.Size
 		return e.CID.Cid, err
@@ -137,9 +140,9 @@ type snapshot struct {
 	sink   *sink
 	hash   *hashing
 	zeros  zeros
-	models *models // among the files
-	how    string  // of cache keys
-	single bool    // the root is a file: it has a node whatever its size
+	models *models         // among the files
+	how    map[bool]string // of cache keys, by whether the own bytes are stored
+	single bool            // the root is a file: it has a node whatever its size
 	total  int64
 	files  int
 	read   int
@@ -162,7 +165,9 @@ func run(ctx context.Context, store Store, o Options, single bool, f func(*snaps
 	defer cancel(nil)
 	s := &snapshot{Options: o, ctx: ctx, cancel: cancel, store: store, models: &models{}}
 	s.zeros.s = s
-	s.how = cacheHow(o)
+	s.how = map[bool]string{o.Exact: cacheHow(o)}
+	o.Exact = !o.Exact
+	s.how[o.Exact] = cacheHow(o)
 	owner := o.Owner
 	if r, ok := store.(Rooter); ok {
 		release := r.Hold()
@@ -195,17 +200,20 @@ func run(ctx context.Context, store Store, o Options, single bool, f func(*snaps
 	}, nil
 }
 
-// file stores the file at path and returns an entry without a name.
-func (s *snapshot) file(path string) (Entry, error) {
+// file stores a file and returns an entry without a name.
+func (s *snapshot) file(f File) (Entry, error) {
 	for attempt := 1; ; attempt++ {
-		e, err := s.fileOnce(path)
+		e, err := s.fileOnce(f.Path, s.exact(f))
 		if err == nil || !errors.Is(err, ErrChanged) || attempt == 2 || s.ctx.Err() != nil {
 			return e, err
 		}
 	}
 }
 
-func (s *snapshot) fileOnce(path string) (Entry, error) {
+// exact reports whether a file's own bytes are stored.
+func (s *snapshot) exact(f File) bool { return s.Exact || f.Exact && !IsBlendName(f.Path) }
+
+func (s *snapshot) fileOnce(path string, exact bool) (Entry, error) {
 	// Asked before it is opened: opening a pipe would wait for its writer.
 	if _, err := s.stat(path); err != nil {
 		return Entry{}, err
@@ -231,12 +239,12 @@ func (s *snapshot) fileOnce(path string) (Entry, error) {
 		mode = 1
 	}
 	in := &progressReader{r: f, s: s, f: f, size: before.Size(), holes: hasHoles(before)}
-	e, err := s.open(path, in, f, before, mode)
+	e, err := s.open(path, in, f, before, mode, exact)
 	after, serr := f.Stat()
 	switch {
 	case serr != nil:
 		err = serr
-	case stampOf(before) != stampOf(after):
+	case StampOf(before) != StampOf(after):
 		err = ErrChanged // whatever else was found
 	}
 	if err != nil {
@@ -245,7 +253,7 @@ func (s *snapshot) fileOnce(path string) (Entry, error) {
 	}
 	s.progress(before.Size() - in.n)
 	if s.Cache != nil {
-		s.Cache.put(s.how, path, stampOf(before), scan, e)
+		s.Cache.put(s.how[exact], path, StampOf(before), scan, e)
 	}
 	return e, nil
 }

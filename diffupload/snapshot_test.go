@@ -279,14 +279,14 @@ func TestSnapshotRefuses(t *testing.T) {
 		files []File
 		want  string
 	}{
-		"missing":      {[]File{{filepath.Join(dir, "gone.png"), "gone.png"}}, "gone.png"},
-		"folder":       {[]File{{dir, "dir"}}, "not a regular file"},
-		"climbing":     {[]File{{list[0].Path, "../a"}}, "leaves its folder"},
-		"absolute":     {[]File{{list[0].Path, "/a"}}, "empty component"},
-		"backslash":    {[]File{{list[0].Path, `a\b`}}, "not allowed"},
-		"not UTF-8":    {[]File{{list[0].Path, "a\xff"}}, "not UTF-8"},
-		"twice":        {[]File{{list[0].Path, "a"}, {list[0].Path, "a"}}, "both named"},
-		"file, folder": {[]File{{list[0].Path, "a"}, {list[0].Path, "a/b"}, {list[0].Path, "a-"}}, "also a folder"},
+		"missing":      {[]File{{Path: filepath.Join(dir, "gone.png"), Name: "gone.png"}}, "gone.png"},
+		"folder":       {[]File{{Path: dir, Name: "dir"}}, "not a regular file"},
+		"climbing":     {[]File{{Path: list[0].Path, Name: "../a"}}, "leaves its folder"},
+		"absolute":     {[]File{{Path: list[0].Path, Name: "/a"}}, "empty component"},
+		"backslash":    {[]File{{Path: list[0].Path, Name: `a\b`}}, "not allowed"},
+		"not UTF-8":    {[]File{{Path: list[0].Path, Name: "a\xff"}}, "not UTF-8"},
+		"twice":        {[]File{{Path: list[0].Path, Name: "a"}, {Path: list[0].Path, Name: "a"}}, "both named"},
+		"file, folder": {[]File{{Path: list[0].Path, Name: "a"}, {Path: list[0].Path, Name: "a/b"}, {Path: list[0].Path, Name: "a-"}}, "also a folder"},
 	}
 	for name, c := range cases {
 		_, err := Snapshot(t.Context(), &Memory{}, c.files, Options{})
@@ -306,7 +306,7 @@ func TestSnapshotNamesFilesThatCannotBeRead(t *testing.T) {
 		t.Skipf("NOT RUN: mkfifo: %v %s", err, out)
 	}
 	// Opening a pipe that nobody writes to would wait for ever.
-	_, err := Snapshot(t.Context(), &Memory{}, []File{{pipe, "pipe.exr"}}, Options{})
+	_, err := Snapshot(t.Context(), &Memory{}, []File{{Path: pipe, Name: "pipe.exr"}}, Options{})
 	if !errors.Is(err, ErrNotRegular) || !strings.Contains(err.Error(), pipe) {
 		t.Errorf("a pipe: %v", err)
 	}
@@ -314,7 +314,7 @@ func TestSnapshotNamesFilesThatCannotBeRead(t *testing.T) {
 	if err := os.Symlink(loop, loop); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Snapshot(t.Context(), &Memory{}, []File{{loop, "loop"}}, Options{}); err == nil || !strings.Contains(err.Error(), loop) {
+	if _, err := Snapshot(t.Context(), &Memory{}, []File{{Path: loop, Name: "loop"}}, Options{}); err == nil || !strings.Contains(err.Error(), loop) {
 		t.Errorf("a loop: %v", err)
 	}
 	secret := filepath.Join(dir, "secret")
@@ -325,7 +325,7 @@ func TestSnapshotNamesFilesThatCannotBeRead(t *testing.T) {
 		f.Close()
 		return // root reads everything
 	}
-	if _, err := Snapshot(t.Context(), &Memory{}, []File{{secret, "secret"}}, Options{}); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), secret) {
+	if _, err := Snapshot(t.Context(), &Memory{}, []File{{Path: secret, Name: "secret"}}, Options{}); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), secret) {
 		t.Errorf("a file without permission: %v", err)
 	}
 }
@@ -444,7 +444,7 @@ func TestStatCacheSavesReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real, ok := c.get(how, path1, stampOf(st))
+	real, ok := c.get(how, path1, StampOf(st))
 	if !ok {
 		t.Fatal("not remembered")
 	}
@@ -453,12 +453,12 @@ func TestStatCacheSavesReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled := time.Now().Add(time.Minute)
-	c.put(how, path1, stampOf(st), settled, Entry{CID: Ref{other.Root}, Size: 100_000, Kind: KindFile})
+	c.put(how, path1, StampOf(st), settled, Entry{CID: Ref{other.Root}, Size: 100_000, Kind: KindFile})
 	alone, err := Snapshot(t.Context(), store, list[:1], o)
 	if err != nil || alone.Read != 1 || len(alone.Warnings) != 1 {
 		t.Errorf("a forged file: %d read, %v, %v", alone.Read, alone.Warnings, err)
 	}
-	if e, ok := c.get(how, path1, stampOf(st)); !ok || !e.Same(real) {
+	if e, ok := c.get(how, path1, StampOf(st)); !ok || !e.Same(real) {
 		t.Errorf("remembered is %+v, want %+v", e, real)
 	}
 

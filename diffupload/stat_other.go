@@ -5,4 +5,4 @@ package diffupload
 import "io/fs"
 
 // fill adds nothing: size and time of writing are what there is.
-func (s *stamp) fill(fs.FileInfo) {}
+func (s *Stamp) fill(fs.FileInfo) {}

@@ -30,7 +30,7 @@ type StatCache struct {
 }
 
 type cacheEntry struct {
-	Stamp stamp
+	Stamp Stamp
 	Entry Entry // without a name
 	Seen  int64 // unix seconds of the last reading or use
 }
@@ -133,7 +133,7 @@ func cacheKey(how, path string) string {
 }
 
 // get returns the entry, without a name, of a file that is as it was.
-func (c *StatCache) get(how, path string, now stamp) (Entry, bool) {
+func (c *StatCache) get(how, path string, now Stamp) (Entry, bool) {
 	key := cacheKey(how, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,11 +149,11 @@ func (c *StatCache) get(how, path string, now stamp) (Entry, bool) {
 	return e.Entry, true
 }
 
-func (c *StatCache) put(how, path string, s stamp, scan time.Time, e Entry) {
+func (c *StatCache) put(how, path string, s Stamp, scan time.Time, e Entry) {
 	key := cacheKey(how, path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !s.settled(scan) {
+	if !s.Settled(scan) {
 		if _, ok := c.entries[key]; ok {
 			delete(c.entries, key)
 			c.dirty = true

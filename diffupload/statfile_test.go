@@ -8,7 +8,7 @@ import (
 )
 
 func statEntries() map[string]cacheEntry {
-	s := stamp{Size: 5, Mtime: -1, Ctime: 1 << 60, Dev: 3, Inode: 1 << 63, Mode: 0o644}
+	s := Stamp{Size: 5, Mtime: -1, Ctime: 1 << 60, Dev: 3, Inode: 1 << 63, Mode: 0o644}
 	return map[string]cacheEntry{
 		"how /a":  {Stamp: s, Seen: 1e9, Entry: Entry{Size: 3, Kind: KindInline, Mode: 1, Data: []byte("abc")}},
 		"how /b":  {Stamp: s, Seen: -5, Entry: Entry{CID: chunkLink(3).CID, Size: 3, Kind: KindChunk}},

@@ -9,6 +9,6 @@ func (c *StatCache) Unchanged(path string, o Options) bool {
 	if err != nil {
 		return false
 	}
-	_, ok := c.get(cacheHow(o), path, stampOf(st))
+	_, ok := c.get(cacheHow(o), path, StampOf(st))
 	return ok
 }

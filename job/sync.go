@@ -70,6 +70,9 @@ type Lease struct {
 	// Memory: the requester reads in receipts how much memory of a GPU a task took
 	// (Meter.VRAM), and that memory ran out (OutOfMemory, OutOfVRAM).
 	Memory bool
+	// Disks is the CID of a file that lists which of the content lies on disks
+	// that several machines have (DiskFile); undefined: nothing does.
+	Disks Ref
 }
 
 // Readable is an account of one of l's tasks as its requester reads it.

@@ -87,5 +87,6 @@ var about = map[string]string{
 	"update.url":                  "Where the signed list of versions is: an https address. Empty: updates come from nowhere.",
 	"update.key":                  "The minisign public key that the list is signed with.",
 	"update.every_h":              "Hours between two looks, 1 to 8760.",
+	"paths.map":                   "Disks that other machines of the farm have as well: tables [[paths.map]] in the file, see docs/owner.md. Files on them are used where they lie.",
 	"paths.roots":                 "Folders that files of own jobs must lie in; empty: anywhere but where secrets are.",
 }

@@ -30,6 +30,7 @@ type assets struct {
 	// treeBytes bounds one job's unpacked content; 0: defaultTreeBytes.
 	treeBytes int64
 	earlier   *earlier     // what was fetched; nil: nothing is remembered
+	disks     *disks       // that other machines have too; nil: none
 	apart     bool         // unpacked folders share no files: tasks could write to them
 	log       *slog.Logger // nil: nothing is logged
 }
@@ -47,51 +48,77 @@ func (a *assets) from(requester peer.ID, id job.ID, grant job.Signed) (diffuploa
 }
 
 // Materialize implements worker.Assets. What came of this requester before
-// serves as base: a scene that was edited costs what was edited.
-func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, unpacked worker.Unpacked, progress func(float64)) (int64, error) {
+// serves as base: a scene that was edited costs what was edited. What lies on a
+// disk that is here too is not fetched.
+func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, unpacked worker.Unpacked, progress func(float64)) (c worker.Content, err error) {
 	store, r := a.from(requester, l.Job, l.Read)
+	defer func() { c.Moved = r.moved.Load() }()
 	f := &fetching{a: a, requester: requester, lease: l, root: in.Cid, store: store, far: r}
-	limits := diffupload.Limits{Bytes: a.limit()}
 	known := a.earlier.list(requester, in.Cid)
-	if err := f.fetchTop(ctx, known, limits.Bytes); err != nil {
-		return r.moved.Load(), err
+	if err := f.fetchTop(ctx, known); err != nil {
+		return c, err
 	}
+	lacking := f.lacks(ctx)
+	disk, err := a.disks.look(ctx, f, l.Disks)
+	if err != nil {
+		return c, err
+	}
+	defer disk.close()
+	if f.top.Size-disk.bytes > a.limit() {
+		return c, fmt.Errorf("the job's files have %d bytes, and this machine takes at most %d (worker.tree_bytes)", f.top.Size-disk.bytes, a.limit())
+	}
+	limits := diffupload.Limits{Bytes: a.limit() + disk.bytes}
 	earlier := diffupload.Earlier{Store: a.store}
-	var lacks lacked
-	if base, ok := f.base(ctx, known); ok {
-		var err error
-		if lacks, err = f.edit(ctx, base, limits); err != nil {
-			return r.moved.Load(), err
-		}
+	base, ok := f.base(ctx, known)
+	if ok {
 		earlier.Root = base.Root.Cid
 		if !a.apart {
 			if dir, since, release := unpacked(base.Root); dir != "" {
 				defer release()
-				earlier.Dir, earlier.Since = dir, since
+				earlier.Dir, earlier.Since, earlier.Without = dir, since, a.disks.without(dir)
 			}
 		}
-	} else {
+	}
+	var lacks lacked
+	switch {
+	case disk.any():
+		// A document of edits would bring what is here.
+		lacks, err = f.rest(ctx, earlier.Root, disk, limits)
+	case ok:
+		lacks, err = f.edit(ctx, base, lacking, limits)
+	default:
 		lacks = f.whole(ctx)
 	}
+	if err != nil {
+		return c, err
+	}
 	gathered := 0.0 // of the progress
-	err := f.gather(ctx, lacks, limits.Bytes, func(part float64) {
+	err = f.gather(ctx, lacks, a.limit(), func(part float64) {
 		if gathered = gatherPart * part; progress != nil {
 			progress(gathered)
 		}
 	})
 	if err != nil {
-		return r.moved.Load(), err
+		return c, err
 	}
-	err = diffupload.MaterializeFrom(ctx, f.store, earlier, in.Cid, dir, limits, func(done, total int64) {
+	err = diffupload.MaterializeFrom(ctx, f.store, earlier, disk.here(), in.Cid, dir, limits, func(done, total int64) {
 		if progress != nil && total > 0 {
 			progress(gathered + (1-gathered)*float64(done)/float64(total))
 		}
 	})
-	if err == nil && len(r.from) > 0 {
+	if err != nil {
+		return c, err
+	}
+	if len(r.from) > 0 {
 		a.remember(requester, in, l.Read)
 	}
-	return r.moved.Load(), err
+	a.disks.keep(dir, disk.shown)
+	c.Elsewhere = len(disk.shown) > 0
+	return c, nil
 }
+
+// Sound implements worker.Assets.
+func (a *assets) Sound(dir string) error { return a.disks.sound(dir) }
 
 func (a *assets) limit() int64 {
 	if a.treeBytes == 0 {

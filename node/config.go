@@ -218,6 +218,9 @@ type CheckConfig struct {
 // PathsConfig is about the files that jobs of this machine may take along.
 type PathsConfig struct {
 	Roots []string `toml:"roots"` // folders that they have to lie in; empty: anywhere but where secrets are
+	// Map are disks that other machines of the farm have as well: files on them
+	// are used where they lie. Only the file can have them.
+	Map []DiskMap `toml:"map"`
 }
 
 // StoreConfig is about blocks on disk.
@@ -343,6 +346,9 @@ func (c Config) Origins() []Origin {
 		if key == "devices" {
 			o.Value = deviceTexts(c.Devices)
 		}
+		if key == "paths.map" {
+			o.Value = diskTexts(c.Paths.Map)
+		}
 		if secretSettings[key] && !v.IsZero() {
 			o.Value = hiddenValue
 		}
@@ -465,6 +471,9 @@ func (c Config) validate() error {
 		return err
 	}
 	if err := c.Hooks.validate(); err != nil {
+		return err
+	}
+	if err := validateDisks(c.Paths.Map); err != nil {
 		return err
 	}
 	if err := validateDevices(c.Devices); err != nil {

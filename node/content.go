@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -35,6 +36,7 @@ type content struct {
 	blocks p2p.Blocks // nil where there is no network
 	cache  *diffupload.StatCache
 	farm   contentKeyer // nil where there is no network
+	disks  *disks       // that workers may have too; nil: none
 
 	mu     sync.Mutex
 	served map[job.ID]int64
@@ -70,11 +72,7 @@ var (
 
 // Snapshot implements dispatch.Content.
 func (c *content) Snapshot(ctx context.Context, id job.ID, deps []job.Dep, exact bool) (dispatch.Snapshot, error) {
-	files := make([]diffupload.File, len(deps))
-	for i, d := range deps {
-		files[i] = diffupload.File{Path: d.Path, Name: d.Name}
-	}
-	r, err := diffupload.Snapshot(ctx, c.store, files, diffupload.Options{Exact: exact, Chunk: c.cuts(), Cache: c.cache, Owner: ownContent(id)})
+	r, err := diffupload.Snapshot(ctx, c.store, c.disks.files(deps), diffupload.Options{Exact: exact, Chunk: c.cuts(), Cache: c.cache, Owner: ownContent(id)})
 	if err != nil {
 		return dispatch.Snapshot{}, err
 	}
@@ -83,7 +81,26 @@ func (c *content) Snapshot(ctx context.Context, id job.ID, deps []job.Dep, exact
 			return dispatch.Snapshot{}, fmt.Errorf("remember what was read: %w", err)
 		}
 	}
-	return dispatch.Snapshot{Root: r.Root, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.NewBlocks}, nil
+	s := dispatch.Snapshot{Root: r.Root, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.NewBlocks}
+	s.Disks, err = c.onDisks(ctx, id, deps)
+	return s, err
+}
+
+// onDisks stores the list of those files that lie on disks which workers may
+// have too; undefined: none do.
+func (c *content) onDisks(ctx context.Context, id job.ID, deps []job.Dep) (cid.Cid, error) {
+	for list := c.disks.list(deps); len(list) > 0; list = list[:len(list)/2] {
+		b, err := job.EncodeDiskFiles(list)
+		if err != nil {
+			return cid.Undef, err
+		}
+		if len(b) > job.MaxDiskListBytes {
+			continue // the largest of them are first
+		}
+		r, err := diffupload.SnapshotReader(ctx, c.store, bytes.NewReader(b), diffupload.Options{Exact: true, Owner: ownContent(id)})
+		return r.Root, err
+	}
+	return cid.Undef, nil
 }
 
 // Changed implements dispatch.Versioned.

@@ -68,7 +68,7 @@ func (d *decoder) run(ctx context.Context, out string) error {
 		return err
 	}
 	s := &diffupload.Tiered{Local: d.store, Remote: asked{d}}
-	if err := diffupload.MaterializeFrom(ctx, s, diffupload.Earlier{Store: d.store, Root: d.have}, want, out, diffupload.Limits{}, nil); err != nil {
+	if err := diffupload.MaterializeFrom(ctx, s, diffupload.Earlier{Store: d.store, Root: d.have}, diffupload.Here{}, want, out, diffupload.Limits{}, nil); err != nil {
 		return err
 	}
 	sum, err := hashFolder(out)

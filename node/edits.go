@@ -43,7 +43,7 @@ type fetching struct {
 // fetchTop gets the top of a manifest, which says how much is below it. What
 // came of the requester before serves as bases: a folder of many files differs
 // in few bytes from what it was.
-func (f *fetching) fetchTop(ctx context.Context, known []earlierContent, limit int64) error {
+func (f *fetching) fetchTop(ctx context.Context, known []earlierContent) error {
 	w := diffupload.Want{ID: f.root}
 	for _, c := range known[:min(len(known), topBases)] {
 		w.Bases = append(w.Bases, c.Root.Cid)
@@ -62,8 +62,6 @@ func (f *fetching) fetchTop(ctx context.Context, known []earlierContent, limit i
 		fallthrough
 	case err != nil:
 		return fmt.Errorf("manifest %s: %w", f.root, err)
-	case f.top.Size > limit:
-		return fmt.Errorf("the job's files have %d bytes, and this machine takes at most %d (worker.tree_bytes)", f.top.Size, limit)
 	}
 	return nil
 }
@@ -99,16 +97,17 @@ func (f *fetching) base(ctx context.Context, known []earlierContent) (earlierCon
 	return known[i], true
 }
 
-// edit makes as much as it can of the manifest from the base and one document
-// of edits, and remembers what the rest is like. It returns which of the rest
-// is worth gathering; what else is lacking comes as blocks, few at a time.
-func (f *fetching) edit(ctx context.Context, base earlierContent, limits diffupload.Limits) (lacked, error) {
-	if len(base.Body) > 0 && f.lacks(ctx) {
+// edit makes as much as it can of the manifest, where something is lacking, from
+// the base and one document of edits, and remembers what the rest is like. It
+// returns which of the rest is worth gathering; what else is lacking comes as
+// blocks, few at a time.
+func (f *fetching) edit(ctx context.Context, base earlierContent, lacking bool, limits diffupload.Limits) (lacked, error) {
+	if len(base.Body) > 0 && lacking {
 		if r, ok := f.rebuild(ctx, base, limits); ok {
 			return named(r), nil
 		}
 	}
-	return f.added(ctx, base.Root.Cid, limits)
+	return f.rest(ctx, base.Root.Cid, onDisk{}, limits)
 }
 
 // rebuild has peers make the document of edits, and applies it.

@@ -170,7 +170,7 @@ func (f *editsFarm) fetchAll(t *testing.T, files map[string][]byte) int64 {
 		f.asked++
 		return "", time.Time{}, nil
 	}
-	moved, err := f.assets.Materialize(t.Context(), f.requester, job.Lease{Job: id, Read: grant}, job.RefOf(r.Root), dir, unpacked, nil)
+	c, err := f.assets.Materialize(t.Context(), f.requester, job.Lease{Job: id, Read: grant}, job.RefOf(r.Root), dir, unpacked, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func (f *editsFarm) fetchAll(t *testing.T, files map[string][]byte) int64 {
 			t.Fatalf("%s: %d bytes, want %d: %v", name, len(got), len(content), err)
 		}
 	}
-	return moved
+	return c.Moved
 }
 
 func TestContentIsMadeOutOfWhatCameBefore(t *testing.T) {

@@ -36,7 +36,7 @@ var inFileOnly = map[string]string{
 	"onnx.library": "it names a library that is loaded", "llm.server": "it names a program that is run", "torch.python": "it names a program that is run", "worker.env": "programs obey it", "sandbox.mode": "it decides whether strangers' files are confined",
 	"sandbox.trusted": "it lets members' files run without a sandbox", "paths.roots": "it decides which files jobs may take along",
 	"update.url": "programs are downloaded from there", "update.key": "it decides which programs may replace this one",
-	"worker.saboteur": "it is for tests", "data_dir": "the settings lie in it", "devices": "it is a list of tables",
+	"worker.saboteur": "it is for tests", "data_dir": "the settings lie in it", "devices": "it is a list of tables", "paths.map": "it decides which files tasks may be shown",
 }
 
 // fixed says why a setting cannot be changed over the local API, or "".

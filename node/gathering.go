@@ -43,21 +43,24 @@ func named(r diffupload.RebuildResult) lacked {
 	}, r.NamedBytes}
 }
 
-// added is what large files hold that the base does not know by name. Of others
-// parts may be here, or be like what is here, and the unpacking asks for them.
-func (f *fetching) added(ctx context.Context, base cid.Cid, limits diffupload.Limits) (lacked, error) {
+// rest is what large files hold that neither the base, where there is one, knows
+// by name nor a disk has. Of others parts may be here, or be like what is here,
+// and the unpacking asks for them.
+func (f *fetching) rest(ctx context.Context, base cid.Cid, disk onDisk, limits diffupload.Limits) (lacked, error) {
 	files, err := diffupload.List(ctx, f.store, f.root, limits)
 	if err != nil {
 		return lacked{}, fmt.Errorf("manifest %s: %w", f.root, err)
 	}
-	// A list that cannot be read is as good as none.
-	before, _ := diffupload.List(ctx, f.a.store, base, limits)
-	known := make(map[string]bool, len(before))
-	for _, e := range before {
-		known[e.Name] = true
+	known := map[string]bool{}
+	if base.Defined() {
+		// A list that cannot be read is as good as none.
+		before, _ := diffupload.List(ctx, f.a.store, base, limits)
+		for _, e := range before {
+			known[e.Name] = true
+		}
 	}
 	files = slices.DeleteFunc(files, func(e diffupload.Entry) bool {
-		return e.Kind != diffupload.KindFile || e.Size < gatherFile || known[e.Name]
+		return e.Kind != diffupload.KindFile || e.Size < gatherFile || known[e.Name] || disk.has(e.Name)
 	})
 	l := lacked{}
 	for _, e := range files {

@@ -117,7 +117,7 @@ func TestNewContentIsGathered(t *testing.T) {
 			}
 			store, far := a.from(requester, "job", job.Signed{})
 			f := &fetching{a: a, requester: requester, root: s.Root, store: store, far: far}
-			if err := f.fetchTop(t.Context(), nil, 1<<30); err != nil {
+			if err := f.fetchTop(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			var last float64

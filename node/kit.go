@@ -49,6 +49,7 @@ type kit struct {
 	sandboxed bool
 	trusted   map[string]bool // peers whose jobs run here without a sandbox
 	confined  bool            // tasks run in a sandbox, where what they are given cannot be written to
+	shows     bool            // tasks can be shown single files that lie elsewhere
 	exec      render.Executor
 	yielding  *yielding
 	work      []*render.Runner // to close
@@ -205,7 +206,7 @@ func (k *kit) process(ctx context.Context, cfg Config, memory int64, log *slog.L
 	}
 	s, err := render.NewSandbox(ctx, log, limits)
 	if err == nil {
-		k.sandbox, k.sandboxed, k.confined = s.Layers(), s.Proven(), true
+		k.sandbox, k.sandboxed, k.confined, k.shows = s.Layers(), s.Proven(), true, s.Shows()
 		if !k.sandboxed {
 			k.sandbox += "; so only this machine's own jobs and those of the peers in sandbox.trusted run here"
 		}

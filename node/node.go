@@ -64,6 +64,7 @@ type Node struct {
 	book      *ledger.Book
 	blocks    *store.Local
 	content   *content
+	disks     *disks // nil: none
 	door      *localapi.Door
 	life      context.Context // of links in memory; ends with Run
 	end       context.CancelFunc
@@ -159,7 +160,8 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	}
 	n.onClose(n.host.Close)
 	n.host.SetMetered(cfg.Network.Metered == "yes")
-	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), served: map[job.ID]int64{}}
+	n.disks = newDisks(n.self, cfg.Paths, n.kit.shows, n.named, cache, log.With("part", "disks"))
+	content := &content{self: n.self, store: blocks, blocks: n.host, cache: cache, farm: n.host.Membership(), disks: n.disks, served: map[job.ID]int64{}}
 	n.content = content
 
 	if n.audit, err = openAudit(cfg.DataDir, n.about, log); err != nil {
@@ -193,9 +195,9 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
 		Assets: &assets{
 			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
-			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, apart: !n.kit.confined, log: log.With("part", "assets"),
+			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, disks: n.disks, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
-		Exec:    hooked{remembered{n.kit.exec, n.history}, n},
+		Exec:    hooked{remembered{onDisks{n.kit.exec, n.disks}, n.history}, n},
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
@@ -259,7 +261,7 @@ func (n *Node) Run(ctx context.Context) error {
 	metrics := n.metrics()
 	handler := localapi.New(localapi.Deps{
 		Jobs: jobs{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
-		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how},
+		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how, onDisk: n.content.disks.has},
 		Records:  records{n},
 		Audit:    n.audit,
 		Answers:  n.asker,

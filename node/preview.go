@@ -40,6 +40,8 @@ type previews struct {
 	kinds map[job.Kind]dispatch.Kind
 	cache *diffupload.StatCache
 	how   func() diffupload.Options
+	// onDisk reports whether a file's own bytes are stored in any case.
+	onDisk func(path string) bool
 }
 
 // Estimate implements localapi.Previews.
@@ -53,13 +55,13 @@ func (p previews) Estimate(ctx context.Context, s job.Spec) (localapi.Estimate, 
 		e.Problems = []job.Problem{}
 	}
 	how := p.how()
-	how.Exact = s.Policy.Exact
 	for _, d := range in.Deps {
 		fi, err := os.Stat(d.Path)
 		if err != nil {
 			continue // gone since the inspection, which will say so at the next
 		}
 		e.SizeBytes += fi.Size()
+		how.Exact = s.Policy.Exact || p.onDisk(d.Path)
 		if !p.cache.Unchanged(d.Path, how) {
 			e.ChangedBytes += fi.Size()
 		}

@@ -154,7 +154,7 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 			s.spareKind = &spareKind{strings.Join([]string{string(t.Kind), key}, "\x00"), cmd}
 		}
 	}
-	if err := r.pool.open(ctx, s, cmd, dirs.In); err != nil {
+	if err := r.pool.open(ctx, s, cmd, dirs.In, dirs.Shown); err != nil {
 		return res.end(err, r.stopped(ctx))
 	}
 	vram := r.watch(s.session, t.Device)

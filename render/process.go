@@ -57,6 +57,9 @@ func (p *LocalProcess) Start(ctx context.Context, cmd Command, root SessionRoot)
 
 // localLaunch starts cmd where it is, with the real paths.
 func localLaunch(cmd Command, root SessionRoot) (launch, error) {
+	if len(root.Shown) > 0 {
+		return launch{}, errNotShown
+	}
 	l := launch{
 		path: cmd.Path, in: root.In, work: root.Work, dir: root.Work, hostWork: root.Work,
 		args:         expandAll(cmd.Args, root.In, root.Work, cmd.Runner),

@@ -10,6 +10,7 @@ package render
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"idlewild/job"
@@ -38,7 +39,25 @@ type Dirs struct {
 	In    string   // the materialised input tree; the same folder for all tasks of one Content
 	Prior []string // outputs of the predecessors, same order as Task.After
 	Out   string   // empty at the start
+	// Shown are files that lie elsewhere and appear in In, in place of the empty
+	// ones there; the same for all tasks of one In.
+	Shown []Shown
 }
+
+// Shown is a file of this machine that a process sees, read-only, among its
+// inputs. It is this very file or the process does not start: whoever may write
+// to its folder could put something else under its name.
+type Shown struct {
+	Name  string `json:"name"` // in the folder of inputs, with slashes
+	Path  string `json:"path,omitempty"`
+	Dev   uint64 `json:"dev"`
+	Inode uint64 `json:"inode"`
+	Size  int64  `json:"size"`
+	Mtime int64  `json:"mtime"` // nanoseconds since 1970
+}
+
+// errNotShown is why a process that has no mounts of its own is not started.
+var errNotShown = errors.New("files that lie elsewhere can only be shown inside a sandbox")
 
 // Progress of a running task.
 type Progress struct {
@@ -168,6 +187,8 @@ type Process interface {
 type SessionRoot struct {
 	In   string // read-only, at MountIn
 	Work string // writable, at MountWork; holds one folder per request
+	// Shown are files that appear in In; see Dirs.
+	Shown []Shown
 }
 
 // Where a session's folders appear inside the sandbox. Without a sandbox they

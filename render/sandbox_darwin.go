@@ -19,5 +19,8 @@ func NewSandbox(context.Context, *slog.Logger, Limits) (*Sandbox, error) {
 // Proven reports that nobody has seen it hold.
 func (*Sandbox) Proven() bool { return false }
 
+// Shows is false: there are no mounts.
+func (*Sandbox) Shows() bool { return false }
+
 // Layers is empty.
 func (*Sandbox) Layers() string { return "" }

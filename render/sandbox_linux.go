@@ -2,12 +2,14 @@ package render
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/bits"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -110,16 +112,16 @@ func (g grants) String() string {
 // process and looking at what it sees. The error says why there is no
 // sandbox. log may be nil.
 func NewSandbox(ctx context.Context, log *slog.Logger, limits Limits) (*Sandbox, error) {
-	path, err := exec.LookPath("bwrap")
+	bwrap, err := exec.LookPath("bwrap")
 	if err != nil {
 		return nil, errors.New("bubblewrap is not installed (package bubblewrap)")
 	}
-	s := &Sandbox{bwrap: path, local: NewLocalProcess(log)}
+	s := &Sandbox{bwrap: bwrap, local: NewLocalProcess(log)}
 	s.local.Limits = limits
 	if s.self, err = os.Executable(); err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	version, err := exec.CommandContext(ctx, path, "--version").Output()
+	version, err := exec.CommandContext(ctx, bwrap, "--version").Output()
 	if err != nil {
 		return nil, fmt.Errorf("bubblewrap does not run: %w", err)
 	}
@@ -158,6 +160,10 @@ func NewSandbox(ctx context.Context, log *slog.Logger, limits Limits) (*Sandbox,
 // Layers says in words what the sandbox consists of on this machine, and what
 // is missing.
 func (s *Sandbox) Layers() string { return s.layers }
+
+// Shows reports whether processes can be shown files that lie elsewhere, and that
+// these are the ones that were meant.
+func (s *Sandbox) Shows() bool { return s.grants.confine }
 
 // Proven reports whether anybody has seen it hold: the tests do.
 func (*Sandbox) Proven() bool { return true }
@@ -218,6 +224,9 @@ echo '{"event":"ready"}' > "$IDLEWILD_EVENTS"
 // Start implements Process.
 func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Session, error) {
 	spec := s.spec(cmd)
+	if err := s.show(root, &spec); err != nil {
+		return nil, err
+	}
 	args, data, err := s.args(cmd, root, spec)
 	if err != nil {
 		return nil, err
@@ -232,6 +241,30 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 		return nil, err
 	}
 	return se, nil
+}
+
+// shownFile is, in the work folder, the list of the files that are shown, until
+// the process has looked at them.
+const shownFile = ".shown"
+
+// show has the process look whether what it is shown is what was meant.
+func (s *Sandbox) show(root SessionRoot, spec *confine.Spec) error {
+	if len(root.Shown) == 0 {
+		return nil
+	}
+	if !s.Shows() {
+		return errNotShown
+	}
+	var same []confine.Same
+	for _, f := range root.Shown {
+		same = append(same, confine.Same{Path: path.Join(MountIn, f.Name), Dev: f.Dev, Inode: f.Inode, Size: f.Size, Mtime: f.Mtime})
+	}
+	b, err := json.Marshal(same)
+	if err != nil {
+		return err
+	}
+	spec.Same = path.Join(MountWork, shownFile)
+	return os.WriteFile(filepath.Join(root.Work, shownFile), b, 0o600)
 }
 
 // systemDirs and systemFiles are what programs need of a Linux system; each
@@ -339,6 +372,9 @@ func (s *Sandbox) args(cmd Command, root SessionRoot, spec confine.Spec) (_, dat
 		a = append(a, "--ro-bind", dir, dir)
 	}
 	a = append(a, "--ro-bind", root.In, MountIn, "--bind", root.Work, MountWork)
+	for _, f := range root.Shown {
+		a = append(a, "--ro-bind", f.Path, path.Join(MountIn, f.Name))
+	}
 	runner := ""
 	if cmd.Runner != "" {
 		runner = MountRunner

@@ -49,6 +49,9 @@ func (*Sandbox) Layers() string {
 // Proven reports whether anybody has seen it hold.
 func (*Sandbox) Proven() bool { return false }
 
+// Shows is false: there are no mounts.
+func (*Sandbox) Shows() bool { return false }
+
 // probe runs a script inside and believes only what it did.
 func (s *Sandbox) probe(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "idlewild-probe-")

@@ -137,37 +137,39 @@ func (r results) Log(ctx context.Context, from peer.ID, _ job.ID, leaf job.Leaf)
 // assets implements worker.Assets.
 type assets struct{ h *host }
 
-func (a assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, _ worker.Unpacked, progress func(float64)) (moved int64, err error) {
+func (a assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, _ worker.Unpacked, progress func(float64)) (c worker.Content, err error) {
 	b, err := a.h.fetch(ctx, requester, input)
 	if err != nil {
-		return 0, err
+		return c, err
 	}
 	var t tree
 	if err := job.Decode(b, 1<<20, &t); err != nil {
-		return 0, err
+		return c, err
 	}
 	n := 0
 	for name, r := range t {
 		if err := job.SafeName(name); err != nil {
-			return moved, err
+			return c, err
 		}
 		b, err := a.h.fetch(ctx, requester, r)
 		if err != nil {
-			return moved, err
+			return c, err
 		}
-		moved += int64(len(b))
+		c.Moved += int64(len(b))
 		to := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-			return moved, err
+			return c, err
 		}
 		if err := os.WriteFile(to, b, 0o600); err != nil {
-			return moved, err
+			return c, err
 		}
 		n++
 		progress(float64(n) / float64(len(t)))
 	}
-	return moved, nil
+	return c, nil
 }
+
+func (assets) Sound(string) error { return nil }
 
 func (a assets) Prior(ctx context.Context, requester peer.ID, _ job.Lease, p job.Prior, dir string) error {
 	for _, o := range p.Outputs {

@@ -20,6 +20,8 @@ func (j *jobState) apply(r record) error {
 			return fmt.Errorf("journal of job %s in the folder of %s", r.ID, j.id)
 		}
 		j.spec, j.secret, j.submitted = r.Spec, r.Secret, fromMicros(r.Submitted)
+	case *disksRecord:
+		j.disks = r.Root
 	case *limitsRecord:
 		j.spec.Policy.Limits = r.Limits
 	case *tasksRecord:

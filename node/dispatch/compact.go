@@ -52,6 +52,9 @@ func (j *jobState) rewritten() ([][]byte, error) {
 				p.Skipped = append(p.Skipped, int(t.index))
 			}
 		}
+		if j.disks.Defined() {
+			w.add(&disksRecord{Root: j.disks})
+		}
 		w.add(p)
 		if j.reuse != nil {
 			w.add(j.reuse.record())

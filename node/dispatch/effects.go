@@ -183,6 +183,11 @@ const readGrantTime = 24 * time.Hour
 func (d *Dispatcher) sign(reader peer.ID, o *job.Order) {
 	for i := range o.Leases {
 		l := &o.Leases[i]
+		d.mu.Lock()
+		if j := d.board.byID[l.Job]; j != nil {
+			l.Disks = j.disks
+		}
+		d.mu.Unlock()
 		k := grantKey{l.Job, reader}
 		g, ok := d.grants[k]
 		now := time.Now()

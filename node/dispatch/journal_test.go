@@ -314,7 +314,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		&stateRecord{State: job.StatePaused}, &accountRecord{}, &cleanRecord{}, &receiptRecord{Packed: "\x00\x00\x00"}, &planRecord{},
 		&textRecord{Text: "cpu"}, &leaseRecord{Lease: make([]byte, 16)}, &pieceRecord{Standard: 1}, &pieceRecord{Standard: -1, Verdict: &job.Verdict{}},
 		&taskRecord{Granted: 2, Files: []string{"a"}}, &totalRecord{Results: 7}, &gapRecord{N: 3}, &givenRecord{Outputs: []job.Output{{Name: "out"}}},
-		&awayRecord{Tasks: []int{1, 3}},
+		&awayRecord{Tasks: []int{1, 3}}, &disksRecord{},
 	} {
 		b, err := encodeRecord(r)
 		if err != nil {

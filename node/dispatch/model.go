@@ -414,7 +414,8 @@ type jobState struct {
 	at        time.Time // of the end
 	problems  []job.Problem
 	facts     []byte
-	snapshot  Snapshot
+	snapshot  Snapshot // but for its Disks
+	disks     job.Ref
 	reuse     *reused // of an earlier job; nil: nothing
 	cleaned   bool
 	served    int64

@@ -45,7 +45,9 @@ const (
 	recNeed  byte = 25
 	// Of jobs that have stewards.
 	recSteward byte = 28
-	recReuse   byte = 30
+	// Where files of the content lie on disks that several machines have.
+	recDisks byte = 29
+	recReuse byte = 30
 	// What a job may take, changed since it was submitted.
 	recLimits byte = 31
 
@@ -230,6 +232,11 @@ type (
 		_      struct{} `cbor:",toarray"`
 		Limits job.Limits
 	}
+	// disksRecord: the CID of a file with the list of job.DiskFile.
+	disksRecord struct {
+		_    struct{} `cbor:",toarray"`
+		Root job.Ref
+	}
 	// awayRecord, in a journal that was rewritten: what the results of these tasks
 	// left was let go of, at an end of the job.
 	awayRecord struct{ Tasks []int }
@@ -261,6 +268,7 @@ func (*gapRecord) sort() byte     { return recGap }
 func (*awayRecord) sort() byte    { return recAway }
 func (*reuseRecord) sort() byte   { return recReuse }
 func (*limitsRecord) sort() byte  { return recLimits }
+func (*disksRecord) sort() byte   { return recDisks }
 
 // lazy reports whether nothing need wait for r to be on disk.
 func lazy(r record) bool {
@@ -446,6 +454,8 @@ func newRecord(sort byte) (record, error) {
 		return new(reuseRecord), nil
 	case recLimits:
 		return new(limitsRecord), nil
+	case recDisks:
+		return new(disksRecord), nil
 	}
 	return nil, fmt.Errorf("record of unknown sort %d", sort)
 }

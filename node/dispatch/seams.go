@@ -45,6 +45,7 @@ type Snapshot struct {
 	Bytes     int64   `json:"bytes"`     // of the files
 	NewBytes  int64   `json:"new_bytes"` // of blocks that no earlier job had
 	NewBlocks int     `json:"new_blocks"`
+	Disks     cid.Cid `json:"-"` // of a file with the list of job.DiskFile; undefined: there are none
 }
 
 // Market announces open work to the farm.

@@ -67,6 +67,9 @@ func (b *Board) planned(e Planned) {
 		b.write(j, &blockRecord{From: i * tasksPerRecord, Zip: zip})
 	}
 	s := e.Snapshot
+	if s.Disks.Defined() {
+		b.write(j, &disksRecord{Root: job.RefOf(s.Disks)})
+	}
 	b.write(j, &planRecord{
 		Tasks: len(e.Tasks), Facts: e.Facts, Problems: e.Problems, Root: job.RefOf(s.Root), Files: s.Files,
 		Bytes: s.Bytes, NewBytes: s.NewBytes, Blocks: s.NewBlocks, Skipped: e.Skipped,

@@ -124,10 +124,9 @@ func (w *Worker) answer(ctx context.Context, requester peer.ID, a job.Ask, d job
 	}
 	if t.Input.Defined() {
 		lease := job.Lease{ID: a.Lease, Job: a.Job, Read: a.Read}
-		tr, err := w.trees.acquire(ctx, requester, t.Input, func(ctx context.Context, dir string, progress func(float64)) error {
+		tr, err := w.trees.acquire(ctx, requester, t.Input, func(ctx context.Context, dir string, progress func(float64)) (Content, error) {
 			unpacked := func(in job.Ref) (string, time.Time, func()) { return w.trees.hold(requester, in) }
-			_, err := w.deps.Assets.Materialize(ctx, requester, lease, t.Input, dir, unpacked, progress)
-			return err
+			return w.deps.Assets.Materialize(ctx, requester, lease, t.Input, dir, unpacked, progress)
 		}, nil)
 		if err != nil {
 			return broken(fmt.Errorf("fetch the task's files: %w", err))
@@ -148,9 +147,12 @@ func (w *Worker) answer(ctx context.Context, requester peer.ID, a job.Ask, d job
 	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))
 	leaf = job.Lease{}.Readable(leaf)
 	leaf.Runner, leaf.Build = clip(res.Runner, job.MaxNameBytes), clip(res.Build, job.MaxNameBytes)
+	unsound := w.deps.Assets.Sound(dirs.In)
 	switch {
 	case ctx.Err() != nil:
 		return leaf, nil, nil
+	case unsound != nil:
+		return broken(unsound)
 	case leaf.Outcome == job.Cancelled || !leaf.Outcome.Valid():
 		return broken(errors.New(leaf.Reason))
 	case leaf.Outcome != job.Succeeded:

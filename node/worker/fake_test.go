@@ -185,15 +185,24 @@ func takes(d time.Duration) *exec {
 // assets stores nothing; each function can be replaced.
 type assets struct {
 	materialize func(ctx context.Context, input job.Ref, dir string, progress func(float64)) error
+	sound       func(dir string) error
 	collect     func(dir string) error
 	released    chan job.ID
 }
 
-func (a *assets) Materialize(ctx context.Context, _ peer.ID, _ job.Lease, input job.Ref, dir string, _ Unpacked, progress func(float64)) (int64, error) {
+func (a *assets) Materialize(ctx context.Context, _ peer.ID, _ job.Lease, input job.Ref, dir string, _ Unpacked, progress func(float64)) (Content, error) {
+	c := Content{Moved: 1}
 	if a.materialize != nil {
-		return 1, a.materialize(ctx, input, dir, progress)
+		return c, a.materialize(ctx, input, dir, progress)
 	}
-	return 1, os.WriteFile(filepath.Join(dir, "scene"), []byte(input.String()), 0o600)
+	return c, os.WriteFile(filepath.Join(dir, "scene"), []byte(input.String()), 0o600)
+}
+
+func (a *assets) Sound(dir string) error {
+	if a.sound != nil {
+		return a.sound(dir)
+	}
+	return nil
 }
 
 func (a *assets) Prior(_ context.Context, _ peer.ID, _ job.Lease, p job.Prior, dir string) error {

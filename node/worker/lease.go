@@ -193,16 +193,16 @@ func (w *Worker) prepare(l *lease) {
 		}
 		var tr *tree
 		in.err = w.retry(l, func() (err error) {
-			tr, err = w.trees.acquire(l.ctx, l.r.id, ref, func(ctx context.Context, dir string, progress func(float64)) error {
+			tr, err = w.trees.acquire(l.ctx, l.r.id, ref, func(ctx context.Context, dir string, progress func(float64)) (Content, error) {
 				unpacked := func(in job.Ref) (string, time.Time, func()) { return w.trees.hold(l.r.id, in) }
 				if w.waitsFor(l) {
 					ctx = withWaiting(ctx)
 				}
-				moved, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, unpacked, progress)
+				c, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, unpacked, progress)
 				if err == nil {
-					w.log.Debug("content unpacked", "requester", l.r.id, "job", l.grant.Job, "input", ref, "moved_bytes", moved)
+					w.log.Debug("content unpacked", "requester", l.r.id, "job", l.grant.Job, "input", ref, "moved_bytes", c.Moved)
 				}
-				return err
+				return c, err
 			}, func(f float64) { w.progress(l, -1, "fetching", f) })
 			return err
 		})
@@ -392,7 +392,12 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 	if err != nil {
 		return broken(err)
 	}
+	// The next lease has files that changed made anew; nobody is to blame.
+	err = w.deps.Assets.Sound(dirs.In)
 	w.mu.Lock()
+	if err != nil && !l.last {
+		l.last, l.why = true, err
+	}
 	if l.ended || l.last {
 		w.mu.Unlock()
 		return leaf, nil, false
@@ -411,6 +416,13 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 	if l.ctx.Err() != nil {
 		w.log.Debug("task cancelled", "job", l.grant.Job, "task", g.Task.Label, "reason", context.Cause(l.ctx))
 		return leaf, nil, false
+	}
+	if err := w.deps.Assets.Sound(dirs.In); err != nil {
+		// Whatever came of it may be of other files.
+		w.mu.Lock()
+		l.last, l.why = true, err
+		w.mu.Unlock()
+		return broken(err)
 	}
 
 	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))

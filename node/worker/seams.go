@@ -41,13 +41,24 @@ type Link interface {
 // release is called.
 type Unpacked func(input job.Ref) (dir string, since time.Time, release func())
 
+// Content is what came of unpacking one.
+type Content struct {
+	Moved int64 // bytes that crossed the network
+	// Elsewhere: files of it lie outside of its folder, and only this process
+	// knows where.
+	Elsewhere bool
+}
+
 // Assets moves content between blocks and folders.
 type Assets interface {
 	// Materialize makes dir hold the tree of lease's input, fetching what is
-	// missing from the requester and from others who may serve it; moved is
-	// what crossed the network. The folder is complete or an error came back.
-	// It may share files with a folder that unpacked names.
-	Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, unpacked Unpacked, progress func(fraction float64)) (moved int64, err error)
+	// missing from the requester and from others who may serve it. The folder is
+	// complete or an error came back. It may share files with a folder that
+	// unpacked names.
+	Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, unpacked Unpacked, progress func(fraction float64)) (Content, error)
+	// Sound reports why a folder that Materialize made may not be used any more;
+	// nil: it may.
+	Sound(dir string) error
 	// Prior makes dir hold a predecessor's outputs under their names.
 	Prior(ctx context.Context, requester peer.ID, l job.Lease, p job.Prior, dir string) error
 	// Collect stores the outputs that rules name in dir as blocks pinned

@@ -29,7 +29,9 @@ type trees struct {
 	dir  string
 	max  int64
 	boot string // names this start of the operating system
-	log  *slog.Logger
+	// sound reports why a complete folder may not be used any more.
+	sound func(dir string) error
+	log   *slog.Logger
 
 	fills sync.WaitGroup
 
@@ -54,6 +56,7 @@ type tree struct {
 	ready chan struct{} // closed when it is complete or err is set
 	err   error
 	end   context.CancelFunc // of the unpacking
+	stale bool               // it is in no map any more, and goes with its last user
 	subs  map[int]func(float64)
 	sub   int
 
@@ -74,8 +77,8 @@ const completeSuffix = ".complete"
 // openTrees finds the complete trees below dir and removes the rest. A tree is
 // trusted only until the machine is started again: it was not synced, so after
 // a power cut its files may be shorter than they were.
-func openTrees(dir string, max int64, log *slog.Logger) (*trees, error) {
-	ts := &trees{dir: dir, max: max, boot: bootID(), log: log, of: map[treeKey]*tree{}}
+func openTrees(dir string, max int64, log *slog.Logger, sound func(dir string) error) (*trees, error) {
+	ts := &trees{dir: dir, max: max, boot: bootID(), sound: sound, log: log, of: map[treeKey]*tree{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -154,11 +157,12 @@ func (ts *trees) read(id peer.ID, sub, mark string) *tree {
 // fills its folder where it is not there; whoever else wants it meanwhile waits
 // for the same one. progress may be called until acquire returns.
 func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref,
-	fillIt func(ctx context.Context, dir string, progress func(float64)) error, progress func(float64)) (*tree, error) {
+	fillIt func(ctx context.Context, dir string, progress func(float64)) (Content, error), progress func(float64)) (*tree, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	k := treeKey{requester, root.Cid}
+	ts.look(k)
 	ts.mu.Lock()
 	t := ts.of[k]
 	if t == nil {
@@ -210,12 +214,40 @@ func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref,
 	return t, nil
 }
 
+// look lets go of a tree that may not be used any more, so that the next one who
+// wants it makes it anew.
+func (ts *trees) look(k treeKey) {
+	ts.mu.Lock()
+	t := ts.of[k]
+	ts.mu.Unlock()
+	if t == nil || !t.done() {
+		return
+	}
+	err := ts.sound(t.dir)
+	if err == nil {
+		return
+	}
+	ts.log.Warn("unpacked content is made anew", "requester", k.requester, "input", k.root, "reason", err)
+	ts.mu.Lock()
+	var old []*tree
+	if ts.of[k] == t {
+		delete(ts.of, k)
+		ts.size -= t.bytes
+		if t.stale = true; t.refs == 0 {
+			old = append(old, t)
+		}
+	}
+	ts.mu.Unlock()
+	ts.remove(old)
+}
+
 // fill makes a tree and marks it as complete.
-func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context, string, func(float64)) error) {
+func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context, string, func(float64)) (Content, error)) {
 	defer t.end()
+	var c Content
 	err := os.MkdirAll(t.dir, 0o700)
 	if err == nil {
-		err = fillIt(ctx, t.dir, func(f float64) {
+		c, err = fillIt(ctx, t.dir, func(f float64) {
 			ts.mu.Lock()
 			t.fraction = f
 			var subs []func(float64)
@@ -233,7 +265,7 @@ func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context,
 	if err == nil {
 		n, err = diskUse(t.dir)
 	}
-	if err == nil {
+	if err == nil && !c.Elsewhere {
 		err = os.WriteFile(t.dir+completeSuffix, fmt.Appendf(nil, "%s %d %d", ts.boot, n, made.UnixNano()), 0o600)
 	}
 	ts.mu.Lock()
@@ -269,7 +301,9 @@ func (ts *trees) release(t *tree) {
 	t.refs--
 	t.used = time.Now()
 	var old []*tree
-	if t.refs > 0 || t.done() {
+	if t.stale && t.refs == 0 {
+		old = append(old, t)
+	} else if t.refs > 0 || t.done() {
 		old = ts.evict()
 	} else if ts.of[t.key] == t {
 		delete(ts.of, t.key) // nobody new must wait for what is being given up

@@ -19,7 +19,7 @@ import (
 
 func newTrees(t *testing.T, dir string, max int64) *trees {
 	t.Helper()
-	ts, err := openTrees(dir, max, slog.New(slog.DiscardHandler))
+	ts, err := openTrees(dir, max, slog.New(slog.DiscardHandler), func(string) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,21 +27,24 @@ func newTrees(t *testing.T, dir string, max int64) *trees {
 }
 
 // bytesOf fills a tree with one file of that size.
-func bytesOf(n int) func(context.Context, string, func(float64)) error {
-	return func(_ context.Context, dir string, _ func(float64)) error {
-		return os.WriteFile(filepath.Join(dir, "file"), make([]byte, n), 0o400)
+func bytesOf(n int) func(context.Context, string, func(float64)) (Content, error) {
+	return func(_ context.Context, dir string, _ func(float64)) (Content, error) {
+		return Content{}, os.WriteFile(filepath.Join(dir, "file"), make([]byte, n), 0o400)
 	}
 }
 
-func mustNot(t *testing.T) func(context.Context, string, func(float64)) error {
-	return func(context.Context, string, func(float64)) error { t.Error("made again"); return nil }
+func mustNot(t *testing.T) func(context.Context, string, func(float64)) (Content, error) {
+	return func(context.Context, string, func(float64)) (Content, error) {
+		t.Error("made again")
+		return Content{}, nil
+	}
 }
 
 func TestTreesAreKeptWithinTheirBoundLeastRecentlyUsedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, p := newPeer(t)
 		ts := newTrees(t, t.TempDir(), 250)
-		use := func(name string, fill func(context.Context, string, func(float64)) error) *tree {
+		use := func(name string, fill func(context.Context, string, func(float64)) (Content, error)) *tree {
 			tr, err := ts.acquire(t.Context(), p, ref(name), fill, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -86,13 +89,13 @@ func TestTreesAreMadeOnceForAllWhoWait(t *testing.T) {
 		_, q := newPeer(t)
 		ts := newTrees(t, t.TempDir(), 1<<20)
 		var made atomic.Int32
-		slow := func(ctx context.Context, dir string, _ func(float64)) error {
+		slow := func(ctx context.Context, dir string, _ func(float64)) (Content, error) {
 			made.Add(1)
 			select {
 			case <-time.After(time.Minute):
-				return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
+				return Content{}, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)
 			case <-ctx.Done():
-				return ctx.Err()
+				return Content{}, ctx.Err()
 			}
 		}
 		first, leave := context.WithCancel(t.Context())
@@ -263,5 +266,57 @@ func BenchmarkOneTaskLeases(b *testing.B) {
 	cancel()
 	if err := <-done; err != nil {
 		b.Fatal(err)
+	}
+}
+
+// A tree with files that lie elsewhere is made anew once these changed, under a
+// new name and beside the old one while that is in use, and by the next process.
+func TestTreesThatAreNotSoundAreMadeAnew(t *testing.T) {
+	_, p := newPeer(t)
+	dir := t.TempDir()
+	ts := newTrees(t, dir, 1<<20)
+	bad := ""
+	ts.sound = func(dir string) error {
+		if dir == bad {
+			return errors.New("a file changed")
+		}
+		return nil
+	}
+	made := 0
+	fill := func(_ context.Context, dir string, _ func(float64)) (Content, error) {
+		made++
+		return Content{Elsewhere: true}, os.WriteFile(filepath.Join(dir, "file"), make([]byte, 10), 0o400)
+	}
+	get := func() *tree {
+		t.Helper()
+		tr, err := ts.acquire(t.Context(), p, ref("a"), fill, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr
+	}
+	first := get()
+	if get() != first || made != 1 {
+		t.Errorf("a sound tree was made %d times", made)
+	}
+	ts.release(first)
+	bad = first.dir
+	second := get()
+	if second == first || second.dir == first.dir || made != 2 || ts.size != 10 {
+		t.Errorf("made %d times, %d bytes", made, ts.size)
+	}
+	if _, err := os.Stat(first.dir); err != nil {
+		t.Error("a tree in use was removed")
+	}
+	ts.release(first)
+	if _, err := os.Stat(first.dir); err == nil {
+		t.Error("a tree that nobody wants stays")
+	}
+	ts.release(second)
+	if newTrees(t, dir, 1<<20).has(p, ref("a")) {
+		t.Error("the next process believes in files elsewhere")
+	}
+	if _, err := os.Stat(second.dir); err == nil {
+		t.Error("its folder stays")
 	}
 }

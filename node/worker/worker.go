@@ -258,7 +258,7 @@ func (w *Worker) folders() error {
 			return err
 		}
 	}
-	t, err := openTrees(filepath.Join(w.deps.Dir, "trees"), w.opts.TreeBytes, w.log)
+	t, err := openTrees(filepath.Join(w.deps.Dir, "trees"), w.opts.TreeBytes, w.log, w.deps.Assets.Sound)
 	w.trees = t
 	return err
 }

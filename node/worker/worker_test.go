@@ -1125,3 +1125,63 @@ func TestMemoryThatRunsOut(t *testing.T) {
 		}
 	})
 }
+
+// What was made of files that changed meanwhile is nobody's result; the rest of
+// the lease comes back without blame, and the next one has other files.
+func TestContentThatChangesBreaksOneTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(10 * time.Second)
+		var mu sync.Mutex
+		bad, made := "", 0
+		b.assets.materialize = func(_ context.Context, _ job.Ref, dir string, _ func(float64)) error {
+			made++
+			return os.WriteFile(filepath.Join(dir, "scene"), nil, 0o600)
+		}
+		b.assets.sound = func(dir string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if dir == bad {
+				return errors.New("wood.exr changed on the disk")
+			}
+			return nil
+		}
+		run := b.exec.run
+		b.exec.run = func(ctx context.Context, rt render.Task, d render.Dirs, p func(render.Progress)) render.Result {
+			mu.Lock()
+			if bad == "" {
+				bad = d.In
+			}
+			mu.Unlock()
+			return run(ctx, rt, d, p)
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 3, ref("a"))}})
+		time.Sleep(30 * time.Second)
+		leaves, _ := b.leaves(r, said(c))
+		broken, cancelled := 0, 0
+		for _, l := range leaves {
+			if !strings.Contains(l.Reason, "changed on the disk") {
+				t.Errorf("%+v", l)
+			}
+			switch l.Outcome {
+			case job.Broken:
+				broken++
+			case job.Cancelled:
+				cancelled++
+			}
+		}
+		if broken != 1 || cancelled != 2 || made != 1 {
+			t.Errorf("%d broken, %d cancelled, made %d times", broken, cancelled, made)
+		}
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("a"))}})
+		time.Sleep(30 * time.Second)
+		leaves, _ = b.leaves(r, said(c))
+		if len(leaves) == 0 || leaves[len(leaves)-1].Outcome != job.Succeeded || made != 2 {
+			t.Errorf("made %d times: %+v", made, leaves)
+		}
+	})
+}

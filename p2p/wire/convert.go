@@ -253,7 +253,7 @@ func (m *Machine) job() (job.Machine, error) {
 func FromOrder(o job.Order) (*Order, error) {
 	w := &Order{Epoch: o.Epoch, BeatEveryNs: int64(o.BeatEvery), Resting: text(o.Resting, job.MaxReasonBytes)}
 	for _, l := range o.Leases {
-		lease := &Lease{Id: string(l.ID), Job: string(l.Job), Device: l.Device, Epoch: l.Epoch, TtlNs: int64(l.TTL), Read: FromSigned(l.Read), Memory: l.Memory}
+		lease := &Lease{Id: string(l.ID), Job: string(l.Job), Device: l.Device, Epoch: l.Epoch, TtlNs: int64(l.TTL), Read: FromSigned(l.Read), Memory: l.Memory, Disks: CIDBytes(l.Disks.Cid)}
 		for _, g := range l.Tasks {
 			task, err := job.Encode(g.Task)
 			if err != nil {
@@ -298,6 +298,13 @@ func (o *Order) Value() (job.Order, error) {
 			return job.Order{}, fmt.Errorf("order: lease over its bounds")
 		}
 		lease := job.Lease{ID: job.LeaseID(l.GetId()), Job: job.ID(l.GetJob()), Device: l.GetDevice(), Epoch: l.GetEpoch(), TTL: time.Duration(l.GetTtlNs()), Read: read, Memory: l.GetMemory()}
+		if b := l.GetDisks(); len(b) > 0 {
+			c, err := CID(b)
+			if err != nil {
+				return job.Order{}, fmt.Errorf("order: disks: %w", err)
+			}
+			lease.Disks = job.RefOf(c)
+		}
 		for _, g := range l.GetTasks() {
 			granted, err := g.job()
 			if err != nil {

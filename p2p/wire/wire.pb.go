@@ -1702,6 +1702,7 @@ type Lease struct {
 	Tasks         []*Granted             `protobuf:"bytes,6,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	Read          *Signed                `protobuf:"bytes,7,opt,name=read,proto3" json:"read,omitempty"`      // read grant
 	Memory        bool                   `protobuf:"varint,8,opt,name=memory,proto3" json:"memory,omitempty"` // receipts may tell of GPU memory, and of memory that ran out
+	Disks         []byte                 `protobuf:"bytes,9,opt,name=disks,proto3" json:"disks,omitempty"`    // CID of a file that lists job.DiskFile, or nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1790,6 +1791,13 @@ func (x *Lease) GetMemory() bool {
 		return x.Memory
 	}
 	return false
+}
+
+func (x *Lease) GetDisks() []byte {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
 }
 
 type Granted struct {
@@ -2647,7 +2655,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05stops\x18\x03 \x03(\v2\x16.idlewild.wire.v1.StopR\x05stops\x123\n" +
 	"\asettled\x18\x04 \x03(\v2\x19.idlewild.wire.v1.SettledR\asettled\x12\"\n" +
 	"\rbeat_every_ns\x18\x05 \x01(\x03R\vbeatEveryNs\x12\x18\n" +
-	"\aresting\x18\x06 \x01(\tR\aresting\"\xe5\x01\n" +
+	"\aresting\x18\x06 \x01(\tR\aresting\"\xfb\x01\n" +
 	"\x05Lease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x16\n" +
@@ -2656,7 +2664,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x06ttl_ns\x18\x05 \x01(\x03R\x05ttlNs\x12/\n" +
 	"\x05tasks\x18\x06 \x03(\v2\x19.idlewild.wire.v1.GrantedR\x05tasks\x12,\n" +
 	"\x04read\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x04read\x12\x16\n" +
-	"\x06memory\x18\b \x01(\bR\x06memory\"j\n" +
+	"\x06memory\x18\b \x01(\bR\x06memory\x12\x14\n" +
+	"\x05disks\x18\t \x01(\fR\x05disks\"j\n" +
 	"\aGranted\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\fR\x04task\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x04R\x05fence\x12\x1f\n" +

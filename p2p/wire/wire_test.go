@@ -55,7 +55,7 @@ func order() job.Order {
 		Leases: []job.Lease{{
 			ID: job.LeaseID(someJob), Job: someJob, Device: "cpu", Epoch: 2, TTL: time.Minute,
 			Tasks: []job.Granted{{Task: first, Fence: 4, SecretHash: []byte("h")}, {Task: second, Prior: []job.Prior{prior}}},
-			Read:  job.Signed{Body: []byte("b"), Sig: []byte("s")}, Memory: true,
+			Read:  job.Signed{Body: []byte("b"), Sig: []byte("s")}, Memory: true, Disks: job.RefOf(first.Key().Cid),
 		}},
 		Stops:   []job.Stop{{Lease: job.LeaseID(someJob), Reason: "no more"}},
 		Settled: []job.Settled{{Job: someJob, Lease: job.LeaseID(someJob), Task: first.Key(), Ruling: job.Unsure, Reason: "r", Secret: []byte("x")}},
@@ -159,6 +159,7 @@ func TestConversionRefusesWhatIsOutOfBounds(t *testing.T) {
 		"task":         func(o *Order) { o.Leases[0].Tasks[0].Task = []byte{0xff} },
 		"no task":      func(o *Order) { o.Leases[0].Tasks[0].Task = nil },
 		"large task":   func(o *Order) { o.Leases[0].Tasks[0].Task = make([]byte, job.MaxTaskBytes+1) },
+		"disks":        func(o *Order) { o.Leases[0].Disks = []byte{1} },
 		"no tasks":     func(o *Order) { o.Leases[0].Tasks = nil },
 		"many tasks":   func(o *Order) { o.Leases[0].Tasks = make([]*Granted, job.MaxTasksPerLease+1) },
 		"prior":        func(o *Order) { o.Leases[0].Tasks[1].Prior = nil },

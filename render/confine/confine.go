@@ -29,6 +29,20 @@ type Spec struct {
 	Read    []string `json:"read,omitempty"`    // and execute
 	Write   []string `json:"write,omitempty"`   // and read
 	Devices []string `json:"devices,omitempty"` // and use
+
+	// Same is the path of a file that lists Sames, as JSON; it is removed. The
+	// program does not start unless all of them are so. Empty: nothing is looked at.
+	Same string `json:"same,omitempty"`
+}
+
+// Same is a file that has to be the one that was looked at outside: a name can
+// have come to lead elsewhere since then.
+type Same struct {
+	Path  string `json:"path"`
+	Dev   uint64 `json:"dev"`
+	Inode uint64 `json:"inode"`
+	Size  int64  `json:"size"`
+	Mtime int64  `json:"mtime"` // nanoseconds since 1970
 }
 
 // Environ is the setting that makes a process confine itself: this program,

@@ -33,6 +33,9 @@ func become(text string, args []string) error {
 	if len(args) == 0 {
 		return errors.New("no program named")
 	}
+	if err := s.same(); err != nil {
+		return err
+	}
 	if err := s.landlock(); err != nil {
 		return err
 	}
@@ -46,6 +49,34 @@ func become(text string, args []string) error {
 		}
 	}
 	return fmt.Errorf("%s: %w", args[0], syscall.Exec(args[0], args, left))
+}
+
+// same looks whether files are the ones that were meant.
+func (s Spec) same() error {
+	if s.Same == "" {
+		return nil
+	}
+	b, err := os.ReadFile(s.Same)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(s.Same); err != nil {
+		return err
+	}
+	var list []Same
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	for _, f := range list {
+		var st unix.Stat_t
+		if err := unix.Lstat(f.Path, &st); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG || uint64(st.Dev) != f.Dev || st.Ino != f.Inode || st.Size != f.Size || st.Mtim.Nano() != f.Mtime {
+			return fmt.Errorf("%s is not the file that was looked at: it was replaced or written to", f.Path)
+		}
+	}
+	return nil
 }
 
 // LandlockVersion is the kernel's; 0: it has none.
