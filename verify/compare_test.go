@@ -354,7 +354,7 @@ func TestCompareAdaptive(t *testing.T) {
 		"five sixths":    {adaptiveRender(f, 80, 4), job.Rejected},
 		"looser":         {adaptiveRender(f, 96, 2.5), job.Rejected},
 		"looser, lying":  {lie(adaptiveRender(f, 96, 2.5), 1), job.Rejected},
-		"looser, NaN":    {lie(adaptiveRender(f, 96, 2.5), math.NaN()), job.Rejected},
+		"looser, NaN":    {lie(adaptiveRender(f, 96, 2.5), math.NaN()), job.Unsure}, // nothing to hold against its counts
 		"other seed":     {adaptiveRender(fake{seed: 2, noise: 0.8}, 96, 4), job.Rejected},
 		"seed, no count": {without(adaptiveRender(fake{seed: 2, noise: 0.8}, 96, 4)), job.Rejected},
 		"other frame":    {adaptiveRender(fake{seed: 1, noise: 0.8, shift: 4}, 96, 4), job.Rejected},
