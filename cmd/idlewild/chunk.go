@@ -88,7 +88,7 @@ func chunk(k *call) error {
 		for _, c := range d.Cuts {
 			k.say("%12d %8d", c.Offset, c.Size)
 		}
-		k.say("%d chunks of %s: %s to %s, mean %s; %s/s with the %s kernel", d.Chunks, bytesText(d.Bytes),
+		k.say("%s of %s: %s to %s, mean %s; %s/s with the %s kernel", plural(d.Chunks, "chunk", "chunks"), bytesText(d.Bytes),
 			bytesText(int64(d.MinBytes)), bytesText(int64(d.MaxBytes)), bytesText(int64(d.MeanBytes)), bytesText(int64(d.BytesPerSecond)), d.Kernel)
 	})
 }

@@ -44,8 +44,8 @@ func jobVerify(k *call) error {
 		return err
 	}
 	if err := k.answer(v, func() {
-		k.say("job %s, %s: %d records, %s; %d of %d tasks have a result, %d are delivered; %d receipts",
-			v.Job, v.State, v.Records, bytesText(v.Bytes), v.Accepted, v.Tasks, v.Delivered, v.Receipts)
+		k.say("job %s, %s: %s, %s; results of %d of %s, %d delivered; %s",
+			v.Job, v.State, plural(v.Records, "record", "records"), bytesText(v.Bytes), v.Accepted, plural(v.Tasks, "task", "tasks"), v.Delivered, plural(v.Receipts, "receipt", "receipts"))
 	}); err != nil {
 		return err
 	}

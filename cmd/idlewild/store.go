@@ -98,7 +98,7 @@ func storeVerify(k *call) error {
 		read, dropped, err := s.Verify(ctx)
 		return localapi.StoreWork{Read: read, Dropped: dropped, Store: s.Stat()}, err
 	}, func(w localapi.StoreWork) {
-		k.say("%d blocks read, %d damaged and dropped; %s", w.Read, w.Dropped, storeText(w.Store))
+		k.say("%s read, %d damaged and dropped; %s", plural(w.Read, "block", "blocks"), w.Dropped, storeText(w.Store))
 	})
 }
 
@@ -119,7 +119,7 @@ func storeImport(k *call) error {
 		return err
 	}
 	return k.answer(r, func() {
-		k.say("%d blocks, %s; roots: %s", r.Blocks, bytesText(r.Bytes), strings.Join(r.Roots, ", "))
+		k.say("%s, %s; roots: %s", plural(r.Blocks, "block", "blocks"), bytesText(r.Bytes), strings.Join(r.Roots, ", "))
 	})
 }
 
