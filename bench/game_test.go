@@ -29,3 +29,24 @@ func TestGameHoldsAndRepeats(t *testing.T) {
 		}
 	}
 }
+
+// With what looks at real renders found, nothing is assumed of looks: nobody
+// honest is punished in 20 000 frames, and what cheats loses.
+func TestGameWithRecordedLooks(t *testing.T) {
+	record, err := keptLooks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := gameRules{cost: .5, hours: 5, frame: 60, jobFrames: 250, look: .02, seed: 7, record: record}
+	for _, f := range g.honestFigures(40) {
+		if f.Goal != "" && !f.Holds {
+			t.Errorf("%s: %v %s, want %s", f.Name, f.Value, f.Unit, f.Goal)
+		}
+	}
+	half := strategies()[0]
+	for _, o := range g.play(half, 4) {
+		if o.gain >= 0 || o.bans == 0 || o.caughtAt != 1 {
+			t.Errorf("%s: earns %g, %d bans, caught at frame %d", half.name, o.gain, o.bans, o.caughtAt)
+		}
+	}
+}

@@ -24,7 +24,7 @@ type Options struct {
 	Have     bool   // render nothing, and judge the scenes of which all is there
 	Training bool   // the training scenes, on which limits were fitted, instead of the test scenes
 	Draws    int    // checks of each cheat
-	Honest   int    // checks of each honest frame
+	Honest   int    // checks of each honest frame, and of each with cheap tiles
 	Kept     bool   // neither render nor judge: the table of the record that is kept
 	Record   string // a file that gets the record of what was found
 	Only     string // a part of the names of the scenes that are meant; empty: all

@@ -145,7 +145,9 @@ func (s *studioScene) judge(ctx context.Context, draws, honestDraws int, th veri
 			return nil, err
 		}
 		for i, c := range claims {
-			if c.goal == goalHonest && n >= honestDraws || c.goal != goalHonest && n >= draws {
+			// A bound of 99.9 % takes thousands of checks: whole-frame cheats have
+			// them by their number, honest frames and tiles by that of their draws.
+			if often := c.goal == goalHonest || c.goal == goalTiles; often && n >= honestDraws || !often && n >= draws {
 				continue
 			}
 			v := verify.Compare(s.check(), verify.Claim{Image: c.image}, crops, th)
