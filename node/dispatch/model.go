@@ -264,6 +264,7 @@ type class struct {
 	costs    costs
 	fits     map[*shape]bool
 	granted  time.Time // when a task was leased last
+	ends     ends      // open tasks of the rest by length; nil: not yet
 }
 
 // taskHeap orders by rank, then by plan.
@@ -365,6 +366,9 @@ func (c *class) push(t *task) {
 		t.in = h
 		heap.Push(h, t)
 	}
+	if c.ends != nil && q == &c.rest {
+		c.ends.add(c, t)
+	}
 }
 
 // head returns the first open task of a queue and leaves it there.
@@ -465,6 +469,8 @@ type jobState struct {
 	toldAt   time.Time
 	stuck    string // what keeps results from being delivered
 	touched  []*task
+	learnt   int // results whose costs were taken in
+	refineAt int // of them, when costs and paces are found anew
 	sweepAt  int // leases at which those that are over are forgotten
 }
 
