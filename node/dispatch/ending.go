@@ -86,10 +86,17 @@ func (c *class) pick(limit float64, short bool, ok func(*task) bool) (*task, flo
 	}
 }
 
+// shown reports whether the preview of c no longer counts: it is there or, beside
+// other jobs, all under way, since one slow device may be at the last of it for
+// very long.
+func (b *Board) shown(c *class) bool {
+	return c.costs.early == 0 || len(b.live) > 1 && c.lead.head() == nil
+}
+
 // nears reports whether the end of c is near; own is the pace of a device that
 // would join those that work on it.
-func (c *class) nears(j *jobState, own, each float64) bool {
-	if _, _, ok := c.costs.rest(); !ok || each <= 0 || c.lead.head() != nil {
+func (b *Board) nears(j *jobState, c *class, own, each float64) bool {
+	if _, _, ok := c.costs.rest(); !ok || each <= 0 || !b.shown(c) {
 		return false
 	}
 	return c.lasts(j, own) < endFrom*c.costs.longest/each

@@ -410,7 +410,7 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 		if _, n := b.capacity(c); ahead && c.open <= n {
 			return nil // what is left goes to whoever is free first
 		}
-		if _, each := b.pace(j, c); known && c.rest.head() != nil && c.rest.head().whole() && c.nears(j, 0, each) {
+		if _, each := b.pace(j, c); known && c.rest.head() != nil && c.rest.head().whole() && b.nears(j, c, 0, each) {
 			if t, _ := c.pick(0, true, func(t *task) bool { return b.may(s.w, j, t) }); t != nil {
 				return []*task{t}
 			}
@@ -450,7 +450,7 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 	left := work / all
 	soon := left
 	q, t := &c.rest, c.rest.head()
-	if t != nil && t.whole() && c.nears(j, own, each) {
+	if t != nil && t.whole() && b.nears(j, c, own, each) {
 		return b.cutEnd(s, j, c, each, cold, ahead)
 	}
 	switch {

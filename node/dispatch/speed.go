@@ -74,7 +74,7 @@ func (b *Board) learn(j *jobState, x *ret) {
 		}
 		b.usual += (v - b.usual) / 64
 	}
-	if j.learnt++; j.learnt >= j.refineAt && x.t.whole() && x.t.class.lead.head() == nil {
+	if j.learnt++; j.learnt >= j.refineAt && x.t.whole() && b.shown(x.t.class) {
 		b.refine(j)
 	}
 }
@@ -150,8 +150,8 @@ func (b *Board) slow(s *seat, l *lease) {
 		return
 	}
 	t := l.grants[at].t
-	if !t.whole() || b.connected <= few {
-		return // its first result comes soon, or what it said of itself would count for much
+	if !t.whole() || b.connected <= few || len(b.live) < 2 {
+		return // one job alone shows its preview sooner without, and of few devices each counts for much
 	}
 	ran := b.now.Sub(l.running).Seconds()
 	if cost, ok := t.class.costs.at(int(t.index)); ok && ran > 0 {

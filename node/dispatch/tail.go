@@ -14,7 +14,7 @@ const (
 	// where a third would be done hopelessly many times sooner.
 	maxCopies  = 2
 	hopelessly = 3
-	// lately is the same of frames that are not cut: one may outlast all the rest.
+	// lately is the same of frames that are not cut, of many jobs: one may outlast all the rest.
 	lately = 2
 	// some waiting devices are so many that they are looked at now and then only, each every lookAgain.
 	some = 64
@@ -168,7 +168,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 				continue // a slow one's copy would keep a faster one from it
 			}
 			sooner := float64(hopelessly)
-			if t.whole() {
+			if t.whole() && len(b.live) > 1 {
 				sooner = lately
 			}
 			if len(t.grants) == maxCopies && ours*sooner > theirs {
