@@ -79,3 +79,13 @@ func TestAPeerThatLiesAboutItsSpeed(t *testing.T) {
 		t.Errorf("%.3f times the ideal with a liar, %.3f without", r.Ratio, without.Ratio)
 	}
 }
+
+// TestWholeFramesOfManyJobs: a frame that is not cut and costs several times the
+// usual must not be begun last.
+func TestWholeFramesOfManyJobs(t *testing.T) {
+	p := Defaults()
+	p.Nodes, p.Jobs, p.Frames, p.Parts = 200, 4, 500, 1
+	if r := run(t, p, board()); r.Ratio > 1.18 {
+		t.Errorf("%.3f times the ideal of %.0f s, %.1f %% wasted", r.Ratio, r.Ideal, 100*r.Waste)
+	}
+}

@@ -40,6 +40,7 @@ type Board struct {
 	connected int
 	rate      float64            // of a usual worker's link, bytes a second; 0: unknown
 	pace0     float64            // logarithm of the speed of a usual device
+	refined   uint32             // how often paces and costs were found anew
 	usual     float64            // what a task costs, roughly; 0: unknown
 	checkTime time.Duration      // that a check takes this machine; 0: unknown
 	checked   map[peer.ID]int    // checks of members that were found true
@@ -206,6 +207,7 @@ func (b *Board) place(j *jobState, t *task) {
 			}
 		case leased:
 			c.out--
+			c.costs.opened(int(t.index), 1)
 			count(-1)
 		}
 		switch is {
@@ -218,6 +220,7 @@ func (b *Board) place(j *jobState, t *task) {
 			b.hungry = true
 		case leased:
 			c.out++
+			c.costs.opened(int(t.index), -1)
 			count(1)
 		}
 		if is.final() && !was.final() {

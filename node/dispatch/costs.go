@@ -29,12 +29,15 @@ type costs struct {
 	lead     float64 // of work, the preview's
 	workSeen int     // seen when work was summed up, and
 	workLeft int     // left
+	out      float64 // of work, what is leased
+	longest  float64 // open task, by its mean
 }
 
 type bin struct {
 	sum           float64
 	n             int
 	left, early   int
+	out           int // of left, leased
 	before, after int // the nearest bins that know something, -1: none
 }
 
@@ -60,6 +63,14 @@ func (c *costs) add(i int, v float64) {
 	}
 	b.sum, b.n = b.sum+v, b.n+1
 	c.sum, c.seen = c.sum+v, c.seen+1
+}
+
+// forget lets go of what tasks cost, not of what is left.
+func (c *costs) forget() {
+	for i := range c.bins {
+		c.bins[i].sum, c.bins[i].n = 0, 0
+	}
+	c.known, c.sum, c.seen, c.work, c.stale = 0, 0, 0, 0, true
 }
 
 // judge notes what a prediction was worth.
@@ -145,6 +156,9 @@ func (c *costs) count(i, d int, early bool) {
 	}
 }
 
+// opened notes that d fewer tasks at i are leased.
+func (c *costs) opened(i, d int) { c.bins[c.bin(i)].out -= d }
+
 // rest is what all tasks that are open or leased will cost, and of it what the
 // preview will; false where nothing is known. It is summed up again when a
 // share of them changed, or as much became known.
@@ -158,12 +172,16 @@ func (c *costs) rest() (all, lead float64, ok bool) {
 	}
 	if off := c.workLeft - c.left; c.work == 0 || off > near || -off > near || c.seen-c.workSeen > c.seen/64 {
 		c.link()
-		c.work, c.lead, c.workSeen, c.workLeft = 0, 0, c.seen, c.left
+		c.work, c.lead, c.workSeen, c.workLeft, c.out, c.longest = 0, 0, c.seen, c.left, 0, 0
 		for i := range c.bins {
 			if b := &c.bins[i]; b.left > 0 {
 				v := c.value(i)
 				c.work += float64(b.left) * v
 				c.lead += float64(b.early) * v
+				c.out += float64(b.out) * v
+				if b.left > b.out {
+					c.longest = max(c.longest, v)
+				}
 			}
 		}
 	}

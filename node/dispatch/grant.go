@@ -240,7 +240,7 @@ func (b *Board) load(s *seat, j *jobState) (float64, bool) {
 	case s.on == j:
 		load *= stay
 	case !b.has(s, j) && j.snapshot.Bytes > 0:
-		if b.fetching(s, j)*paysOff > work/(others+own) && len(b.live) > 1 {
+		if b.usual > 0 && b.fetching(s, j)*paysOff > work/(others+own) && len(b.live) > 1 {
 			return 0, false
 		}
 		load *= move
@@ -410,6 +410,11 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 		if _, n := b.capacity(c); ahead && c.open <= n {
 			return nil // what is left goes to whoever is free first
 		}
+		if _, each := b.pace(j, c); known && c.rest.head() != nil && c.rest.head().whole() && b.nears(j, c, 0, each) {
+			if t, _ := c.pick(0, true, func(t *task) bool { return b.may(s.w, j, t) }); t != nil {
+				return []*task{t}
+			}
+		}
 		if known { // and people do not wait for it
 			return b.draw(s, j, c, []*queues{&c.rest, &c.lead}, 1, 0)
 		}
@@ -445,6 +450,9 @@ func (b *Board) cut(s *seat, j *jobState, c *class, ahead bool) []*task {
 	left := work / all
 	soon := left
 	q, t := &c.rest, c.rest.head()
+	if t != nil && t.whole() && b.nears(j, c, own, each) {
+		return b.cutEnd(s, j, c, each, cold, ahead)
+	}
 	switch {
 	case t == nil:
 		if q, t = &c.lead, c.lead.head(); t == nil {
@@ -588,17 +596,22 @@ func (b *Board) draw(s *seat, j *jobState, c *class, qs []*queues, most int, wor
 	}
 	if len(out) > 0 {
 		if s.frame = out[len(out)-1].frame(); s.frame != nil {
-			for _, t := range s.frame.prior() {
-				if t.class == c && !t.begun {
-					t.begun = true
-					if t.phase == open && t.in != nil {
-						c.push(t)
-					}
-				}
-			}
+			s.frame.begins(c)
 		}
 	}
 	return out
+}
+
+// begins notes that somebody is at frame f.
+func (f *task) begins(c *class) {
+	for _, t := range f.prior() {
+		if t.class == c && !t.begun {
+			t.begun = true
+			if t.phase == open && t.in != nil {
+				c.push(t)
+			}
+		}
+	}
 }
 
 // frame is what t is a part of, nil where it is all of it.

@@ -42,6 +42,9 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 			}
 		}
 		l.missing = time.Time{}
+		if s := w.seat(l.device); s.speed.n == 0 {
+			b.slow(s, l)
+		}
 	}
 	for _, l := range slices.Clone(w.leases) {
 		if _, ok := has[l.id]; ok {

@@ -643,7 +643,7 @@ func (b *Board) spilled(j *jobState, x *ret, m job.Meter) bool {
 	}
 	s := w.seat(d.Name)
 	cost, known := x.t.class.costs.at(int(x.t.index))
-	if !known || s.speed.n == 0 || took(x) < spillFactor*time.Duration(cost/s.pace()*float64(time.Second)) {
+	if !known || s.speed.n == 0 || x.took() < spillFactor*cost/s.pace() {
 		return false
 	}
 	b.write(j, &needRecord{Task: int(x.t.index), Peer: b.peerNo(j, w.peer), Device: d.Name, Memory: vram, Need: d.MemoryBytes + 1, Scope: ofSpeed})

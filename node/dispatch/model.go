@@ -266,6 +266,7 @@ type class struct {
 	fits     map[*shape]bool
 	granted  time.Time // when a task was leased last
 	lessons  *lessons  // of memory; nil: nothing was learnt
+	ends     ends      // open tasks of the rest by length; nil: not yet
 }
 
 // taskHeap orders by rank, then by plan.
@@ -366,6 +367,9 @@ func (c *class) push(t *task) {
 	if t.in != h {
 		t.in = h
 		heap.Push(h, t)
+	}
+	if c.ends != nil && q == &c.rest {
+		c.ends.add(c, t)
 	}
 }
 
@@ -469,6 +473,8 @@ type jobState struct {
 	stuck     string // what keeps results from being delivered
 	shortSaid bool   // it was said that no device has enough memory
 	touched   []*task
+	learnt    int // results whose costs were taken in
+	refineAt  int // of them, when costs and paces are found anew
 	sweepAt   int // leases at which those that are over are forgotten
 }
 

@@ -331,7 +331,7 @@ func (t *task) status(j *jobState) job.TaskStatus {
 func (b *Board) left(j *jobState) (mid, low, high float64) {
 	const restless = 0.1
 	unsure := restless
-	longest, last := 0.0, 0.0 // a task that somebody is at, and what the last of them still needs
+	longest, last, again := 0.0, 0.0, 0.0 // a task that somebody is at, what the last of them still needs, and a copy of it
 	unready := j.unready()
 	for _, c := range j.classes {
 		// What comes after others costs what the first of it did.
@@ -359,18 +359,58 @@ func (b *Board) left(j *jobState) (mid, low, high float64) {
 		if all <= 0 {
 			return 0, 0, 0
 		}
+		if among := b.among(j, c, work); among > 0 {
+			all = among
+		}
 		mid += work / all
 		unsure = max(unsure, restless+2*c.costs.sigma()/math.Sqrt(float64(max(c.costs.known, 1))))
 		if each > 0 {
 			longest = max(longest, mean/each)
 		}
-		last = max(last, u.last)
+		if u.last > last {
+			if last = u.last; each > 0 {
+				again = u.longest / each
+			}
+		}
+	}
+	if b.connected > few {
+		last = min(last, mid+again) // who is free by then makes a copy
 	}
 	if mid = max(mid, last, b.homeLeft(j, unready)); mid == 0 {
 		return 0, 0, 0
 	}
 	unsure = min(unsure, 0.9)
 	return mid, mid * (1 - unsure), mid*(1+unsure) + longest
+}
+
+// among is the speed at which work of c goes on beside jobs that are as urgent as
+// j: devices go where the least speed is for what remains, so all of them end
+// together. It is 0 where j is alone.
+func (b *Board) among(j *jobState, c *class, work float64) float64 {
+	if c.place == job.AtRequester || len(b.live) < 2 {
+		return 0
+	}
+	sum := work
+	for _, o := range b.live {
+		if o == j || !o.live() || o.spec.Policy.Priority < j.spec.Policy.Priority || j.spec.Policy.Interactive && !o.spec.Policy.Interactive {
+			continue
+		}
+		for _, x := range o.classes {
+			if x.place == job.AtRequester || x.open+x.out == 0 {
+				continue
+			}
+			w, _, ok := x.costs.rest()
+			if !ok {
+				w = float64(x.costs.left) * b.typical()
+			}
+			sum += w
+		}
+	}
+	if sum <= work {
+		return 0
+	}
+	all, _ := b.capacity(c)
+	return all * work / sum
 }
 
 // unready counts the tasks whose predecessors are not there yet.
@@ -434,6 +474,8 @@ type underWay struct {
 	whole float64 // what they cost
 	rest  float64 // of that, what is still to do
 	last  float64 // seconds until the last of them is done
+	// longest is what that one costs.
+	longest float64
 }
 
 // underWay looks at the tasks of c that say how far they are, where there are so
@@ -474,7 +516,9 @@ func (b *Board) underWay(j *jobState, c *class) (u underWay) {
 				u.n++
 				u.whole += x.whole
 				u.rest += x.rest
-				u.last = max(u.last, x.last)
+				if x.last > u.last {
+					u.last, u.longest = x.last, x.whole
+				}
 			}
 		}
 	}

@@ -14,6 +14,8 @@ const (
 	// where a third would be done hopelessly many times sooner.
 	maxCopies  = 2
 	hopelessly = 3
+	// lately is the same of frames that are not cut, of many jobs: one may outlast all the rest.
+	lately = 2
 	// some waiting devices are so many that they are looked at now and then only, each every lookAgain.
 	some = 64
 	// few workers are so many that none can be done without.
@@ -135,9 +137,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		cold := 0.0
 		if !b.has(s, j) {
-			if cold = b.fetching(s, j); cold > loadGuess && len(b.live) > 1 {
-				continue // that much content for one copy
-			}
+			cold = b.fetching(s, j)
 			cold += loadGuess
 		}
 		var of *class
@@ -167,8 +167,15 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if ours > tooSlow*cost/each+cold+held {
 				continue // a slow one's copy would keep a faster one from it
 			}
-			if len(t.grants) == maxCopies && ours*hopelessly > theirs {
+			sooner := float64(hopelessly)
+			if t.whole() && len(b.live) > 1 {
+				sooner = lately
+			}
+			if len(t.grants) == maxCopies && ours*sooner > theirs {
 				continue
+			}
+			if len(b.live) > 1 && theirs-ours < paysOff*(cold-loadGuess) {
+				continue // that much content for one copy
 			}
 			if ours < theirs*worth && theirs-ours > gain {
 				best, gain = g, theirs-ours
@@ -303,37 +310,5 @@ func (b *Board) closeCopies(j *jobState, t *task) {
 		} else if l.seen && l.progress.Task == g.pos {
 			b.stop(l, "another peer was first")
 		}
-	}
-}
-
-// took is how long a device was at x.
-func took(x *ret) time.Duration {
-	// A peer cannot look fast by its own clock for long.
-	return max(x.wall-x.load, x.render, x.elapsed/2)
-}
-
-// learn takes cost and speed from an accepted result.
-func (b *Board) learn(j *jobState, x *ret) {
-	took := max(took(x).Seconds(), 1e-5)
-	w := b.worker(x.peer)
-	s := w.seat(x.device)
-	c := &x.t.class.costs
-	if p, ok := c.at(int(x.t.index)); ok {
-		if s.speed.n > 0 {
-			c.judge(p/s.pace(), took)
-		}
-		s.speed.n++
-		s.speed.log += (math.Log(p/took) - s.speed.log) / float64(min(s.speed.n, 8))
-		s.speed.log = max(-10, min(10, s.speed.log))
-		b.pace0 += (s.speed.log - b.pace0) / 64
-		b.tally(s)
-	}
-	v := took * s.pace()
-	c.add(int(x.t.index), v)
-	if x.t.Place == job.Anywhere {
-		if b.usual == 0 {
-			b.usual = v
-		}
-		b.usual += (v - b.usual) / 64
 	}
 }

@@ -50,6 +50,8 @@ type seat struct {
 	// cleared is when its work was taken away for what somebody waits for.
 	cleared time.Time
 	speed   speed
+	shown   float64 // its pace by how far its first task is, see slow; 0: not known
+	sorted  uint32  // the last time that its pace was found anew, see refine
 
 	want  int // leases that it could take now
 	price float64
@@ -63,13 +65,6 @@ type seat struct {
 	counted float64 // the speed with which it counts there and in its job
 	member  *jobState
 	listed  bool // among the board's waiting
-}
-
-// speed of a device against the one that the costs were first measured on, as
-// a running mean in the logarithm.
-type speed struct {
-	log float64
-	n   int
 }
 
 func (s *seat) pace() float64 { return math.Exp(s.speed.log) }
@@ -367,6 +362,9 @@ func (b *Board) tally(s *seat) {
 	}
 	if s.speed.n == 0 {
 		s.speed.log = b.pace0 // as good a guess as any
+		if s.shown != 0 {
+			s.speed.log = min(s.shown, b.pace0)
+		}
 	}
 	work, checks := s.held()
 	ready := w.connected && w.leaving == "" && w.score.Banned == "" && s.there
