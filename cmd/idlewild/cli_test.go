@@ -437,7 +437,7 @@ func TestFetchCopiesWhatWasDelivered(t *testing.T) {
 	if err := os.Remove(sub); err != nil {
 		t.Fatal(err)
 	}
-	if r := f.idlewild("fetch", string(id), "--json"); r.code != exitFailed || !strings.Contains(r.err, "are gone") || len(doc[fetchDoc](t, r).Missing) != 1 {
+	if r := f.idlewild("fetch", string(id), "--json"); r.code != exitFailed || !strings.Contains(r.err, "1 file was delivered and is gone") || len(doc[fetchDoc](t, r).Missing) != 1 {
 		t.Errorf("%+v", r)
 	}
 	blocked := filepath.Join(to, "1.txt", "deeper")

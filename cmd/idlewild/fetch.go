@@ -63,7 +63,7 @@ func fetch(k *call) error {
 		}
 	})
 	if err == nil && len(d.Missing) > 0 {
-		return fmt.Errorf("%s delivered and gone, %s first; render again with: idlewild requeue %s FRAME", plural(len(d.Missing), "file was", "files were"), d.Missing[0], id)
+		return fmt.Errorf("%s, %s first; render again with: idlewild requeue %s FRAME", plural(len(d.Missing), "file was delivered and is gone", "files were delivered and are gone"), d.Missing[0], id)
 	}
 	return err
 }
