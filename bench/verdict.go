@@ -20,8 +20,8 @@ func init() {
 // itself took, which is the rendering of crops and of the look, is taken off.
 func verdict(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("verdict", flag.ContinueOnError)
-	n := fs.Int("frames", 16, "frames")
-	samples := fs.Int("samples", 64, "of each: the checker must not be slower than the worker")
+	n := fs.Int("frames", 8, "frames")
+	samples := fs.Int("samples", 8, "of each: a frame and its check take some seconds then")
 	file := fs.String("file", "", "a .blend of yours instead of the demo scene")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
