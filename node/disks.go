@@ -215,16 +215,16 @@ func (d *disks) look(ctx context.Context, f *fetching, list job.Ref) (onDisk, er
 		return onDisk{}, nil
 	}
 	h := onDisk{inPlace: map[string]bool{}, copied: map[string]shownFile{}, roots: map[string]*os.Root{}}
-	todo, err := d.candidates(ctx, f, list)
+	likely, err := d.candidates(ctx, f, list)
 	if err != nil {
 		d.log.Debug("what lies on disks is not known", "job", f.lease.Job, "err", err)
 		return h, context.Cause(ctx)
 	}
-	d.open(&h, todo)
+	d.open(&h, likely)
 	var mu sync.Mutex
 	var read int64
-	each(ctx, diskReaders, len(todo), func(i int) {
-		c := todo[i]
+	each(ctx, diskReaders, len(likely), func(i int) {
+		c := likely[i]
 		root := h.roots[c.disk.From]
 		if root == nil {
 			return
@@ -249,7 +249,7 @@ func (d *disks) look(ctx context.Context, f *fetching, list job.Ref) (onDisk, er
 		h.close()
 		return onDisk{}, context.Cause(ctx)
 	}
-	d.count(h, todo)
+	d.count(h, likely)
 	if d.cache != nil {
 		if err := d.cache.Save(); err != nil {
 			d.log.Debug("what was compared is not written down", "err", err)
@@ -310,8 +310,8 @@ func (d *disks) candidates(ctx context.Context, f *fetching, list job.Ref) ([]ca
 }
 
 // open opens the disks that are needed.
-func (d *disks) open(h *onDisk, todo []candidate) {
-	for _, c := range todo {
+func (d *disks) open(h *onDisk, likely []candidate) {
+	for _, c := range likely {
 		if _, tried := h.roots[c.disk.From]; tried {
 			continue
 		}
@@ -404,10 +404,10 @@ func (d *disks) differs(f *fetching, c candidate, err error) {
 }
 
 // count notes what was used.
-func (d *disks) count(h onDisk, todo []candidate) {
+func (d *disks) count(h onDisk, likely []candidate) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, c := range todo {
+	for _, c := range likely {
 		if h.has(c.name) {
 			u := d.use[c.disk.From]
 			u.files++

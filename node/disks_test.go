@@ -128,6 +128,18 @@ func (l *looking) look() (place, copied []string, h onDisk) {
 	return place, copied, h
 }
 
+// needShown skips a test where no sandbox shows single files, unless one must.
+func needShown(t *testing.T, n *testNode) {
+	t.Helper()
+	switch {
+	case n.disks != nil && n.disks.shows:
+	case strings.Contains(os.Getenv("IDLEWILD_REQUIRE"), "sandbox"):
+		t.Fatal("no sandbox that shows files")
+	default:
+		t.Skip("NOT RUN: no sandbox that shows files")
+	}
+}
+
 func TestFilesOnADiskAreFound(t *testing.T) {
 	big, middle := bytesOf(1, 8<<20), bytesOf(2, 500<<10)
 	l := newLooking(t, nil, map[string][]byte{"big.png": big, "middle.exr": middle, "small.txt": bytesOf(3, 1000), "scene.blend": bytesOf(4, 1<<20)})
@@ -282,12 +294,7 @@ func TestATextureOnASharedDiskIsNotSent(t *testing.T) {
 		c.Sandbox.Mode = "auto"
 		c.Paths.Map = []DiskMap{{From: "//nas/projects", To: ours, SampleFrom: []string{"artist"}}}
 	})
-	if helper.disks == nil || !helper.disks.shows {
-		if strings.Contains(os.Getenv("IDLEWILD_REQUIRE"), "sandbox") {
-			t.Fatal("no sandbox that shows files")
-		}
-		t.Skip("NOT RUN: no sandbox that shows files")
-	}
+	needShown(t, helper)
 	join(t, artist, helper)
 	settled(t, filepath.Join(ours, "shot", "wood.exr"))
 	run := func(name string, want []byte) int64 {
@@ -432,9 +439,7 @@ func TestBlenderReadsATextureInPlace(t *testing.T) {
 		}
 	}
 	artist, helper := startNode(t, "artist", with(theirs, false)), startNode(t, "helper", with(ours, true))
-	if !helper.disks.shows {
-		t.Skip("NOT RUN: no sandbox that shows files")
-	}
+	needShown(t, helper)
 	join(t, artist, helper)
 	settled(t, filepath.Join(ours, "tex", "wood.png"))
 	out := filepath.Join(dir, "out")
@@ -474,9 +479,7 @@ func TestOwnFilesAreUsedInPlace(t *testing.T) {
 		c.Sandbox.Mode = "auto"
 		c.Paths.Map = []DiskMap{{From: disk}}
 	})
-	if !x.disks.shows {
-		t.Skip("NOT RUN: no sandbox that shows files")
-	}
+	needShown(t, x)
 	settled(t, filepath.Join(disk, "wood.vdb"))
 	spec := echoSpec(t, t.TempDir(), echo.Params{})
 	spec.Input = filepath.Join(disk, "wood.vdb")

@@ -45,11 +45,11 @@ var table = map[string][]string{
 
 	"render":                    {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":            {},
-	"render/blender":            {"job", "media", "render", "render/assemble"},
+	"render/blender":            {"internal/tail", "job", "media", "render", "render/assemble"},
 	"render/ai":                 {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/ai/torch", "render/ai/torch/torchtest", "render/assemble", "render/gorunner"},
-	"render/ai/llm":             {},
+	"render/ai/llm":             {"internal/tail"},
 	"render/ai/llm/llmtest":     {},
-	"render/ai/torch":           {"render/ai/torch/torchtest"}, // its tests
+	"render/ai/torch":           {"internal/tail", "render/ai/torch/torchtest"}, // the second: its tests
 	"render/ai/torch/torchtest": {},
 	"render/ai/onnx":            {"render/ai/onnxtest"}, // its tests
 	"render/echo":               {"job", "media", "render", "render/gorunner"},
@@ -90,6 +90,7 @@ var table = map[string][]string{
 	"internal/recordlog":        {"internal/recordlog/faulty"}, // its tests
 	"internal/recordlog/faulty": {"internal/recordlog"},
 	"internal/service":          {"packaging"},
+	"internal/tail":             {},
 	"packaging":                 {},
 }
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"idlewild/job"
@@ -217,29 +216,8 @@ func expand(env []string, work string) []string {
 	return out
 }
 
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
+// tailBytes are kept of what a Blender outside of a session prints.
 const tailBytes = 32 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if len(t.buf) > 2*tailBytes {
-		t.buf = append(t.buf[:0], t.buf[len(t.buf)-tailBytes:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf[max(0, len(t.buf)-tailBytes):]
-}
 
 // lastLines is the end of a log for a message to people.
 func lastLines(log []byte, n int) string {

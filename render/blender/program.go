@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"idlewild/internal/tail"
 )
 
 // program is one Blender of this machine: the program itself, or a Python whose
@@ -128,7 +130,7 @@ func (k *Kind) watched(ctx context.Context, p *program, work string, env []strin
 	cmd := exec.CommandContext(ctx, p.path, p.arguments(k.runner, args...)...)
 	cmd.Env = append(expand(k.environment(""), work), env...)
 	cmd.Dir = work
-	var log tail
+	log := tail.Writer{Keep: tailBytes}
 	out := io.MultiWriter(&log, watch) // one writer for both: they are read by one goroutine
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 5 * time.Second
@@ -136,7 +138,7 @@ func (k *Kind) watched(ctx context.Context, p *program, work string, env []strin
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return log.bytes(), err
+	return log.Bytes(), err
 }
 
 // maxPrograms bounds how many Blenders one machine offers: each is asked, and

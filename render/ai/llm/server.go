@@ -22,8 +22,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"idlewild/internal/tail"
 )
 
 // Program is what the server is called.
@@ -106,7 +107,7 @@ type Server struct {
 	cmd    *exec.Cmd
 	client *http.Client
 	exited chan struct{}
-	tail   *tail
+	tail   *tail.Writer
 }
 
 const socket = "llm.sock"
@@ -133,7 +134,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := os.Remove(filepath.Join(o.Dir, socket)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	s := &Server{exited: make(chan struct{}), tail: &tail{to: o.Log}}
+	s := &Server{exited: make(chan struct{}), tail: &tail.Writer{To: o.Log}}
 	s.cmd = exec.Command(o.Server, args...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = o.Dir, s.tail, s.tail
 	if err := s.cmd.Start(); err != nil {
@@ -172,7 +173,7 @@ func (s *Server) ready(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("llama.cpp does not load the model: %s", s.tail.trouble())
+			return fmt.Errorf("llama.cpp does not load the model: %s", trouble(s.tail.Bytes()))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
@@ -258,37 +259,15 @@ func (s *Server) Do(ctx context.Context, path string, body []byte, chunk func(js
 func (s *Server) died(err error) error {
 	select {
 	case <-s.exited:
-		return fmt.Errorf("llama.cpp ended: %s", s.tail.trouble())
+		return fmt.Errorf("llama.cpp ended: %s", trouble(s.tail.Bytes()))
 	case <-time.After(2 * time.Second): // it may be about to be noticed
 		return err
 	}
 }
 
-// tail passes on what the server prints and keeps its end.
-type tail struct {
-	to io.Writer
-
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	if t.buf = append(t.buf, b...); len(t.buf) > 8<<10 {
-		t.buf = append([]byte(nil), t.buf[len(t.buf)-4<<10:]...)
-	}
-	t.mu.Unlock()
-	if t.to != nil {
-		_, _ = t.to.Write(b) // a log that is lost is no reason to end
-	}
-	return len(b), nil
-}
-
 // trouble is the last line that speaks of an error, or the last one.
-func (t *tail) trouble() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(t.buf)), "\n")
+func trouble(said []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
 		l := strings.ToLower(lines[i])
 		if strings.Contains(l, "error") && !strings.Contains(l, "exiting due to") {

@@ -22,8 +22,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"idlewild/internal/tail"
 )
 
 //go:embed runner/*.py
@@ -142,7 +143,7 @@ type Process struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Reader
-	tail *tail
+	tail *tail.Writer
 }
 
 // Start starts the program. It loads nothing yet.
@@ -160,7 +161,7 @@ func Start(o Options) (*Process, error) {
 			return nil, err
 		}
 	}
-	p := &Process{tail: &tail{to: o.Log}}
+	p := &Process{tail: &tail.Writer{To: o.Log}}
 	// Isolated, so that neither the environment nor the folder adds modules; the
 	// program's own folder is added by hand.
 	start := "import sys, runpy; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[1] + '/main.py', run_name='__main__')"
@@ -334,7 +335,7 @@ func (p *Process) receive() (*Said, error) {
 // died says what the process said last.
 func (p *Process) died(err error) error {
 	p.Close()
-	if said := p.tail.last(); said != "" {
+	if said := lastLine(p.tail.Bytes()); said != "" {
 		return fmt.Errorf("PyTorch's process ended: %s", said)
 	}
 	return fmt.Errorf("PyTorch's process ended: %w", err)
@@ -354,29 +355,8 @@ func Look(o Options) (build string, devices []string, err error) {
 	return s.Build, s.Devices, nil
 }
 
-// tail passes on what the program prints and keeps its end.
-type tail struct {
-	to io.Writer
-
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	if t.buf = append(t.buf, b...); len(t.buf) > 8<<10 {
-		t.buf = append([]byte(nil), t.buf[len(t.buf)-4<<10:]...)
-	}
-	t.mu.Unlock()
-	if t.to != nil {
-		_, _ = t.to.Write(b) // a log that is lost is no reason to end
-	}
-	return len(b), nil
-}
-
-func (t *tail) last() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(t.buf)), "\n")
+// lastLine is the last line that is not empty.
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.TrimSpace(lines[len(lines)-1])
 }

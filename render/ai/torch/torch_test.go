@@ -97,7 +97,7 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "vocab.txt")); err != nil {
-		t.Skip(err)
+		t.Skip("NOT RUN: " + err.Error())
 	}
 	if _, err := torch.ReadFolder(dir); err == nil || !strings.Contains(err.Error(), "vocab.txt is no file but a link") {
 		t.Error(err)

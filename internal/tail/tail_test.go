@@ -1,0 +1,35 @@
+package tail_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"idlewild/internal/tail"
+)
+
+type broken struct{ got int }
+
+func (b *broken) Write(p []byte) (int, error) {
+	b.got += len(p)
+	return 0, errors.New("full")
+}
+
+func TestWriterKeepsTheEnd(t *testing.T) {
+	to := &broken{}
+	w := &tail.Writer{To: to, Keep: 10}
+	var all strings.Builder
+	for i := range 100 {
+		s := strings.Repeat(string(rune('a'+i%26)), i%7)
+		all.WriteString(s)
+		if n, err := w.Write([]byte(s)); n != len(s) || err != nil {
+			t.Fatal(n, err)
+		}
+		if want := all.String()[max(0, all.Len()-10):]; string(w.Bytes()) != want {
+			t.Fatalf("%q, want %q", w.Bytes(), want)
+		}
+	}
+	if to.got != all.Len() {
+		t.Errorf("%d bytes of %d were passed on", to.got, all.Len())
+	}
+}
