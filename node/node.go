@@ -75,6 +75,10 @@ type Node struct {
 	lines     *logRing
 	hooks     *hooks.Hooks // nil: nobody is told
 	updater   *updater
+	release   *p2p.Release
+	first     *Node  // of the first farm, whose machine's parts this one shares; nil: this is it
+	farms     *farms // beside the first; nil: this is one of them
+	turns     *turns
 	again     context.Context // ends when Run is to end with ErrRestart
 	restart   context.CancelCauseFunc
 	metricsAt net.Listener // nil: nowhere
@@ -84,19 +88,27 @@ type Node struct {
 // New opens everything a daemon needs; Run runs it. An error names what is
 // missing or taken. What was opened is closed again after an error.
 func New(ctx context.Context, cfg Config, log *slog.Logger) (*Node, error) {
-	return open(ctx, cfg, log, nil)
+	return open(ctx, cfg, log, nil, nil)
 }
 
-// open is New, as a node of another release where one is given.
-func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Release) (_ *Node, err error) {
+// open is New, as a node of another release where one is given, and of a further
+// farm where the first one's is given.
+func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Release, first *Node) (_ *Node, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // the settings were checked
-	lines := &logRing{}
-	log = lines.tee(log, level)
-	n := &Node{cfg: cfg, log: log, lines: lines, started: time.Now(), live: newLive(cfg)}
+	n := &Node{cfg: cfg, log: log, started: time.Now(), release: release, first: first}
+	if first != nil {
+		n.lines, n.live, n.kit, n.turns = first.lines, first.live, first.kit, first.turns
+	} else {
+		var level slog.Level
+		_ = level.UnmarshalText([]byte(cfg.Log.Level)) // the settings were checked
+		n.lines, n.live = &logRing{}, newLive(cfg)
+		n.log = n.lines.tee(log, level)
+		n.turns = newTurns(n.log)
+		n.farms = &farms{n: n, more: map[string]*farm{}}
+	}
+	log = n.log
 	n.words = &words{n: n}
 	n.again, n.restart = context.WithCancelCause(context.Background())
 	n.life, n.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -137,10 +149,12 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	}
 	n.onClose(book.Close)
 	n.book = book
-	if n.kit, err = newKit(ctx, cfg, filepath.Join(cfg.DataDir, "scratch"), log); err != nil {
-		return nil, err
+	if first == nil {
+		if n.kit, err = newKit(ctx, cfg, filepath.Join(cfg.DataDir, "scratch"), log); err != nil {
+			return nil, err
+		}
+		n.closers = append(n.closers, n.kit.close)
 	}
-	n.closers = append(n.closers, n.kit.close)
 	if err := keepSpecimens(ctx, blocks, n.kit.specimens); err != nil {
 		log.Warn("what every file of a program here has in it will be fetched", "error", err)
 	}
@@ -187,7 +201,9 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	}
 	n.history = loadHistory(cfg.DataDir, n.self.String(), func() *float64 { return n.owner.energy.today() }, log)
 	n.onClose(n.history.write)
-	if n.hooks, err = n.newHooks(); err != nil {
+	if first != nil {
+		n.hooks = first.hooks
+	} else if n.hooks, err = n.newHooks(); err != nil {
 		return nil, err
 	}
 	n.worker = worker.New(worker.Deps{
@@ -197,7 +213,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
 			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, disks: n.disks, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
-		Exec:    hooked{remembered{onDisks{n.kit.exec, n.disks}, n.history}, n},
+		Exec:    hooked{remembered{onDisks{inTurn{n.kit.exec, n.turns, func() farmWorker { return n.worker }}, n.disks}, n.history}, n},
 		Machine: func() job.Machine { return n.kit.machine },
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
@@ -217,6 +233,13 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	}
 	if err := n.asker.letGo(ctx, content.Release); err != nil {
 		log.Warn("models that were removed stay in the store", "error", err)
+	}
+	n.turns.add(n.worker)
+	if first != nil {
+		n.closers = append(n.closers, func() { n.turns.remove(n.worker) })
+		n.owner, n.updater = first.owner, first.updater
+		n.words.open()
+		return n, nil
 	}
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
@@ -259,7 +282,7 @@ func (n *Node) close() {
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	metrics := n.metrics()
-	handler := localapi.New(localapi.Deps{
+	deps := localapi.Deps{
 		Jobs: jobs{n.jobs, n}, Views: n.jobs, Machine: machineView{n}, Farm: farmView{n}, Doctor: doctor{n}, Store: storeView{n.blocks}, Version: Version, Log: n.log,
 		Previews: previews{jobs: n.jobs, kinds: n.kit.planners, cache: n.content.cache, how: n.content.how, onDisk: n.content.disks.has},
 		Records:  records{n},
@@ -269,7 +292,11 @@ func (n *Node) Run(ctx context.Context) error {
 		FarmJobs: farmJobs{n},
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
-	})
+	}
+	if n.farms != nil {
+		deps.Farms = n.farms
+	}
+	handler := localapi.New(deps)
 	if addon.Version() != Version {
 		return fmt.Errorf("this program was built wrong: its add-on is version %s and itself %s", addon.Version(), Version)
 	}
@@ -292,14 +319,18 @@ func (n *Node) Run(ctx context.Context) error {
 	run(&work, workCtx, "worker", n.worker.Run)
 	left := &copies{dir: filepath.Join(n.cfg.DataDir, CopiesDir), jobs: n.jobs, log: n.log, read: map[string]bool{}}
 	run(&door, all, "copies", left.run)
-	run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
-	run(&work, workCtx, "idle policy", n.owner.run)
 	run(&work, workCtx, "stewards", n.steward.Run)
 	run(&door, all, "checks of answers", n.checkAnswers)
-	run(&door, all, "hooks", n.hooks.Run)
 	run(&door, all, "events for hooks", n.tellHooks)
-	run(&door, all, "updates", n.updater.run)
+	if n.first == nil {
+		run(&work, workCtx, "idle policy", n.owner.run)
+		run(&work, workCtx, "turns", func(ctx context.Context) error { return n.turns.run(ctx, n.owner.devices) })
+		run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
+		run(&door, all, "hooks", n.hooks.Run)
+		run(&door, all, "updates", n.updater.run)
+		run(&door, all, "further farms", n.farms.run)
+	}
 	run(&door, all, "local API", func(ctx context.Context) error { return n.door.Serve(ctx, handler) })
 	<-all.Done()
 	n.log.Info("shutting down")

@@ -67,7 +67,7 @@ func runNode(t *testing.T, cfg Config) *testNode {
 func runNodeAs(t *testing.T, cfg Config, release *p2p.Release) *testNode {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(&testLog{t: t, prefix: cfg.Name}, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	n, err := open(t.Context(), cfg, log, release)
+	n, err := open(t.Context(), cfg, log, release, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

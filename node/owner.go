@@ -23,7 +23,7 @@ type owner struct {
 	log     *slog.Logger
 	devices []string
 	sensor  *sense.Sensor // nil: the policy is off
-	worker  *worker.Worker
+	turns   *turns
 	work    *yielding
 	energy  *energy
 	power   *powerCap // nil: not wanted
@@ -56,7 +56,7 @@ func (n *Node) newOwner() (*owner, error) {
 	policy.DeviceBytes = n.kit.memory
 	o := &owner{
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
-		worker: n.worker, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
+		turns: n.turns, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
 		energy: loadEnergy(n.cfg.DataDir, time.Now),
 	}
 	if n.cfg.Network.Metered == "auto" && n.host != nil {
@@ -235,7 +235,7 @@ func (o *owner) decide() {
 	if o.metered != nil && s.Metered != nil {
 		o.metered(*s.Metered)
 	}
-	o.worker.Yield(rest)
+	o.turns.Yield(rest)
 	o.work.rest(empty)
 	if !idle.Same(before, next) {
 		for _, d := range slices.Sorted(maps.Keys(next)) {

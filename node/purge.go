@@ -14,7 +14,7 @@ import (
 // ours is everything that a daemon and its commands make in a data folder. What is not
 // named here is somebody else's and stays.
 var ours = []string{
-	"audit", "batches", "blenders", "copies", "dispatch", "farm", "ledger", "models", "runners", "runtimes", "scratch", "steward", "store", "worker",
+	"audit", "batches", "blenders", "copies", "dispatch", "farm", "farms", "ledger", "models", "runners", "runtimes", "scratch", "steward", "store", "worker",
 	"api.json", "api.sock", "canaries.json", "config.toml", "config.toml.before", "daemon.log", "dashboard.html", "earlier.json", "energy.json", "held-models.json",
 	"history.json", "history.json.damaged", "hooks-program.json", "hooks-webhook.json", "identity.key", "looks.cache", "paused.json", "ports", "powerlimits.json",
 	"stat.cache", "update.json",

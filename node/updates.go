@@ -178,9 +178,9 @@ func (u *updater) drain(ctx context.Context) bool {
 	for {
 		others := false
 		for _, d := range u.n.kit.machine.Devices {
-			others = others || u.n.worker.Running(d.Name)
+			others = others || u.n.farms.running(d.Name)
 		}
-		if drained(others, u.n.worker.Running(job.HomeDevice), time.Since(begun)) {
+		if drained(others, u.n.farms.running(job.HomeDevice), time.Since(begun)) {
 			return true
 		}
 		select {

@@ -110,7 +110,7 @@ type farmView struct{ n *Node }
 
 func (f farmView) Create(_ context.Context, name string) (localapi.FarmView, error) {
 	if in, ok := f.n.host.Membership().Farm(); ok && !in.Revoked {
-		return localapi.FarmView{}, job.Refuse("", fmt.Sprintf("this machine already belongs to farm %q", in.Name), "a machine is in one farm at a time; leave that one with: idlewild farm leave")
+		return localapi.FarmView{}, job.Refuse("", fmt.Sprintf("this machine already belongs to farm %q", in.Name), "to be in both, name the new one: idlewild farm create --as NAME; to leave that one: idlewild farm leave")
 	}
 	if _, err := f.n.host.Membership().CreateFarm(name); err != nil {
 		return localapi.FarmView{}, refusal(err)

@@ -43,6 +43,7 @@ type Deps struct {
 	Answers  Answers      // nil: no model answers
 	Batches  Batches      // nil: there are none
 	FarmJobs FarmJobs     // nil: none
+	Farms    Farms        // nil: this is not the first farm's door
 	Metrics  http.Handler // for Prometheus, at /metrics; nil: none
 	AddOn    AddOn
 	Version  string       // of the program
@@ -360,6 +361,7 @@ func (h *Handler) routes() {
 	h.previewRoutes(op)
 	h.dashboardRoutes(op)
 	h.farmJobsRoutes(op)
+	h.farmsRoutes(op)
 	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
 
 	huma.Register(h.api, op("store", "GET", "/v1/store", "What is in this machine's store", 200),

@@ -183,3 +183,35 @@ func (w *Worker) doing(d *device) string {
 	}
 	return "idle: no offers"
 }
+
+// Holds reports whether a lease is here for a device, running or being fetched.
+func (w *Worker) Holds(device string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requesters {
+		for _, l := range r.held {
+			if l.device.Name == device && !l.done {
+				return true
+			}
+		}
+	}
+	return w.asked[device] != nil
+}
+
+// Wanted reports whether a requester is joined that had work for this machine of
+// late, whether or not a device may take it now.
+func (w *Worker) Wanted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	for _, r := range w.requesters {
+		if !r.home && r.linked && (len(r.held) > 0 || now.Sub(r.busy) < stillWanted) {
+			return true
+		}
+	}
+	return false
+}
+
+// stillWanted is for how long after its last offer a requester counts as having
+// work: offers come again every minute.
+const stillWanted = 90 * time.Second
