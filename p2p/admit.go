@@ -34,7 +34,7 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 		if f.ID == t.Farm {
 			return f, nil // nothing to do, and the ticket stays good
 		}
-		return Farm{}, fmt.Errorf("the ticket is %w (%q): this node already belongs to %q; leave that one first, with: idlewild farm leave", ErrOtherFarm, t.Name, f.Name)
+		return Farm{}, fmt.Errorf("the ticket is %w (%q): this node already belongs to %q; to be in both: idlewild farm join --as NAME TICKET, to leave that one: idlewild farm leave", ErrOtherFarm, t.Name, f.Name)
 	}
 	inviter := t.inviter()
 	release := h.gate.expect(inviter.ID)

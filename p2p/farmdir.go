@@ -79,7 +79,7 @@ func findFarmDir(dataDir string) (farmDir, bool, error) {
 	for _, e := range entries {
 		d := farmDir{filepath.Join(dataDir, "farm", e.Name())}
 		if _, err := os.Stat(d.file("farm")); err == nil && e.IsDir() {
-			return d, true, nil // several farms per node: issue 5
+			return d, true, nil
 		}
 	}
 	return farmDir{}, false, nil

@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,6 +35,7 @@ func commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{DisableDefaultText: true, Name: "json", Usage: "print one JSON document on stdout, or one per line where it streams"},
 		&cli.StringFlag{Name: "data-dir", Usage: "the daemon's identity, store and journal lie in `DIR`"},
+		&cli.StringFlag{Name: "farm", EnvVars: []string{"IDLEWILD_FARM"}, DefaultText: "the first", Usage: "of this machine's farms the one called `NAME`; see: idlewild farm list"},
 		&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` instead of config.toml in the data folder"},
 	}
 }
@@ -39,7 +43,11 @@ func commonFlags() []cli.Flag {
 // command makes a subcommand of c: the common flags, one shape of errors, and
 // least to most arguments.
 func command(p *program, c *cli.Command, least, most int, act func(*call) error) *cli.Command {
-	c.Flags = append(c.Flags, commonFlags()...)
+	for _, f := range commonFlags() {
+		if !slices.ContainsFunc(c.Flags, func(own cli.Flag) bool { return own.Names()[0] == f.Names()[0] }) {
+			c.Flags = append(c.Flags, f)
+		}
+	}
 	c.OnUsageError = usageError
 	c.HideHelpCommand = true
 	c.Action = func(x *cli.Context) error {
@@ -76,9 +84,25 @@ func (k *call) config() (node.Config, []node.Origin, error) {
 	return c, origins, nil
 }
 
-// client is the way to the daemon of the data folder.
-func (k *call) client() (*localapi.Client, error) {
+// farmConfig is config for what belongs to the farm that --farm names.
+func (k *call) farmConfig() (node.Config, error) {
 	c, _, err := k.config()
+	name := k.String("farm")
+	if err != nil || name == "" {
+		return c, err
+	}
+	if c, err = c.ForFarm(name); err != nil {
+		return c, usage{err}
+	}
+	if _, err := os.Stat(c.DataDir); errors.Is(err, fs.ErrNotExist) {
+		return c, usagef("this machine has no farm called %s; see: idlewild farm list", name)
+	}
+	return c, nil
+}
+
+// client is the way to the daemon of the data folder, or to its farm of --farm.
+func (k *call) client() (*localapi.Client, error) {
+	c, err := k.farmConfig()
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func openDashboard(k *call) error {
 	if k.Bool("print") || k.program.json {
 		return k.answer(answer, func() { k.say("%s", url) })
 	}
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,11 +26,12 @@ func farmCommand(p *program) *cli.Command {
 			if name := c.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild farm --help", "farm "+name)
 			}
-			return usagef("farm needs one of create, invite, join, members, revoke, steward, backup, recover, rotate; see: idlewild farm --help")
+			return usagef("farm needs one of create, invite, join, list, drop, leave, members, revoke, steward, backup, recover, rotate; see: idlewild farm --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
 				Name: "create", Usage: "make a farm with this machine as its owner", ArgsUsage: "[NAME]",
+				Flags: []cli.Flag{asFlag()},
 			}, 0, 1, farmCreate),
 			command(p, &cli.Command{
 				Name: "invite", Usage: "print a ticket that lets one machine in, once",
@@ -40,7 +43,17 @@ func farmCommand(p *program) *cli.Command {
 			}, 0, 0, farmInvite),
 			command(p, &cli.Command{
 				Name: "join", Usage: "join the farm that a ticket is for", ArgsUsage: "TICKET",
+				Flags: []cli.Flag{asFlag()},
 			}, 1, 1, farmJoin),
+			command(p, &cli.Command{
+				Name: "list", Usage: "the farms that this machine is in",
+				Description: "A machine may be in several farms: farm create and farm join take --as NAME, and every command --farm NAME. It has\n" +
+					"another identity in each, and each has a folder in the data folder. Devices take turns where several farms have work.",
+			}, 0, 0, farmList),
+			command(p, &cli.Command{
+				Name: "drop", Usage: "remove one of several farms from this machine, with its folder", ArgsUsage: "NAME",
+				Flags: []cli.Flag{&cli.BoolFlag{DisableDefaultText: true, Name: "force", Usage: "also where this machine owns it or has open jobs in it"}},
+			}, 1, 1, farmDrop),
 			command(p, &cli.Command{
 				Name: "leave", Usage: "leave the farm: nothing is done for its members any more, nor by them",
 			}, 0, 0, farmLeave),
@@ -76,6 +89,99 @@ func farmCommand(p *program) *cli.Command {
 // maxGuest is how long a guest may stay: whoever comes for longer is a member.
 const maxGuest = 366 * 24 * time.Hour
 
+// asFlag names one farm more.
+func asFlag() cli.Flag {
+	return &cli.StringFlag{Name: "as", DefaultText: "it becomes the first", Usage: "beside the farms that this machine is in, under `NAME` for the other commands' --farm"}
+}
+
+// room is where a farm is created or joined: a new place where --as names one.
+// done takes it back where that failed.
+func (k *call) room() (client *localapi.Client, done func(error), err error) {
+	first, err := k.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	name := k.String("as")
+	if name == "" {
+		return first, func(error) { first.Close() }, nil
+	}
+	if k.String("farm") != "" {
+		first.Close()
+		return nil, nil, usagef("--as makes a new place and --farm names one that is there; leave one of them out")
+	}
+	at, err := first.AddFarm(k.Context.Context, name)
+	if err == nil {
+		client, err = dialSoon(k.Context.Context, at.DataDir)
+	}
+	done = func(err error) {
+		if err != nil && at.DataDir != "" {
+			_, _ = first.DropFarm(context.WithoutCancel(k.Context.Context), name, false) // what failed is said already
+		}
+		if client != nil {
+			client.Close()
+		}
+		first.Close()
+	}
+	if err != nil {
+		done(err)
+		return nil, nil, err
+	}
+	return client, done, nil
+}
+
+// dialSoon waits until a door that is about to open does.
+func dialSoon(ctx context.Context, dir string) (*localapi.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		c, err := localapi.Dial(dir)
+		if err == nil {
+			if _, err = c.Status(ctx); err == nil {
+				return c, nil
+			}
+			c.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func farmList(k *call) error {
+	return withFarm(k, func(c *localapi.Client) ([]localapi.OneFarm, error) {
+		return c.Farms(k.Context.Context)
+	}, func(list []localapi.OneFarm) {
+		rows := [][]string{{"NAME HERE", "FARM", "ROLE", "MEMBERS", "OPEN JOBS"}}
+		for _, f := range list {
+			name, farm, role := f.Name, f.Farm, f.Role
+			if name == "" {
+				name = "(first)"
+			}
+			switch {
+			case f.Trouble != "":
+				farm = "does not run: " + f.Trouble
+			case f.ID == "":
+				farm = "in no farm"
+			case f.Revoked:
+				role = "put out"
+			}
+			rows = append(rows, []string{name, oneLine(farm), role, fmt.Sprintf("%d, %d connected", f.Members, f.Connected), strconv.Itoa(f.OpenJobs)})
+		}
+		k.table(rows...)
+	})
+}
+
+func farmDrop(k *call) error {
+	name := k.Args().First()
+	return withFarm(k, func(c *localapi.Client) ([]localapi.OneFarm, error) {
+		return c.DropFarm(k.Context.Context, name, k.Bool("force"))
+	}, func([]localapi.OneFarm) { k.say("This machine has no farm called %s any more.", clean(name)) })
+}
+
 // withFarm does one thing through the daemon and tells what came of it.
 func withFarm[T any](k *call, do func(*localapi.Client) (T, error), tell func(T)) error {
 	client, err := k.client()
@@ -102,11 +208,26 @@ func farmCreate(k *call) error {
 			name = "farm of " + cfg.Name
 		}
 	}
-	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
-		return c.CreateFarm(k.Context.Context, name)
-	}, func(v localapi.FarmView) {
-		k.say("farm %s (%s) with this machine as its owner; let others in with: idlewild farm invite", clean(v.Name), v.ID)
+	client, done, err := k.room()
+	if err != nil {
+		return err
+	}
+	v, err := client.CreateFarm(k.Context.Context, name)
+	done(err)
+	if err != nil {
+		return err
+	}
+	return k.answer(v, func() {
+		k.say("farm %s (%s) with this machine as its owner; let others in with: idlewild farm invite%s", clean(v.Name), v.ID, k.there())
 	})
+}
+
+// there is what the commands for the farm of --as need.
+func (k *call) there() string {
+	if name := k.String("as"); name != "" {
+		return " --farm " + name
+	}
+	return ""
 }
 
 func farmInvite(k *call) error {
@@ -136,9 +257,21 @@ func farmInvite(k *call) error {
 }
 
 func farmJoin(k *call) error {
-	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
-		return c.Join(k.Context.Context, k.Args().First())
-	}, func(v localapi.FarmView) { k.say("joined farm %s (%s)", clean(v.Name), v.ID) })
+	client, done, err := k.room()
+	if err != nil {
+		return err
+	}
+	v, err := client.Join(k.Context.Context, k.Args().First())
+	done(err)
+	if err != nil {
+		return err
+	}
+	return k.answer(v, func() {
+		k.say("joined farm %s (%s)", clean(v.Name), v.ID)
+		if there := k.there(); there != "" {
+			k.say("its members and jobs: idlewild peers%s, idlewild submit%s", there, there)
+		}
+	})
 }
 
 func farmMembers(k *call) error {

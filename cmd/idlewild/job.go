@@ -35,7 +35,7 @@ func jobVerify(k *call) error {
 	if err != nil {
 		return err
 	}
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}

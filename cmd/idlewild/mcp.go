@@ -26,7 +26,7 @@ func mcpCommand(p *program) *cli.Command {
 		Description: "Name it in the assistant's settings as the command `idlewild mcp`. It asks the daemon of this user, and can do\n" +
 			"no more than its commands can: inspect, price, submit, status, fetch, cancel.",
 	}, 0, 0, func(k *call) error {
-		cfg, _, err := k.config()
+		cfg, err := k.farmConfig()
 		if err != nil {
 			return err
 		}

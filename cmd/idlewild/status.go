@@ -41,7 +41,7 @@ func status(k *call) error {
 	if err != nil {
 		return err
 	}
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func withStore[T any](k *call, asked func(context.Context, *localapi.Client) (T,
 	if !errors.Is(err, localapi.ErrNoDaemon) {
 		return err
 	}
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func storeImport(k *call) error {
 	if _, err := os.Stat(path); err != nil {
 		return refuseFile(err)
 	}
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func submit(k *call) error {
 	if err != nil {
 		return err
 	}
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func submit(k *call) error {
 
 // submitted follows a job that ask submits.
 func (k *call) submitted(ask func(context.Context, *localapi.Client) (job.ID, error)) error {
-	cfg, _, err := k.config()
+	cfg, err := k.farmConfig()
 	if err != nil {
 		return err
 	}

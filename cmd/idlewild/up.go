@@ -45,6 +45,9 @@ type ready struct {
 }
 
 func up(k *call) error {
+	if name := k.String("farm"); name != "" {
+		return usagef("up runs all farms of this machine; leave --farm %s out", name)
+	}
 	k.readSettings()
 	cfg, _, err := k.config()
 	if err != nil {
