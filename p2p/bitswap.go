@@ -55,7 +55,7 @@ type bitswapExchange struct {
 
 func newBitswap(h *Host, b *blockServer) *bitswapExchange {
 	x := &bitswapExchange{h: h, b: b, shown: map[peer.ID][]scope{}, patience: bitswapPatience}
-	x.bs = bitswap.New(h.ctx, bsnet.NewFromIpfsHost(h.guarded), nil, bitswapStore{h, recentFirst{&h.shares.recent, b.src}},
+	x.bs = bitswap.New(h.ctx, bsnet.NewFromIpfsHost(h.paced(h.guarded)), nil, bitswapStore{h, recentFirst{&h.shares.recent, b.src}},
 		bitswap.WithPeerBlockRequestFilter(x.allowed),
 		bitswap.MaxQueuedWantlistEntriesPerPeer(MaxGather)) // of several fetches
 	h.serve(ProtocolShow, func(s network.Stream) {

@@ -173,3 +173,47 @@ func TestExchanges(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundsHoldForEachExchange: what is slower than it may be says nothing, but
+// nothing is faster.
+func TestBoundsHoldForEachExchange(t *testing.T) {
+	t.Parallel()
+	const bound = 1 << 20
+	all := manyBlocks(60, 40_000)
+	size := 0
+	for _, b := range all {
+		size += len(b)
+	}
+	for name, exchange := range exchanges {
+		for way, change := range map[string][2]func(*Config){
+			"up":   {func(c *Config) { c.UpBytes = bound }, func(*Config) {}},
+			"down": {func(*Config) {}, func(c *Config) { c.DownBytes = bound }},
+		} {
+			t.Run(name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				owner := newHost(t, "owner", func(c *Config) { c.Exchange = exchange; change[0](c) })
+				if _, err := owner.Membership().CreateFarm("test farm"); err != nil {
+					t.Fatal(err)
+				}
+				h := newHost(t, "member", func(c *Config) { c.Exchange = exchange; change[1](c) })
+				joinFarm(t, owner, h)
+				owner.ServeBlocks(newMemory(all...), allowAll, nil, nil)
+				h.ServeBlocks(newMemory(), allowAll, nil, nil)
+				begun, n := time.Now(), 0
+				for r, err := range h.FetchFrom(t.Context(), owner.ID(), request(owner.ID(), all...)) {
+					if err != nil || r.Err != nil {
+						t.Fatal(err, r.Err)
+					}
+					n += len(r.Data)
+				}
+				if n != size {
+					t.Fatalf("%d of %d bytes", n, size)
+				}
+				least := time.Duration(size-2*burst) * time.Second / bound
+				if took := time.Since(begun); took < least {
+					t.Errorf("%d bytes in %v, which is faster than %d a second", n, took, bound)
+				}
+			})
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"idlewild/job"
+	"idlewild/media"
 	"idlewild/render/assemble"
 )
 
@@ -41,7 +42,7 @@ func (f Facts) pieces(asked string, spec SpecParams, frames int) ([]piece, error
 	}
 	if c.Auto {
 		if len(untiled) > 0 || len(f.Uncheckable) > 0 {
-			return whole, nil
+			return whole, f.tooLarge(whole, untiled)
 		}
 		c.Columns, c.Rows = f.grid(spec, frames)
 	}
@@ -65,7 +66,7 @@ func (f Facts) pieces(asked string, spec SpecParams, frames int) ([]piece, error
 	case sampled && c.Ranges > samples:
 		return nil, refuse(fmt.Sprintf("a frame of %d samples has no %d ranges", samples, c.Ranges), "ask for fewer")
 	case !tiled && !sampled:
-		return whole, nil
+		return whole, f.tooLarge(whole, untiled)
 	}
 	var out []piece
 	for row := range c.Rows {
@@ -89,7 +90,29 @@ func (f Facts) pieces(asked string, spec SpecParams, frames int) ([]piece, error
 			}
 		}
 	}
-	return out, nil
+	return out, f.tooLarge(out, untiled)
+}
+
+// mostPixels a piece may have: what a checker decodes of a result, at the four
+// channels that there are at least.
+const mostPixels = media.ResultSamples / 4
+
+// tooLarge refuses pieces that no worker could deliver.
+func (f Facts) tooLarge(pieces []piece, untiled []string) error {
+	for _, p := range pieces {
+		r := p.part.Tile
+		if r == (job.Rect{}) {
+			r = p.keep
+		}
+		if n := int64(r.X1-r.X0) * int64(r.Y1-r.Y0); n > mostPixels {
+			remedy := fmt.Sprintf("use more tiles (--parts), %d or more", (int64(f.Width)*int64(f.Height)+mostPixels-1)/mostPixels)
+			if len(untiled) > 0 {
+				remedy = "render it smaller (--resolution); it cannot be cut into tiles: " + strings.Join(untiled, ", ")
+			}
+			return job.Refuse("the frame", fmt.Sprintf("%d million pixels in one piece are more than a result may hold (%d million)", n/1e6, mostPixels/1_000_000), remedy)
+		}
+	}
+	return nil
 }
 
 // grid is how many columns and rows of tiles a frame is best cut into.

@@ -84,6 +84,7 @@ func TestAutoCutsLongFramesOnly(t *testing.T) {
 		{"a strip", 4000, 100, 4096, 1, nil, 31, 1},
 		{"tiny and clean", 160, 90, 1 << 20, 1, nil, 1, 1},
 		{"so many frames that tasks run out", 1920, 1080, 4096, job.MaxTasksPerJob / 4, nil, 2, 1},
+		{"a poster of one sample", 20000, 10000, 1, 1, nil, 2, 1},
 		{"Freestyle", 1920, 1080, 4096, 1, func(f *Facts) { f.Untiled = []string{"Freestyle"} }, 1, 1},
 		{"Eevee", 1920, 1080, 4096, 1, func(f *Facts) { f.Engine = "BLENDER_EEVEE" }, 1, 1},
 	} {
@@ -112,6 +113,9 @@ func TestPartsThatCannotBeAreRefusedWithAReason(t *testing.T) {
 		{"2x2", func(f *Facts) { f.Engine = "BLENDER_EEVEE" }, []string{"BLENDER_EEVEE"}},
 		{"200x1", func(f *Facts) { f.Width = 100 }, []string{"100x180"}},
 		{"20x20", nil, []string{"20x20", "256"}},
+		{"no", func(f *Facts) { f.Width, f.Height = 20000, 10000 }, []string{"200 million", "134 million", "--parts", "2 or more"}},
+		{"8s", func(f *Facts) { f.Width, f.Height = 20000, 10000 }, []string{"200 million", "--parts"}},
+		{"auto", func(f *Facts) { f.Width, f.Height, f.Engine = 20000, 10000, "BLENDER_EEVEE" }, []string{"--resolution", "BLENDER_EEVEE"}},
 		{"0x2", nil, []string{"0x2"}}, {"-1x2", nil, []string{"-1x2"}}, {"2x", nil, []string{"2x"}}, {"03s", nil, []string{"03s"}}, {"many", nil, []string{"many"}},
 	} {
 		f := sampleFacts()
