@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"idlewild/job"
 	"idlewild/render/ai"
 	"idlewild/render/ai/onnxtest"
+	"idlewild/render/ai/wordpiece"
 )
 
 // addEmbedder adds a model of tokens to the models of cfg.
@@ -180,5 +182,77 @@ func TestBrokenBatchesAreRefusedByTheLine(t *testing.T) {
 	}
 	if in, err := kind.Inspect(t.Context(), spec); err != nil || len(in.Problems) != 1 || !strings.Contains(in.Problems[0].Message, "/v1/chat/completions") {
 		t.Errorf("%+v %v", in, err)
+	}
+}
+
+// A model of tokens with a tokenizer beside it is given texts, in a batch and as
+// items, and makes of them what it makes of their tokens.
+func TestTextsForAModelOfTokens(t *testing.T) {
+	cfg := aiConfig(t)
+	dir := t.TempDir()
+	b, err := os.ReadFile(filepath.Join("..", "render", "ai", "wordpiece", "testdata", wordpiece.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := wordpiece.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, b []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	model := write("embedder.onnx", onnxtest.Embedder(1, 1000, 16))
+	write(wordpiece.FileName, b)
+	if _, err := AddModel(cfg, model, ""); err != nil {
+		t.Fatal(err)
+	}
+	text := "naïve 世界, a farm of frames"
+	ids, err := json.Marshal(tok.Encode(text).IDs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const line = `{"custom_id":"%s","method":"POST","url":"/v1/embeddings","body":{"model":"embedder","input":%s}}` + "\n"
+	batch := write("batch.jsonl", fmt.Appendf(nil, line+line, "text", `"`+text+`"`, "tokens", ids))
+	run := func(input string, o SpecOptions) string {
+		t.Helper()
+		o.Kind, o.Output, o.Config = string(ai.Name), filepath.Join(t.TempDir(), "out"), cfg
+		spec, err := SpecFor(input, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := RunEmbedded(t.Context(), EmbeddedOptions{Nodes: 1, Config: cfg, Spec: spec}, func(job.Event, job.Status) {})
+		if err != nil || s.State != job.StateFinished {
+			t.Fatalf("%s: %s, %v", s.State, s.Reason, err)
+		}
+		return o.Output
+	}
+	answers := readAnswers(t, filepath.Join(run(batch, SpecOptions{}), ai.AnswersFile))
+	if len(answers) != 2 || len(answers[0].Response.Body.Data) != 1 || !slices.Equal(answers[0].Response.Body.Data[0].Embedding, answers[1].Response.Body.Data[0].Embedding) {
+		t.Errorf("%+v", answers)
+	}
+	for name, items := range map[string]string{
+		"items.jsonl": fmt.Sprintf("%q\n{\"input\": %q}\n{\"input_ids\": %s}\n%s\n", text, text, ids, ids),
+		"items.csv":   fmt.Sprintf("text\n%q\n\"%s\"\n", text, ids),
+	} {
+		job := write(name+".toml", fmt.Appendf(nil, "model = %q\ninputs = %q\n", model, write(name, []byte(items))))
+		b, err := os.ReadFile(filepath.Join(run(job, SpecOptions{}), "results.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var outputs []string
+		for l := range strings.Lines(string(b)) {
+			_, values, ok := strings.Cut(l, `"outputs":`)
+			if !ok {
+				t.Errorf("%s: %s", name, l)
+			}
+			outputs = append(outputs, values)
+		}
+		if n := len(slices.Compact(outputs)); n != 1 {
+			t.Errorf("%s: %d different answers to one text", name, n)
+		}
 	}
 }

@@ -46,8 +46,9 @@ var table = map[string][]string{
 	"render":                    {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":            {},
 	"render/blender":            {"internal/tail", "job", "media", "render", "render/assemble"},
-	"render/ai":                 {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/ai/torch", "render/ai/torch/torchtest", "render/assemble", "render/gorunner"},
+	"render/ai":                 {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/ai/torch", "render/ai/torch/torchtest", "render/ai/wordpiece", "render/assemble", "render/gorunner"},
 	"render/ai/llm":             {"internal/tail"},
+	"render/ai/wordpiece":       {},
 	"render/ai/llm/llmtest":     {},
 	"render/ai/torch":           {"internal/tail", "render/ai/torch/torchtest"}, // the second: its tests
 	"render/ai/torch/torchtest": {},

@@ -58,8 +58,8 @@ func (r request) records() (w *bufio.Writer, end func(error) error, err error) {
 // items runs the model on the task's items and writes a record of each, in
 // their order. What is wrong with an item is in its record; an error is about
 // the whole task.
-func (r request) items(s *onnx.Session, progress func(string, float64)) (err error) {
-	src, shut, err := r.open(s.Model)
+func (r request) items(s *onnx.Session, tok *tokens, progress func(string, float64)) (err error) {
+	src, shut, err := r.open(s.Model, tok)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (r request) items(s *onnx.Session, progress func(string, float64)) (err err
 }
 
 // open opens the task's items.
-func (r request) open(m *onnx.Model) (source, func(), error) {
+func (r request) open(m *onnx.Model, tok *tokens) (source, func(), error) {
 	p := r.Params
 	if p.Format == formatPictures {
 		v, err := pictureInput(m)
@@ -131,9 +131,9 @@ func (r request) open(m *onnx.Model) (source, func(), error) {
 	part := io.NewSectionReader(f, p.Offset, p.Length)
 	shut := func() { f.Close() }
 	if p.Format == formatCSV {
-		return &rows{csv: newCSV(part), column: p.Column, model: m}, shut, nil
+		return &rows{csv: newCSV(part), column: p.Column, model: m, tokens: tok}, shut, nil
 	}
-	return &lines{r: bufio.NewReaderSize(part, 1<<20), model: m, first: p.Offset == 0}, shut, nil
+	return &lines{r: bufio.NewReaderSize(part, 1<<20), model: m, tokens: tok, first: p.Offset == 0}, shut, nil
 }
 
 // run gives the model a batch: items whose inputs have the same shapes at
@@ -315,9 +315,10 @@ func seeds(v onnx.Value, p Params, batch []item, group []int) onnx.Tensor {
 
 // lines are the items of a JSONL file.
 type lines struct {
-	r     *bufio.Reader
-	model *onnx.Model
-	first bool
+	r      *bufio.Reader
+	model  *onnx.Model
+	tokens *tokens
+	first  bool
 }
 
 func (l *lines) next() (item, error) {
@@ -334,7 +335,7 @@ func (l *lines) next() (item, error) {
 			text, l.first = bytes.TrimPrefix(text, []byte("\ufeff")), false
 		}
 		if len(text) > 0 {
-			return itemOf(text, l.model), nil
+			return itemOf(text, l.model, l.tokens), nil
 		}
 		if err == io.EOF {
 			return item{}, io.EOF
@@ -353,11 +354,21 @@ func wanted(m *onnx.Model) []onnx.Value {
 	return out
 }
 
+// ownInputs are those of them that do not follow from others.
+func ownInputs(m *onnx.Model) []onnx.Value {
+	want := wanted(m)
+	if slices.ContainsFunc(want, func(v onnx.Value) bool { return v.Name == tokenInput }) {
+		want = slices.DeleteFunc(want, func(v onnx.Value) bool { _, follows := derived[v.Name]; return follows })
+	}
+	return want
+}
+
 // itemOf reads an item: an object with a value for each input of the model, by
 // its name, and "custom_id" or "id" if it is called something. Where the model
-// has one input, the value alone will do, or one under "input".
-func itemOf(text []byte, m *onnx.Model) (x item) {
-	want := wanted(m)
+// has one input, the value alone will do, or one under "input". A model of tokens
+// is also given a text; what follows from its tokens need not be given.
+func itemOf(text []byte, m *onnx.Model, tok *tokens) (x item) {
+	want := ownInputs(m)
 	values := map[string]json.RawMessage{}
 	if text[0] == '{' {
 		if err := json.Unmarshal(text, &values); err != nil {
@@ -393,8 +404,18 @@ func itemOf(text []byte, m *onnx.Model) (x item) {
 			x.err = fmt.Errorf("input %s: %w", v.Name, err)
 			return x
 		}
+		if v.Name == tokenInput && v.Type != onnx.String && t.Text != nil && len(t.Text) == 1 {
+			if t, x.err = tok.of(t.Text[0]); x.err != nil {
+				return x
+			}
+		}
 		if x.inputs[v.Name], x.err = given(v, t); x.err != nil {
 			return x
+		}
+		if v.Name == tokenInput {
+			if x.err = follow(x.inputs, m, t, values); x.err != nil {
+				return x
+			}
 		}
 	}
 	if raw := values[seedInput]; raw != nil && len(want) < len(m.Inputs) {
@@ -408,6 +429,45 @@ func itemOf(text []byte, m *onnx.Model) (x item) {
 		}
 	}
 	return x
+}
+
+// tokenized are the inputs of a cell for a model of tokens: an array of them, or a
+// text.
+func (r *rows) tokenized(v onnx.Value, cell string) (map[string]onnx.Tensor, error) {
+	var t media.Tensor
+	if err := t.UnmarshalJSON([]byte(cell)); err != nil || t.Text != nil || len(t.Shape) != 1 {
+		if t, err = r.tokens.of(cell); err != nil {
+			return nil, err
+		}
+	}
+	in, err := given(v, t)
+	if err != nil {
+		return nil, err
+	}
+	inputs := map[string]onnx.Tensor{v.Name: in}
+	return inputs, follow(inputs, r.model, t, nil)
+}
+
+// follow adds the inputs that follow from an item's tokens, unless they are given.
+func follow(inputs map[string]onnx.Tensor, m *onnx.Model, tokens media.Tensor, values map[string]json.RawMessage) error {
+	for _, v := range m.Inputs {
+		fill, follows := derived[v.Name]
+		if !follows {
+			continue
+		}
+		t := media.Tensor{Shape: tokens.Shape, Data: slices.Repeat([]float64{fill}, len(tokens.Data))}
+		if raw := values[v.Name]; raw != nil {
+			t = media.Tensor{}
+			if err := t.UnmarshalJSON(raw); err != nil {
+				return fmt.Errorf("input %s: %w", v.Name, err)
+			}
+		}
+		var err error
+		if inputs[v.Name], err = given(v, t); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // given is a value as an input takes it, without the dimension of the batch.
@@ -467,6 +527,7 @@ type rows struct {
 	}
 	column int
 	model  *onnx.Model
+	tokens *tokens
 }
 
 func (r *rows) next() (item, error) {
@@ -475,12 +536,14 @@ func (r *rows) next() (item, error) {
 		return item{}, err
 	}
 	var x item
-	want := wanted(r.model)
+	want := ownInputs(r.model)
 	switch {
 	case r.column >= len(row):
 		x.err = fmt.Errorf("the row has %d columns", len(row))
 	case len(want) != 1:
 		x.err = fmt.Errorf("the model takes %d inputs and a column gives one; use a .jsonl", len(want))
+	case want[0].Name == tokenInput && want[0].Type != onnx.String:
+		x.inputs, x.err = r.tokenized(want[0], row[r.column])
 	case want[0].Type == onnx.String:
 		t := media.Tensor{Text: []string{row[r.column]}}
 		t2, err := given(want[0], t)

@@ -238,7 +238,7 @@ func (k *Kind) Look(ctx context.Context, file string) (l Looked, err error) {
 			return l, err
 		}
 		l.Precision = m.Precision
-		for _, more := range m.External {
+		for _, more := range beside(file, m) {
 			l.Deps = append(l.Deps, job.Dep{Path: filepath.Join(filepath.Dir(file), more), Name: "model/" + more})
 		}
 	}
@@ -310,7 +310,7 @@ func CheckModel(file string) (more []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.External, nil
+	return beside(file, m), nil
 }
 
 // requests cuts a batch of them into chunks, and joins what comes of them.

@@ -15,6 +15,7 @@ import (
 // embedder is an ONNX model whose output is taken as an embedding.
 type embedder struct {
 	session *onnx.Session
+	tokens  *tokens
 	params  Params
 }
 
@@ -117,7 +118,9 @@ func (m embedder) texts(raw json.RawMessage) (out []item, tokens int, err error)
 			return nil, 0, fmt.Errorf("text %d: %w", i, err)
 		}
 		if t.Text != nil && in.Type != onnx.String {
-			return nil, 0, errors.New("the model takes tokens and has no tokenizer: send arrays of tokens, or use a model in the GGUF format, which brings one")
+			if t, err = m.tokens.of(t.Text[0]); err != nil {
+				return nil, 0, err
+			}
 		}
 		if t.Text == nil && in.Type == onnx.String {
 			return nil, 0, errors.New("the model takes text, not tokens")
@@ -132,7 +135,7 @@ func (m embedder) texts(raw json.RawMessage) (out []item, tokens int, err error)
 			return nil, 0, fmt.Errorf("text %d: %w", i, err)
 		}
 		inputs := map[string]onnx.Tensor{in.Name: v}
-		for name, fill := range map[string]float64{maskInput: 1, kindInput: 0} {
+		for name, fill := range derived {
 			at := slices.IndexFunc(m.session.Model.Inputs, func(x onnx.Value) bool { return x.Name == name })
 			if at < 0 || name == in.Name {
 				continue
@@ -151,7 +154,7 @@ func (m embedder) texts(raw json.RawMessage) (out []item, tokens int, err error)
 func (m embedder) input() (onnx.Value, error) {
 	var found []onnx.Value
 	for _, v := range wanted(m.session.Model) {
-		if v.Name != maskInput && v.Name != kindInput {
+		if _, follows := derived[v.Name]; !follows {
 			found = append(found, v)
 		}
 	}

@@ -109,7 +109,7 @@ func (k *Kind) inspect(ctx context.Context, js job.Spec) (job.Inspection, error)
 		f.Batch = 1
 	}
 	in.Deps = append(in.Deps, job.Dep{Path: s.Model, Name: "model/" + f.Model})
-	for _, name := range m.External {
+	for _, name := range beside(s.Model, m) {
 		in.Deps = append(in.Deps, job.Dep{Path: filepath.Join(filepath.Dir(s.Model), name), Name: "model/" + name})
 	}
 	fi, err := os.Stat(s.Inputs)

@@ -53,6 +53,7 @@ func RunnerMain() {
 type warm struct {
 	sha256  string
 	session *onnx.Session
+	tokens  *tokens // of the session's model
 	server  *llm.Server
 	writes  string // the endpoint that the server answers
 	version string // of the server
@@ -157,12 +158,12 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 	}
 	done.Device, done.Build = w.session.Device(), "onnxruntime "+runtime
 	if r.Params.Op == opRequests {
-		return r.requests(embedder{w.session, r.Params}, asked.Tell)
+		return r.requests(embedder{w.session, w.tokens, r.Params}, asked.Tell)
 	}
 	if r.Params.Op == opPicture {
 		return r.picture(w.session, asked.Progress)
 	}
-	return r.items(w.session, asked.Progress)
+	return r.items(w.session, w.tokens, asked.Progress)
 }
 
 // drop ends what is loaded.
@@ -257,6 +258,6 @@ func (w *warm) load(r request) error {
 	if w.session, err = onnx.Open(r.Library, file, onnx.Options{Threads: threads(), GPU: r.GPU}); err != nil {
 		return err
 	}
-	w.sha256 = sum
+	w.sha256, w.tokens = sum, tokensOf(file)
 	return nil
 }
