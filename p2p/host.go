@@ -66,6 +66,10 @@ type Config struct {
 	// other, in a day; 0: it is no relay. It needs Traverse.
 	RelayBytes int64
 
+	// Strangers is asked about peers that are no members and may be here because
+	// the farm is open; nil: none are let in.
+	Strangers Strangers
+
 	// Release is for tests of releases that are apart; nil: this one.
 	Release *Release
 }
@@ -79,6 +83,7 @@ type Host struct {
 	down    *throttle
 	host    host.Host
 	guarded host.Host // host, for members only
+	shared  host.Host // host, for members and strangers that were let in
 	members *Membership
 	gate    *gate
 	keeper  *keeper
@@ -107,7 +112,9 @@ type Host struct {
 	swap   *bitswapExchange // nil: our own exchange
 	// engaged counts the sync streams with a member.
 	engaged  map[peer.ID]int
-	renewing atomic.Bool // a new certificate of this node is looked for
+	renewing atomic.Bool      // a new certificate of this node is looked for
+	working  atomic.Bool      // this node works for its certificate as a stranger
+	taking   map[peer.ID]bool // members that take strangers, by their word
 	// abilities are the capabilities that members told of themselves.
 	abilities map[peer.ID]uint32
 }
@@ -264,12 +271,13 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 
 func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
 	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g,
-		paths: newPaths(), engaged: map[peer.ID]int{}, release: thisRelease}
+		paths: newPaths(), engaged: map[peer.ID]int{}, taking: map[peer.ID]bool{}, release: thisRelease}
 	if cfg.Release != nil {
 		h.release = *cfg.Release
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
+	refused := func() { h.stats.refused.Add(1) }
+	h.guarded, h.shared = membersHost{lh, members, refused, false}, membersHost{lh, members, refused, true}
 	h.offers = newOffers(h)
 	h.keeper = newKeeper(h)
 	h.reserver = newReserver(h)
@@ -329,7 +337,13 @@ func (h *Host) farmReady() {
 	if !ok || f.Revoked {
 		return
 	}
-	if err := h.offers.start(h.ctx, h.pubsub, f.ID); err != nil {
+	// Members do not gossip with strangers: those hear of offers with a hello.
+	if f.Role == RoleStranger {
+		for _, c := range h.members.firstContacts() {
+			h.keeper.found(c, byOpening)
+		}
+		h.goRun(h.workAnew)
+	} else if err := h.offers.start(h.ctx, h.pubsub, f.ID); err != nil {
 		h.log.Error("offers not started", "err", err)
 	}
 	if h.cfg.MDNS {
