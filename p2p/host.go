@@ -28,6 +28,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"idlewild/internal/beat"
+	"idlewild/p2p/kad"
 	"idlewild/p2p/wire"
 )
 
@@ -70,6 +71,16 @@ type Config struct {
 	// the farm is open; nil: none are let in.
 	Strangers Strangers
 
+	// DHT takes part in a DHT of the farm while that is open to strangers. Nodes
+	// that are asked first there are the Bootstraps, multiaddrs with a peer ID.
+	DHT        bool
+	Bootstraps []string
+
+	// Tests have a DHT that is faster, and answers though nobody outside could
+	// reach it.
+	pace   kad.Pace
+	public bool
+
 	// Release is for tests of releases that are apart; nil: this one.
 	Release *Release
 }
@@ -105,6 +116,7 @@ type Host struct {
 	closed bool
 	wg     sync.WaitGroup // guarded by mu against Add after Wait
 	mdns   closer
+	kad    *kad.Table // nil: not now
 	coord  Coordinator
 	blocks *blockServer
 	fetch  fetchSource
@@ -165,6 +177,9 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	self, err := peer.IDFromPrivateKey(cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: key: %w", err)
+	}
+	if _, err := infosFrom(cfg.Bootstraps); err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	members, g, err := prepare(self, &cfg)
 	if err != nil {
@@ -349,6 +364,7 @@ func (h *Host) farmReady() {
 	if h.cfg.MDNS {
 		h.startMDNS(f.ID)
 	}
+	h.tendDHT()
 	h.keeper.wake()
 }
 
@@ -362,6 +378,7 @@ func (h *Host) farmGone() {
 	if mdns != nil {
 		mdns.Close()
 	}
+	h.tendDHT()
 	h.keeper.forget()
 	h.skews.forget()
 	h.keeper.wake()
@@ -381,11 +398,14 @@ func (h *Host) Close() error {
 		return nil
 	}
 	h.closed = true
-	mdns := h.mdns
+	mdns, table := h.mdns, h.kad
 	h.mu.Unlock()
 	h.stop()
 	if mdns != nil {
 		mdns.Close()
+	}
+	if table != nil {
+		_ = table.Close() // of what was found nothing is kept
 	}
 	h.gate.close()
 	h.mu.Lock()

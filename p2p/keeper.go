@@ -226,7 +226,21 @@ func (k *keeper) Connected(_ network.Network, c network.Conn) {
 		return
 	}
 	p := c.RemotePeer()
+	if k.h.seeking() && !k.wanted(p) {
+		return // somebody of the DHT, to whom we show nothing
+	}
 	k.h.goRun(func(ctx context.Context) { k.greet(ctx, p) })
+}
+
+// wanted reports whether p may be a member, as far as anybody said.
+func (k *keeper) wanted(p peer.ID) bool {
+	if k.h.members.nameOf(p) != "" || k.h.bootstrap(p) {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.candidates[p]
+	return ok
 }
 
 // tidy closes connections that a new one replaces. A peer does not dial while
@@ -327,6 +341,7 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		case <-k.wakeC:
 			k.h.gate.sweep()
+			k.h.tendDHT()
 		case <-timer.C:
 		case <-save.C:
 			save.Reset(beat.Until(saveEvery))
@@ -341,6 +356,7 @@ func (k *keeper) run(ctx context.Context) {
 			look.Reset(beat.Until(pingEngaged))
 			looks++
 			k.h.gate.sweep()
+			k.h.tendDHT()
 			k.h.pingAll(looks%int(pingEvery/pingEngaged) == 0)
 			continue
 		}
