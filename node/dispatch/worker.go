@@ -16,6 +16,7 @@ import (
 type worker struct {
 	peer      peer.ID
 	name      string // peer, as people read it
+	stranger  bool   // no member of the farm
 	connected bool
 	stream    uint64
 	fresh     bool   // no report came on this stream yet
@@ -145,6 +146,7 @@ func (b *Board) opened(e Opened) {
 		b.away(w)
 	}
 	w.connected, w.stream, w.fresh = true, e.Stream, true
+	w.stranger = b.stranger(w.peer)
 	b.connected++
 	w.heard, w.leaving, w.resting = b.now, "", ""
 	b.standing(w, e.Score)
@@ -261,7 +263,7 @@ func (w *worker) rested(j *jobState, now time.Time) bool {
 
 // can reports whether w may work on j at all now.
 func (b *Board) can(w *worker, j *jobState) bool {
-	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "") && (w.peer == b.self || j.allows(w.peer))
+	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "") && (w.peer == b.self || j.wants(w))
 }
 
 // mayWork is can for one device: those of this machine are on the lists as well,
@@ -293,7 +295,9 @@ func (b *Board) tell(w *worker) {
 			if !j.live() {
 				continue
 			}
-			if !j.allows(w.peer) {
+			if w.stranger && !j.forStrangers() {
+				some = fmt.Sprintf("job %s is for members of the farm, by the wish of who submitted it, or because it could not be checked", j.id)
+			} else if !j.allows(w.peer) {
 				some = fmt.Sprintf("job %s is for other machines, by the wish of who submitted it", j.id)
 			} else if r := j.barred[w.peer]; r != "" {
 				some = fmt.Sprintf("no more work on job %s: a result was rejected: %s", j.id, r)
