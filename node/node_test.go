@@ -283,8 +283,8 @@ func TestWithoutASandboxOnlyTrustedPeersJobsRun(t *testing.T) {
 	friend := friendly.self
 	t.Setenv("PATH", t.TempDir()) // no bubblewrap on it
 	for _, c := range []struct {
-		mode             string
-		trusted          []string
+		mode          string
+		trusted       []string
 		friend, other bool
 		says          string
 	}{

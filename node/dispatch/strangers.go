@@ -33,7 +33,7 @@ func (j *jobState) forStrangers() bool {
 		j.proved, j.provable = len(j.tasks), true
 		for _, t := range j.tasks {
 			if t.Place != job.Anywhere {
-				continue
+				continue // not for them
 			}
 			switch t.Check.Method {
 			case job.CheckExact, job.CheckCrop, job.CheckRerun:

@@ -165,3 +165,22 @@ func TestStrangersReadWhatTheyMayWorkOn(t *testing.T) {
 		t.Error("what is asked directly is for members")
 	}
 }
+
+// TestMembersPlaceIsNotForStrangers: what sees others' results.
+func TestMembersPlaceIsNotForStrangers(t *testing.T) {
+	x := withStrangers(t)
+	for _, name := range []string{"stranger", "member"} {
+		x.open(name)
+		x.bid(name)
+		for _, p := range []job.Place{job.Anywhere, job.AtMember, job.AtRequester} {
+			w := x.b.byPeer[x.id(name)]
+			if got, want := x.b.fits(w, w.machine.Devices[0], job.Needs{}, p), p == job.Anywhere || p == job.AtMember && name == "member"; got != want {
+				t.Errorf("%s at %q: %v", name, p, got)
+			}
+		}
+	}
+	a, b := x.b.byPeer[x.id("stranger")].seats[0], x.b.byPeer[x.id("member")].seats[0]
+	if a.shape == b.shape {
+		t.Error("what fits one counts for the other")
+	}
+}

@@ -84,6 +84,7 @@ type shape struct {
 	device  job.Device
 	self    bool // of the requester's own machine
 	home    bool // whose machine has a home slot
+	outside bool // of strangers' machines
 	speed   float64
 	n       int
 }
@@ -399,11 +400,11 @@ func (b *Board) shapeOf(s *seat) *shape {
 	w := s.w
 	for _, x := range b.shapes {
 		if x.device.Type == s.Type && x.device.MemoryBytes == s.MemoryBytes && x.machine.Memory(x.device) == w.machine.Memory(s.Device) && (x.device.Name == job.HomeDevice) == (s.Name == job.HomeDevice) &&
-			x.self == (w.peer == b.self) && x.home == w.home() && sameFacts(x.machine.Facts, w.machine.Facts) {
+			x.self == (w.peer == b.self) && x.home == w.home() && x.outside == w.stranger && sameFacts(x.machine.Facts, w.machine.Facts) {
 			return x
 		}
 	}
-	x := &shape{machine: w.machine, device: s.Device, self: w.peer == b.self, home: w.home()}
+	x := &shape{machine: w.machine, device: s.Device, self: w.peer == b.self, home: w.home(), outside: w.stranger}
 	b.shapes = append(b.shapes, x)
 	return x
 }
