@@ -203,7 +203,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
 		Home: n.self, CPU: n.kit.cpu, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
-		Precedence: func(p peer.ID) float64 { return precedence(book.Score(p)) },
+		Precedence: n.precedence,
 	})
 	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {
 		return nil, err

@@ -34,6 +34,18 @@ func (k *kit) confinesStrangers() bool { return k.sandboxed && k.confined }
 // stranger reports whether a peer is no member of the farm.
 func (n *Node) stranger(p peer.ID) bool { return p != n.self && !n.host.Membership().Known(p) }
 
+// strangerPrecedence is what a stranger gets of this machine beside a member
+// without credit: members first.
+const strangerPrecedence = 0.25
+
+// precedence is worker.Options.Precedence.
+func (n *Node) precedence(p peer.ID) float64 {
+	if n.stranger(p) {
+		return strangerPrecedence
+	}
+	return precedence(n.book.Score(p))
+}
+
 const (
 	noStrangers = "the requester is no member of the farm, and this machine works for members only (swarm.accept)"
 	noSandbox   = "the requester is no member of the farm, and this machine has no sandbox that is known to hold: strangers' files do not run here"

@@ -144,6 +144,9 @@ func TestNoStrangersJobWithoutASandbox(t *testing.T) {
 		if err := n.accept(id); err == nil || err.Error() != c.want {
 			t.Errorf("%s, sandbox %s: %v", c.accept, c.mode, err)
 		}
+		if n.precedence(id) >= n.precedence(n.self) {
+			t.Errorf("a stranger gets as much as a member: %g", n.precedence(id))
+		}
 		if err := n.accept(n.self); err != nil {
 			t.Errorf("its own job: %v", err)
 		}

@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// maxOfNetwork bounds those of them that come from one network (networkOf).
-	maxOfNetwork = maxStrangers / 2
 	// quarantine is how long a peer may stay that has not shown a certificate.
 	quarantine = 5 * time.Second
-	// maxStrangers bounds the peers in quarantine at one time.
-	maxStrangers = 64
+	// maxQuarantined bounds the peers in quarantine at one time.
+	maxQuarantined = 64
+	// maxAsking is that where nodes of a DHT, which are nobody, ask this one.
+	maxAsking = 256
 )
 
 // gate keeps strangers apart. libp2p's gater sees only a peer ID, so a peer
@@ -33,6 +33,7 @@ const (
 type gate struct {
 	members *Membership
 	log     interface{ Debug(string, ...any) }
+	most    int // in quarantine; half of them from one network
 
 	mu       sync.Mutex
 	timers   map[network.Conn]*time.Timer // in quarantine
@@ -45,8 +46,8 @@ var (
 	_ network.Notifiee        = (*gate)(nil)
 )
 
-func newGate(m *Membership, log interface{ Debug(string, ...any) }) *gate {
-	return &gate{members: m, log: log, timers: map[network.Conn]*time.Timer{}, passed: map[network.Conn]struct{}{}, expected: map[peer.ID]int{}}
+func newGate(m *Membership, most int, log interface{ Debug(string, ...any) }) *gate {
+	return &gate{members: m, log: log, most: most, timers: map[network.Conn]*time.Timer{}, passed: map[network.Conn]struct{}{}, expected: map[peer.ID]int{}}
 }
 
 // expect keeps connections to p until released, stranger or not.
@@ -171,7 +172,7 @@ func (g *gate) InterceptSecured(d network.Direction, p peer.ID, at network.ConnM
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.timers) >= maxStrangers {
+	if len(g.timers) >= g.most {
 		return false
 	}
 	if !manet.IsPublicAddr(at.RemoteMultiaddr()) {
@@ -183,7 +184,7 @@ func (g *gate) InterceptSecured(d network.Direction, p peer.ID, at network.ConnM
 			near++
 		}
 	}
-	return near < maxOfNetwork
+	return near < g.most/2
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater.

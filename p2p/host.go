@@ -281,7 +281,11 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return members, newGate(members, cfg.Log), nil
+	most := maxQuarantined
+	if cfg.DHT {
+		most = maxAsking
+	}
+	return members, newGate(members, most, cfg.Log), nil
 }
 
 func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
@@ -379,6 +383,9 @@ func (h *Host) farmGone() {
 		mdns.Close()
 	}
 	h.tendDHT()
+	h.mu.Lock()
+	clear(h.taking)
+	h.mu.Unlock()
 	h.keeper.forget()
 	h.skews.forget()
 	h.keeper.wake()

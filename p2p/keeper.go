@@ -312,6 +312,7 @@ func (k *keeper) Disconnected(n network.Network, c network.Conn) {
 		k.h.mu.Lock()
 		delete(k.h.abilities, p)
 		k.h.mu.Unlock()
+		k.h.offers.drop(p) // as well
 	}
 	k.mu.Lock()
 	s := k.stateLocked(p)

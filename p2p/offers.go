@@ -266,6 +266,21 @@ func (o *offers) expireLocked(now time.Time) {
 	}
 }
 
+// drop forgets what a peer offered that is gone, and is no member.
+func (o *offers) drop(p peer.ID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count[p] == 0 || p == o.self {
+		return
+	}
+	for k := range o.open {
+		if k.requester == p {
+			delete(o.open, k)
+		}
+	}
+	delete(o.count, p)
+}
+
 // ownOpen returns what this node offers now.
 func (o *offers) ownOpen() []job.Offer {
 	o.mu.Lock()

@@ -39,8 +39,9 @@ const (
 	maxPerNetwork    = 4
 	maxStrangerConns = 4
 
-	// strangerHellos in a row, and one more in a second.
+	// strangerHellos in a row, and one more each strangerPause.
 	strangerHellos = 16
+	strangerPause  = 10 * time.Second
 	// maxStrangerOffers are kept of one.
 	maxStrangerOffers = 8
 	maxStrangerHello  = 64 << 10
@@ -289,7 +290,7 @@ func (h *Host) admitStranger(p peer.ID, w *wire.Signed) *wire.Refusal {
 		old.pass, old.net = pass, net
 		return nil
 	}
-	m.strangers[p] = &strangerState{pass: pass, net: net, since: now, hellos: rate.NewLimiter(1, strangerHellos)}
+	m.strangers[p] = &strangerState{pass: pass, net: net, since: now, hellos: rate.NewLimiter(rate.Every(strangerPause), strangerHellos)}
 	m.log.Info("stranger let in", "peer", p, "network", net)
 	m.tellLocked()
 	return nil

@@ -676,3 +676,51 @@ func FuzzPass(f *testing.F) {
 		}
 	})
 }
+
+// from is a connection of which only the other end is asked.
+type from struct {
+	network.Conn
+	addr ma.Multiaddr
+}
+
+func (f *from) RemoteMultiaddr() ma.Multiaddr { return f.addr }
+
+// TestQuarantineOfOneNetwork: one public network fills a half of the quarantine,
+// a private one all of it, and a member needs no place in it.
+func TestQuarantineOfOneNetwork(t *testing.T) {
+	t.Parallel()
+	farm := newFarm(t, 2)
+	g := newGate(farm[0].members, 8, farm[0].log)
+	nobody, err := peer.IDFromPrivateKey(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(of string) (n int) {
+		for i := range 20 {
+			c := &from{addr: ma.StringCast(fmt.Sprintf("/ip4/%s.%d/tcp/4747", of, i+1))}
+			if g.InterceptSecured(inbound, nobody, c) {
+				g.timers[c] = nil
+				n++
+			}
+		}
+		return n
+	}
+	if n := fill("8.8.8"); n != 4 {
+		t.Errorf("%d of one public network", n)
+	}
+	if n := fill("9.9.9"); n != 4 {
+		t.Errorf("%d of another", n)
+	}
+	if n := fill("1.1.1"); n != 0 {
+		t.Errorf("%d where it is full", n)
+	}
+	if !g.InterceptSecured(inbound, farm[1].ID(), &from{addr: ma.StringCast("/ip4/8.8.8.99/tcp/4747")}) {
+		t.Error("a member is kept out")
+	}
+	clear(g.timers)
+	if n := fill("192.168.1"); n != 8 {
+		t.Errorf("%d of a private network", n)
+	}
+}
+
+const inbound = network.DirInbound
