@@ -277,9 +277,21 @@ func (h *Host) admitStranger(p peer.ID, w *wire.Signed) *wire.Refusal {
 	if why := h.cfg.Strangers.Banned(p); why != "" {
 		return &wire.Refusal{Code: wire.Refusal_REVOKED, Text: "this member does not work with this peer: " + why}
 	}
+	if r := m.letIn(p, pass, net, now); r != nil {
+		return r
+	}
+	if h.host.Network().Connectedness(p) != network.Connected {
+		m.strangerGone(p) // it hung up before it was let in, and nobody would tell us again
+		return &wire.Refusal{Code: wire.Refusal_BUSY, Text: "the connection is gone"}
+	}
+	return nil
+}
+
+// letIn counts a stranger among those that are here, if there still is room.
+func (m *Membership) letIn(p peer.ID, pass Pass, net netip.Prefix, now time.Time) *wire.Refusal {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.openLocked(now) || m.opening.Epoch != o.Epoch {
+	if !m.openLocked(now) || m.opening.Epoch != pass.Epoch {
 		return &wire.Refusal{Code: wire.Refusal_BUSY, Text: "the opening has just changed"}
 	}
 	if m.fullLocked(p, net, now) { // others may have come meanwhile

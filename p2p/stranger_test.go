@@ -601,6 +601,25 @@ func TestFloodOfStrangers(t *testing.T) {
 	})
 }
 
+// TestStrangerThatHangsUp: whoever goes while it is being let in takes no place.
+func TestStrangerThatHangsUp(t *testing.T) {
+	t.Parallel()
+	farm, _ := openFarm(t, 1)
+	owner := farm[0]
+	o, _ := owner.Membership().Opening()
+	h := newHost(t, "h")
+	signed, err := h.certify(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := owner.admitStranger(h.ID(), wire.FromSigned(signed)); r.GetCode() != wire.Refusal_BUSY || owner.Membership().Admitted(h.ID()) {
+		t.Errorf("let in without a connection: %v", r)
+	}
+	if r := shows(t, h, owner, signed).GetRefusal(); r != nil || !owner.Membership().Admitted(h.ID()) {
+		t.Errorf("not let in with one: %v", r)
+	}
+}
+
 func TestNetworksOfStrangers(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
