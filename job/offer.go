@@ -18,6 +18,9 @@ type Offer struct {
 	Open       int     // tasks not yet leased
 	MaxPrice   float64 // highest price per device-second that is paid
 	Expires    time.Time
+	// Strangers says that peers which are no members may work on it, and so
+	// whether they are told of it. It does not travel.
+	Strangers bool
 }
 
 // Machine is what a worker says of itself. Claims are only hints: speed is

@@ -97,11 +97,13 @@ type Signer interface {
 
 // Signature contexts: a signature made for one use is worthless for another.
 const (
-	ContextReceipt = "idlewild receipt 1\x00"
-	ContextRead    = "idlewild read grant 1\x00"
-	ContextTicket  = "idlewild ticket 1\x00"
-	ContextMember  = "idlewild member 1\x00"
-	ContextRevoke  = "idlewild revoke 1\x00"
+	ContextReceipt  = "idlewild receipt 1\x00"
+	ContextRead     = "idlewild read grant 1\x00"
+	ContextTicket   = "idlewild ticket 1\x00"
+	ContextMember   = "idlewild member 1\x00"
+	ContextOpening  = "idlewild opening 1\x00"
+	ContextStranger = "idlewild stranger 1\x00"
+	ContextRevoke   = "idlewild revoke 1\x00"
 	// ContextContentKey is for the key by which a farm cuts content.
 	ContextContentKey = "idlewild content key 1\x00"
 	ContextSuccession = "idlewild succession 1\x00"

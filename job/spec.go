@@ -49,6 +49,10 @@ type Policy struct {
 	// Stewards are the members, by id, that go on with the job while this
 	// machine is silent, the first first.
 	Stewards []string `json:"stewards,omitempty"`
+	// Strangers lets peers work on the job that are no members, where the farm is
+	// open to them. What they give back is checked more often, and what could not
+	// be checked is not theirs to do.
+	Strangers bool `json:"strangers,omitempty"`
 	Limits
 }
 

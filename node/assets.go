@@ -27,6 +27,8 @@ type assets struct {
 	blocks  p2p.Blocks       // nil where there is no network
 	members func() []peer.ID // all that are known, this machine left out
 	near    func() []peer.ID // those that are connected: they may hold a job's content too
+	// stranger says of a requester that it is no member; nil: none is.
+	stranger func(peer.ID) bool
 	// treeBytes bounds one job's unpacked content; 0: defaultTreeBytes.
 	treeBytes int64
 	earlier   *earlier     // what was fetched; nil: nothing is remembered
@@ -59,7 +61,11 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 		return c, err
 	}
 	lacking := f.lacks(ctx)
-	disk, err := a.disks.look(ctx, f, l.Disks)
+	list := l.Disks
+	if a.stranger != nil && a.stranger(requester) {
+		list = job.Ref{} // whoever is no member is shown nothing that lies here
+	}
+	disk, err := a.disks.look(ctx, f, list)
 	if err != nil {
 		return c, err
 	}

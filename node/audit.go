@@ -254,5 +254,8 @@ func (n *Node) about(g dispatch.Given) (name, farm string) {
 			name = m.Name
 		}
 	}
+	if n.host.Membership().Stranger(g.Peer) {
+		name = n.called(g.Peer)
+	}
 	return name, string(n.host.Membership().FarmID())
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Name    string        `toml:"name"`     // of this machine, as other members see it
 	Log     LogConfig     `toml:"log"`
 	Network NetworkConfig `toml:"network"`
+	Swarm   SwarmConfig   `toml:"swarm"`
 	API     APIConfig     `toml:"api"`
 	Metrics MetricsConfig `toml:"metrics"`
 	Worker  WorkerConfig  `toml:"worker"`
@@ -79,6 +80,11 @@ type NetworkConfig struct {
 	// RelayBytes is what this machine carries in a day for members that cannot
 	// reach each other; 0: nothing.
 	RelayBytes int64 `toml:"relay_bytes_per_day"`
+	// DHT finds members of an open farm, and lets this machine be found, by a DHT
+	// of that farm; Bootstraps are nodes that are asked first there, multiaddrs
+	// with a peer id, two or more.
+	DHT        bool     `toml:"dht"`
+	Bootstraps []string `toml:"bootstraps"`
 	// Exchange is what moves blocks: "share", ours, in which those who fetch the
 	// same content pass it on to each other, or "bitswap", that of IPFS.
 	Exchange string `toml:"exchange"`
@@ -87,6 +93,18 @@ type NetworkConfig struct {
 	// idle.on_metered says of work is another matter.
 	Metered string `toml:"metered"`
 }
+
+// SwarmConfig is about peers that are no members of the farm.
+type SwarmConfig struct {
+	// Accept says with whom this machine works where the farm is open: "members",
+	// or "strangers" as well.
+	Accept string `toml:"accept"`
+}
+
+const (
+	acceptMembers   = "members"
+	acceptStrangers = "strangers"
+)
 
 // exchange is Exchange as p2p calls it.
 func (c NetworkConfig) exchange() string {
@@ -242,6 +260,7 @@ func DefaultConfig() Config {
 			Profile: "home", MDNS: true, Traverse: true, PortMap: true, RelayBytes: defaultRelayBytes,
 			Exchange: "share", Metered: "auto",
 		},
+		Swarm:   SwarmConfig{Accept: acceptMembers},
 		API:     APIConfig{Address: "127.0.0.1:0"},
 		Worker:  WorkerConfig{Enabled: true, Spare: true, TreeBytes: defaultTreeBytes},
 		Idle:    defaultIdle(),
@@ -466,6 +485,12 @@ func (c Config) validate() error {
 	}
 	if err := c.Network.validate(); err != nil {
 		return err
+	}
+	switch {
+	case c.Swarm.Accept != acceptMembers && c.Swarm.Accept != acceptStrangers:
+		return fmt.Errorf("swarm.accept is %q; it may be %s or %s", c.Swarm.Accept, acceptMembers, acceptStrangers)
+	case c.Swarm.Accept == acceptStrangers && c.Network.Profile == "studio":
+		return fmt.Errorf("swarm.accept is %q, and network.profile is studio, in which nobody works with strangers: set one of them otherwise", c.Swarm.Accept)
 	}
 	if err := c.validateIdle(); err != nil {
 		return err

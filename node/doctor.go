@@ -41,6 +41,9 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 	}
 	peers := n.host.Peers()
 	names := map[peer.ID]string{n.self: n.cfg.Name}
+	for _, p := range n.host.Strangers() {
+		names[p.Peer] = p.Name
+	}
 	for _, p := range peers {
 		names[p.Peer] = p.Name
 	}
@@ -55,7 +58,7 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 		})
 	}
 	farm, in := n.host.Membership().Farm()
-	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), slices.Concat(n.kit.deviceFindings(), n.disks.findings())...))
+	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), slices.Concat(n.kit.deviceFindings(), n.disks.findings(), n.strangerFindings(farm, in))...))
 	return v
 }
 

@@ -25,6 +25,7 @@ var choices = map[string][]string{
 	"log.level": {"debug", "info", "warn", "error"}, "network.profile": {"home", "studio"}, "idle.mode": {"auto", "owner", "server", "off"},
 	"idle.on_return": {"stop", "leave", "share"}, "limits.priority": {"low", "idle", "normal"}, "sandbox.mode": {"auto", "required", "off"},
 	"update.mode": {updateOff, updateNotify, updateInstall}, "onnx.models": {modelsAny, modelsListed}, "hooks.events": hooks.Names,
+	"swarm.accept": {acceptMembers, acceptStrangers},
 }
 
 // inFileOnly are settings that name programs to run, or what may be read or run

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+
+	"idlewild/p2p"
 )
 
 const (
@@ -40,6 +42,12 @@ func (c NetworkConfig) validate() error {
 		return fmt.Errorf("network.port is %d; it may be 0 to 65535", c.Port)
 	case c.RelayBytes < 0:
 		return errors.New("network.relay_bytes_per_day is negative; 0 means that nothing is relayed")
+	case c.DHT && c.Profile == "studio":
+		return errors.New("network.dht is true, and network.profile is studio, in which this machine asks nobody outside: set one of them otherwise")
+	case len(c.Bootstraps) == 1:
+		return errors.New("network.bootstraps names one node; name two or more, so that one may be away, or none")
+	case len(c.Bootstraps) > 0 && p2p.CheckBootstraps(c.Bootstraps) != nil:
+		return fmt.Errorf("network.bootstraps: %w", p2p.CheckBootstraps(c.Bootstraps))
 	case len(c.Listen) > 0 && c.Interface != "":
 		return errors.New("network.listen and network.interface both say where to listen; leave one out")
 	}

@@ -167,6 +167,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: listen,
 		Traverse: cfg.Network.Traverse, PortMap: cfg.Network.PortMap, RelayBytes: cfg.Network.RelayBytes,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},
+		Strangers: n.strangers(), DHT: cfg.Network.DHT, Bootstraps: cfg.Network.Bootstraps,
 		UpBytes: cfg.Limits.UpBytes, DownBytes: cfg.Limits.DownBytes, Exchange: cfg.Network.exchange(), Words: n.words, Release: release,
 	})
 	if err != nil {
@@ -186,7 +187,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Self: n.self, Key: n.key, Kinds: n.kit.planners, Content: content, Market: n.host, Results: content,
 		Judge: &judge{croppers: n.kit.croppers, samplers: n.kit.samplers, limits: verify.DefaultThresholds(), canaries: openCanaries(filepath.Join(cfg.DataDir, canariesFile), log)},
 		Book:  told{n}, Sink: folderSink{}, Audit: n.audit, Dir: filepath.Join(cfg.DataDir, "dispatch"), Log: log,
-	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second)), Name: n.called, Remedy: ai.Remedy})
+	}, dispatch.Options{Checkers: cfg.Check.checkers(), Behind: time.Duration(cfg.Check.Behind * float64(time.Second)), Name: n.called, Remedy: ai.Remedy, Member: n.host.Membership().Known})
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +211,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Self: n.self, Key: n.key,
 		Swarm: &swarm{life: n.life, self: n.self, own: n.jobs, host: n.host},
 		Assets: &assets{
-			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near,
+			self: n.self, store: blocks, blocks: n.host, members: n.members, near: n.near, stranger: n.stranger,
 			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, disks: n.disks, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
 		Exec:    hooked{remembered{onDisks{inTurn{n.kit.exec, n.turns, func() farmWorker { return n.worker }}, n.disks}, n.history}, n},
@@ -218,7 +219,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
 		Home: n.self, CPU: n.kit.cpu, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
-		Precedence: func(p peer.ID) float64 { return precedence(book.Score(p)) },
+		Precedence: n.precedence,
 	})
 	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {
 		return nil, err
@@ -357,6 +358,9 @@ func (n *Node) named(list []string, p peer.ID) bool {
 func (n *Node) accept(requester peer.ID) error {
 	n.reread()
 	cfg := n.settings()
+	if err := n.acceptStranger(cfg, requester); err != nil {
+		return err
+	}
 	switch only, never := cfg.Worker.OnlyFrom, cfg.Worker.NeverFrom; {
 	case n.named(never, requester):
 		return errors.New("this machine's owner does not want this member's jobs (worker.never_from)")
@@ -385,6 +389,10 @@ func (n *Node) called(p peer.ID) string {
 		if m.Peer == p && m.Name != "" {
 			return m.Name
 		}
+	}
+	if n.host.Membership().Stranger(p) {
+		s := p.String()
+		return "stranger " + s[max(0, len(s)-8):]
 	}
 	s := p.String()
 	return s[max(0, len(s)-8):]

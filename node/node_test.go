@@ -279,34 +279,34 @@ func TestRequesterThatRestartsGoesOnWithItsJob(t *testing.T) {
 // Without a sandbox a machine runs its own jobs and those of the peers that its
 // owner named, and says so.
 func TestWithoutASandboxOnlyTrustedPeersJobsRun(t *testing.T) {
-	_, friend, err := newPeer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, stranger, err := newPeer()
-	if err != nil {
-		t.Fatal(err)
-	}
+	friendly, other := startNode(t, "friend", nil), startNode(t, "other", nil)
+	friend := friendly.self
 	t.Setenv("PATH", t.TempDir()) // no bubblewrap on it
 	for _, c := range []struct {
-		mode             string
-		trusted          []string
-		friend, stranger bool
-		says             string
+		mode          string
+		trusted       []string
+		friend, other bool
+		says          string
 	}{
 		{"auto", nil, false, false, "only this machine's own jobs run here: "},
 		{"auto", []string{friend.String()}, true, false, "own jobs and those of 1 trusted peers"},
 		{"off", nil, true, true, "switched off"},
 	} {
 		n := startNode(t, "worker", func(cfg *Config) { cfg.Sandbox.Mode, cfg.Sandbox.Trusted = c.mode, c.trusted })
+		join(t, n, friendly, other)
 		if got := n.accept(friend) == nil; got != c.friend {
 			t.Errorf("%s, %d trusted: a friend's job: %v", c.mode, len(c.trusted), got)
 		}
-		if err := n.accept(stranger); (err == nil) != c.stranger || err != nil && !strings.Contains(err.Error(), "no sandbox that is known to hold") {
-			t.Errorf("%s, %d trusted: a stranger's job: %v", c.mode, len(c.trusted), err)
+		if err := n.accept(other.self); (err == nil) != c.other || err != nil && !strings.Contains(err.Error(), "no sandbox that is known to hold") {
+			t.Errorf("%s, %d trusted: another member's job: %v", c.mode, len(c.trusted), err)
 		}
 		if !strings.Contains(n.kit.sandbox, c.says) {
 			t.Errorf("%s, %d trusted: it says %q", c.mode, len(c.trusted), n.kit.sandbox)
+		}
+		for _, x := range []*testNode{friendly, other} {
+			if _, err := x.client.LeaveFarm(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	cfg := DefaultConfig()

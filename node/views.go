@@ -160,10 +160,42 @@ func (f farmView) Revoke(_ context.Context, id string) error {
 	return refusal(f.n.host.Membership().Revoke(p))
 }
 
+// Open implements localapi.Farm.
+func (f farmView) Open(_ context.Context, valid time.Duration, bits int) (string, error) {
+	if f.n.cfg.Network.Profile == "studio" {
+		return "", job.Refuse("", "this machine's network.profile is studio: its farm is not for strangers", "set network.profile = \"home\" on the owner's machine first")
+	}
+	if bits == 0 {
+		bits = p2p.Difficulty
+	}
+	if valid < time.Second || valid > p2p.MaxOpen {
+		return "", job.Refuse("", fmt.Sprintf("a farm can be open for %d days at most, and a second at least", int(p2p.MaxOpen/(24*time.Hour))), "ask for another time")
+	}
+	if bits < p2p.MinDifficulty || bits > p2p.MaxDifficulty {
+		return "", job.Refuse("", fmt.Sprintf("work of %d bits", bits), fmt.Sprintf("ask for %d to %d", p2p.MinDifficulty, p2p.MaxDifficulty))
+	}
+	line, err := f.n.host.Membership().Open(valid, bits)
+	return line, refusal(err)
+}
+
+// Close implements localapi.Farm.
+func (f farmView) Close(context.Context) (localapi.FarmView, error) {
+	if err := f.n.host.Membership().CloseFarm(); err != nil {
+		return localapi.FarmView{}, refusal(err)
+	}
+	return f.View(), nil
+}
+
+// Opening implements localapi.Farm.
+func (f farmView) Opening(context.Context) (string, error) {
+	line, err := f.n.host.Membership().OpeningText()
+	return line, refusal(err)
+}
+
 // refusal turns what a person can mend into a refusal; the messages say how.
 func refusal(err error) error {
 	for _, mine := range []error{
-		p2p.ErrTicketMalformed, p2p.ErrTicketExpired, p2p.ErrTicketUsed, p2p.ErrOtherFarm,
+		p2p.ErrOpeningMalformed, p2p.ErrClosed, p2p.ErrTicketMalformed, p2p.ErrTicketExpired, p2p.ErrTicketUsed, p2p.ErrOtherFarm,
 		p2p.ErrNoFarm, p2p.ErrNotOwner, p2p.ErrNotMember, p2p.ErrRevoked, p2p.ErrTooOld, p2p.ErrBackup,
 	} {
 		if errors.Is(err, mine) {
@@ -178,12 +210,15 @@ func (f farmView) View() localapi.FarmView {
 	if !ok {
 		return localapi.FarmView{Members: []localapi.PeerView{}}
 	}
-	v := localapi.FarmView{ID: string(farm.ID), Name: farm.Name, Owner: farm.Owner, Turn: farm.Turn}
+	v := localapi.FarmView{
+		ID: string(farm.ID), Name: farm.Name, Owner: farm.Owner, Turn: farm.Turn,
+		Open: farm.Open, Stranger: farm.Role == p2p.RoleStranger, Takes: f.n.cfg.Swarm.Accept == acceptStrangers,
+	}
 	workers := map[peer.ID]dispatch.WorkerView{}
 	for _, w := range f.n.jobs.Workers() {
 		workers[w.Peer] = w
 	}
-	for _, p := range f.n.host.Peers() {
+	view := func(p p2p.Peer) localapi.PeerView {
 		via := ""
 		if p.Via != "" {
 			via = p.Via.String()
@@ -199,7 +234,13 @@ func (f farmView) View() localapi.FarmView {
 			score := f.n.book.Score(p.Peer)
 			m.Score, m.Standing = scoreText(score), standing(score)
 		}
-		v.Members = append(v.Members, m)
+		return m
+	}
+	for _, p := range f.n.host.Peers() {
+		v.Members = append(v.Members, view(p))
+	}
+	for _, p := range f.n.host.Strangers() {
+		v.Strangers = append(v.Strangers, view(p))
 	}
 	return v
 }

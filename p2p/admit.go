@@ -22,15 +22,19 @@ const ProtocolAdmit Protocol = "admit"
 // exchangeTime bounds an admission or a hello, from open to close.
 const exchangeTime = 10 * time.Second
 
-// Join makes this node a member of the farm that a ticket is for. Once it
-// returns without error the membership is on disk.
+// Join makes this node a member of the farm that a ticket is for, or a stranger
+// in the one that an opening is of. Once it returns without error that is on
+// disk. A stranger may not have met anybody yet.
 func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
+	if IsOpening(text) {
+		return m.joinOpen(ctx, text)
+	}
 	h := m.host
 	t, err := ParseTicket(text)
 	if err != nil {
 		return Farm{}, err
 	}
-	if f, ok := m.Farm(); ok && !f.Revoked {
+	if f, ok := m.Farm(); ok && !f.Revoked && !(f.ID == t.Farm && f.Role == RoleStranger) {
 		if f.ID == t.Farm {
 			return f, nil // nothing to do, and the ticket stays good
 		}
@@ -68,11 +72,21 @@ func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
 			return Farm{}, err
 		}
 	}
+	before, _ := m.Farm()
 	f, err := m.enter(t.root(), nil, farmFile{Root: t.Root, Chain: chain, Name: t.Name, Certificate: s})
 	if err != nil {
 		return Farm{}, fmt.Errorf("join: %w", err)
 	}
 	m.log.Info("farm joined", "farm", f.ID, "name", f.Name)
+	if before.Role == RoleStranger {
+		// Connections of a stranger are without gossip, and stay so.
+		for _, p := range h.host.Network().Peers() {
+			if p != inviter.ID {
+				h.goRun(func(context.Context) { _ = h.host.Network().ClosePeer(p) })
+			}
+		}
+		defer func() { _ = h.host.Network().ClosePeer(inviter.ID) }()
+	}
 	h.absorb(inviter.ID, answer.GetDetails())
 	h.farmReady()
 	// The inviter knows us by now; greet it, so that offers come at once.
@@ -141,7 +155,7 @@ func (h *Host) answerAdmit(s network.Stream) {
 		answer = h.members.admit(joiner, &req)
 	}
 	if answer.Refusal == nil {
-		answer.Details = h.details()
+		answer.Details = h.details(joiner)
 		h.members.seen(joiner, h.order(joiner, reachable(addrsFrom(req.GetAddrs()), h.near(joiner))))
 		h.members.saveFresh()
 		h.tellAdmitted(joiner)
@@ -298,6 +312,8 @@ func (e *RefusedError) Is(target error) bool {
 		return e.Code == wire.Refusal_REVOKED
 	case ErrNotOwner:
 		return e.Code == wire.Refusal_NOT_OWNER
+	case ErrClosed:
+		return e.Code == wire.Refusal_CLOSED
 	case ErrTooOld:
 		return e.Code == wire.Refusal_TOO_OLD
 	}

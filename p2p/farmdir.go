@@ -24,6 +24,7 @@ import (
 //	content.key by which members cut content into chunks, signed by the root
 //	members     the certificates and addresses of the members we know
 //	revoked     the root's revocations
+//	opening     whether strangers may come, signed by the root
 //	tickets/    one file per spent ticket, named for its secret
 //
 // Each file begins with a line that names its format and version; then follows
@@ -50,6 +51,10 @@ type farmFile struct {
 	Name        string       `cbor:"name"`
 	Certificate job.Signed   `cbor:"certificate"` // ours
 	Revoked     bool         `cbor:"revoked,omitempty"`
+	// Stranger is set where Certificate is this node's own, a Pass. Contacts are
+	// the members that the opening named, by which it came.
+	Stranger bool      `cbor:"stranger,omitempty"`
+	Contacts []Contact `cbor:"contacts,omitempty"`
 }
 
 // memberFile is one entry of "members".

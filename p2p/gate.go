@@ -14,13 +14,16 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 const (
 	// quarantine is how long a peer may stay that has not shown a certificate.
 	quarantine = 5 * time.Second
-	// maxStrangers bounds the peers in quarantine at one time.
-	maxStrangers = 64
+	// maxQuarantined bounds the peers in quarantine at one time.
+	maxQuarantined = 64
+	// maxAsking is that where nodes of a DHT, which are nobody, ask this one.
+	maxAsking = 256
 )
 
 // gate keeps strangers apart. libp2p's gater sees only a peer ID, so a peer
@@ -30,6 +33,7 @@ const (
 type gate struct {
 	members *Membership
 	log     interface{ Debug(string, ...any) }
+	most    int // in quarantine; half of them from one network
 
 	mu       sync.Mutex
 	timers   map[network.Conn]*time.Timer // in quarantine
@@ -42,8 +46,8 @@ var (
 	_ network.Notifiee        = (*gate)(nil)
 )
 
-func newGate(m *Membership, log interface{ Debug(string, ...any) }) *gate {
-	return &gate{members: m, log: log, timers: map[network.Conn]*time.Timer{}, passed: map[network.Conn]struct{}{}, expected: map[peer.ID]int{}}
+func newGate(m *Membership, most int, log interface{ Debug(string, ...any) }) *gate {
+	return &gate{members: m, log: log, most: most, timers: map[network.Conn]*time.Timer{}, passed: map[network.Conn]struct{}{}, expected: map[peer.ID]int{}}
 }
 
 // expect keeps connections to p until released, stranger or not.
@@ -62,9 +66,23 @@ func (g *gate) expect(p peer.ID) (release func()) {
 
 // Connected implements network.Notifiee.
 func (g *gate) Connected(_ network.Network, c network.Conn) {
-	known := g.members.Known(c.RemotePeer())
+	p := c.RemotePeer()
+	known := g.members.Admitted(p)
+	crowd := known && g.members.Stranger(p)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if crowd {
+		conns := 0
+		for other := range g.passed {
+			if other.RemotePeer() == p {
+				conns++
+			}
+		}
+		if conns >= maxStrangerConns {
+			go c.Close()
+			return
+		}
+	}
 	if known {
 		g.passed[c] = struct{}{}
 		return
@@ -75,7 +93,7 @@ func (g *gate) Connected(_ network.Network, c network.Conn) {
 // over ends a quarantine.
 func (g *gate) over(c network.Conn) {
 	p := c.RemotePeer()
-	known := g.members.Known(p)
+	known := g.members.Admitted(p)
 	g.mu.Lock()
 	_, mine := g.timers[c]
 	keep := known || g.expected[p] > 0
@@ -95,7 +113,10 @@ func (g *gate) over(c network.Conn) {
 }
 
 // Disconnected implements network.Notifiee.
-func (g *gate) Disconnected(_ network.Network, c network.Conn) {
+func (g *gate) Disconnected(n network.Network, c network.Conn) {
+	if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
+		g.members.strangerGone(p)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.passed, c)
@@ -111,15 +132,15 @@ func (g *gate) Listen(network.Network, ma.Multiaddr) {}
 // ListenClose implements network.Notifiee.
 func (g *gate) ListenClose(network.Network, ma.Multiaddr) {}
 
-// sweep closes the connections of peers that were members and are no more:
-// revoked, or their certificate ended.
+// sweep closes the connections of peers that were let in and may not be here any
+// more: revoked, their certificate ended, or the farm is closed to strangers.
 func (g *gate) sweep() {
 	g.mu.Lock()
 	all := slices.Collect(maps.Keys(g.passed))
 	g.mu.Unlock()
 	for _, c := range all {
-		if p := c.RemotePeer(); !g.members.Known(p) {
-			g.log.Debug("connection of a former member closed", "peer", p)
+		if p := c.RemotePeer(); !g.members.Admitted(p) {
+			g.log.Debug("connection of somebody who was let in closed", "peer", p)
 			c.Close()
 		}
 	}
@@ -143,32 +164,46 @@ func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
 // InterceptAccept implements connmgr.ConnectionGater.
 func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
-// InterceptSecured refuses strangers while too many of them are here.
-func (g *gate) InterceptSecured(d network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+// InterceptSecured refuses peers that are not known while too many of them are
+// here, of all networks or of one at a public address. Members always come in.
+func (g *gate) InterceptSecured(d network.Direction, p peer.ID, at network.ConnMultiaddrs) bool {
 	if d == network.DirOutbound || g.members.Known(p) {
 		return true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.timers) < maxStrangers
+	if len(g.timers) >= g.most {
+		return false
+	}
+	if !manet.IsPublicAddr(at.RemoteMultiaddr()) {
+		return true // a studio's machines come together
+	}
+	net, near := networkOf(at.RemoteMultiaddr()), 0
+	for c := range g.timers {
+		if networkOf(c.RemoteMultiaddr()) == net {
+			near++
+		}
+	}
+	return near < g.most/2
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater.
 func (g *gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
 
-// membersHost is a host on which strangers do not exist: streams from and to
-// a peer wait for it to become known, at most for the quarantine.
+// membersHost is a host on which others than members do not exist: streams from
+// and to a peer wait for it to become known, at most for the quarantine.
 type membersHost struct {
 	host.Host
-	members *Membership
-	refused func()
+	members   *Membership
+	refused   func()
+	strangers bool // those that were let in are here, too
 }
 
 func (h membersHost) guard(next network.StreamHandler) network.StreamHandler {
 	return func(s network.Stream) {
 		ctx, cancel := context.WithTimeout(context.Background(), quarantine)
 		defer cancel()
-		if !h.members.await(ctx, s.Conn().RemotePeer()) {
+		if !h.members.await(ctx, s.Conn().RemotePeer(), h.strangers) {
 			h.refused()
 			s.Reset()
 			return
@@ -191,7 +226,7 @@ func (h membersHost) SetStreamHandlerMatch(id protocol.ID, m func(protocol.ID) b
 func (h membersHost) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
 	wait, cancel := context.WithTimeout(ctx, quarantine)
 	defer cancel()
-	if !h.members.await(wait, p) {
+	if !h.members.await(wait, p, h.strangers) {
 		return nil, ErrNotMember
 	}
 	return h.Host.NewStream(ctx, p, ids...)

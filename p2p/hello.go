@@ -43,11 +43,11 @@ func (h *Host) greet(ctx context.Context, p peer.ID) error {
 	defer s.Close()
 	stop := watch(s, exchangeTime)
 	defer stop()
-	mine := h.members.certificates()
-	if mine == nil {
+	mine, pass := h.members.certificates(), h.members.pass()
+	if mine == nil && pass == nil {
 		return ErrNoFarm
 	}
-	first := &wire.Hello{Certificates: mine, Capability: h.release.Capability, Version: h.cfg.Version, Successions: h.members.successions(wire.MaxFirstSuccs)}
+	first := &wire.Hello{Certificates: mine, Stranger: pass, Capability: h.release.Capability, Version: h.cfg.Version, Successions: h.members.successions(wire.MaxFirstSuccs)}
 	if _, err := wire.Write(s, first, wire.MaxAdmitRequest); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
@@ -63,9 +63,10 @@ func (h *Host) greet(ctx context.Context, p peer.ID) error {
 				h.log.Debug("revocation not believed", "peer", p, "err", err)
 			}
 		}
+		h.hearOpening(p, r.GetOpening())
 		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
 	}
-	if r := h.meet(p, theirs.GetCertificates()); r != nil {
+	if r := h.meet(p, &theirs); r != nil {
 		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
 	}
 	h.able(p, theirs.GetCapability())
@@ -75,7 +76,7 @@ func (h *Host) greet(ctx context.Context, p peer.ID) error {
 	}
 	h.mine(theirs.GetYours())
 	h.absorb(p, theirs.GetDetails())
-	if _, err := wire.Write(s, &wire.Hello{Details: h.details(), Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}, wire.MaxHello); err != nil {
+	if _, err := wire.Write(s, &wire.Hello{Details: h.details(p), Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}, wire.MaxHello); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
 	return nil
@@ -96,11 +97,12 @@ func (h *Host) answerHello(s network.Stream) {
 		return
 	}
 	h.heed(p, first.GetSuccessions(), wire.MaxFirstSuccs)
-	refusal := h.meet(p, first.GetCertificates())
+	refusal := h.meet(p, &first)
 	if refusal == nil {
 		h.able(p, first.GetCapability())
 		if refusal = h.tooOld(p, h.nameOf(p), first.GetCapability(), first.GetVersion()); refusal != nil {
 			h.apart(p, refusalError(refusal))
+			h.members.strangerGone(p)
 		}
 	}
 	if refusal != nil {
@@ -112,13 +114,17 @@ func (h *Host) answerHello(s network.Stream) {
 		_, _ = wire.Write(s, answer, wire.MaxHello)
 		return
 	}
-	answer := &wire.Hello{Certificates: h.members.certificates(), Capability: h.release.Capability, Version: h.cfg.Version, Details: h.details(),
+	answer := &wire.Hello{Certificates: h.members.certificates(), Stranger: h.members.pass(), Capability: h.release.Capability, Version: h.cfg.Version, Details: h.details(p),
 		Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
 		return
 	}
 	var last wire.Hello
-	if _, err := wire.Read(r, &last, wire.MaxHello); err != nil {
+	most := wire.MaxHello
+	if !h.members.Known(p) {
+		most = maxStrangerHello
+	}
+	if _, err := wire.Read(r, &last, most); err != nil {
 		return // it knows us now; what it knows comes another time
 	}
 	h.heed(p, last.GetSuccessions(), wire.MaxSuccessions)
@@ -131,8 +137,10 @@ func (h *Host) answerHello(s network.Stream) {
 	h.absorb(p, last.GetDetails())
 }
 
-// meet checks the certificates that a peer showed of itself; nil lets it in.
-func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
+// meet checks the certificates that a peer showed of itself; nil lets it in, as a
+// member or as a stranger.
+func (h *Host) meet(p peer.ID, shown *wire.Hello) *wire.Refusal {
+	certs := shown.GetCertificates()
 	if len(certs) > wire.MaxCertificates {
 		return &wire.Refusal{Code: wire.Refusal_MALFORMED, Text: "too many certificates"}
 	}
@@ -166,6 +174,10 @@ func (h *Host) meet(p peer.ID, certs []*wire.Signed) *wire.Refusal {
 			return nil
 		}
 		refusal.Text = "the farm's root key was replaced, and nobody here has a new certificate for this peer: wait until the owner is there, or ask for a ticket"
+		return refusal
+	}
+	if w := shown.GetStranger(); w != nil {
+		return h.admitStranger(p, w)
 	}
 	return refusal
 }
@@ -197,9 +209,18 @@ func (h *Host) mine(w *wire.Signed) {
 	}
 }
 
-// details is what goes to a proven member.
-func (h *Host) details() *wire.Details {
-	d := &wire.Details{Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.addrs()), ContentKey: h.members.contentKey()}
+// details is what goes to somebody who was let in.
+func (h *Host) details(p peer.ID) *wire.Details {
+	if !h.members.Known(p) {
+		return h.forStranger()
+	}
+	d := &wire.Details{
+		Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.addrs()), ContentKey: h.members.contentKey(),
+		Opening: h.members.openingSigned(), Strangers: h.cfg.Strangers != nil,
+	}
+	if h.members.isStranger() { // nobody would believe it
+		d.Members, d.Revocations = nil, nil
+	}
 	if h.cfg.Words != nil {
 		said := h.cfg.Words.Words()
 		for _, s := range said[:min(len(said), wire.MaxHelloWords)] {
@@ -212,11 +233,17 @@ func (h *Host) details() *wire.Details {
 	return d
 }
 
-// absorb takes in what a proven member tells.
+// absorb takes in what somebody tells who was let in.
 func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	if d == nil || !h.members.Known(p) && h.members.FarmID() == "" {
 		return
 	}
+	if h.members.Stranger(p) {
+		h.heedStranger(p, d)
+		return
+	}
+	h.hearOpening(p, d.GetOpening())
+	h.taker(p, d.GetStrangers())
 	revs := d.GetRevocations()
 	for _, r := range revs[:min(len(revs), wire.MaxRevocations)] {
 		if s, err := r.Value(wire.MaxSignedBytes); err == nil {
@@ -319,11 +346,11 @@ func (h *Host) spread(s job.Signed) {
 	h.Tell()
 }
 
-// Tell greets every connected member again, because there is news for them:
+// Tell greets everybody again who is connected, because there is news for them:
 // what this machine says of others, say.
 func (h *Host) Tell() {
 	for _, p := range h.host.Network().Peers() {
-		if h.members.Known(p) {
+		if h.members.Admitted(p) {
 			h.goRun(func(ctx context.Context) {
 				if err := h.hello(ctx, p); err != nil {
 					h.log.Debug("news not passed on", "peer", p, "err", err)

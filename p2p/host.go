@@ -28,6 +28,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"idlewild/internal/beat"
+	"idlewild/p2p/kad"
 	"idlewild/p2p/wire"
 )
 
@@ -66,6 +67,20 @@ type Config struct {
 	// other, in a day; 0: it is no relay. It needs Traverse.
 	RelayBytes int64
 
+	// Strangers is asked about peers that are no members and may be here because
+	// the farm is open; nil: none are let in.
+	Strangers Strangers
+
+	// DHT takes part in a DHT of the farm while that is open to strangers. Nodes
+	// that are asked first there are the Bootstraps, multiaddrs with a peer ID.
+	DHT        bool
+	Bootstraps []string
+
+	// Tests have a DHT that is faster, and answers though nobody outside could
+	// reach it.
+	pace   kad.Pace
+	public bool
+
 	// Release is for tests of releases that are apart; nil: this one.
 	Release *Release
 }
@@ -79,6 +94,7 @@ type Host struct {
 	down    *throttle
 	host    host.Host
 	guarded host.Host // host, for members only
+	shared  host.Host // host, for members and strangers that were let in
 	members *Membership
 	gate    *gate
 	keeper  *keeper
@@ -100,6 +116,7 @@ type Host struct {
 	closed bool
 	wg     sync.WaitGroup // guarded by mu against Add after Wait
 	mdns   closer
+	kad    *kad.Table // nil: not now
 	coord  Coordinator
 	blocks *blockServer
 	fetch  fetchSource
@@ -107,7 +124,9 @@ type Host struct {
 	swap   *bitswapExchange // nil: our own exchange
 	// engaged counts the sync streams with a member.
 	engaged  map[peer.ID]int
-	renewing atomic.Bool // a new certificate of this node is looked for
+	renewing atomic.Bool      // a new certificate of this node is looked for
+	working  atomic.Bool      // this node works for its certificate as a stranger
+	taking   map[peer.ID]bool // members that take strangers, by their word
 	// abilities are the capabilities that members told of themselves.
 	abilities map[peer.ID]uint32
 }
@@ -158,6 +177,9 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	self, err := peer.IDFromPrivateKey(cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: key: %w", err)
+	}
+	if _, err := infosFrom(cfg.Bootstraps); err != nil {
+		return nil, fmt.Errorf("p2p: %w", err)
 	}
 	members, g, err := prepare(self, &cfg)
 	if err != nil {
@@ -259,17 +281,22 @@ func prepare(self peer.ID, cfg *Config) (*Membership, *gate, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return members, newGate(members, cfg.Log), nil
+	most := maxQuarantined
+	if cfg.DHT {
+		most = maxAsking
+	}
+	return members, newGate(members, most, cfg.Log), nil
 }
 
 func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error) {
 	h := &Host{cfg: cfg, log: cfg.Log, up: newThrottle(cfg.UpBytes), down: newThrottle(cfg.DownBytes), host: lh, members: members, gate: g,
-		paths: newPaths(), engaged: map[peer.ID]int{}, release: thisRelease}
+		paths: newPaths(), engaged: map[peer.ID]int{}, taking: map[peer.ID]bool{}, release: thisRelease}
 	if cfg.Release != nil {
 		h.release = *cfg.Release
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.guarded = membersHost{lh, members, func() { h.stats.refused.Add(1) }}
+	refused := func() { h.stats.refused.Add(1) }
+	h.guarded, h.shared = membersHost{lh, members, refused, false}, membersHost{lh, members, refused, true}
 	h.offers = newOffers(h)
 	h.keeper = newKeeper(h)
 	h.reserver = newReserver(h)
@@ -329,12 +356,19 @@ func (h *Host) farmReady() {
 	if !ok || f.Revoked {
 		return
 	}
-	if err := h.offers.start(h.ctx, h.pubsub, f.ID); err != nil {
+	// Members do not gossip with strangers: those hear of offers with a hello.
+	if f.Role == RoleStranger {
+		for _, c := range h.members.firstContacts() {
+			h.keeper.found(c, byOpening)
+		}
+		h.goRun(h.workAnew)
+	} else if err := h.offers.start(h.ctx, h.pubsub, f.ID); err != nil {
 		h.log.Error("offers not started", "err", err)
 	}
 	if h.cfg.MDNS {
 		h.startMDNS(f.ID)
 	}
+	h.tendDHT()
 	h.keeper.wake()
 }
 
@@ -348,6 +382,10 @@ func (h *Host) farmGone() {
 	if mdns != nil {
 		mdns.Close()
 	}
+	h.tendDHT()
+	h.mu.Lock()
+	clear(h.taking)
+	h.mu.Unlock()
 	h.keeper.forget()
 	h.skews.forget()
 	h.keeper.wake()
@@ -367,11 +405,14 @@ func (h *Host) Close() error {
 		return nil
 	}
 	h.closed = true
-	mdns := h.mdns
+	mdns, table := h.mdns, h.kad
 	h.mu.Unlock()
 	h.stop()
 	if mdns != nil {
 		mdns.Close()
+	}
+	if table != nil {
+		_ = table.Close() // of what was found nothing is kept
 	}
 	h.gate.close()
 	h.mu.Lock()

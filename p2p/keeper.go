@@ -13,6 +13,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"idlewild/internal/beat"
+	"idlewild/p2p/wire"
 )
 
 // Pace of the reconnect loop.
@@ -29,9 +30,34 @@ const (
 	// replaceAfter tells a new connection from one of two dials that crossed.
 	replaceAfter = 10 * time.Second
 
-	maxCandidates = 256
-	maxFailures   = 3 // of a candidate: then it must be found again
+	maxFailures = 3 // of a candidate: then it must be found again
+	// maxDialsFound bounds the dials to those that a DHT named, of whom nobody
+	// knows anything: they must not hold up the rest.
+	maxDialsFound = maxDialling / 2
+
+	// refusedFirst is the pause after somebody did not let us in, doubled each
+	// time, refusedMax the longest.
+	refusedFirst = 5 * time.Second
+	refusedMax   = 5 * time.Minute
 )
+
+// way is how a candidate was found.
+type way int
+
+const (
+	byMDNS way = iota
+	byOpening
+	byDHT
+)
+
+// maxCandidates bounds the candidates of each way, so that one which brings
+// nothing but liars takes no room from the others.
+var maxCandidates = map[way]int{byMDNS: 256, byOpening: maxContacts, byDHT: 32}
+
+type candidate struct {
+	addrs []ma.Multiaddr
+	by    way
+}
 
 // keeper keeps this node connected to its farm: to the members it remembers,
 // and to peers that discovery found and that may prove to be members.
@@ -41,7 +67,7 @@ type keeper struct {
 
 	mu         sync.Mutex
 	dials      map[peer.ID]*dialState
-	candidates map[peer.ID][]ma.Multiaddr
+	candidates map[peer.ID]candidate
 }
 
 type dialState struct {
@@ -50,13 +76,15 @@ type dialState struct {
 	dialling bool
 	met      time.Time // last hello
 	silent   int       // pings in a row without an answer
+	refused  int       // hellos in a row
+	until    time.Time // no dial before, because of them
 	trouble  string    // why the last dial failed; empty after one that did not
 }
 
 var _ network.Notifiee = (*keeper)(nil)
 
 func newKeeper(h *Host) *keeper {
-	return &keeper{h: h, wakeC: make(chan struct{}, 1), dials: map[peer.ID]*dialState{}, candidates: map[peer.ID][]ma.Multiaddr{}}
+	return &keeper{h: h, wakeC: make(chan struct{}, 1), dials: map[peer.ID]*dialState{}, candidates: map[peer.ID]candidate{}}
 }
 
 func (k *keeper) wake() {
@@ -67,18 +95,33 @@ func (k *keeper) wake() {
 }
 
 // found takes in what discovery found.
-func (k *keeper) found(p peer.AddrInfo) {
+func (k *keeper) found(p peer.AddrInfo, by way) {
 	if p.ID == k.h.ID() || len(p.Addrs) == 0 {
 		return
 	}
 	k.mu.Lock()
-	if _, ok := k.candidates[p.ID]; ok || len(k.candidates) < maxCandidates {
-		k.candidates[p.ID] = p.Addrs
+	others := 0
+	for _, c := range k.candidates {
+		if c.by == by {
+			others++
+		}
+	}
+	old, ok := k.candidates[p.ID]
+	if ok && by == byDHT && old.by != byDHT {
+		k.mu.Unlock()
+		return // a better one says where it is
+	}
+	if ok && old.by == by || others < maxCandidates[by] {
+		k.candidates[p.ID] = candidate{p.Addrs[:min(len(p.Addrs), wire.MaxAddrs)], by}
 	}
 	if s, ok := k.dials[p.ID]; ok && !s.dialling {
 		s.next, s.failures = time.Time{}, 0 // it shows signs of life
 	}
+	due := k.dials[p.ID] == nil || time.Now().After(k.dials[p.ID].until)
 	k.mu.Unlock()
+	if due && k.h.host.Network().Connectedness(p.ID) == network.Connected && !k.h.members.Admitted(p.ID) {
+		k.h.goRun(func(ctx context.Context) { k.greet(ctx, p.ID) })
+	}
 	k.wake()
 }
 
@@ -105,8 +148,25 @@ func (k *keeper) met(p peer.ID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.stateLocked(p)
-	s.met, s.silent = time.Now(), 0
+	s.met, s.silent, s.refused, s.until = time.Now(), 0, 0, time.Time{}
 	delete(k.candidates, p) // it is a member, and Membership has its addresses
+}
+
+// refusedBy puts off the next dial to a peer that did not let us in, where we
+// know of no right to be there: a stranger has none, and neither is there one at
+// somebody who was merely found.
+func (k *keeper) refusedBy(p peer.ID) {
+	if !k.h.members.isStranger() && k.h.members.nameOf(p) != "" {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.stateLocked(p)
+	s.refused++
+	s.until = time.Now().Add(min(refusedMax, refusedFirst<<min(s.refused-1, 8)))
+	if c, ok := k.candidates[p]; ok && c.by == byDHT && s.refused >= maxFailures {
+		delete(k.candidates, p)
+	}
 }
 
 // unanswered counts a ping without an answer.
@@ -148,7 +208,7 @@ func (k *keeper) anew() {
 	k.mu.Lock()
 	for _, s := range k.dials {
 		if !s.dialling {
-			s.next, s.failures = time.Time{}, 0
+			s.next, s.failures, s.refused, s.until = time.Time{}, 0, 0, time.Time{}
 		}
 	}
 	k.mu.Unlock()
@@ -166,7 +226,21 @@ func (k *keeper) Connected(_ network.Network, c network.Conn) {
 		return
 	}
 	p := c.RemotePeer()
+	if k.h.seeking() && !k.wanted(p) {
+		return // somebody of the DHT, to whom we show nothing
+	}
 	k.h.goRun(func(ctx context.Context) { k.greet(ctx, p) })
+}
+
+// wanted reports whether p may be a member, as far as anybody said.
+func (k *keeper) wanted(p peer.ID) bool {
+	if k.h.members.nameOf(p) != "" || k.h.bootstrap(p) {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.candidates[p]
+	return ok
 }
 
 // tidy closes connections that a new one replaces. A peer does not dial while
@@ -208,6 +282,7 @@ func (k *keeper) greet(ctx context.Context, p peer.ID) {
 		k.h.log.Debug("hello failed", "peer", p, "err", err)
 		var refused *RefusedError
 		if errors.As(err, &refused) {
+			k.refusedBy(p)
 			k.wake() // to sweep: we may be the one that was revoked
 			return
 		}
@@ -233,6 +308,12 @@ func (k *keeper) Disconnected(n network.Network, c network.Conn) {
 	k.h.paths.gone(p)
 	k.h.reserver.gone(p)
 	k.h.skews.gone(p)
+	if !k.h.members.Known(p) { // a stranger, or nobody: what it can it says again
+		k.h.mu.Lock()
+		delete(k.h.abilities, p)
+		k.h.mu.Unlock()
+		k.h.offers.drop(p) // as well
+	}
 	k.mu.Lock()
 	s := k.stateLocked(p)
 	s.failures, s.next = 0, time.Now().Add(100*time.Millisecond+rand.N(400*time.Millisecond))
@@ -261,17 +342,22 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		case <-k.wakeC:
 			k.h.gate.sweep()
+			k.h.tendDHT()
 		case <-timer.C:
 		case <-save.C:
 			save.Reset(beat.Until(saveEvery))
 			if err := k.h.members.save(false); err != nil {
 				k.h.log.Error("members not written", "err", err)
 			}
+			if _, due := k.h.members.passDue(time.Now()); due {
+				k.h.goRun(k.h.workAnew)
+			}
 			continue
 		case <-look.C:
 			look.Reset(beat.Until(pingEngaged))
 			looks++
 			k.h.gate.sweep()
+			k.h.tendDHT()
 			k.h.pingAll(looks%int(pingEvery/pingEngaged) == 0)
 			continue
 		}
@@ -290,22 +376,29 @@ func (k *keeper) step(now time.Time) time.Time {
 	contacts := k.h.members.contacts()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for p, addrs := range k.candidates {
-		c := contacts[p]
-		c.addrs = append(append([]ma.Multiaddr(nil), addrs...), c.addrs...) // what was found last comes first
+	guesses := map[peer.ID]bool{} // of whom only a DHT knows
+	for p, v := range k.candidates {
+		c, known := contacts[p]
+		guesses[p] = !known && v.by == byDHT
+		c.addrs = append(append([]ma.Multiaddr(nil), v.addrs...), c.addrs...) // what was found last comes first
 		contacts[p] = c
 	}
-	for p := range k.dials {
-		if _, ok := contacts[p]; !ok && !k.dials[p].dialling {
+	for p, s := range k.dials {
+		if _, ok := contacts[p]; !ok && !s.dialling && now.After(s.until) {
 			delete(k.dials, p)
 		}
 	}
-	dialling, connected := 0, 0
+	dialling, guessing, connected := 0, 0, 0
 	for p := range contacts {
 		if net.Connectedness(p) == network.Connected {
-			connected++
+			if !guesses[p] {
+				connected++
+			}
 		} else if s, ok := k.dials[p]; ok && s.dialling {
 			dialling++
+			if guesses[p] {
+				guessing++
+			}
 		}
 	}
 	for p, c := range contacts {
@@ -313,14 +406,24 @@ func (k *keeper) step(now time.Time) time.Time {
 		if s.dialling || len(c.addrs) == 0 && !k.h.cfg.Traverse || net.Connectedness(p) == network.Connected {
 			continue
 		}
-		if s.next.After(now) {
-			if s.next.Before(next) {
-				next = s.next
+		due := s.next
+		if s.until.After(due) {
+			due = s.until
+		}
+		if due.After(now) {
+			if due.Before(next) {
+				next = due
 			}
 			continue
 		}
 		if connected+dialling >= k.h.cfg.MaxPeers || dialling >= maxDialling {
 			continue // whoever finishes wakes us
+		}
+		if guesses[p] {
+			if guessing >= maxDialsFound {
+				continue
+			}
+			guessing++
 		}
 		dialling++
 		s.dialling = true

@@ -153,9 +153,10 @@ func (l *Link) over() error {
 	return fmt.Errorf("%w: closed", ErrLinkCut)
 }
 
-// open opens a stream to a member, dialling where it is not connected.
+// open opens a stream to a member, dialling where it is not connected, or to a
+// stranger that was let in.
 func (h *Host) open(ctx context.Context, p peer.ID, proto Protocol) (network.Stream, error) {
-	if !h.members.Known(p) {
+	if !h.members.Known(p) && !(forStrangers[proto] && h.members.Stranger(p)) {
 		return nil, ErrNotMember
 	}
 	if h.host.Network().Connectedness(p) != network.Connected {

@@ -12,7 +12,7 @@ func serviceName(f FarmID) string { return "_iw" + string(f[:12]) + "._udp" }
 type mdnsFound struct{ k *keeper }
 
 // HandlePeerFound implements mdns.Notifee.
-func (m mdnsFound) HandlePeerFound(p peer.AddrInfo) { m.k.found(p) }
+func (m mdnsFound) HandlePeerFound(p peer.AddrInfo) { m.k.found(p, byMDNS) }
 
 // startMDNS looks for members on the local network. Where multicast does not
 // work the farm lives without it.

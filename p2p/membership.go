@@ -56,10 +56,15 @@ type Membership struct {
 	content contentState
 	members map[peer.ID]*memberState
 	revoked map[peer.ID]revokedState
-	dirty   bool          // members differ from the disk
-	moved   bool          // so do the times when they were seen
-	fresh   bool          // by more than times and addresses
-	news    chan struct{} // closed and replaced when somebody becomes known
+	opening openingState
+	// Strangers that are here, and how many may be: in all, and of one network.
+	strangers                    map[peer.ID]*strangerState
+	mostStrangers, mostOfNetwork int
+
+	dirty bool          // members differ from the disk
+	moved bool          // so do the times when they were seen
+	fresh bool          // by more than times and addresses
+	news  chan struct{} // closed and replaced when somebody becomes known
 }
 
 type memberState struct {
@@ -88,6 +93,8 @@ type Farm struct {
 	// the same root were seen: somebody else has that key.
 	Turn         int
 	Left, Forked bool
+	// Open is until when strangers are let in; zero: they are not.
+	Open time.Time
 }
 
 // Member is one peer of the farm.
@@ -105,6 +112,7 @@ func openMembership(self peer.ID, name, dataDir string, log *slog.Logger) (*Memb
 	m := &Membership{
 		self: self, name: name, dataDir: dataDir, log: log,
 		members: map[peer.ID]*memberState{}, revoked: map[peer.ID]revokedState{},
+		strangers: map[peer.ID]*strangerState{}, mostStrangers: maxAdmitted, mostOfNetwork: maxPerNetwork,
 		news: make(chan struct{}),
 	}
 	dir, ok, err := findFarmDir(dataDir)
@@ -129,7 +137,15 @@ func (m *Membership) load(dir farmDir) error {
 	if m.chain, m.id, err = openChain(root, m.farm.Chain); err != nil {
 		return fmt.Errorf("%s: %w", dir.file("farm"), err)
 	}
-	_, subject, _, err := m.openAnyLocked(m.farm.Certificate)
+	if err := m.loadOpeningLocked(); err != nil {
+		return err
+	}
+	subject := m.self
+	if m.farm.Stranger {
+		_, err = m.strangerSelf()
+	} else {
+		_, subject, _, err = m.openAnyLocked(m.farm.Certificate)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir.file("farm"), err)
 	}
@@ -170,6 +186,13 @@ func (m *Membership) load(dir farmDir) error {
 
 // addSelfLocked puts our own certificate among the members.
 func (m *Membership) addSelfLocked() error {
+	if m.farm.Stranger {
+		self, err := m.strangerSelf()
+		if err == nil {
+			m.members[m.self] = self
+		}
+		return err
+	}
 	cert, p, turn, err := m.openAnyLocked(m.farm.Certificate)
 	if err != nil {
 		return err
@@ -189,10 +212,14 @@ func (m *Membership) Farm() (Farm, bool) {
 }
 
 func (m *Membership) farmLocked() Farm {
+	var open time.Time
+	if m.openLocked(time.Now()) {
+		open = m.opening.Expires
+	}
 	return Farm{
-		ID: m.id, Name: m.farm.Name, Owner: m.rootKey != nil,
+		Open: open, ID: m.id, Name: m.farm.Name, Owner: m.rootKey != nil,
 		Role: m.members[m.self].cert.Role, Revoked: m.farm.Revoked,
-		Turn: len(m.chain), Left: m.members[m.self].turn != len(m.chain), Forked: m.forked,
+		Turn: len(m.chain), Left: !m.farm.Stranger && m.members[m.self].turn != len(m.chain), Forked: m.forked,
 	}
 }
 
@@ -240,11 +267,13 @@ func (m *Membership) nameOf(p peer.ID) string {
 	return ""
 }
 
-// await waits until p is known, at most until ctx ends.
-func (m *Membership) await(ctx context.Context, p peer.ID) bool {
+// await waits until p is known, or was let in as a stranger, at most until ctx
+// ends.
+func (m *Membership) await(ctx context.Context, p peer.ID, strangers bool) bool {
 	for {
 		m.mu.Lock()
-		known, news := m.knownLocked(p, time.Now()), m.news
+		now := time.Now()
+		known, news := m.knownLocked(p, now) || strangers && m.strangerLocked(p, now), m.news
 		m.mu.Unlock()
 		if known {
 			return true
@@ -315,7 +344,7 @@ func (m *Membership) CreateFarm(name string) (Farm, error) {
 func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Farm, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.root != "" && !(m.root == root && m.farm.Revoked) {
+	if m.root != "" && !(m.id == idOfChain(root, file.Chain) && (m.farm.Revoked || m.farm.Stranger)) {
 		return Farm{}, fmt.Errorf("this node already belongs to farm %q: leave it first", m.farm.Name)
 	}
 	chain, id, err := openChain(root, file.Chain)
@@ -337,6 +366,9 @@ func (m *Membership) enter(root peer.ID, key crypto.PrivKey, file farmFile) (Far
 	}
 	m.dir, m.id, m.root, m.chain, m.rootKey, m.farm = dir, id, root, chain, key, file
 	m.carried, m.forked = time.Time{}, false
+	if err := m.loadOpeningLocked(); err != nil {
+		return Farm{}, err
+	}
 	if err := m.loadContentKeyLocked(); err != nil {
 		return Farm{}, err
 	}
@@ -365,9 +397,10 @@ func (m *Membership) Leave() error {
 	}
 	m.log.Info("farm left", "name", m.farm.Name)
 	m.id, m.root, m.chain, m.farm, m.dir, m.dirty, m.fresh = "", "", nil, farmFile{}, farmDir{}, false, false
-	m.content = contentState{}
+	m.content, m.opening = contentState{}, openingState{}
 	clear(m.members)
 	clear(m.revoked)
+	clear(m.strangers)
 	m.mu.Unlock()
 	m.host.farmGone()
 	return nil
@@ -450,6 +483,7 @@ func (m *Membership) Revoke(p peer.ID) error {
 	}
 	id, key := m.id, m.rootKey
 	_, known := m.members[p]
+	known = known || m.opening.Epoch > 0 // a stranger may be at another member
 	m.mu.Unlock()
 	if p == m.self {
 		return fmt.Errorf("revoke: the owner cannot revoke itself")
@@ -489,6 +523,10 @@ func (m *Membership) applyRevocation(s job.Signed) (news bool, err error) {
 	if _, ok := m.revoked[p]; !ok && len(m.revoked) >= wire.MaxRevocations {
 		m.mu.Unlock()
 		return false, fmt.Errorf("%d revocations already: make a new farm", len(m.revoked))
+	}
+	if _, member := m.members[p]; !member && m.rootKey != nil && len(m.revoked) >= wire.MaxRevocations/2 {
+		m.mu.Unlock()
+		return false, fmt.Errorf("%d revocations already, and the rest is kept for members: close the farm and open it anew, with more work", len(m.revoked))
 	}
 	old, had := m.revoked[p]
 	m.revoked[p] = revokedState{s, r.At}
@@ -537,6 +575,8 @@ func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) 
 	switch {
 	case !ok && len(m.members) >= maxMembers:
 		return p, fmt.Errorf("farm is full: %d members", len(m.members))
+	case p == m.self && m.farm.Stranger:
+		return p, nil // members come in with a ticket
 	case !ok:
 		m.members[p] = &memberState{cert: cert, signed: s, turn: len(m.chain), addrs: addrs}
 	case old.turn != len(m.chain) || cert.Issued.After(old.cert.Issued):
@@ -555,6 +595,7 @@ func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) 
 		}
 		return p, nil
 	}
+	delete(m.strangers, p) // it is more now
 	m.dirty, m.fresh = true, true
 	m.tellLocked()
 	return p, nil
@@ -688,7 +729,7 @@ func (m *Membership) revocationOf(p peer.ID) (job.Signed, bool) {
 func (m *Membership) certificates() []*wire.Signed {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.root == "" {
+	if m.root == "" || m.farm.Stranger {
 		return nil
 	}
 	return []*wire.Signed{wire.FromSigned(m.farm.Certificate)}

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -167,6 +168,15 @@ func (o *offers) validate(_ context.Context, _ peer.ID, m *pubsub.Message) pubsu
 			o.h.turned(nil)
 		}
 		return pubsub.ValidationAccept
+	case *wire.Gossip_Opening:
+		s, err := b.Opening.Value(wire.MaxSignedBytes)
+		if err != nil {
+			return pubsub.ValidationReject
+		}
+		if _, err := o.h.members.applyOpening(s); err != nil {
+			return pubsub.ValidationIgnore // by a root that is not known here yet, say
+		}
+		return pubsub.ValidationAccept
 	case *wire.Gossip_Revocation:
 		s, err := b.Revocation.Value(wire.MaxSignedBytes)
 		if err != nil {
@@ -229,7 +239,11 @@ func (o *offers) note(v job.Offer, now time.Time) {
 		v.Expires = now.Add(maxOfferLife)
 	}
 	if !had {
-		if o.count[v.Requester] >= maxOffersPerPeer {
+		most := maxOffersPerPeer
+		if v.Requester != o.self && o.h.members.Stranger(v.Requester) {
+			most = maxStrangerOffers
+		}
+		if o.count[v.Requester] >= most {
 			o.h.stats.dropped.Add(1)
 			return
 		}
@@ -250,6 +264,21 @@ func (o *offers) expireLocked(now time.Time) {
 			}
 		}
 	}
+}
+
+// drop forgets what a peer offered that is gone, and is no member.
+func (o *offers) drop(p peer.ID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count[p] == 0 || p == o.self {
+		return
+	}
+	for k := range o.open {
+		if k.requester == p {
+			delete(o.open, k)
+		}
+	}
+	delete(o.count, p)
 }
 
 // ownOpen returns what this node offers now.
@@ -301,27 +330,28 @@ func (h *Host) Announce(ctx context.Context, o job.Offer) error {
 	if _, ok := h.members.Farm(); !ok {
 		return nil // alone: this node's own workers heard it
 	}
-	if err := h.offers.publish(&wire.Gossip{Body: &wire.Gossip_Offer{Offer: wire.FromOffer(o)}}); err != nil {
+	err := h.offers.publish(&wire.Gossip{Body: &wire.Gossip_Offer{Offer: wire.FromOffer(o)}})
+	if err != nil && !(errors.Is(err, ErrNoFarm) && h.members.isStranger()) {
 		return fmt.Errorf("announce: %w", err)
 	}
-	h.tellUnsubscribed()
+	h.tellUnsubscribed(o.Strangers)
 	return nil
 }
 
-// tellUnsubscribed greets connected members that gossip does not reach yet.
-func (h *Host) tellUnsubscribed() {
+// tellUnsubscribed greets those that are connected and that gossip does not reach:
+// members that have just come, and strangers.
+func (h *Host) tellUnsubscribed(strangers bool) {
 	h.offers.mu.Lock()
 	topic := h.offers.topic
 	h.offers.mu.Unlock()
-	if topic == nil {
-		return
-	}
 	reached := map[peer.ID]bool{}
-	for _, p := range topic.ListPeers() {
-		reached[p] = true
+	if topic != nil {
+		for _, p := range topic.ListPeers() {
+			reached[p] = true
+		}
 	}
 	for _, p := range h.host.Network().Peers() {
-		if !reached[p] && h.members.Known(p) {
+		if !reached[p] && (h.members.Known(p) || strangers && h.members.Stranger(p)) {
 			h.goRun(func(ctx context.Context) {
 				if err := h.hello(ctx, p); err != nil {
 					h.log.Debug("offer not passed on", "peer", p, "err", err)
@@ -359,7 +389,7 @@ func (h *Host) Offers(ctx context.Context) iter.Seq[job.Offer] {
 			o.mu.Unlock()
 			now := time.Now()
 			for _, v := range batch {
-				ours := v.Requester == h.ID() || h.members.Known(v.Requester)
+				ours := v.Requester == h.ID() || h.members.Admitted(v.Requester)
 				if ours && v.Open > 0 && v.Expires.After(now) && !yield(v) {
 					return
 				}

@@ -43,9 +43,14 @@ type Peer struct {
 }
 
 // Peers lists every member, this node included, with its connection.
-func (h *Host) Peers() []Peer {
+func (h *Host) Peers() []Peer { return h.peers(h.members.Members()) }
+
+// Strangers lists those that were let in and are here, with their connections.
+func (h *Host) Strangers() []Peer { return h.peers(h.members.Strangers()) }
+
+func (h *Host) peers(all []Member) []Peer {
 	var out []Peer
-	for _, m := range h.members.Members() {
+	for _, m := range all {
 		v := Peer{Member: m}
 		if c := best(h.host.Network().ConnsToPeer(m.Peer)); c != nil {
 			v.Connected, v.Addr = true, c.RemoteMultiaddr().String()
@@ -140,14 +145,14 @@ func via(c network.Conn) peer.ID {
 }
 
 // servePing answers the pings of members.
-func (h *Host) servePing() { ping.NewPingService(h.guarded) }
+func (h *Host) servePing() { ping.NewPingService(h.shared) }
 
 // Ping measures the round trip to a connected member.
 func (h *Host) Ping(ctx context.Context, p peer.ID) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
 	select {
-	case r := <-ping.Ping(ctx, h.guarded, p):
+	case r := <-ping.Ping(ctx, h.shared, p):
 		return r.RTT, r.Error
 	case <-ctx.Done():
 		return 0, ctx.Err()
@@ -158,7 +163,7 @@ func (h *Host) Ping(ctx context.Context, p peer.ID) (time.Duration, error) {
 // were not measured yet, for Peers. A connection that does not answer is closed.
 func (h *Host) pingAll(all bool) {
 	for _, p := range h.host.Network().Peers() {
-		if !h.members.Known(p) || !all && !h.isEngaged(p) && h.host.Peerstore().LatencyEWMA(p) > 0 {
+		if !h.members.Admitted(p) || !all && !h.isEngaged(p) && h.host.Peerstore().LatencyEWMA(p) > 0 {
 			continue
 		}
 		h.goRun(func(ctx context.Context) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
@@ -73,11 +74,23 @@ func Added(since uint32) (out []string) {
 // ids are a protocol's, newest first.
 func (h *Host) ids(p Protocol) []protocol.ID { return protocol.ConvertFromStrings(h.release.IDs[p]) }
 
+// forStrangers are the protocols that strangers speak too: what it takes to work
+// for somebody, or to have others work.
+var forStrangers = map[Protocol]bool{ProtocolSync: true, ProtocolBlocks: true, ProtocolShare: true}
+
+// hostFor is the host on which a protocol is spoken.
+func (h *Host) hostFor(p Protocol) host.Host {
+	if forStrangers[p] {
+		return h.shared
+	}
+	return h.guarded
+}
+
 // serve has f answer members that speak p in either release's form, but for
 // those that are too old for this program, or this program for them.
 func (h *Host) serve(p Protocol, f network.StreamHandler) {
 	for _, id := range h.ids(p) {
-		h.guarded.SetStreamHandler(id, func(s network.Stream) {
+		h.hostFor(p).SetStreamHandler(id, func(s network.Stream) {
 			if h.skews.blocks(s.Conn().RemotePeer()) {
 				h.stats.refused.Add(1)
 				s.Reset()

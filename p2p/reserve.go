@@ -164,6 +164,9 @@ const (
 // relays are the connected members that relay and of which that much is known,
 // those of which most is first.
 func (h *Host) relays(least int) []peer.ID {
+	if h.members.isStranger() {
+		return nil // they carry members
+	}
 	rank := map[peer.ID]int{}
 	var out []peer.ID
 	for _, p := range h.host.Network().Peers() {

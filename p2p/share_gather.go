@@ -307,7 +307,7 @@ func (g *gather) deliver(r BlockResult) {
 
 // meet begins to ask a peer, unless it is asked already.
 func (g *gather) meet(p peer.ID) {
-	if p == g.h.ID() || !g.h.members.Known(p) {
+	if p == g.h.ID() || !g.h.members.Known(p) && !(p == g.req.Requester && g.h.members.Stranger(p)) {
 		return
 	}
 	g.mu.Lock()

@@ -186,11 +186,11 @@ func (h *Host) can(ctx context.Context, p peer.ID, capability uint32) bool {
 	return ok && c >= capability
 }
 
-// stream opens a stream to a member in the newest form of a protocol that both
+// stream opens a stream to somebody who may speak a protocol, in the newest form of a protocol that both
 // sides know.
 func (h *Host) stream(ctx context.Context, p peer.ID, proto Protocol) (network.Stream, error) {
 	if h.skews.blocks(p) {
 		return nil, &RefusedError{wire.Refusal_TOO_OLD, h.skews.text(p)}
 	}
-	return h.guarded.NewStream(ctx, p, h.ids(proto)...)
+	return h.hostFor(proto).NewStream(ctx, p, h.ids(proto)...)
 }

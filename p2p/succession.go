@@ -104,6 +104,15 @@ func openChain(root peer.ID, signed []job.Signed) ([]link, FarmID, error) {
 	return chain, id, nil
 }
 
+// idOfChain is the farm of a root and its chain, "" where they do not match.
+func idOfChain(root peer.ID, chain []job.Signed) FarmID {
+	_, id, err := openChain(root, chain)
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
 // chain checks what the inviter showed of how the ticket's root came about.
 func (t Ticket) chain(shown []*wire.Signed) ([]job.Signed, error) {
 	signed, err := signedValues(shown, wire.MaxSuccessions)
@@ -205,7 +214,7 @@ func (m *Membership) late(p peer.ID, s job.Signed) bool {
 func (m *Membership) left() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.root != "" && m.members[m.self].turn != len(m.chain)
+	return m.root != "" && !m.farm.Stranger && m.members[m.self].turn != len(m.chain)
 }
 
 // learnSuccessions takes in what somebody showed, whoever that is: signatures
@@ -274,6 +283,9 @@ func (m *Membership) turnLocked(chain []link) error {
 	}
 	m.farm, m.root, m.chain = file, last.next, chain
 	m.carried = time.Now().Add(last.carry)
+	if file.Stranger {
+		m.members[m.self].turn = len(chain)
+	}
 	if m.rootKey != nil && !m.root.MatchesPrivateKey(m.rootKey) {
 		m.rootKey = nil
 		m.log.Warn("the farm's root key was replaced elsewhere: the one on this node is worth nothing any more, and it is no owner", "farm", m.farm.Name)
@@ -352,6 +364,9 @@ func (m *Membership) rotateLocked(carry time.Duration) (Farm, job.Signed, error)
 func (m *Membership) reissueLocked() error {
 	if m.rootKey == nil || len(m.chain) == 0 {
 		return nil
+	}
+	if err := m.reopenLocked(); err != nil {
+		return err
 	}
 	now := time.Now()
 	changed := false

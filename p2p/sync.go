@@ -16,7 +16,7 @@ func (h *Host) ServeSync(c Coordinator) {
 	h.coord = c
 	h.mu.Unlock()
 	for _, id := range h.ids(ProtocolSync) {
-		h.guarded.SetStreamHandler(id, func(s network.Stream) {
+		h.hostFor(ProtocolSync).SetStreamHandler(id, func(s network.Stream) {
 			h.goRun(func(ctx context.Context) {
 				if !h.parted(ctx, s) {
 					h.serveSync(ctx, c, s)

@@ -75,7 +75,7 @@ func (h *Host) afresh(mine map[string]bool, moved bool) {
 				}
 			}
 		}
-		if !h.members.Known(p) {
+		if !h.members.Admitted(p) {
 			continue
 		}
 		h.goRun(func(ctx context.Context) {
@@ -90,6 +90,7 @@ func (h *Host) afresh(mine map[string]bool, moved bool) {
 	h.keeper.anew()
 	if moved {
 		h.restartMDNS()
+		h.lookDHT()
 		h.reach.forget()
 		h.reserver.wake()
 		h.tellAddrs()

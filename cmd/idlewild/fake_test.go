@@ -318,3 +318,11 @@ func (f fakeFarm) Recover(_ context.Context, file []byte, passphrase string) (lo
 func (f fakeFarm) Rotate(_ context.Context, carry time.Duration) (localapi.FarmView, error) {
 	return localapi.FarmView{ID: "farm3", Name: carry.String(), Owner: true, Turn: 1}, nil
 }
+
+func (f fakeFarm) Open(_ context.Context, valid time.Duration, bits int) (string, error) {
+	return fmt.Sprintf("opening for %v at %d", valid, bits), nil
+}
+func (f fakeFarm) Close(context.Context) (localapi.FarmView, error) {
+	return localapi.FarmView{ID: "farm3", Name: "closed", Owner: true}, nil
+}
+func (f fakeFarm) Opening(context.Context) (string, error) { return "opening", nil }

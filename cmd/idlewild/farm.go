@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func farmCommand(p *program) *cli.Command {
 			if name := c.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild farm --help", "farm "+name)
 			}
-			return usagef("farm needs one of create, invite, join, list, drop, leave, members, revoke, steward, backup, recover, rotate; see: idlewild farm --help")
+			return usagef("farm needs one of create, invite, open, close, opening, join, list, drop, leave, members, revoke, steward, backup, recover, rotate; see: idlewild farm --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
@@ -42,7 +43,22 @@ func farmCommand(p *program) *cli.Command {
 				},
 			}, 0, 0, farmInvite),
 			command(p, &cli.Command{
-				Name: "join", Usage: "join the farm that a ticket is for", ArgsUsage: "TICKET",
+				Name: "open", Usage: "let strangers work with members that take them, and print the line by which they come",
+				Description: "Strangers are machines without a ticket. They do some work first, are never trusted, and reach only members\n" +
+					"whose swarm.accept is strangers. What they are given are jobs submitted with --strangers.",
+				Flags: []cli.Flag{
+					&cli.DurationFlag{Name: "for", Usage: "end it after `TIME`", Value: p2p.OpenTime},
+					&cli.IntFlag{Name: "difficulty", Usage: "have each work `N` bits: a core takes four seconds for 24, and twice as long for each more", Value: p2p.Difficulty},
+				},
+			}, 0, 0, farmOpen),
+			command(p, &cli.Command{
+				Name: "close", Usage: "let no strangers in any more, and those go that are here",
+			}, 0, 0, farmClose),
+			command(p, &cli.Command{
+				Name: "opening", Usage: "print the line again by which strangers come, with where to ask now",
+			}, 0, 0, farmOpening),
+			command(p, &cli.Command{
+				Name: "join", Usage: "join the farm that a ticket is for, or an open one as a stranger", ArgsUsage: "TICKET|OPENING",
 				Flags: []cli.Flag{asFlag()},
 			}, 1, 1, farmJoin),
 			command(p, &cli.Command{
@@ -267,11 +283,57 @@ func farmJoin(k *call) error {
 		return err
 	}
 	return k.answer(v, func() {
+		if v.Stranger {
+			k.say("in the open farm %s (%s) as a stranger; who is reached shows: idlewild peers%s", clean(v.Name), v.ID, k.there())
+			return
+		}
 		k.say("joined farm %s (%s)", clean(v.Name), v.ID)
 		if there := k.there(); there != "" {
 			k.say("its members and jobs: idlewild peers%s, idlewild submit%s", there, there)
 		}
 	})
+}
+
+func farmOpen(k *call) error {
+	valid, bits := k.Duration("for"), k.Int("difficulty")
+	if valid < time.Second || valid > p2p.MaxOpen {
+		return usagef("--for is %v; it may be 1s to %dh", valid, int(p2p.MaxOpen.Hours()))
+	}
+	if bits < p2p.MinDifficulty || bits > p2p.MaxDifficulty {
+		return usagef("--difficulty is %d; it may be %d to %d", bits, p2p.MinDifficulty, p2p.MaxDifficulty)
+	}
+	return withFarm(k, func(c *localapi.Client) (localapi.Opening, error) {
+		line, err := c.OpenFarm(k.Context.Context, valid, bits)
+		return localapi.Opening{Opening: line}, err
+	}, func(o localapi.Opening) { k.say("%s", o.Opening) })
+}
+
+func farmClose(k *call) error {
+	return withFarm(k, func(c *localapi.Client) (localapi.FarmView, error) {
+		return c.CloseFarm(k.Context.Context)
+	}, func(v localapi.FarmView) { k.say("farm %s is closed to strangers", clean(v.Name)) })
+}
+
+func farmOpening(k *call) error {
+	return withFarm(k, func(c *localapi.Client) (localapi.Opening, error) {
+		line, err := c.Opening(k.Context.Context)
+		return localapi.Opening{Opening: line}, err
+	}, func(o localapi.Opening) { k.say("%s", o.Opening) })
+}
+
+// openText is what there is to say of an open farm.
+func openText(v localapi.FarmView) string {
+	switch {
+	case v.Stranger && v.Open.IsZero():
+		return "this machine is a stranger here, and the farm is not open any more"
+	case v.Stranger:
+		return "this machine is a stranger here; the farm is open until " + v.Open.Local().Format(time.DateTime)
+	case v.Open.IsZero():
+		return ""
+	case v.Takes:
+		return "open to strangers until " + v.Open.Local().Format(time.DateTime)
+	}
+	return "open to strangers until " + v.Open.Local().Format(time.DateTime) + "; this machine takes none (swarm.accept)"
 }
 
 func farmMembers(k *call) error {
@@ -283,10 +345,13 @@ func farmMembers(k *call) error {
 			return
 		}
 		rows := [][]string{{"PEER", "NAME", "", ""}}
-		for _, m := range v.Members {
+		for _, m := range append(slices.Clone(v.Members), v.Strangers...) {
 			rows = append(rows, []string{m.Peer, m.Name, roleText(m), lastSeen(m)})
 		}
 		k.table(rows...)
+		if text := openText(v); text != "" {
+			k.say("%s", text)
+		}
 	})
 }
 
@@ -372,6 +437,8 @@ func roleText(m localapi.PeerView) string {
 	switch {
 	case m.Self:
 		return "this machine"
+	case m.Role == string(p2p.RoleStranger):
+		return "stranger, no member"
 	case !m.Expires.IsZero():
 		return "guest until " + m.Expires.Local().Format(time.DateTime)
 	}

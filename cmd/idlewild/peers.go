@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -40,7 +41,8 @@ func tellPeers(k *call, v localapi.FarmView) {
 		names[m.Peer] = m.Name
 	}
 	rows := [][]string{{"PEER", "NAME", "", "PATH", "RTT", "CHECKED", "CREDIT", "STAKE", "STANDING"}}
-	for _, m := range v.Members {
+	all := append(slices.Clone(v.Members), v.Strangers...)
+	for _, m := range all {
 		if m.Self {
 			continue
 		}
@@ -52,13 +54,18 @@ func tellPeers(k *call, v localapi.FarmView) {
 	if len(rows) == 1 {
 		if v.ID == "" {
 			k.say("no peers: in no farm; join one with: idlewild farm join TICKET")
+		} else if v.Stranger {
+			k.say("no member of farm %s is reached yet: %s", clean(v.Name), openText(v))
 		} else {
 			k.say("no peers: nobody else is in farm %s; let others in with: idlewild farm invite", clean(v.Name))
 		}
 		return
 	}
 	k.table(rows...)
-	for _, m := range v.Members {
+	if text := openText(v); text != "" {
+		k.say("%s", text)
+	}
+	for _, m := range all {
 		if m.Apart != "" {
 			k.say("%s", clean(m.Apart))
 		}

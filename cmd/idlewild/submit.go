@@ -22,6 +22,7 @@ func submitCommand(p *program) *cli.Command {
 			&cli.BoolFlag{DisableDefaultText: true, Name: "reuse", Usage: "leave out frames that the last job of the file delivered and nothing changed for"},
 			&cli.StringSliceFlag{Name: "only", Usage: "only `PEER` may work on it, a member's name or id; again for more"},
 			&cli.StringSliceFlag{Name: "not", Usage: "`PEER` may not work on it; again for more"},
+			&cli.BoolFlag{DisableDefaultText: true, Name: "strangers", Usage: "let peers work on it, too, that are no members, where the farm is open to them: they get the job's files"},
 			&cli.StringSliceFlag{Name: "steward", DefaultText: "the farm's", Usage: "`PEER` goes on with the job while this machine is silent, the first that is named first; or none"},
 		}, specFlags()...),
 	}, 0, 1, submit)
@@ -59,6 +60,7 @@ func submit(k *call) error {
 		spec.Policy.Stewards = cfg.Farm.Stewards // as they are now; the daemon read them at its start
 	}
 	spec.Policy.Reuse = k.Bool("reuse")
+	spec.Policy.Strangers = k.Bool("strangers")
 	spec.Policy.Only, spec.Policy.Not = k.StringSlice("only"), k.StringSlice("not")
 	return k.submitted(func(ctx context.Context, client *localapi.Client) (job.ID, error) { return client.Submit(ctx, spec) })
 }

@@ -61,8 +61,10 @@ var table = map[string][]string{
 	"render/ai/onnxtest":     {},
 	"render/blender/install": {"internal/recordlog"},
 
-	"p2p":      {"job", "p2p/wire", "internal/beat", "internal/digest"},
-	"p2p/wire": {"job"},
+	"p2p":             {"job", "p2p/kad", "p2p/kad/kadtest", "p2p/wire", "internal/beat", "internal/digest"},
+	"p2p/kad":         {"p2p/kad/kadtest"}, // its tests
+	"p2p/kad/kadtest": {"p2p/kad"},
+	"p2p/wire":        {"job"},
 
 	"verify": {"job", "media"},
 	"ledger": {"job", "internal/recordlog"},
@@ -108,6 +110,7 @@ var libraries = []library{
 		in:     []string{"p2p", "bench"}, // bench sets other ways of moving bytes beside ours
 		values: []string{"github.com/libp2p/go-libp2p/core/peer", "github.com/libp2p/go-libp2p/core/crypto"},
 	},
+	{prefix: "github.com/libp2p/go-libp2p-kad-dht", in: []string{"p2p/kad"}},
 	{prefix: "github.com/ipfs/boxo", in: []string{"p2p", "diffupload/store", "chunker", "bench"}},
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
 	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},

@@ -438,6 +438,7 @@ func (b *Board) announce() {
 		}
 		j.toldAt = b.now
 		o.Job, o.Requester, o.Kind = j.id, b.self, j.spec.Kind
+		o.Strangers = j.forStrangers()
 		o.InputBytes, o.Open, o.MaxPrice = j.snapshot.Bytes, n, j.spec.Policy.MaxPrice
 		o.Expires = b.now.Add(2*b.o.Announce + b.o.Announce/2)
 		b.do(Announce{o})

@@ -42,7 +42,7 @@ func (b *Board) mayCheck(s *seat, t *task) bool {
 	if w.peer == b.self && x.want != byThird && x.want != byClass {
 		return b.fits(w, s.Device, t.Needs, job.AtRequester)
 	}
-	if x.want == byHome || w.peer == x.peer || slices.Contains(x.spared, w.peer) || s.Name == job.HomeDevice ||
+	if w.stranger || x.want == byHome || w.peer == x.peer || slices.Contains(x.spared, w.peer) || s.Name == job.HomeDevice ||
 		w.score.Banned != "" || w.score.Rejected > 0 || b.liars[w.peer] != "" || !b.fits(w, s.Device, t.Needs, job.Anywhere) {
 		return false
 	}
@@ -121,7 +121,7 @@ func (b *Board) early(j *jobState, t *task) bool {
 func (b *Board) classMembers(class string) int {
 	n := 0
 	for _, w := range b.workers {
-		if w.connected && class != "" && slices.ContainsFunc(w.seats, func(s *seat) bool { return s.there && s.Class == class }) {
+		if w.connected && !w.stranger && class != "" && slices.ContainsFunc(w.seats, func(s *seat) bool { return s.there && s.Class == class }) {
 			n++
 		}
 	}
@@ -144,7 +144,7 @@ func (b *Board) third(j *jobState, x *ret) bool {
 func (b *Board) candidates(j *jobState, t *task) int {
 	n := 0
 	for _, w := range b.workers {
-		if w.connected && w.leaving == "" && w.peer != b.self && j.allows(w.peer) &&
+		if w.connected && w.leaving == "" && w.peer != b.self && j.wants(w) &&
 			slices.ContainsFunc(w.seats, func(s *seat) bool { return s.there && b.mayCheck(s, t) }) {
 			n++
 		}

@@ -23,7 +23,7 @@ func (b *Board) check(j *jobState, x *ret) {
 			rate = &one
 		}
 		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task(), Leaf: j.leaf(x),
-			Secret: j.secretOf(x.peer, x.lease, t.key(), x.fence), Rate: rate})
+			Secret: j.secretOf(x.peer, x.lease, t.key(), x.fence), Rate: rate, Stranger: b.stranger(x.peer)})
 	}
 }
 
@@ -368,6 +368,8 @@ func (b *Board) conclude(j *jobState, x *ret) {
 		if v.Strike {
 			take = len(t.also().avoid) >= mostDisputed || !b.others(x.peer, j, t)
 		}
+		// Nobody answers for a stranger: what could not be checked waits for somebody else.
+		take = take && !b.stranger(x.peer)
 	}
 	if was {
 		j.rechecks--

@@ -53,6 +53,9 @@ type Options struct {
 	// Checkers are the members that may check for this machine whatever their
 	// device class.
 	Checkers []peer.ID
+	// Member reports whether a peer belongs to the farm. One that does not is a
+	// stranger: it works on jobs that say so, and decides nothing. nil: all do.
+	Member func(peer.ID) bool
 	// Name is what people call a peer, where something is said of it; the end of
 	// its id.
 	Name func(peer.ID) string

@@ -187,7 +187,9 @@ func (d *Dispatcher) sign(reader peer.ID, o *job.Order) {
 		l := &o.Leases[i]
 		d.mu.Lock()
 		if j := d.board.byID[l.Job]; j != nil {
-			l.Disks = j.disks
+			if !d.board.stranger(reader) { // it has none of them, and need not know of them
+				l.Disks = j.disks
+			}
 		}
 		d.mu.Unlock()
 		k := grantKey{l.Job, reader}
@@ -294,6 +296,9 @@ func (d *Dispatcher) challenge(e Challenge) Event {
 	rate := score.Rate
 	if e.Rate != nil {
 		rate = *e.Rate
+	}
+	if e.Stranger {
+		rate = max(rate, score.Rate, strangerRate)
 	}
 	if score.Rejected > 0 {
 		rate = 1

@@ -212,6 +212,9 @@ type (
 		Leaf   job.Leaf
 		Secret []byte
 		Rate   *float64 // asked for by the job; nil: by the book
+		// Stranger is set where the worker is no member: then neither counts below
+		// the book's and strangerRate.
+		Stranger bool
 	}
 	// Compare judges a result; answered by Judged.
 	Compare struct {

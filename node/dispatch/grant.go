@@ -344,10 +344,12 @@ func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
 }
 
 // fits reports whether device d of w can run tasks with these needs there. The
-// requester's own work goes to its home slot where there is one, and nothing
-// else does. Whoever has a stream to us was admitted as a member of the farm, so
-// AtMember keeps nobody away here.
+// requester's own work goes to its home slot where there is one, and nothing else
+// does. AtMember keeps strangers away.
 func (b *Board) fits(w *worker, d job.Device, n job.Needs, p job.Place) bool {
+	if p == job.AtMember && w.stranger {
+		return false
+	}
 	home := d.Name == job.HomeDevice
 	if own := p == job.AtRequester; !own && home || own && (w.peer != b.self || !home && w.home()) {
 		return false

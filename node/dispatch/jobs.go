@@ -192,5 +192,8 @@ func (d *Dispatcher) Allows(id job.ID, p peer.ID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	j := d.board.byID[id]
+	if d.board.stranger(p) && (j == nil || !j.forStrangers()) {
+		return false
+	}
 	return j == nil || j.allows(p)
 }

@@ -204,7 +204,7 @@ func (b *Board) vouch(j *jobState, x *ret) bool {
 	first, last := x.looks[0], x.looks[len(x.looks)-1]
 	vouched := x.want == byThird && last.Ruling == job.Accepted && last.Class == x.deviceClass && last.Draw == first.Draw &&
 		first.Ruling == job.Rejected && first.Foreign
-	if vouched {
+	if vouched && !b.stranger(x.peer) { // of a stranger nothing is learnt that counts for others
 		b.do(Vouch{ID: j.id, Task: x.t.Task(), Vouched: Vouched{Worker: x.peer, By: last.By, Class: x.deviceClass, Against: first.Class, Found: x.found[0]}})
 	}
 	return vouched

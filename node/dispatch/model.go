@@ -424,6 +424,8 @@ type jobState struct {
 	cleaned   bool
 	served    int64
 	begun     bool // something was delivered since it last began
+	proved    int  // tasks of which it was looked whether this machine alone can check them
+	provable  bool // it can, see forStrangers
 	estate
 
 	tasks    []*task

@@ -652,6 +652,10 @@ func (b *Board) whyNot(now time.Time, w *worker, j *jobState) string {
 		return "is banned: " + w.score.Banned
 	case j.barred[w.peer] != "":
 		return "gets no more work on this job, a result was rejected: " + j.barred[w.peer]
+	case w.stranger && !j.spec.Policy.Strangers:
+		return "is no member of the farm, and the job is for members (--strangers)"
+	case w.stranger && !j.forStrangers():
+		return "is no member of the farm, and this machine alone could not check what it gives back"
 	case w.peer != b.self && !j.allows(w.peer):
 		return "is not wanted for it (--only, --not)"
 	case w.leaving != "":

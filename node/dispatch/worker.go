@@ -16,6 +16,7 @@ import (
 type worker struct {
 	peer      peer.ID
 	name      string // peer, as people read it
+	stranger  bool   // no member of the farm
 	connected bool
 	stream    uint64
 	fresh     bool   // no report came on this stream yet
@@ -83,6 +84,7 @@ type shape struct {
 	device  job.Device
 	self    bool // of the requester's own machine
 	home    bool // whose machine has a home slot
+	outside bool // of strangers' machines
 	speed   float64
 	n       int
 }
@@ -145,6 +147,7 @@ func (b *Board) opened(e Opened) {
 		b.away(w)
 	}
 	w.connected, w.stream, w.fresh = true, e.Stream, true
+	w.stranger = b.stranger(w.peer)
 	b.connected++
 	w.heard, w.leaving, w.resting = b.now, "", ""
 	b.standing(w, e.Score)
@@ -261,7 +264,7 @@ func (w *worker) rested(j *jobState, now time.Time) bool {
 
 // can reports whether w may work on j at all now.
 func (b *Board) can(w *worker, j *jobState) bool {
-	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "") && (w.peer == b.self || j.allows(w.peer))
+	return w.connected && w.leaving == "" && w.score.Banned == "" && (len(j.barred) == 0 || j.barred[w.peer] == "") && (w.peer == b.self || j.wants(w))
 }
 
 // mayWork is can for one device: those of this machine are on the lists as well,
@@ -293,7 +296,9 @@ func (b *Board) tell(w *worker) {
 			if !j.live() {
 				continue
 			}
-			if !j.allows(w.peer) {
+			if w.stranger && !j.forStrangers() {
+				some = fmt.Sprintf("job %s is for members of the farm, by the wish of who submitted it, or because it could not be checked", j.id)
+			} else if !j.allows(w.peer) {
 				some = fmt.Sprintf("job %s is for other machines, by the wish of who submitted it", j.id)
 			} else if r := j.barred[w.peer]; r != "" {
 				some = fmt.Sprintf("no more work on job %s: a result was rejected: %s", j.id, r)
@@ -395,11 +400,11 @@ func (b *Board) shapeOf(s *seat) *shape {
 	w := s.w
 	for _, x := range b.shapes {
 		if x.device.Type == s.Type && x.device.MemoryBytes == s.MemoryBytes && x.machine.Memory(x.device) == w.machine.Memory(s.Device) && (x.device.Name == job.HomeDevice) == (s.Name == job.HomeDevice) &&
-			x.self == (w.peer == b.self) && x.home == w.home() && sameFacts(x.machine.Facts, w.machine.Facts) {
+			x.self == (w.peer == b.self) && x.home == w.home() && x.outside == w.stranger && sameFacts(x.machine.Facts, w.machine.Facts) {
 			return x
 		}
 	}
-	x := &shape{machine: w.machine, device: s.Device, self: w.peer == b.self, home: w.home()}
+	x := &shape{machine: w.machine, device: s.Device, self: w.peer == b.self, home: w.home(), outside: w.stranger}
 	b.shapes = append(b.shapes, x)
 	return x
 }

@@ -177,7 +177,7 @@ type (
 		GuestSeconds float64 `json:"guest_s,omitempty" minimum:"0" maximum:"315360000" doc:"For how long the machine is a member once it came; 0: until it is put out"`
 	}
 	joinBody struct {
-		Ticket string `json:"ticket" minLength:"1" maxLength:"16384"`
+		Ticket string `json:"ticket" minLength:"1" maxLength:"65536" doc:"A ticket, or the opening of an open farm"`
 	}
 	revokeBody struct {
 		Peer string `json:"peer" minLength:"1" maxLength:"128"`
@@ -362,6 +362,7 @@ func (h *Handler) routes() {
 	h.dashboardRoutes(op)
 	h.farmJobsRoutes(op)
 	h.farmsRoutes(op)
+	h.openFarmRoutes(op)
 	h.eventRoute(op("events", "GET", "/v1/events", "What happens to jobs, as it happens", 200))
 
 	huma.Register(h.api, op("store", "GET", "/v1/store", "What is in this machine's store", 200),
@@ -399,7 +400,7 @@ func (h *Handler) routes() {
 			t, err := h.Farm.Invite(ctx, time.Duration(r.Body.ValidSeconds*float64(time.Second)), time.Duration(r.Body.GuestSeconds*float64(time.Second)))
 			return &out[Ticket]{Ticket{t}}, answer(err)
 		})
-	huma.Register(h.api, op("join", "POST", "/v1/farm/join", "Join the farm that a ticket is for", 200),
+	huma.Register(h.api, op("join", "POST", "/v1/farm/join", "Join the farm that a ticket is for, or an open one as a stranger", 200),
 		func(ctx context.Context, r *in[joinBody]) (*out[FarmView], error) {
 			v, err := h.Farm.Join(ctx, r.Body.Ticket)
 			return &out[FarmView]{v}, answer(err)

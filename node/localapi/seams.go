@@ -141,7 +141,14 @@ type Farm interface {
 	// Invite returns a ticket: one use, valid for the given time. Who uses it
 	// is a member for stay; 0: until it is put out.
 	Invite(ctx context.Context, valid, stay time.Duration) (string, error)
+	// Join takes a ticket, or the line of an open farm.
 	Join(ctx context.Context, ticket string) (FarmView, error)
+	// Open lets strangers in for that long, after work of so many bits (0: the
+	// usual), and returns the line by which they come; Close ends that. Opening
+	// returns that line again.
+	Open(ctx context.Context, valid time.Duration, bits int) (string, error)
+	Close(ctx context.Context) (FarmView, error)
+	Opening(ctx context.Context) (string, error)
 	// Leave ends this machine's membership; its connections close, and work for
 	// others with them. What it holds the root key of it cannot leave.
 	Leave(ctx context.Context) (left FarmView, err error)
@@ -168,6 +175,12 @@ type FarmView struct {
 	Owner   bool       `json:"owner"` // this machine holds the root key
 	Turn    int        `json:"turn,omitempty" doc:"How often the root key was replaced"`
 	Members []PeerView `json:"members"`
+	// Open is until when strangers may come, absent where they may not. Stranger
+	// is set where this machine is one itself.
+	Open      time.Time  `json:"open_until,omitzero" doc:"Until when the farm is open to strangers"`
+	Stranger  bool       `json:"stranger,omitempty" doc:"This machine is a stranger in the farm"`
+	Takes     bool       `json:"takes_strangers,omitempty" doc:"This machine takes strangers (swarm.accept)"`
+	Strangers []PeerView `json:"strangers,omitempty" doc:"Strangers that are connected; they are no members"`
 }
 
 // Standing is what this machine found out about a member, and what it follows
@@ -195,7 +208,7 @@ type Standing struct {
 type PeerView struct {
 	Peer      string    `json:"peer"`
 	Name      string    `json:"name"`
-	Role      string    `json:"role,omitempty"`   // "owner", "member", "guest"
+	Role      string    `json:"role,omitempty"`   // "owner", "member", "guest", "stranger"
 	Expires   time.Time `json:"expires,omitzero"` // when a guest is no member any more
 	Self      bool      `json:"self,omitempty"`
 	Connected bool      `json:"connected"`

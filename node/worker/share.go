@@ -24,6 +24,9 @@ const (
 	slice = time.Minute
 )
 
+// leastPrecedence keeps everybody's share above nothing.
+const leastPrecedence = 0.1
+
 // share is what one requester was given, in seconds of devices over its
 // precedence, as of a time.
 type share struct {
@@ -42,7 +45,7 @@ func (s share) now(t time.Time) float64 {
 func (w *Worker) serve(r *requester, d time.Duration, t time.Time) {
 	given := d.Seconds()
 	if w.opts.Precedence != nil {
-		given /= max(1, w.opts.Precedence(r.id))
+		given /= max(leastPrecedence, w.opts.Precedence(r.id))
 	}
 	r.share = share{r.share.now(t) + given, t}
 }

@@ -35,30 +35,32 @@ type Refusal_Code int32
 
 const (
 	Refusal_UNSPECIFIED Refusal_Code = 0
-	Refusal_MALFORMED   Refusal_Code = 1 // the request cannot be read or its signature is wrong
-	Refusal_EXPIRED     Refusal_Code = 2 // ticket or certificate is past its time
-	Refusal_USED        Refusal_Code = 3 // the ticket let another peer in before
-	Refusal_OTHER_FARM  Refusal_Code = 4 // for, or of, another farm
-	Refusal_REVOKED     Refusal_Code = 5 // the root took this peer's right away
-	Refusal_NOT_OWNER   Refusal_Code = 6 // this node cannot admit: it does not hold the root key
-	Refusal_BUSY        Refusal_Code = 7 // try again later
-	Refusal_FAILED      Refusal_Code = 8 // our own trouble (disk full, say)
-	Refusal_TOO_OLD     Refusal_Code = 9 // a program at one end is too old for the other's; the text says which
+	Refusal_MALFORMED   Refusal_Code = 1  // the request cannot be read or its signature is wrong
+	Refusal_EXPIRED     Refusal_Code = 2  // ticket or certificate is past its time
+	Refusal_USED        Refusal_Code = 3  // the ticket let another peer in before
+	Refusal_OTHER_FARM  Refusal_Code = 4  // for, or of, another farm
+	Refusal_REVOKED     Refusal_Code = 5  // the root took this peer's right away
+	Refusal_NOT_OWNER   Refusal_Code = 6  // this node cannot admit: it does not hold the root key
+	Refusal_BUSY        Refusal_Code = 7  // try again later
+	Refusal_FAILED      Refusal_Code = 8  // our own trouble (disk full, say)
+	Refusal_TOO_OLD     Refusal_Code = 9  // a program at one end is too old for the other's; the text says which
+	Refusal_CLOSED      Refusal_Code = 10 // no strangers are taken: the farm is not open, or this member takes none
 )
 
 // Enum value maps for Refusal_Code.
 var (
 	Refusal_Code_name = map[int32]string{
-		0: "UNSPECIFIED",
-		1: "MALFORMED",
-		2: "EXPIRED",
-		3: "USED",
-		4: "OTHER_FARM",
-		5: "REVOKED",
-		6: "NOT_OWNER",
-		7: "BUSY",
-		8: "FAILED",
-		9: "TOO_OLD",
+		0:  "UNSPECIFIED",
+		1:  "MALFORMED",
+		2:  "EXPIRED",
+		3:  "USED",
+		4:  "OTHER_FARM",
+		5:  "REVOKED",
+		6:  "NOT_OWNER",
+		7:  "BUSY",
+		8:  "FAILED",
+		9:  "TOO_OLD",
+		10: "CLOSED",
 	}
 	Refusal_Code_value = map[string]int32{
 		"UNSPECIFIED": 0,
@@ -71,6 +73,7 @@ var (
 		"BUSY":        7,
 		"FAILED":      8,
 		"TOO_OLD":     9,
+		"CLOSED":      10,
 	}
 )
 
@@ -221,6 +224,7 @@ type Refusal struct {
 	Code          Refusal_Code           `protobuf:"varint,1,opt,name=code,proto3,enum=idlewild.wire.v1.Refusal_Code" json:"code,omitempty"`
 	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	Revocation    *Signed                `protobuf:"bytes,3,opt,name=revocation,proto3" json:"revocation,omitempty"` // the root's statement, with REVOKED
+	Opening       *Signed                `protobuf:"bytes,4,opt,name=opening,proto3" json:"opening,omitempty"`       // the root's newest opening or closing, for a stranger that lacks it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -272,6 +276,13 @@ func (x *Refusal) GetText() string {
 func (x *Refusal) GetRevocation() *Signed {
 	if x != nil {
 		return x.Revocation
+	}
+	return nil
+}
+
+func (x *Refusal) GetOpening() *Signed {
+	if x != nil {
+		return x.Opening
 	}
 	return nil
 }
@@ -440,7 +451,8 @@ type Hello struct {
 	// How the farm's root key was replaced, oldest first: the newest eight in a
 	// dialer's first message, all of them (at most 64) in an answer.
 	Successions   []*Signed `protobuf:"bytes,6,rep,name=successions,proto3" json:"successions,omitempty"`
-	Yours         *Signed   `protobuf:"bytes,7,opt,name=yours,proto3" json:"yours,omitempty"` // the receiver's certificate by the newest root, as far as the sender has one
+	Yours         *Signed   `protobuf:"bytes,7,opt,name=yours,proto3" json:"yours,omitempty"`       // the receiver's certificate by the newest root, as far as the sender has one
+	Stranger      *Signed   `protobuf:"bytes,8,opt,name=stranger,proto3" json:"stranger,omitempty"` // of a stranger in an open farm: its own certificate, instead of any by the root
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,6 +536,13 @@ func (x *Hello) GetYours() *Signed {
 	return nil
 }
 
+func (x *Hello) GetStranger() *Signed {
+	if x != nil {
+		return x.Stranger
+	}
+	return nil
+}
+
 // Details is what members tell each other.
 type Details struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -533,6 +552,8 @@ type Details struct {
 	Addrs         [][]byte               `protobuf:"bytes,4,rep,name=addrs,proto3" json:"addrs,omitempty"`                             // the sender's multiaddrs
 	ContentKey    *Signed                `protobuf:"bytes,6,opt,name=content_key,json=contentKey,proto3" json:"content_key,omitempty"` // the farm's, by the root; absent where the sender has none
 	Words         []*Signed              `protobuf:"bytes,7,rep,name=words,proto3" json:"words,omitempty"`                             // what the sender says of others: ledger.Word; at most 256
+	Opening       *Signed                `protobuf:"bytes,8,opt,name=opening,proto3" json:"opening,omitempty"`                         // the root's newest opening or closing of the farm
+	Strangers     bool                   `protobuf:"varint,9,opt,name=strangers,proto3" json:"strangers,omitempty"`                    // the sender takes strangers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +630,20 @@ func (x *Details) GetWords() []*Signed {
 	return nil
 }
 
+func (x *Details) GetOpening() *Signed {
+	if x != nil {
+		return x.Opening
+	}
+	return nil
+}
+
+func (x *Details) GetStrangers() bool {
+	if x != nil {
+		return x.Strangers
+	}
+	return false
+}
+
 // MemberRecord is a member that the sender knows, for peer exchange.
 type MemberRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -679,6 +714,7 @@ type Gossip struct {
 	//	*Gossip_Revocation
 	//	*Gossip_Member
 	//	*Gossip_Succession
+	//	*Gossip_Opening
 	Body          isGossip_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -757,6 +793,15 @@ func (x *Gossip) GetSuccession() *Signed {
 	return nil
 }
 
+func (x *Gossip) GetOpening() *Signed {
+	if x != nil {
+		if x, ok := x.Body.(*Gossip_Opening); ok {
+			return x.Opening
+		}
+	}
+	return nil
+}
+
 type isGossip_Body interface {
 	isGossip_Body()
 }
@@ -777,6 +822,10 @@ type Gossip_Succession struct {
 	Succession *Signed `protobuf:"bytes,4,opt,name=succession,proto3,oneof"` // the root key was replaced
 }
 
+type Gossip_Opening struct {
+	Opening *Signed `protobuf:"bytes,5,opt,name=opening,proto3,oneof"` // the farm was opened to strangers, or closed
+}
+
 func (*Gossip_Offer) isGossip_Body() {}
 
 func (*Gossip_Revocation) isGossip_Body() {}
@@ -784,6 +833,8 @@ func (*Gossip_Revocation) isGossip_Body() {}
 func (*Gossip_Member) isGossip_Body() {}
 
 func (*Gossip_Succession) isGossip_Body() {}
+
+func (*Gossip_Opening) isGossip_Body() {}
 
 // Offer is job.Offer. No file names.
 type Offer struct {
@@ -2515,13 +2566,14 @@ const file_wire_proto_rawDesc = "" +
 	"wire.proto\x12\x10idlewild.wire.v1\".\n" +
 	"\x06Signed\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12\x10\n" +
-	"\x03sig\x18\x02 \x01(\fR\x03sig\"\x9a\x02\n" +
+	"\x03sig\x18\x02 \x01(\fR\x03sig\"\xda\x02\n" +
 	"\aRefusal\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.idlewild.wire.v1.Refusal.CodeR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x128\n" +
 	"\n" +
 	"revocation\x18\x03 \x01(\v2\x18.idlewild.wire.v1.SignedR\n" +
-	"revocation\"\x8c\x01\n" +
+	"revocation\x122\n" +
+	"\aopening\x18\x04 \x01(\v2\x18.idlewild.wire.v1.SignedR\aopening\"\x98\x01\n" +
 	"\x04Code\x12\x0f\n" +
 	"\vUNSPECIFIED\x10\x00\x12\r\n" +
 	"\tMALFORMED\x10\x01\x12\v\n" +
@@ -2534,7 +2586,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x04BUSY\x10\a\x12\n" +
 	"\n" +
 	"\x06FAILED\x10\b\x12\v\n" +
-	"\aTOO_OLD\x10\t\"\x8a\x01\n" +
+	"\aTOO_OLD\x10\t\x12\n" +
+	"\n" +
+	"\x06CLOSED\x10\n" +
+	"\"\x8a\x01\n" +
 	"\fAdmitRequest\x12\x16\n" +
 	"\x06ticket\x18\x01 \x01(\tR\x06ticket\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -2549,7 +2604,7 @@ const file_wire_proto_rawDesc = "" +
 	"\vcertificate\x18\x03 \x01(\v2\x18.idlewild.wire.v1.SignedR\vcertificate\x123\n" +
 	"\adetails\x18\x04 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\x12:\n" +
 	"\vsuccessions\x18\x05 \x03(\v2\x18.idlewild.wire.v1.SignedR\vsuccessionsJ\x04\b\x06\x10\n" +
-	"\"\xd5\x02\n" +
+	"\"\x8b\x03\n" +
 	"\x05Hello\x12<\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x18.idlewild.wire.v1.SignedR\fcertificates\x12\x1e\n" +
 	"\n" +
@@ -2559,7 +2614,8 @@ const file_wire_proto_rawDesc = "" +
 	"\arefusal\x18\x04 \x01(\v2\x19.idlewild.wire.v1.RefusalR\arefusal\x123\n" +
 	"\adetails\x18\x05 \x01(\v2\x19.idlewild.wire.v1.DetailsR\adetails\x12:\n" +
 	"\vsuccessions\x18\x06 \x03(\v2\x18.idlewild.wire.v1.SignedR\vsuccessions\x12.\n" +
-	"\x05yours\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x05yours\"\xb7\x02\n" +
+	"\x05yours\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x05yours\x124\n" +
+	"\bstranger\x18\b \x01(\v2\x18.idlewild.wire.v1.SignedR\bstranger\"\x89\x03\n" +
 	"\aDetails\x128\n" +
 	"\amembers\x18\x01 \x03(\v2\x1e.idlewild.wire.v1.MemberRecordR\amembers\x12:\n" +
 	"\vrevocations\x18\x02 \x03(\v2\x18.idlewild.wire.v1.SignedR\vrevocations\x12/\n" +
@@ -2567,12 +2623,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x05addrs\x18\x04 \x03(\fR\x05addrs\x129\n" +
 	"\vcontent_key\x18\x06 \x01(\v2\x18.idlewild.wire.v1.SignedR\n" +
 	"contentKey\x12.\n" +
-	"\x05words\x18\a \x03(\v2\x18.idlewild.wire.v1.SignedR\x05wordsJ\x04\b\x05\x10\x06\"\x82\x01\n" +
+	"\x05words\x18\a \x03(\v2\x18.idlewild.wire.v1.SignedR\x05words\x122\n" +
+	"\aopening\x18\b \x01(\v2\x18.idlewild.wire.v1.SignedR\aopening\x12\x1c\n" +
+	"\tstrangers\x18\t \x01(\bR\tstrangersJ\x04\b\x05\x10\x06\"\x82\x01\n" +
 	"\fMemberRecord\x12:\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x18.idlewild.wire.v1.SignedR\vcertificate\x12\x14\n" +
 	"\x05addrs\x18\x02 \x03(\fR\x05addrs\x12 \n" +
 	"\flast_seen_ms\x18\x03 \x01(\x03R\n" +
-	"lastSeenMs\"\xf3\x01\n" +
+	"lastSeenMs\"\xa9\x02\n" +
 	"\x06Gossip\x12/\n" +
 	"\x05offer\x18\x01 \x01(\v2\x17.idlewild.wire.v1.OfferH\x00R\x05offer\x12:\n" +
 	"\n" +
@@ -2581,7 +2639,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x06member\x18\x03 \x01(\v2\x1e.idlewild.wire.v1.MemberRecordH\x00R\x06member\x12:\n" +
 	"\n" +
 	"succession\x18\x04 \x01(\v2\x18.idlewild.wire.v1.SignedH\x00R\n" +
-	"successionB\x06\n" +
+	"succession\x124\n" +
+	"\aopening\x18\x05 \x01(\v2\x18.idlewild.wire.v1.SignedH\x00R\aopeningB\x06\n" +
 	"\x04body\"\xeb\x01\n" +
 	"\x05Offer\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x1c\n" +
@@ -2784,57 +2843,61 @@ var file_wire_proto_goTypes = []any{
 var file_wire_proto_depIdxs = []int32{
 	0,  // 0: idlewild.wire.v1.Refusal.code:type_name -> idlewild.wire.v1.Refusal.Code
 	2,  // 1: idlewild.wire.v1.Refusal.revocation:type_name -> idlewild.wire.v1.Signed
-	3,  // 2: idlewild.wire.v1.AdmitAnswer.refusal:type_name -> idlewild.wire.v1.Refusal
-	2,  // 3: idlewild.wire.v1.AdmitAnswer.certificate:type_name -> idlewild.wire.v1.Signed
-	7,  // 4: idlewild.wire.v1.AdmitAnswer.details:type_name -> idlewild.wire.v1.Details
-	2,  // 5: idlewild.wire.v1.AdmitAnswer.successions:type_name -> idlewild.wire.v1.Signed
-	2,  // 6: idlewild.wire.v1.Hello.certificates:type_name -> idlewild.wire.v1.Signed
-	3,  // 7: idlewild.wire.v1.Hello.refusal:type_name -> idlewild.wire.v1.Refusal
-	7,  // 8: idlewild.wire.v1.Hello.details:type_name -> idlewild.wire.v1.Details
-	2,  // 9: idlewild.wire.v1.Hello.successions:type_name -> idlewild.wire.v1.Signed
-	2,  // 10: idlewild.wire.v1.Hello.yours:type_name -> idlewild.wire.v1.Signed
-	8,  // 11: idlewild.wire.v1.Details.members:type_name -> idlewild.wire.v1.MemberRecord
-	2,  // 12: idlewild.wire.v1.Details.revocations:type_name -> idlewild.wire.v1.Signed
-	10, // 13: idlewild.wire.v1.Details.offers:type_name -> idlewild.wire.v1.Offer
-	2,  // 14: idlewild.wire.v1.Details.content_key:type_name -> idlewild.wire.v1.Signed
-	2,  // 15: idlewild.wire.v1.Details.words:type_name -> idlewild.wire.v1.Signed
-	2,  // 16: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
-	10, // 17: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
-	2,  // 18: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
-	8,  // 19: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
-	2,  // 20: idlewild.wire.v1.Gossip.succession:type_name -> idlewild.wire.v1.Signed
-	11, // 21: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
-	33, // 22: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
-	14, // 23: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
-	21, // 24: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
-	13, // 25: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
-	3,  // 26: idlewild.wire.v1.Bye.refusal:type_name -> idlewild.wire.v1.Refusal
-	15, // 27: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
-	18, // 28: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
-	19, // 29: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
-	2,  // 30: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
-	20, // 31: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
-	16, // 32: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
-	17, // 33: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
-	22, // 34: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
-	24, // 35: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
-	25, // 36: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
-	23, // 37: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
-	2,  // 38: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
-	28, // 39: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 40: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
-	27, // 41: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
-	2,  // 42: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
-	2,  // 43: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
-	31, // 44: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
-	1,  // 45: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
-	28, // 46: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
-	29, // 47: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	2,  // 2: idlewild.wire.v1.Refusal.opening:type_name -> idlewild.wire.v1.Signed
+	3,  // 3: idlewild.wire.v1.AdmitAnswer.refusal:type_name -> idlewild.wire.v1.Refusal
+	2,  // 4: idlewild.wire.v1.AdmitAnswer.certificate:type_name -> idlewild.wire.v1.Signed
+	7,  // 5: idlewild.wire.v1.AdmitAnswer.details:type_name -> idlewild.wire.v1.Details
+	2,  // 6: idlewild.wire.v1.AdmitAnswer.successions:type_name -> idlewild.wire.v1.Signed
+	2,  // 7: idlewild.wire.v1.Hello.certificates:type_name -> idlewild.wire.v1.Signed
+	3,  // 8: idlewild.wire.v1.Hello.refusal:type_name -> idlewild.wire.v1.Refusal
+	7,  // 9: idlewild.wire.v1.Hello.details:type_name -> idlewild.wire.v1.Details
+	2,  // 10: idlewild.wire.v1.Hello.successions:type_name -> idlewild.wire.v1.Signed
+	2,  // 11: idlewild.wire.v1.Hello.yours:type_name -> idlewild.wire.v1.Signed
+	2,  // 12: idlewild.wire.v1.Hello.stranger:type_name -> idlewild.wire.v1.Signed
+	8,  // 13: idlewild.wire.v1.Details.members:type_name -> idlewild.wire.v1.MemberRecord
+	2,  // 14: idlewild.wire.v1.Details.revocations:type_name -> idlewild.wire.v1.Signed
+	10, // 15: idlewild.wire.v1.Details.offers:type_name -> idlewild.wire.v1.Offer
+	2,  // 16: idlewild.wire.v1.Details.content_key:type_name -> idlewild.wire.v1.Signed
+	2,  // 17: idlewild.wire.v1.Details.words:type_name -> idlewild.wire.v1.Signed
+	2,  // 18: idlewild.wire.v1.Details.opening:type_name -> idlewild.wire.v1.Signed
+	2,  // 19: idlewild.wire.v1.MemberRecord.certificate:type_name -> idlewild.wire.v1.Signed
+	10, // 20: idlewild.wire.v1.Gossip.offer:type_name -> idlewild.wire.v1.Offer
+	2,  // 21: idlewild.wire.v1.Gossip.revocation:type_name -> idlewild.wire.v1.Signed
+	8,  // 22: idlewild.wire.v1.Gossip.member:type_name -> idlewild.wire.v1.MemberRecord
+	2,  // 23: idlewild.wire.v1.Gossip.succession:type_name -> idlewild.wire.v1.Signed
+	2,  // 24: idlewild.wire.v1.Gossip.opening:type_name -> idlewild.wire.v1.Signed
+	11, // 25: idlewild.wire.v1.Offer.needs:type_name -> idlewild.wire.v1.Needs
+	33, // 26: idlewild.wire.v1.Needs.require:type_name -> idlewild.wire.v1.Needs.RequireEntry
+	14, // 27: idlewild.wire.v1.Sync.report:type_name -> idlewild.wire.v1.Report
+	21, // 28: idlewild.wire.v1.Sync.order:type_name -> idlewild.wire.v1.Order
+	13, // 29: idlewild.wire.v1.Sync.bye:type_name -> idlewild.wire.v1.Bye
+	3,  // 30: idlewild.wire.v1.Bye.refusal:type_name -> idlewild.wire.v1.Refusal
+	15, // 31: idlewild.wire.v1.Report.machine:type_name -> idlewild.wire.v1.Machine
+	18, // 32: idlewild.wire.v1.Report.bids:type_name -> idlewild.wire.v1.Bid
+	19, // 33: idlewild.wire.v1.Report.progress:type_name -> idlewild.wire.v1.Progress
+	2,  // 34: idlewild.wire.v1.Report.receipts:type_name -> idlewild.wire.v1.Signed
+	20, // 35: idlewild.wire.v1.Report.inline:type_name -> idlewild.wire.v1.Block
+	16, // 36: idlewild.wire.v1.Machine.facts:type_name -> idlewild.wire.v1.Fact
+	17, // 37: idlewild.wire.v1.Machine.devices:type_name -> idlewild.wire.v1.Device
+	22, // 38: idlewild.wire.v1.Order.leases:type_name -> idlewild.wire.v1.Lease
+	24, // 39: idlewild.wire.v1.Order.stops:type_name -> idlewild.wire.v1.Stop
+	25, // 40: idlewild.wire.v1.Order.settled:type_name -> idlewild.wire.v1.Settled
+	23, // 41: idlewild.wire.v1.Lease.tasks:type_name -> idlewild.wire.v1.Granted
+	2,  // 42: idlewild.wire.v1.Lease.read:type_name -> idlewild.wire.v1.Signed
+	28, // 43: idlewild.wire.v1.Ask.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 44: idlewild.wire.v1.Ask.wants:type_name -> idlewild.wire.v1.Want
+	27, // 45: idlewild.wire.v1.Ask.edits:type_name -> idlewild.wire.v1.EditsWant
+	2,  // 46: idlewild.wire.v1.EditsWant.past:type_name -> idlewild.wire.v1.Signed
+	2,  // 47: idlewild.wire.v1.Scope.grant:type_name -> idlewild.wire.v1.Signed
+	31, // 48: idlewild.wire.v1.Answers.answers:type_name -> idlewild.wire.v1.Answer
+	1,  // 49: idlewild.wire.v1.Answer.encoding:type_name -> idlewild.wire.v1.Answer.Encoding
+	28, // 50: idlewild.wire.v1.Share.scope:type_name -> idlewild.wire.v1.Scope
+	29, // 51: idlewild.wire.v1.Share.wants:type_name -> idlewild.wire.v1.Want
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2847,6 +2910,7 @@ func file_wire_proto_init() {
 		(*Gossip_Revocation)(nil),
 		(*Gossip_Member)(nil),
 		(*Gossip_Succession)(nil),
+		(*Gossip_Opening)(nil),
 	}
 	file_wire_proto_msgTypes[10].OneofWrappers = []any{
 		(*Sync_Report)(nil),
