@@ -117,7 +117,10 @@ const socket = "llm.sock"
 // Weights stay as they lie in the file. Laid out anew for a processor they are
 // multiplied by its AMX unit, and a virtual machine may report one that it lets
 // nobody use: the server then ends with an illegal instruction.
-var settled = []string{"LLAMA_ARG_REPACK=0"}
+//
+// Flash attention is off, because with it the number of threads says in which order
+// is summed: an answer that is read again elsewhere would differ by more.
+var settled = []string{"LLAMA_ARG_REPACK=0", "LLAMA_ARG_FLASH_ATTN=off"}
 
 // Start starts a server and returns once it has loaded the model. An error says
 // what the server said.
