@@ -24,6 +24,11 @@ const (
 	drawn = 8
 	// looked is how many places of an answer are looked at.
 	looked = 8
+	// leastCommitted: of one in so many places at least a commitment speaks. The
+	// server tells of no token within a letter, and a letter may have a few. Which
+	// places are left out the worker cannot choose by what the model says there,
+	// which is what it did not compute.
+	leastCommitted = 8
 	// askedLikely is how many tokens of a place the server is asked for: the one
 	// that was chosen should be among them.
 	askedLikely = 64
@@ -144,7 +149,7 @@ func (m *replayer) replay(q query, claim media.Record, w media.Writing, r *media
 	r.Noise = m.noise
 	var open int
 	r.Places, open = m.places(q.number, w)
-	if 2*open > len(w.Tokens) {
+	if leastCommitted*(len(w.Tokens)-open) < len(w.Tokens) {
 		r.Doubt = fmt.Sprintf("nothing is committed to at %d of its %d places", open, len(w.Tokens))
 	}
 	for _, place := range r.Places {
