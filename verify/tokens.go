@@ -24,7 +24,7 @@ type TokenMargin struct {
 // is allowed; a model that differs from itself by more than the most is not checked
 // this way (bench tokens).
 const (
-	leastTokens, mostTokens = 0.02, 0.07
+	leastTokens, mostTokens = 0.03, 0.08
 	// tokensSlack is how far other instructions may be, in what the checker's own
 	// writing differs from its reading; tokensSure how far what is wrong has to be,
 	// in what is accepted.
