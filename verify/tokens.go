@@ -38,6 +38,9 @@ func MarginOf(noise float64) TokenMargin {
 	return TokenMargin{Accept: accept, Reject: tokensSure * accept}
 }
 
+// onePlace is how much farther one place may be than the mean of several.
+const onePlace = 5
+
 // CompareTokens judges a claim of answers by reading some of them again.
 func CompareTokens(claim Records, evidence []media.Record) job.Verdict {
 	v := job.Verdict{Ruling: job.Accepted, Method: methodTokens}
@@ -140,15 +143,11 @@ func compareAnswer(c, e media.Record) (r job.Ruling, why string, apart float64, 
 		doubt("its logarithms are %.3f from those that were read again, which is more than usual and no proof", apart)
 	}
 	switch {
-	case replay.Short < 0 || worst <= replay.Short+m.Accept:
-	case worst > replay.Short+m.Reject+mostShort:
+	case replay.Short < 0 || worst <= replay.Short+onePlace*m.Accept:
+	case worst > replay.Short+onePlace*m.Reject:
 		return job.Rejected, fmt.Sprintf("token %d of it is not one that its request draws: its logarithm is %.2f below the likeliest", at+1, worst), apart, places
 	default:
 		doubt("token %d of it is hardly one that its request draws: its logarithm is %.2f below the likeliest", at+1, worst)
 	}
 	return r, why, apart, places
 }
-
-// mostShort is allowed beyond Reject of a single token: a margin of a mean is not
-// one of each place.
-const mostShort = 0.35

@@ -53,7 +53,7 @@ func TestAnswersThatWereReadAgain(t *testing.T) {
 		"noisy beyond sense": {0, func(_ *media.Record, r *media.Replay) { r.Noise = 0.5 }, job.Unsure, "own answers"},
 		"not drawn": {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5] -= 1 }, job.Rejected,
 			"token 6 of it is not one"},
-		"hardly drawn":       {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5] -= 0.2 }, job.Unsure, "hardly"},
+		"hardly drawn":       {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5] -= 0.3 }, job.Unsure, "hardly"},
 		"nobody knows":       {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5], r.Short = -9, -1 }, job.Accepted, "agree"},
 		"drawn by min_p":     {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5], r.Short = -3, 3 }, job.Accepted, "agree"},
 		"wrong":              {0, func(_ *media.Record, r *media.Replay) { r.Wrong = "it ends" }, job.Rejected, "it ends"},
