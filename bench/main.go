@@ -22,6 +22,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"idlewild/render/ai"
 )
 
 // Document is what one benchmark prints with --json.
@@ -65,6 +67,7 @@ type benchmark struct {
 var benchmarks = map[string]benchmark{}
 
 func main() {
+	ai.RunnerMain() // of the programs that "tokens" has answer
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	asJSON := false

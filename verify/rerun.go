@@ -157,6 +157,7 @@ func (d difference) cosine() float64 { return 1 - d.angle }
 
 // compareRecord says what is wrong with one record, and whether that is sure.
 func compareRecord(c, e media.Record, t Margin) (d difference, why string, sure bool) {
+	c, e = c.WithoutWriting(), e.WithoutWriting()
 	switch {
 	case e.Error != "" && c.Error != "":
 		return d, "", false

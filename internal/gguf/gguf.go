@@ -37,7 +37,7 @@ type Model struct {
 	Name         string
 	Context      int  // tokens that it was made for; 0: not said
 	Template     bool // it brings the template of its chats
-	Tokenizer    bool
+	Vocabulary   int  // tokens of its tokenizer; 0: it has none
 	Pools        bool // it says how tokens' embeddings become a text's
 	Parts        int  // files that it was split into; 0 and 1: it is whole
 	Tensors      []Tensor
@@ -234,7 +234,7 @@ func (h *header) model(size int64) *Model {
 		case "tokenizer.chat_template":
 			m.Template = text != ""
 		case "tokenizer.ggml.tokens":
-			m.Tokenizer = number > 0
+			m.Vocabulary = int(number)
 		case m.Architecture + ".context_length":
 			m.Context = int(min(number, 1<<24))
 		case m.Architecture + ".pooling_type":

@@ -71,7 +71,8 @@ func (t *task) ofClaim() bool {
 
 // withClaim are the checks of x that can be run. Those that read the claim are
 // left out of a look by others, and where this machine cannot run them. So what
-// they find alone never gets a peer banned.
+// they find alone never gets a peer banned. Of two checks that leave the same
+// files one is enough: that which reads the claim, where it can be run.
 func (b *Board) withClaim(x *ret, tasks []job.Task) []job.Task {
 	w := b.byPeer[b.self]
 	out := slices.DeleteFunc(slices.Clone(tasks), func(t job.Task) bool { return newCheck(t, x).ofClaim() })
@@ -82,10 +83,14 @@ func (b *Board) withClaim(x *ret, tasks []job.Task) []job.Task {
 	for _, t := range tasks {
 		able = able && (!newCheck(t, x).ofClaim() || b.lacking(w, t.Needs, job.AtRequester) == "")
 	}
-	if able {
-		return tasks
+	if !able {
+		return out
 	}
-	return out
+	return slices.DeleteFunc(slices.Clone(tasks), func(t job.Task) bool {
+		return !newCheck(t, x).ofClaim() && slices.ContainsFunc(tasks, func(of job.Task) bool {
+			return newCheck(of, x).ofClaim() && len(of.Outputs) > 0 && slices.Equal(of.Outputs, t.Outputs)
+		})
+	})
 }
 
 // given are the outputs that a check reads of the task k: the claim's, another

@@ -32,6 +32,7 @@ type table struct {
 
 	checks   bool       // every result is challenged
 	denoised bool       // with checks that read the claim, one after the other
+	read     bool       // with a check that reads the claim in place of the other
 	ruling   job.Ruling // of checks
 	broken   string     // what delivering fails with
 	score    Score      // of everybody
@@ -234,6 +235,9 @@ func (x *table) carryOut(e Effect) {
 			if x.denoised {
 				tasks = append(tasks, readsClaim(e.Task)...)
 			}
+			if x.read {
+				tasks = append(tasks, instead(e.Task))
+			}
 		}
 		x.step(Challenged{ID: e.ID, Fence: e.Fence, Tasks: tasks})
 	case Compare:
@@ -261,10 +265,17 @@ func (x *table) carryOut(e Effect) {
 	}
 }
 
+// instead is a check of t that reads the claim and leaves what the other one does.
+func instead(t job.Task) job.Task {
+	t.Label, t.Params, t.After, t.Check = "reading of "+t.Label, []byte("reading"), []job.TaskKey{t.Key()}, job.Check{}
+	return t
+}
+
 // readsClaim are two more checks of t: one of its result, one of what that makes.
 func readsClaim(t job.Task) []job.Task {
 	first := t
 	first.Label, first.Params, first.After, first.Check = "guides of "+t.Label, []byte("guides"), []job.TaskKey{t.Key()}, job.Check{}
+	first.Outputs = []job.OutputRule{{Name: "other", Media: job.MediaFile}}
 	second := first
 	second.Label, second.Params, second.After = "denoise of "+t.Label, []byte("denoise"), []job.TaskKey{first.Key()}
 	return []job.Task{first, second}

@@ -214,7 +214,7 @@ func (x *table) play(words []string) {
 		x.step(Requeued{ID: x.jobs[rest[0]], Label: rest[1]})
 	case "set":
 		if v, ok := arg["checks"]; ok {
-			x.checks, x.denoised = v != "off", v == "denoised"
+			x.checks, x.denoised, x.read = v != "off", v == "denoised", v == "read"
 		}
 		if v, ok := arg["ruling"]; ok {
 			x.ruling = job.Ruling(v)

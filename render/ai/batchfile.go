@@ -288,7 +288,7 @@ func answerable(m *gguf.Model) error {
 	switch {
 	case m.Parts > 1:
 		return fmt.Errorf("it is one of %d parts of a model", m.Parts)
-	case !m.Tokenizer:
+	case m.Vocabulary == 0:
 		return errors.New("it has no tokenizer")
 	case len(m.Tensors) == 0:
 		return errors.New("it has no weights")
@@ -318,6 +318,11 @@ func (p planner) requests() ([]job.Task, error) {
 	base := Params{
 		Op: opRequests, Model: p.facts.Model, SHA256: p.facts.SHA256, Batch: p.facts.Batch, Outputs: p.spec.Outputs,
 		Endpoint: p.facts.Endpoint, Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline, Format: formatRequests,
+		Commit: p.facts.Runtime == runtimeLLM && p.facts.Endpoint == Chat,
+	}
+	need := p.needs()
+	if base.Commit {
+		need.Require[string(Name)] = versionCommit
 	}
 	var tasks []job.Task
 	var level []job.TaskKey
@@ -325,7 +330,7 @@ func (p planner) requests() ([]job.Task, error) {
 		q := base
 		q.Input, q.Offset, q.Length, q.First, q.Count = p.facts.Input, c.Offset, c.Length, c.First, c.Count
 		t := job.Task{
-			Kind: Name, Params: q.encode(), Input: p.input, Needs: p.needs(), Rank: i,
+			Kind: Name, Params: q.encode(), Input: p.input, Needs: need, Rank: i,
 			Label:   fmt.Sprintf("items %d-%d", q.First, q.First+q.Count-1),
 			Outputs: []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}},
 		}

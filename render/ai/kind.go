@@ -40,10 +40,12 @@ const (
 	version = "1"
 	// versionPrior knows models and pictures that are predecessors' outputs.
 	versionPrior = "2"
-	runtimeFact  = "onnx"
-	runtimeVer   = "1"
-	runtimeLLM   = "llm"
-	runtimeTorch = "torch"
+	// versionCommit knows commitments to tokens.
+	versionCommit = "3"
+	runtimeFact   = "onnx"
+	runtimeVer    = "1"
+	runtimeLLM    = "llm"
+	runtimeTorch  = "torch"
 )
 
 // Remedy says how a machine comes to have a fact that tasks need, "" where it is
@@ -114,7 +116,7 @@ func New(o Options) *Kind {
 // Probe implements render.Kind. A machine without onnxruntime still joins and
 // finishes.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
-	facts := map[string][]string{string(Name): {version, versionPrior}}
+	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit}}
 	var warnings []string
 	switch k.findLLM(ctx); {
 	case k.missingLLM == nil:

@@ -53,6 +53,10 @@ type Params struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Runtime  string `json:"runtime,omitempty"`
 	Called   string `json:"called,omitempty"`
+	// Commit: answers come with commitments, media.Writing. Of a replay, whose
+	// predecessor is the claim, Draw are the numbers by which places are drawn.
+	Commit bool  `json:"commit,omitempty"`
+	Draw   []int `json:"draw,omitempty"`
 
 	// Of a model that the runtime "torch" runs: what it is put to, and how. Such
 	// a model is a folder, and SHA256 the hash of its files' names and hashes.
@@ -76,6 +80,7 @@ type Picture struct {
 const (
 	opItems    = "items"    // the model on a batch of items: one record each
 	opRequests = "requests" // the model on requests: one record each
+	opReplay   = "replay"   // the model on requests and their claimed answers: one record each
 	opJoin     = "join"     // the records of the predecessors, one after the other
 	opPicture  = "picture"  // a picture out of a picture
 	opFinish   = "finish"   // the joined tiles as a picture's file
@@ -122,7 +127,9 @@ func tooLarge(width, height int) string {
 }
 
 // models reports whether the task needs the runtime.
-func (p Params) models() bool { return p.Op == opItems || p.Op == opPicture || p.Op == opRequests }
+func (p Params) models() bool {
+	return p.Op == opItems || p.Op == opPicture || p.Op == opRequests || p.Op == opReplay
+}
 
 // live reports whether somebody waits for the answers.
 func (p Params) live() bool { return p.Op == opRequests && p.Input == "" }
@@ -211,6 +218,11 @@ func (p Params) validate() error {
 		return p.validateItems()
 	case opRequests:
 		return p.validateRequests()
+	case opReplay:
+		if !p.Commit || len(p.Draw) != drawn || p.Input == "" || len(p.Only) == 0 {
+			return fmt.Errorf("a replay of %d items, drawn by %d numbers", len(p.Only), len(p.Draw))
+		}
+		return p.validateRequests()
 	}
 	return fmt.Errorf("operation %q", p.Op)
 }
@@ -252,6 +264,8 @@ func (p Params) validateRequests() error {
 		return fmt.Errorf("%s of a model that writes nothing", p.Endpoint)
 	case len(p.Called) > job.MaxNameBytes || len(p.Files) > 0:
 		return fmt.Errorf("a model that is called so at length")
+	case p.Commit && (p.Endpoint != Chat || p.Runtime != runtimeLLM):
+		return fmt.Errorf("commitments of %s of the runtime %q", p.Endpoint, p.Runtime)
 	case p.Input == "" && (p.Offset != 0 || p.Length != 0 || len(p.Only) > 0), p.Input != "" && (p.Offset < 0 || p.Length <= 0):
 		return fmt.Errorf("%d bytes of requests from %d on", p.Length, p.Offset)
 	}

@@ -224,7 +224,7 @@ func (r request) openRequests() (next func() ([]byte, error), shut func(), err e
 }
 
 // serverOnly are the settings of the server that a request may not make.
-var serverOnly = []string{"model", "id_slot", "n_probs", "timings_per_token", "return_progress", "response_fields", "lora"}
+var serverOnly = []string{"model", "id_slot", "n_probs", "verbose", "return_tokens", "post_sampling_probs", "timings_per_token", "return_progress", "response_fields", "lora"}
 
 // one answers a request. What is wrong with it is in the record; an error is
 // about the server.
@@ -247,6 +247,13 @@ func (m *writer) one(q query, rec *media.Record, said *saying) error {
 		// An answer must not depend on what was asked before.
 		body["cache_prompt"] = json.RawMessage("false")
 	}
+	var a asks
+	commits := false
+	if m.commit {
+		if a, commits = committing(body); commits {
+			said.asks = &a
+		}
+	}
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -268,10 +275,23 @@ func (m *writer) one(q query, rec *media.Record, said *saying) error {
 		answer, err = said.now.body()
 		fallthrough
 	default:
+		var w media.Writing
+		why := errors.New("nothing is committed to")
+		if err == nil && commits {
+			if w, why = written(answer); why != nil && !said.streamed() {
+				return fmt.Errorf("this llama.cpp does not say which tokens it wrote: %w", why)
+			}
+			if err == nil {
+				answer, err = a.silence(answer)
+			}
+		}
 		if err == nil {
 			answer, err = lasting(answer)
 		}
 		rec.Outputs = map[string]media.Tensor{outBody: {Text: []string{string(answer)}}}
+		if err == nil && why == nil {
+			w.Put(rec.Outputs)
+		}
 	}
 	if err != nil {
 		rec.Error, rec.Outputs = "llama.cpp answers what nobody understands: "+err.Error(), nil
@@ -342,6 +362,17 @@ func embeddingsOf(answer []byte) (map[string]media.Tensor, error) {
 		t.Data = append(t.Data, d.Embedding...)
 	}
 	return embedded(t, a.Usage.Prompt), nil
+}
+
+// written are the commitments to an answer.
+func written(answer []byte) (media.Writing, error) {
+	var a struct {
+		Verbose spoken `json:"__verbose"`
+	}
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return media.Writing{}, err
+	}
+	return a.Verbose.writing()
 }
 
 func embedded(t media.Tensor, tokens int) map[string]media.Tensor {

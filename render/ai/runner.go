@@ -56,10 +56,13 @@ type warm struct {
 	tokens  *tokens // of the session's model
 	server  *llm.Server
 	writes  string // the endpoint that the server answers
-	version string // of the server
-	torch   *torch.Process
-	build   string // of its libraries
-	device  string // on which its model is
+	// vocabulary is how many tokens the server's model knows, context how many a
+	// request has.
+	vocabulary, context int
+	version             string // of the server
+	torch               *torch.Process
+	build               string // of its libraries
+	device              string // on which its model is
 }
 
 // trouble is an error that knows the outcome it means; all others mean failed.
@@ -140,7 +143,15 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 			err := w.loadLLM(r, asked.Log)
 			return w.server, err
 		}
-		return r.requests(&writer{w.server, r.Params.Endpoint, fresh}, asked.Tell)
+		m := writer{server: w.server, endpoint: r.Params.Endpoint, commit: r.Params.Commit, fresh: fresh}
+		if r.Params.Op != opReplay {
+			return r.requests(&m, asked.Tell)
+		}
+		again, err := newReplayer(r, m, w.vocabulary, w.context)
+		if err != nil {
+			return err
+		}
+		return r.requests(again, asked.Tell)
 	}
 	if r.Params.Runtime == runtimeTorch {
 		if err := w.loadTorch(r, asked.Log); err != nil {
@@ -238,7 +249,7 @@ func (w *warm) loadLLM(r request, log io.Writer) error {
 	if w.server, err = llm.Start(ctx, o); err != nil {
 		return err
 	}
-	w.sha256, w.writes = p.SHA256, p.Endpoint
+	w.sha256, w.writes, w.vocabulary, w.context = p.SHA256, p.Endpoint, m.Vocabulary, o.Context
 	return nil
 }
 

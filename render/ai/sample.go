@@ -2,6 +2,7 @@ package ai
 
 import (
 	"fmt"
+	"slices"
 
 	"idlewild/job"
 )
@@ -21,7 +22,9 @@ const (
 )
 
 // Sample returns the task that runs again what the draw chose of t: some of
-// its items, or some rectangles of its picture.
+// its items, or some rectangles of its picture. Of answers with commitments there are two such
+// tasks, of which one is enough: the first reads the claim, which is its
+// predecessor, and the second does not.
 func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, height int) []job.Rect) ([]job.Task, error) {
 	p, err := decode(t.Params)
 	if err != nil {
@@ -37,6 +40,14 @@ func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, 
 			p.Only = append(p.Only, p.First+i)
 		}
 		again.Outputs = []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}}
+		if p.Commit && p.Input != "" {
+			replay := again
+			q := p
+			q.Op, q.Draw = opReplay, items(1<<30, drawn)
+			replay.Params, replay.After = q.encode(), append(slices.Clone(t.After), t.Key())
+			again.Params = p.encode()
+			return []job.Task{replay, again}, nil
+		}
 	case opPicture:
 		again.After = t.After
 		p.Crops = crops(p.Width, p.Height)
@@ -63,13 +74,20 @@ func ReadEvidence(challenge job.Task) (files []Evidence, items []int, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.Op == opItems || p.Op == opRequests {
+	if p.Op == opItems || p.Op == opRequests || p.Op == opReplay {
 		return []Evidence{{File: recordsFile}}, p.Only, nil
 	}
 	for i, c := range p.Crops {
 		files = append(files, Evidence{File: cropFile(i), Rect: c})
 	}
 	return files, nil, nil
+}
+
+// Replays reports whether a task that Sample made reads answers instead of writing
+// them again.
+func Replays(challenge job.Task) bool {
+	p, err := decode(challenge.Params)
+	return err == nil && p.Op == opReplay
 }
 
 func cropFile(i int) string { return fmt.Sprintf("crop-%d.exr", i) }

@@ -10,6 +10,7 @@ import (
 type gathered struct {
 	choices []choice
 	usage   json.RawMessage
+	spoken  spoken
 	broken  error
 }
 
@@ -52,7 +53,8 @@ func (g *gathered) add(chunk []byte) {
 			Logprobs *logprobs       `json:"logprobs"`
 			Finish   json.RawMessage `json:"finish_reason"`
 		} `json:"choices"`
-		Usage json.RawMessage `json:"usage"`
+		Usage  json.RawMessage `json:"usage"`
+		Spoken spoken          `json:"__verbose"`
 	}
 	if err := json.Unmarshal(chunk, &c); err != nil {
 		g.broken = err
@@ -61,7 +63,18 @@ func (g *gathered) add(chunk []byte) {
 	if len(c.Usage) > 0 && string(c.Usage) != "null" {
 		g.usage = c.Usage
 	}
+	if c.Spoken.Stop != "" && c.Spoken.Stop != "none" {
+		g.spoken.Stop, g.spoken.Predicted = c.Spoken.Stop, c.Spoken.Predicted
+	}
 	for _, d := range c.Choices {
+		if d.Logprobs != nil {
+			for _, raw := range d.Logprobs.Content {
+				var p probed
+				if err := json.Unmarshal(raw, &p); err == nil {
+					g.spoken.Probed = append(g.spoken.Probed, p)
+				}
+			}
+		}
 		if d.Index < 0 || d.Index >= maxChoices {
 			g.broken = errors.New("a choice of an impossible number")
 			return
@@ -112,5 +125,6 @@ func (g *gathered) body() ([]byte, error) {
 	return json.Marshal(struct {
 		Choices []choice        `json:"choices"`
 		Usage   json.RawMessage `json:"usage"`
-	}{choices, usage})
+		Spoken  spoken          `json:"__verbose"`
+	}{choices, usage, g.spoken})
 }

@@ -16,6 +16,7 @@ import (
 type writer struct {
 	server   *llm.Server
 	endpoint string
+	commit   bool // answers come with commitments
 	// fresh ends the server and starts another one.
 	fresh func() (*llm.Server, error)
 }
@@ -93,6 +94,7 @@ var harmless = map[string]string{
 // begins anew is silent until it is where it was.
 type saying struct {
 	tell  func(chunk []byte)
+	asks  *asks    // what of the pieces was asked for; nil: all
 	told  int      // pieces that were passed on
 	was   gathered // of them
 	now   gathered // of this attempt
@@ -109,6 +111,11 @@ func (s *saying) hear(chunk []byte) {
 	if s.seen++; s.seen > s.told {
 		s.told = s.seen
 		s.was.add(chunk)
+		if s.asks != nil {
+			if plain, err := s.asks.silence(chunk); err == nil {
+				chunk = plain
+			}
+		}
 		if !s.other {
 			s.tell(chunk)
 		}
@@ -118,6 +125,9 @@ func (s *saying) hear(chunk []byte) {
 		s.other = true
 	}
 }
+
+// streamed reports whether the answer comes in pieces.
+func (s *saying) streamed() bool { return s.seen > 0 }
 
 // texts are what the choices say so far.
 func (g gathered) texts() (out []string) {

@@ -112,6 +112,16 @@ type Server struct {
 
 const socket = "llm.sock"
 
+// settled are settings that a server which does not know them passes over.
+//
+// Weights stay as they lie in the file. Laid out anew for a processor they are
+// multiplied by its AMX unit, and a virtual machine may report one that it lets
+// nobody use: the server then ends with an illegal instruction.
+//
+// Flash attention is off, because with it the number of threads says in which order
+// is summed: an answer that is read again elsewhere would differ by more.
+var settled = []string{"LLAMA_ARG_REPACK=0", "LLAMA_ARG_FLASH_ATTN=off"}
+
 // Start starts a server and returns once it has loaded the model. An error says
 // what the server said.
 func Start(ctx context.Context, o Options) (*Server, error) {
@@ -137,6 +147,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{exited: make(chan struct{}), tail: &tail.Writer{To: o.Log}}
 	s.cmd = exec.Command(o.Server, args...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = o.Dir, s.tail, s.tail
+	s.cmd.Env = append(os.Environ(), settled...)
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}

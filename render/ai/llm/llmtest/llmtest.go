@@ -19,6 +19,26 @@ const (
 	vocab   = 3 + 256 // unknown, begin, end, and each byte
 )
 
+// Quant is how a model's weights are kept.
+type Quant uint32
+
+// The ways, by GGUF's numbers: as they are, in 8.5 bits, and in 4.5.
+const (
+	Whole Quant = tensorFloat
+	Q8    Quant = 8
+	Q4    Quant = 2
+)
+
+// Options of Make.
+type Options struct {
+	Seed    uint64
+	Width   int // a multiple of 64
+	Layers  int
+	Context int
+	Words   int // beside the bytes: of two letters, then three
+	Quant   Quant
+}
+
 // Types of values and tensors, by GGUF's numbers.
 const (
 	typeU32     = 4
@@ -60,6 +80,10 @@ func (f *file) array(name string, sort uint32, n int, values []byte) {
 }
 
 func (f *file) tensor(name string, value func() float32, dims ...uint64) {
+	f.quantised(name, Whole, value, dims...)
+}
+
+func (f *file) quantised(name string, q Quant, value func() float32, dims ...uint64) {
 	f.nInfos++
 	f.infos = le.AppendUint32(text(f.infos, name), uint32(len(dims)))
 	n := uint64(1)
@@ -67,13 +91,158 @@ func (f *file) tensor(name string, value func() float32, dims ...uint64) {
 		f.infos = le.AppendUint64(f.infos, d)
 		n *= d
 	}
-	f.infos = le.AppendUint64(le.AppendUint32(f.infos, tensorFloat), uint64(len(f.weights)))
-	for range n {
-		f.weights = le.AppendUint32(f.weights, math.Float32bits(value()))
+	f.infos = le.AppendUint64(le.AppendUint32(f.infos, uint32(q)), uint64(len(f.weights)))
+	if q == Whole {
+		for range n {
+			f.weights = le.AppendUint32(f.weights, math.Float32bits(value()))
+		}
+	} else {
+		var block [32]float32
+		for range n / 32 {
+			for i := range block {
+				block[i] = value()
+			}
+			f.weights = q.block(f.weights, block)
+		}
 	}
 	for len(f.weights)%alignment != 0 {
 		f.weights = append(f.weights, 0)
 	}
+}
+
+// block appends 32 weights: a scale of two bytes, and whole numbers.
+func (q Quant) block(b []byte, v [32]float32) []byte {
+	var most float32 // by its size, with its sign
+	for _, x := range v {
+		if math.Abs(float64(x)) > math.Abs(float64(most)) {
+			most = x
+		}
+	}
+	steps := float32(127)
+	if q == Q4 {
+		steps = -8
+	} else if most < 0 {
+		most = -most
+	}
+	scale := most / steps
+	b = le.AppendUint16(b, half(scale))
+	whole := func(x float32) int {
+		if scale == 0 {
+			return 0
+		}
+		return int(math.RoundToEven(float64(x / scale)))
+	}
+	if q == Q8 {
+		for _, x := range v {
+			b = append(b, byte(int8(whole(x))))
+		}
+		return b
+	}
+	for i := range 16 {
+		low, high := min(whole(v[i])+8, 15), min(whole(v[i+16])+8, 15)
+		b = append(b, byte(low|high<<4))
+	}
+	return b
+}
+
+// half is x as a float of 16 bits; what is too small for one is 0.
+func half(x float32) uint16 {
+	bits := math.Float32bits(x)
+	sign := uint16(bits>>16) & 0x8000
+	exponent := int(bits>>23&0xff) - 127 + 15
+	if exponent <= 0 {
+		return sign
+	}
+	mantissa := bits&0x7fffff + 0x1000 // rounded
+	if mantissa > 0x7fffff {
+		mantissa, exponent = 0, exponent+1
+	}
+	return sign | uint16(min(exponent, 30))<<10 | uint16(mantissa>>13)
+}
+
+// vocabulary adds a tokenizer of bytes and words, which have a blank before them.
+func (f *file) vocabulary(words int) int {
+	var tokens, scores, types []byte
+	add := func(name string, score float32, sort uint32) {
+		tokens = text(tokens, name)
+		scores = le.AppendUint32(scores, math.Float32bits(score))
+		types = le.AppendUint32(types, sort)
+	}
+	add("<unk>", 0, 2)
+	add("<s>", 0, 3)
+	add("</s>", 0, 3)
+	for i := range 256 {
+		add(fmt.Sprintf("<0x%02X>", i), 0, 6)
+	}
+	for i := range words {
+		name := string([]byte{byte('a' + i%26), byte('a' + i/26%26)})
+		if i >= 26*26 {
+			name += string([]byte{byte('a' + i/26/26%26)})
+		}
+		add("\u2581"+name, -float32(i), 1)
+	}
+	n := 3 + 256 + words
+	f.word("tokenizer.ggml.model", "llama")
+	f.array("tokenizer.ggml.tokens", typeText, n, tokens)
+	f.array("tokenizer.ggml.scores", typeF32, n, scores)
+	f.array("tokenizer.ggml.token_type", typeI32, n, types)
+	f.number("tokenizer.ggml.bos_token_id", 1)
+	f.number("tokenizer.ggml.eos_token_id", 2)
+	f.number("tokenizer.ggml.unknown_token_id", 0)
+	f.word("tokenizer.chat_template", template)
+	return n
+}
+
+// Make makes a llama of random weights that writes words rather than bytes. One of
+// fewer layers is the beginning of one of more, so that it is a smaller model of the
+// same kin; another Quant has the same weights, less exactly.
+func Make(o Options) []byte {
+	rng := rand.New(rand.NewPCG(o.Seed, 5))
+	noise := func(size float64) func() float32 {
+		return func() float32 { return float32(rng.NormFloat64() * size) }
+	}
+	one := func() float32 { return 1 }
+	w, in := uint64(o.Width), uint64(o.Width*2)
+	var f file
+	f.word("general.architecture", "llama")
+	f.word("general.name", "idlewild random words")
+	f.number("general.alignment", alignment)
+	f.number("llama.context_length", uint32(o.Context))
+	f.number("llama.embedding_length", uint32(w))
+	f.number("llama.block_count", uint32(o.Layers))
+	f.number("llama.feed_forward_length", uint32(in))
+	f.number("llama.attention.head_count", uint32(w/64))
+	f.number("llama.attention.head_count_kv", uint32(w/64))
+	f.float("llama.attention.layer_norm_rms_epsilon", 1e-5)
+	f.number("llama.rope.dimension_count", 64)
+	n := f.vocabulary(o.Words)
+	f.number("llama.vocab_size", uint32(n))
+
+	f.quantised("token_embd.weight", o.Quant, noise(1), w, uint64(n))
+	f.tensor("output_norm.weight", one, w)
+	clear, k := noise(2.5/math.Sqrt(float64(w))), uint64(0)
+	f.quantised("output.weight", o.Quant, func() float32 {
+		token := k / w
+		k++
+		if v := clear(); token >= 3+256 || token == 2 {
+			return v
+		} else {
+			return v / 8 // bytes are rarely written
+		}
+	}, w, uint64(n))
+	side := noise(1 / math.Sqrt(float64(w)))
+	for i := range o.Layers {
+		block := fmt.Sprintf("blk.%d.", i)
+		f.tensor(block+"attn_norm.weight", one, w)
+		for _, name := range []string{"attn_q", "attn_k", "attn_v", "attn_output"} {
+			f.quantised(block+name+".weight", o.Quant, side, w, w)
+		}
+		f.tensor(block+"ffn_norm.weight", one, w)
+		f.quantised(block+"ffn_gate.weight", o.Quant, side, w, in)
+		f.quantised(block+"ffn_up.weight", o.Quant, side, w, in)
+		f.quantised(block+"ffn_down.weight", o.Quant, noise(1/math.Sqrt(float64(in))), in, w)
+	}
+	return f.bytes()
 }
 
 // template is that of its chats.
@@ -139,6 +308,10 @@ func Transformer(seed uint64) []byte {
 		f.tensor(block+"ffn_up.weight", in, width, inner)
 		f.tensor(block+"ffn_down.weight", noise(1/math.Sqrt(inner)), inner, width)
 	}
+	return f.bytes()
+}
+
+func (f *file) bytes() []byte {
 	b := append([]byte("GGUF"), 3, 0, 0, 0)
 	b = le.AppendUint64(le.AppendUint64(b, f.nInfos), f.nKeys)
 	b = append(append(b, f.keys...), f.infos...)

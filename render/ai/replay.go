@@ -1,0 +1,466 @@
+package ai
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"idlewild/job"
+	"idlewild/media"
+)
+
+const (
+	// drawn is how many numbers of the checker's draw a replay is given: no worker
+	// can guess them.
+	drawn = 8
+	// looked is how many places of an answer are looked at.
+	looked = 8
+	// leastCommitted: of one in so many places at least a commitment speaks. The
+	// server tells of no token within a letter, and a letter may have a few. Which
+	// places are left out the worker cannot choose by what the model says there,
+	// which is what it did not compute.
+	leastCommitted = 8
+	// askedLikely is how many tokens of a place the server is asked for: the one
+	// that was chosen should be among them.
+	askedLikely = 64
+	// unlikely stands for the logarithm of a token that is not among them.
+	unlikely = -64.0
+)
+
+// replayer reads claimed answers instead of writing them again: the prompt and the
+// answer are one text, of which the model says at some places what it would have
+// gone on with. All of a text before a place is computed at once, and what was
+// computed for one place is kept for the next.
+type replayer struct {
+	writer
+	claims     map[int]media.Record
+	draw       []int
+	vocabulary int
+	context    int     // tokens that a request has
+	letter     int     // a token that is a letter
+	noise      float64 // media.Replay.Noise; negative: not measured yet
+}
+
+// newReplayer reads the claim that the replay is about.
+func newReplayer(r request, w writer, vocabulary, context int) (*replayer, error) {
+	p := r.Params
+	if len(r.Prior) != 1 {
+		return nil, fmt.Errorf("%d claims to replay", len(r.Prior))
+	}
+	m := &replayer{writer: w, letter: -1, noise: -1, claims: map[int]media.Record{}, draw: p.Draw, vocabulary: vocabulary, context: context}
+	f, err := os.Open(filepath.Join(r.Prior[0], recordsFile))
+	if err != nil {
+		return nil, trouble{job.Broken, err}
+	}
+	defer f.Close()
+	// What is wrong with the file is found where the claim is judged.
+	_ = media.ReadRecords(f, func(rec media.Record) error {
+		if _, asked := slices.BinarySearch(p.Only, rec.Item); asked {
+			m.claims[rec.Item] = rec
+		}
+		return nil
+	})
+	return m, nil
+}
+
+// answer implements answerer.
+func (m *replayer) answer(qs []query, _ func(int, []byte)) ([]media.Record, error) {
+	out := make([]media.Record, len(qs))
+	for i, q := range qs {
+		claim := m.claims[q.number]
+		w, err := media.WritingOf(claim)
+		if q.err != nil || unanswerable(m.endpoint, q.body) != "" || claim.Error != "" || !commits(q.body) {
+			// There is nothing to read: it is written here, if it can be.
+			again, err := m.writer.answer([]query{q}, func(int, []byte) {})
+			if err != nil {
+				return nil, err
+			}
+			out[i] = again[0].WithoutWriting()
+			continue
+		}
+		out[i] = media.Record{Item: q.number, ID: q.id}
+		r := media.Replay{Short: short(q.body)}
+		if err != nil {
+			r.Wrong = "its commitments: " + err.Error()
+		} else if err := m.replay(q, claim, w, &r); err != nil {
+			return nil, trouble{job.Broken, err}
+		}
+		out[i].Outputs = r.Outputs()
+	}
+	return out, nil
+}
+
+// commits reports whether answers to a request have commitments.
+func commits(body map[string]json.RawMessage) bool {
+	clone := map[string]json.RawMessage{}
+	for k, v := range body {
+		clone[k] = v
+	}
+	_, ok := committing(clone)
+	return ok
+}
+
+// replay reads one claim. An error is about the server.
+func (m *replayer) replay(q query, claim media.Record, w media.Writing, r *media.Replay) error {
+	if m.letter < 0 {
+		var split struct{ Tokens []int }
+		why, err := m.ask("/tokenize", map[string]any{"content": "a"}, &split)
+		if err == nil && (why != "" || len(split.Tokens) == 0) {
+			err = fmt.Errorf("llama.cpp makes no tokens of a letter: %s", why)
+		}
+		if err != nil {
+			return err
+		}
+		m.letter = split.Tokens[len(split.Tokens)-1]
+	}
+	if i := slices.IndexFunc(w.Tokens, func(t int) bool { return t >= m.vocabulary }); i >= 0 {
+		r.Wrong = fmt.Sprintf("token %d of it is %d, and the model has %d", i+1, w.Tokens[i], m.vocabulary)
+		return nil
+	}
+	prompt, why, err := m.prompt(q)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		r.Wrong = "its request cannot be answered: " + why
+		return nil
+	}
+	if len(prompt)+len(w.Tokens) > m.context+1 {
+		r.Wrong = fmt.Sprintf("it has %d tokens, and a request has %d", len(w.Tokens), m.context-len(prompt))
+		return nil
+	}
+	if err := m.form(q, claim, w, len(prompt), r); err != nil || r.Wrong != "" {
+		return err
+	}
+	if m.noise < 0 {
+		if m.noise, err = m.measure(prompt); err != nil {
+			return err
+		}
+	}
+	r.Noise = m.noise
+	var open int
+	r.Places, open = m.places(q.number, w)
+	if leastCommitted*(len(w.Tokens)-open) < len(w.Tokens) {
+		r.Doubt = fmt.Sprintf("nothing is committed to at %d of its %d places", open, len(w.Tokens))
+	}
+	for _, place := range r.Places {
+		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:place]...), m.letter)
+		if err != nil {
+			return err
+		}
+		chosen := unlikely
+		for _, t := range s.Probed[0].Top {
+			if t.ID == w.Tokens[place] {
+				chosen = t.Logprob
+			}
+		}
+		r.Likely, r.Chosen = append(r.Likely, nextOf(s.Probed[0], media.LikelyKept)), append(r.Chosen, chosen)
+	}
+	if finishOf(claim) != "length" && !m.stopped(q, r, w) {
+		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:len(w.Tokens)-1]...), w.Tokens[len(w.Tokens)-1])
+		if err != nil {
+			return err
+		}
+		if s.Stop != "eos" {
+			r.Wrong = "it ends with a token that ends nothing"
+		}
+	}
+	return nil
+}
+
+// places draws those of an answer that are looked at: the first, the last, and of
+// each stretch between them one. open is how many no commitment speaks of.
+func (m *replayer) places(item int, w media.Writing) (places []int, open int) {
+	seed := sha256.New()
+	for _, d := range append(slices.Clone(m.draw), item) {
+		seed.Write(binary.LittleEndian.AppendUint64(nil, uint64(d)))
+	}
+	rng := rand.New(rand.NewChaCha8([32]byte(seed.Sum(nil))))
+	var there []int
+	for i := range w.Tokens {
+		if w.Committed(i) {
+			there = append(there, i)
+		}
+	}
+	n := len(there)
+	if n <= looked {
+		return there, len(w.Tokens) - n
+	}
+	places = append(places, there[0])
+	for k := range looked - 2 {
+		from, to := 1+k*(n-2)/(looked-2), 1+(k+1)*(n-2)/(looked-2)
+		places = append(places, there[from+rng.IntN(to-from)])
+	}
+	return append(places, there[n-1]), len(w.Tokens) - n
+}
+
+// ask has the server answer something of its own API.
+func (m *replayer) ask(path string, body, into any) (why string, err error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return "", err
+	}
+	status, answer, err := m.server.Do(context.Background(), path, raw, func([]byte) {})
+	if err != nil {
+		return "", err
+	}
+	if status != 200 {
+		return errorOf(answer), nil
+	}
+	return "", json.Unmarshal(answer, into)
+}
+
+// prompt is the request's, in tokens; why says what is wrong with the request.
+func (m *replayer) prompt(q query) (tokens []int, why string, err error) {
+	body := map[string]json.RawMessage{}
+	for k, v := range q.body {
+		body[k] = v
+	}
+	for _, k := range serverOnly {
+		delete(body, k)
+	}
+	var templated struct{ Prompt string }
+	if why, err = m.ask("/apply-template", body, &templated); why != "" || err != nil {
+		return nil, why, err
+	}
+	var split struct{ Tokens []int }
+	why, err = m.ask("/tokenize", map[string]any{"content": templated.Prompt, "add_special": true, "parse_special": true}, &split)
+	return split.Tokens, why, err
+}
+
+// next has the server say what may come after some tokens. The one that it then
+// writes is forced, since it tells nothing of one in the middle of a letter.
+func (m *replayer) next(tokens []int, force int) (spoken, error) {
+	var s spoken
+	why, err := m.ask("/completion", map[string]any{
+		"prompt": tokens, "n_predict": 1, "n_probs": askedLikely, "temperature": 0, "logit_bias": [][2]int{{force, 100000}},
+		"cache_prompt": true, "id_slot": 0,
+	}, &s)
+	if why != "" {
+		err = fmt.Errorf("llama.cpp does not go on with %d tokens: %s", len(tokens), why)
+	}
+	if err == nil && len(s.Probed) != 1 {
+		err = fmt.Errorf("llama.cpp tells of %d tokens where it is asked for one", len(s.Probed))
+	}
+	return s, err
+}
+
+// measured is how many tokens the checker writes itself, once for a check.
+const measured = 24
+
+// measure writes something and reads it again.
+func (m *replayer) measure(prompt []int) (noise float64, err error) {
+	var s spoken
+	why, err := m.ask("/completion", map[string]any{
+		"prompt": prompt, "n_predict": min(measured, max(1, m.context-len(prompt)-1)), "n_probs": media.LikelyKept, "temperature": 1, "seed": 1,
+		"return_tokens": true, "cache_prompt": false, "id_slot": 1,
+	}, &s)
+	if why != "" {
+		err = fmt.Errorf("llama.cpp does not go on with a prompt: %s", why)
+	}
+	if err != nil {
+		return 0, err
+	}
+	at, err := s.places(s.Tokens)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for i, place := range at {
+		if place < measured/2 || place%4 != 3 {
+			continue // many at once are read, as of a claim
+		}
+		read, err := m.next(append(slices.Clone(prompt), s.Tokens[:place]...), m.letter)
+		if err != nil {
+			return 0, err
+		}
+		likely, said := nextOf(read.Probed[0], media.TopCommitted), make([]float64, 0, media.TopCommitted)
+		for _, l := range likely {
+			wrote := unlikely
+			for _, t := range s.Probed[i].Top {
+				if t.ID == l.Token {
+					wrote = t.Logprob
+				}
+			}
+			said = append(said, wrote)
+		}
+		noise, n = noise+media.PlaceApart(likely, said), n+1
+	}
+	return noise / float64(max(n, 1)), nil
+}
+
+// nextOf are the likeliest tokens of a place, so many of them.
+func nextOf(p probed, most int) (out []media.NextToken) {
+	for _, t := range p.Top[:min(len(p.Top), most)] {
+		out = append(out, media.NextToken{Token: t.ID, Logprob: t.Logprob})
+	}
+	return out
+}
+
+// answered is what an answer's body says.
+type answered struct {
+	Choices []struct {
+		Message struct {
+			Content   string `json:"content"`
+			Reasoning string `json:"reasoning_content"`
+			Calls     []call `json:"tool_calls"`
+		} `json:"message"`
+		Finish string `json:"finish_reason"`
+	} `json:"choices"`
+	Usage struct {
+		Prompt    int `json:"prompt_tokens"`
+		Completed int `json:"completion_tokens"`
+	} `json:"usage"`
+}
+
+func bodyOf(claim media.Record) (a answered, err error) {
+	t := claim.Outputs[outBody].Text
+	if len(t) != 1 {
+		return a, fmt.Errorf("it has %d bodies", len(t))
+	}
+	if err := json.Unmarshal([]byte(t[0]), &a); err != nil {
+		return a, err
+	}
+	if len(a.Choices) != 1 {
+		return a, fmt.Errorf("it has %d choices", len(a.Choices))
+	}
+	return a, nil
+}
+
+func finishOf(claim media.Record) string {
+	if a, err := bodyOf(claim); err == nil {
+		return a.Choices[0].Finish
+	}
+	return ""
+}
+
+// mostAround is how many bytes of an answer's text may be missing in its body:
+// marks around what was thought, and blanks.
+const mostAround = 64
+
+// form looks at what needs no model: whether the tokens are the answer's, and
+// whether there are as many as there should be.
+func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int, r *media.Replay) error {
+	a, err := bodyOf(claim)
+	if err != nil {
+		r.Wrong = "its body: " + err.Error()
+		return nil
+	}
+	if a.Usage.Completed != len(w.Tokens) || a.Usage.Prompt != prompt {
+		r.Wrong = fmt.Sprintf("it says %d tokens for %d, and there are %d for %d", a.Usage.Completed, a.Usage.Prompt, len(w.Tokens), prompt)
+		return nil
+	}
+	if room := m.room(q, prompt) - len(w.Tokens); a.Choices[0].Finish == "length" && room > 2 {
+		r.Wrong = fmt.Sprintf("it is cut off after %d tokens, and had room for %d more", len(w.Tokens), room)
+		return nil
+	}
+	var text struct{ Content string }
+	why, err := m.ask("/detokenize", map[string]any{"tokens": w.Tokens}, &text)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		r.Wrong = "its tokens are no text: " + why
+		return nil
+	}
+	rest := text.Content
+	message := a.Choices[0].Message
+	for _, part := range []string{message.Reasoning, message.Content} {
+		before, after, ok := strings.Cut(rest, strings.TrimRight(part, "\ufffd"))
+		if !ok {
+			r.Wrong = "its tokens are those of another text"
+			return nil
+		}
+		rest = before + after
+	}
+	for _, c := range message.Calls {
+		if !strings.Contains(rest, c.Function.Name) || !strings.Contains(blankless(rest), blankless(c.Function.Arguments)) {
+			r.Doubt = "it calls a tool otherwise than its tokens say"
+		}
+	}
+	if len(message.Calls) == 0 && len(strings.TrimSpace(rest)) > mostAround+len(q.body["stop"]) {
+		r.Wrong = "its tokens say more than it does"
+	}
+	return nil
+}
+
+func blankless(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsSpace(c) {
+			return -1
+		}
+		return c
+	}, s)
+}
+
+// room is how many tokens the answer to a request may have.
+func (m *replayer) room(q query, prompt int) int {
+	room := m.context - prompt
+	for _, k := range []string{"max_completion_tokens", "max_tokens", "n_predict"} {
+		var n int
+		if json.Unmarshal(q.body[k], &n) == nil && n >= 0 && len(q.body[k]) > 0 && string(q.body[k]) != "null" {
+			room = min(room, n)
+		}
+	}
+	for _, k := range []string{"t_max_predict_ms", "n_indent"} {
+		if len(q.body[k]) > 0 {
+			return 0 // it may end anywhere
+		}
+	}
+	return room
+}
+
+// stopped reports whether an answer ends as one of the request's words says.
+func (m *replayer) stopped(q query, r *media.Replay, w media.Writing) bool {
+	var one string
+	var many []string
+	if json.Unmarshal(q.body["stop"], &many) != nil && json.Unmarshal(q.body["stop"], &one) == nil {
+		many = []string{one}
+	}
+	var text struct{ Content string }
+	end := w.Tokens[max(0, len(w.Tokens)-maxStopTokens):]
+	if why, err := m.ask("/detokenize", map[string]any{"tokens": end}, &text); len(many) == 0 || err != nil || why != "" {
+		return false
+	}
+	return slices.ContainsFunc(many, func(s string) bool { return s != "" && strings.Contains(text.Content, s) })
+}
+
+// maxStopTokens is in how many of an answer's last tokens its end is looked for.
+const maxStopTokens = 64
+
+// short is how much less likely than the likeliest a token may be that the request
+// draws: nothing where it asks for the likeliest, as much as min_p says where
+// nothing else changes what is drawn of; negative where nobody knows.
+func short(body map[string]json.RawMessage) float64 {
+	for _, k := range []string{
+		"samplers", "mirostat", "grammar", "json_schema", "response_format", "tools", "logit_bias", "repeat_penalty", "presence_penalty",
+		"frequency_penalty", "dry_multiplier", "xtc_probability", "adaptive_target", "reasoning_budget_tokens", "thinking_budget_tokens",
+	} {
+		if len(body[k]) > 0 {
+			return -1
+		}
+	}
+	number := func(k string) (v float64, ok bool) {
+		ok = len(body[k]) > 0 && string(body[k]) != "null" && json.Unmarshal(body[k], &v) == nil
+		return v, ok
+	}
+	if t, ok := number("temperature"); ok && t <= 0 {
+		return 0
+	}
+	if k, ok := number("top_k"); ok && k == 1 {
+		return 0
+	}
+	if p, ok := number("min_p"); ok && p > 0 && p < 1 {
+		return -math.Log(p)
+	}
+	return -1
+}

@@ -1,0 +1,103 @@
+package verify
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"idlewild/job"
+	"idlewild/media"
+)
+
+// claimedAnswer is a record of an answer of n tokens, and what reading it again
+// gives where all logarithms are off by so much.
+func claimedAnswer(t *testing.T, n int, off float64) (media.Record, media.Replay) {
+	t.Helper()
+	w := media.Writing{}
+	r := media.Replay{Short: 0}
+	var places [][]media.NextToken
+	for i := range n {
+		w.Tokens = append(w.Tokens, 10*i)
+		var said, seen []media.NextToken
+		for k := range media.TopCommitted {
+			said = append(said, media.NextToken{Token: 10*i + k, Logprob: -0.5 - float64(k)})
+			seen = append(seen, media.NextToken{Token: 10*i + k, Logprob: -0.5 - float64(k) - off})
+		}
+		places = append(places, said)
+		r.Places, r.Likely, r.Chosen = append(r.Places, i), append(r.Likely, seen), append(r.Chosen, seen[0].Logprob)
+	}
+	for i := 0; i < n; i += media.TokensCommitted {
+		c, err := media.CommitTokens(places[i:min(i+media.TokensCommitted, n)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Commitments = append(w.Commitments, c)
+	}
+	rec := media.Record{Item: 1, ID: "a", Outputs: map[string]media.Tensor{"body": {Text: []string{"{}"}}}}
+	w.Put(rec.Outputs)
+	return rec, r
+}
+
+func TestAnswersThatWereReadAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		off    float64
+		change func(claim *media.Record, r *media.Replay)
+		want   job.Ruling
+		says   string
+	}{
+		"the same":           {0, nil, job.Accepted, "agree"},
+		"as other machines":  {0.02, nil, job.Accepted, "agree"},
+		"more than usual":    {0.06, nil, job.Unsure, "more than usual"},
+		"another model":      {0.3, nil, job.Rejected, "another model"},
+		"a noisy model":      {0.06, func(_ *media.Record, r *media.Replay) { r.Noise = 0.02 }, job.Accepted, "agree"},
+		"noisy beyond sense": {0, func(_ *media.Record, r *media.Replay) { r.Noise = 0.5 }, job.Unsure, "own answers"},
+		"not drawn": {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5] -= 1 }, job.Rejected,
+			"token 6 of it is not one"},
+		"hardly drawn":       {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5] -= 0.3 }, job.Unsure, "hardly"},
+		"nobody knows":       {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5], r.Short = -9, -1 }, job.Accepted, "agree"},
+		"drawn by min_p":     {0, func(_ *media.Record, r *media.Replay) { r.Chosen[5], r.Short = -3, 3 }, job.Accepted, "agree"},
+		"wrong":              {0, func(_ *media.Record, r *media.Replay) { r.Wrong = "it ends" }, job.Rejected, "it ends"},
+		"doubtful":           {0, func(_ *media.Record, r *media.Replay) { r.Doubt = "it may end" }, job.Unsure, "it may end"},
+		"another name":       {0, func(c *media.Record, _ *media.Replay) { c.ID = "b" }, job.Rejected, "said to be"},
+		"no commitments":     {0, func(c *media.Record, _ *media.Replay) { delete(c.Outputs, "committed") }, job.Rejected, "commitments"},
+		"no tokens":          {0, func(c *media.Record, _ *media.Replay) { delete(c.Outputs, "written") }, job.Rejected, "no list of its tokens"},
+		"half a token":       {0, func(c *media.Record, _ *media.Replay) { c.Outputs["written"].Data[0] = 0.5 }, job.Rejected, "0.5"},
+		"a place it has not": {0, func(_ *media.Record, r *media.Replay) { r.Places[3] = 99 }, job.Unsure, "places that it has not"},
+		"another at one place": {0, func(_ *media.Record, r *media.Replay) {
+			r.Likely[3][3].Token = 7777 // the last of the likeliest changes places with the next
+		}, job.Accepted, "agree"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claim, replay := claimedAnswer(t, 40, c.off)
+			if c.change != nil {
+				c.change(&claim, &replay)
+			}
+			again := media.Record{Item: 1, ID: "a", Outputs: replay.Outputs()}
+			v := CompareTokens(Records{ByItem: map[int]media.Record{1: claim}}, []media.Record{again})
+			if v.Ruling != c.want || !strings.Contains(v.Reason, c.says) {
+				t.Errorf("%s: %s %v", v.Ruling, v.Reason, v.Numbers)
+			}
+		})
+	}
+}
+
+func TestClaimsOfNoAnswers(t *testing.T) {
+	claim, replay := claimedAnswer(t, 8, 0)
+	again := []media.Record{{Item: 1, ID: "a", Outputs: replay.Outputs()}}
+	if v := CompareTokens(Records{Broken: fmt.Errorf("cut off")}, again); v.Ruling != job.Rejected {
+		t.Errorf("broken: %v", v)
+	}
+	of := Records{ByItem: map[int]media.Record{1: claim}}
+	if v := CompareTokens(of, nil); v.Ruling != job.Unsure {
+		t.Errorf("no evidence: %v", v)
+	}
+	// An item that is said to be impossible was written again.
+	wrote := media.Record{Item: 1, ID: "a", Outputs: map[string]media.Tensor{"body": {Text: []string{"{}"}}}}
+	impossible := Records{ByItem: map[int]media.Record{1: {Item: 1, ID: "a", Error: "too long"}}}
+	if v := CompareTokens(impossible, []media.Record{wrote}); v.Ruling != job.Rejected || !strings.Contains(v.Reason, "and it is not") {
+		t.Errorf("impossible: %v", v)
+	}
+	if v := CompareTokens(of, []media.Record{wrote}); v.Ruling != job.Accepted {
+		t.Errorf("written again: %v", v)
+	}
+}
