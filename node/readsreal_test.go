@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"idlewild/job"
+	"idlewild/render/blender"
 )
 
 // sequencesScene shows one image of a sequence and one file of a baked fluid a
@@ -132,6 +134,63 @@ func numbersIn(t *testing.T, n *testNode) map[string]map[int]bool {
 		out[what][i] = true
 	}
 	return out
+}
+
+// A file that a frame reads and that is not there is an error, and never a frame
+// without it; other frames of the same session come out.
+func TestAFileThatIsNotThereIsAnError(t *testing.T) {
+	program := needBlender(t)
+	if testing.Short() {
+		t.Skip("NOT RUN: -short")
+	}
+	scene := sequencesBlend(t, program, 4)
+	dir, out := filepath.Dir(scene), t.TempDir()
+	runners := t.TempDir()
+	if _, err := blender.New(blender.Options{Scratch: runners}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(runners, "runner-*", "main.py"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v: %v", found, err)
+	}
+	for _, gone := range []string{"tex/wall_0003.png", "vdb/cloud_0003.vdb"} {
+		if err := os.Remove(filepath.Join(dir, filepath.FromSlash(gone))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(id, frame int, reads ...job.Reads) string {
+		b, err := json.Marshal(map[string]any{"id": id, "op": "render", "frame": frame, "out": out, "reads": reads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b) + "\n"
+	}
+	wall := job.Reads{Head: "tex/wall_", Tail: ".png", Of: [][2]int{{2, 4}}, Own: [][2]int{{3, 3}}}
+	cloud := job.Reads{Head: "vdb/cloud_", Tail: ".vdb", Of: [][2]int{{2, 4}}, Own: [][2]int{}}
+	of4 := wall
+	of4.Own = [][2]int{{4, 4}}
+	wrong := wall
+	wrong.Own = [][2]int{{2, 2}}
+	cmd := exec.CommandContext(t.Context(), program, "-b", "-Y", "--factory-startup", "--python-exit-code", "97", scene, "-P", found[0])
+	cmd.Env = append(os.Environ(), "IDLEWILD_IN="+dir, "IDLEWILD_EVENTS="+filepath.Join(out, "events"))
+	cmd.Stdin = strings.NewReader(ask(1, 3, wall) + ask(2, 3, wrong) + ask(3, 3, cloud) + ask(4, 4, of4))
+	if log, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	events, err := os.ReadFile(filepath.Join(out, "events"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"id":1,"outcome":"broken","reason":"the file tex/wall_3.png, which frame 3 reads, is not among the job's files here"`,
+		`"id":2,"outcome":"broken","reason":"the file tex/wall_0003.png, which frame 3 reads,`,
+		`"id":3,"outcome":"broken","reason":"the file vdb/cloud_0003.vdb, which frame 3 reads,`,
+		`"id":4,"outcome":"succeeded"`,
+	} {
+		if !strings.Contains(string(events), want) {
+			t.Errorf("no %s in\n%s", want, events)
+		}
+	}
 }
 
 // Two workers render a scene of sequences, each with the files of its own

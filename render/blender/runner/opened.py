@@ -14,6 +14,9 @@ import relocate
 import sequences
 
 
+NO_FILE = 0x7FFFFFFF  # what Blender says of a volume outside of its frames
+
+
 def files(scene: Any, frame: int) -> list[str]:
     """Of images as their nodes count them now (without a window Blender tells a
     node of no frame), and of volumes."""
@@ -22,19 +25,25 @@ def files(scene: Any, frame: int) -> list[str]:
         image, user = getattr(node, "image", None), getattr(node, "image_user", node)
         if image is None or image.source != "SEQUENCE" or not hasattr(user, "frame_duration") or not image.filepath:
             continue
-        path = bpy.path.abspath(paths.native(image.filepath), library=image.library)
-        cut = sequences.numbered(path)
-        if cut is not None:
-            head, _, tail = cut
-            number = sequences.number(frame, user.frame_start, user.frame_duration, user.frame_offset, "REPEAT" if user.use_cyclic else "EXTEND")
-            found.append(head + str(number).zfill(len(path) - len(head) - len(tail)) + tail)
+        number = sequences.number(frame, user.frame_start, user.frame_duration, user.frame_offset, "REPEAT" if user.use_cyclic else "EXTEND")
+        found.append(numbered(image, number))
     graph = bpy.context.evaluated_depsgraph_get()
     for obj in scene.objects:
         if obj.type == "VOLUME" and obj.data.is_sequence and not obj.hide_render:
-            grids = obj.evaluated_get(graph).data.grids
-            if grids.load() or grids.error_message:
-                found.append(bpy.path.abspath(grids.frame_filepath, library=obj.data.library))
+            number = obj.evaluated_get(graph).data.grids.frame
+            if number != NO_FILE:
+                found.append(numbered(obj.data, number))
     return found
+
+
+def numbered(item: Any, number: int) -> str:
+    """The file of a datablock's sequence with that number, or ""."""
+    path = bpy.path.abspath(paths.native(item.filepath), library=item.library)
+    cut = sequences.numbered(path)
+    if cut is None:
+        return ""
+    head, _, tail = cut
+    return head + str(number).zfill(len(path) - len(head) - len(tail)) + tail
 
 
 def nodes() -> Iterator[Any]:
