@@ -46,7 +46,7 @@ func MaterializeWithin(ctx context.Context, store Store, root cid.Cid, dir strin
 // manifest: its chunks are named as bases of those that are asked for, so that
 // only what changed within a chunk need be sent, and files that did not change
 // are shared with its folder, where there is one. What is here otherwise is not
-// fetched at all.
+// fetched at all, nor is what limits.Only leaves out.
 func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, here Here, root cid.Cid, dir string, limits Limits, progress func(done, total int64)) error {
 	files, err := List(ctx, store, root, limits)
 	if err != nil {

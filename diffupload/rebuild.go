@@ -34,6 +34,9 @@ func Rebuild(ctx context.Context, store Store, have, want cid.Cid, doc []byte, l
 	if err := CheckID(want); err != nil {
 		return RebuildResult{}, err
 	}
+	if limits.Only != nil {
+		limits.Only, limits.Bytes = nil, 0 // manifests are made whole, and a document has bounds of its own
+	}
 	r := &rebuilder{ctx: ctx, store: store, limits: limits.filled(), hash: hashOf(want)}
 	if have.Defined() {
 		var err error

@@ -172,7 +172,7 @@ func All(ctx context.Context, store Store, root cid.Cid) ([]cid.Cid, error) {
 }
 
 // List returns the files of the manifest at root, a tree, by their whole names,
-// sorted. It checks that every folder is what its parent says: size, order,
+// sorted; where limits.Only is set, those. It checks that every folder is what its parent says: size, order,
 // kind.
 func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Entry, error) {
 	limits = limits.filled()
@@ -184,11 +184,12 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Entr
 	if !ok {
 		return nil, fmt.Errorf("manifest %s is not a tree", root)
 	}
-	if top.Size > limits.Bytes {
+	if limits.Only == nil && top.Size > limits.Bytes {
 		return nil, fmt.Errorf("manifest of %d bytes, at most %d are allowed", top.Size, limits.Bytes)
 	}
 	var (
 		files []Entry
+		size  int64
 		count int
 		todo  = []folder{{node: top}}
 		queue []pending
@@ -210,6 +211,12 @@ func List(ctx context.Context, store Store, root cid.Cid, limits Limits) ([]Entr
 						return nil, fmt.Errorf("manifest with more than %d files", limits.Files)
 					}
 					e.Name = name
+					if limits.Only != nil && !limits.Only(name) {
+						continue
+					}
+					if size += e.Size; size > limits.Bytes {
+						return nil, fmt.Errorf("files of more than the %d bytes that are allowed", limits.Bytes)
+					}
 					files = append(files, e)
 				case KindTree:
 					queue = append(queue, pending{entry: e, prefix: name + "/"})
@@ -275,6 +282,9 @@ func openFolders(ctx context.Context, store Store, batch []pending) ([]folder, e
 type Limits struct {
 	Bytes int64 // of all files; MaxTreeBytes
 	Files int   // MaxTreeFiles
+	// Only are the files that are meant, by their whole names; nil: all. Bytes
+	// counts no other.
+	Only func(name string) bool
 }
 
 func (l Limits) filled() Limits {

@@ -33,6 +33,9 @@ type Task struct {
 	Place   Place         `json:"place,omitempty" cbor:"place,omitempty"`
 	Timeout time.Duration `json:"timeout_ns" cbor:"timeout"` // of one attempt; 0: the worker's default
 	Rank    int           `json:"rank" cbor:"rank"`          // lower first, among the open tasks of a job
+	// Reads names files of Input that it does not read, though others do; empty:
+	// it reads all.
+	Reads []Reads `json:"reads,omitempty" cbor:"reads,omitempty"`
 }
 
 // RestRank parts a job's tasks: those of a lower rank are its preview, which is
@@ -78,6 +81,13 @@ func (t Task) Validate() error {
 		return fmt.Errorf("task: negative timeout")
 	case len(t.Needs.Require) > MaxFacts:
 		return fmt.Errorf("task: %d required facts", len(t.Needs.Require))
+	case len(t.Reads) > MaxReads:
+		return fmt.Errorf("task: reads of %d sequences", len(t.Reads))
+	}
+	for _, r := range t.Reads {
+		if err := r.validate(); err != nil {
+			return err
+		}
 	}
 	for _, o := range t.Outputs {
 		if err := SafeName(o.Name); err != nil {

@@ -68,6 +68,7 @@ var about = map[string]string{
 	"blender.programs":            "More Blenders.",
 	"blender.mirror":              "Where `idlewild blender add VERSION` downloads from: laid out as download.blender.org/release, and known by hash.",
 	"blender.releases":            "More Blenders that may be downloaded, each \"4.5.5 linux-x64 SHA256\".",
+	"blender.trees":               "Roots of Blenders that may be fetched from members where a job needs one that is not here, at most 32: `idlewild blender allow ROOT`.",
 	"llm.server":                  "llama.cpp's llama-server, or the folder where it is; empty: the one that was added, or that of PATH.",
 	"onnx.library":                "onnxruntime's library, or the folder where it is; empty: the one that was added, or one that is found.",
 	"torch.python":                "A Python, or an environment's folder, that has torch, transformers, diffusers and safetensors; empty: the one that was added.",

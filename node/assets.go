@@ -3,11 +3,13 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -61,19 +63,26 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 		return c, err
 	}
 	lacking := f.lacks(ctx)
-	list := l.Disks
+	wants, list := l.Wants(in), l.Disks
 	if a.stranger != nil && a.stranger(requester) {
 		list = job.Ref{} // whoever is no member is shown nothing that lies here
 	}
-	disk, err := a.disks.look(ctx, f, list)
+	disk, err := a.disks.look(ctx, f, list, wants.Has, true)
 	if err != nil {
 		return c, err
 	}
 	defer disk.close()
-	if f.top.Size-disk.bytes > a.limit() {
-		return c, fmt.Errorf("the job's files have %d bytes, and this machine takes at most %d (worker.tree_bytes)", f.top.Size-disk.bytes, a.limit())
-	}
 	limits := diffupload.Limits{Bytes: a.limit() + disk.bytes}
+	size := f.top.Size
+	if !wants.All() {
+		limits.Only = func(name string) bool { return wants.Has(name) || disk.inPlace[name] }
+		if size, err = f.sizeOf(ctx, limits.Only); err != nil {
+			return c, err
+		}
+	}
+	if size-disk.bytes > a.limit() {
+		return c, fmt.Errorf("the job's files have %d bytes, and this machine takes at most %d (worker.tree_bytes)", size-disk.bytes, a.limit())
+	}
 	earlier := diffupload.Earlier{Store: a.store}
 	base, ok := f.base(ctx, known)
 	if ok {
@@ -93,7 +102,7 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	case ok:
 		lacks, err = f.edit(ctx, base, lacking, limits)
 	default:
-		lacks = f.whole(ctx)
+		lacks, err = f.whole(ctx, limits)
 	}
 	if err != nil {
 		return c, err
@@ -120,6 +129,80 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	}
 	a.disks.keep(dir, disk.shown)
 	c.Elsewhere = len(disk.shown) > 0
+	return c, nil
+}
+
+// Extend implements worker.Assets.
+func (a *assets) Extend(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, room int64, progress func(float64)) (c worker.Content, err error) {
+	store, r := a.from(requester, l.Job, l.Read)
+	defer func() { c.Moved = r.moved.Load() }()
+	f := &fetching{a: a, requester: requester, lease: l, root: in.Cid, store: store, far: r}
+	to, err := os.OpenRoot(dir)
+	if err != nil {
+		return c, err
+	}
+	defer to.Close()
+	files, err := diffupload.List(ctx, store, in.Cid, diffupload.Limits{Only: l.Wants(in).Has})
+	if err != nil {
+		return c, err
+	}
+	var size int64
+	lacking := map[string]bool{}
+	files = slices.DeleteFunc(files, func(e diffupload.Entry) bool {
+		// A file stands where it belongs once it is whole.
+		if _, err := to.Lstat(filepath.FromSlash(e.Name)); err == nil {
+			return true
+		}
+		size += e.Size
+		lacking[e.Name] = true
+		return false
+	})
+	if len(files) == 0 {
+		return c, nil
+	}
+	if size > room {
+		return c, fmt.Errorf("%w: %d bytes more, and %d are left (worker.tree_bytes)", worker.ErrNoRoom, size, room)
+	}
+	limits := diffupload.Limits{Only: func(name string) bool { return lacking[name] }}
+	disk, err := a.disks.look(ctx, f, l.Disks, limits.Only, false)
+	if err != nil {
+		return c, err
+	}
+	defer disk.close()
+	earlier := diffupload.Earlier{Store: a.store}
+	if known := a.earlier.list(requester, in.Cid); len(known) > 0 {
+		if err := f.fetchTop(ctx, known); err != nil {
+			return c, err
+		}
+		if base, ok := f.base(ctx, known); ok {
+			earlier.Root = base.Root.Cid
+		}
+	}
+	if err := f.gather(ctx, f.files(ctx, slices.DeleteFunc(slices.Clone(files), func(e diffupload.Entry) bool { return disk.has(e.Name) })), a.limit(), func(part float64) {
+		if progress != nil {
+			progress(gatherPart * part)
+		}
+	}); err != nil {
+		return c, err
+	}
+	// What a killed process leaves of it is no tree, and goes with the next start.
+	aside := filepath.Join(filepath.Dir(dir), "more-"+rand.Text())
+	defer os.RemoveAll(aside)
+	if err := diffupload.MaterializeFrom(ctx, f.store, earlier, disk.here(), in.Cid, aside, limits, nil); err != nil {
+		return c, err
+	}
+	for _, e := range files {
+		name := filepath.FromSlash(e.Name)
+		if err := to.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			return c, err
+		}
+		if _, err := to.Lstat(name); err == nil {
+			continue // another lease was faster
+		}
+		if err := os.Rename(filepath.Join(aside, name), filepath.Join(dir, name)); err != nil {
+			return c, err
+		}
+	}
 	return c, nil
 }
 

@@ -192,6 +192,9 @@ type BlenderConfig struct {
 	// "4.5.5 linux-x64 SHA256".
 	Mirror   string   `toml:"mirror"`
 	Releases []string `toml:"releases"`
+	// Trees are the roots of Blenders that may be fetched from members, as
+	// `idlewild blender share` prints them.
+	Trees []string `toml:"trees"`
 }
 
 // LLMConfig is about language models.
@@ -456,6 +459,9 @@ func (c Config) validate() error {
 		if _, err := install.ParseRelease(r); err != nil {
 			return fmt.Errorf("blender.releases: %w", err)
 		}
+	}
+	if err := checkTrees(c.Blender.Trees); err != nil {
+		return err
 	}
 	for _, e := range c.Worker.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {

@@ -210,12 +210,18 @@ type candidate struct {
 
 // look finds which files of a content are here on disks, and compares them. The
 // error is that of ctx: whatever else is wrong, the files are fetched.
-func (d *disks) look(ctx context.Context, f *fetching, list job.Ref) (onDisk, error) {
+// What is used where it lies is so for all tasks: a warm process cannot be shown
+// more files, so that later, with place false, files are copied only. Of the
+// others those count that are wanted.
+func (d *disks) look(ctx context.Context, f *fetching, list job.Ref, wanted func(name string) bool, place bool) (onDisk, error) {
 	if d == nil || !list.Defined() {
 		return onDisk{}, nil
 	}
 	h := onDisk{inPlace: map[string]bool{}, copied: map[string]shownFile{}, roots: map[string]*os.Root{}}
-	likely, err := d.candidates(ctx, f, list)
+	likely, err := d.candidates(ctx, f, list, place)
+	if err == nil {
+		likely = slices.DeleteFunc(likely, func(c candidate) bool { return !c.place && !wanted(c.name) })
+	}
 	if err != nil {
 		d.log.Debug("what lies on disks is not known", "job", f.lease.Job, "err", err)
 		return h, context.Cause(ctx)
@@ -263,7 +269,7 @@ func (d *disks) look(ctx context.Context, f *fetching, list job.Ref) (onDisk, er
 }
 
 // candidates are the files of a list that should be here, the largest first.
-func (d *disks) candidates(ctx context.Context, f *fetching, list job.Ref) ([]candidate, error) {
+func (d *disks) candidates(ctx context.Context, f *fetching, list job.Ref, place bool) ([]candidate, error) {
 	b, err := readFile(ctx, f.store, list.Cid, job.MaxDiskListBytes)
 	if err != nil {
 		return nil, err
@@ -304,7 +310,7 @@ func (d *disks) candidates(ctx context.Context, f *fetching, list job.Ref) ([]ca
 	out = slices.DeleteFunc(out, func(c candidate) bool { return !c.entry.CID.Defined() })
 	slices.SortStableFunc(out, func(a, b candidate) int { return cmp.Compare(b.entry.Size, a.entry.Size) })
 	for i := range out {
-		out[i].place = d.shows && i < mostInPlace && out[i].entry.Size >= leastInPlace
+		out[i].place = place && d.shows && i < mostInPlace && out[i].entry.Size >= leastInPlace
 	}
 	return out, nil
 }

@@ -114,7 +114,7 @@ func newLooking(t *testing.T, sampleFrom []string, files map[string][]byte) *loo
 // look returns what is used in place and what is copied.
 func (l *looking) look() (place, copied []string, h onDisk) {
 	l.t.Helper()
-	h, err := l.disks.look(l.t.Context(), l.fetch, l.list)
+	h, err := l.disks.look(l.t.Context(), l.fetch, l.list, all, true)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -266,14 +266,14 @@ func TestNothingOutsideOfADiskIsOpened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := l.disks.look(t.Context(), l.fetch, job.RefOf(r.Root))
+		h, err := l.disks.look(t.Context(), l.fetch, job.RefOf(r.Root), all, true)
 		if err != nil || h.any() {
 			t.Errorf("%s: %v, %v", at, h.inPlace, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.disks.look(ctx, l.fetch, l.list); !errors.Is(err, context.Canceled) {
+	if _, err := l.disks.look(ctx, l.fetch, l.list, all, true); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -501,3 +501,6 @@ func TestOwnFilesAreUsedInPlace(t *testing.T) {
 		t.Errorf("%s: %v", b, err)
 	}
 }
+
+// all files are wanted.
+func all(string) bool { return true }

@@ -58,7 +58,7 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 		})
 	}
 	farm, in := n.host.Membership().Farm()
-	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), slices.Concat(n.kit.deviceFindings(), n.disks.findings(), n.strangerFindings(farm, in))...))
+	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), slices.Concat(n.kit.deviceFindings(), n.disks.findings(), n.trees.findings(), n.strangerFindings(farm, in))...))
 	return v
 }
 

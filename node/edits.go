@@ -66,6 +66,18 @@ func (f *fetching) fetchTop(ctx context.Context, known []earlierContent) error {
 	return nil
 }
 
+// sizeOf is how many bytes the files have that are wanted.
+func (f *fetching) sizeOf(ctx context.Context, wanted func(name string) bool) (size int64, err error) {
+	files, err := diffupload.List(ctx, f.store, f.root, diffupload.Limits{Only: wanted})
+	if err != nil {
+		return 0, fmt.Errorf("manifest %s: %w", f.root, err)
+	}
+	for _, e := range files {
+		size += e.Size
+	}
+	return size, nil
+}
+
 // topBases is how many bases are named for the top of a manifest.
 const topBases = 3
 
@@ -104,6 +116,9 @@ func (f *fetching) base(ctx context.Context, known []earlierContent) (earlierCon
 func (f *fetching) edit(ctx context.Context, base earlierContent, lacking bool, limits diffupload.Limits) (lacked, error) {
 	if len(base.Body) > 0 && lacking {
 		if r, ok := f.rebuild(ctx, base, limits); ok {
+			if limits.Only != nil {
+				return f.whole(ctx, limits) // the document names what others read as well
+			}
 			return named(r), nil
 		}
 	}

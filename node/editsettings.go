@@ -33,7 +33,7 @@ var choices = map[string][]string{
 // run anything, so they are changed by hand.
 var inFileOnly = map[string]string{
 	"idle.hook": "it names a program that is run", "hooks.program": "it names a program that is run", "blender.path": "it names a program that is run",
-	"blender.programs": "it names programs that are run", "blender.mirror": "programs are downloaded from there", "blender.releases": "programs are downloaded by it",
+	"blender.programs": "it names programs that are run", "blender.mirror": "programs are downloaded from there", "blender.releases": "programs are downloaded by it", "blender.trees": "programs are fetched from members by it",
 	"onnx.library": "it names a library that is loaded", "llm.server": "it names a program that is run", "torch.python": "it names a program that is run", "worker.env": "programs obey it", "sandbox.mode": "it decides whether strangers' files are confined",
 	"sandbox.trusted": "it lets members' files run without a sandbox", "paths.roots": "it decides which files jobs may take along",
 	"update.url": "programs are downloaded from there", "update.key": "it decides which programs may replace this one",

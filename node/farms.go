@@ -141,6 +141,15 @@ func (f *farms) List(context.Context) []localapi.OneFarm {
 	return out
 }
 
+// machine are the settings with the data folder of what all farms share: those
+// of the first.
+func (n *Node) machine() Config {
+	if n.first != nil {
+		return n.first.cfg
+	}
+	return n.cfg
+}
+
 // oneFarm is n's farm at a glance.
 func (n *Node) oneFarm(name string) localapi.OneFarm {
 	v := localapi.OneFarm{Name: name, DataDir: n.cfg.DataDir, Peer: n.self.String()}

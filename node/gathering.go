@@ -27,9 +27,40 @@ type lacked struct {
 	size   int64                     // about, for the progress
 }
 
-// whole is all of a content that is new here.
-func (f *fetching) whole(ctx context.Context) lacked {
-	return lacked{diffupload.Walk(ctx, f.store, f.root), f.top.Size}
+// whole is all of a content that is new here, as far as limits want it.
+func (f *fetching) whole(ctx context.Context, limits diffupload.Limits) (lacked, error) {
+	if limits.Only == nil {
+		return lacked{diffupload.Walk(ctx, f.store, f.root), f.top.Size}, nil
+	}
+	files, err := diffupload.List(ctx, f.store, f.root, limits)
+	if err != nil {
+		return lacked{}, fmt.Errorf("manifest %s: %w", f.root, err)
+	}
+	return f.files(ctx, files), nil
+}
+
+// files are the chunks of some files.
+func (f *fetching) files(ctx context.Context, files []diffupload.Entry) (l lacked) {
+	for _, e := range files {
+		l.size += e.Size
+	}
+	l.chunks = func(yield func(cid.Cid, error) bool) {
+		for _, e := range files {
+			switch e.Kind {
+			case diffupload.KindChunk:
+				if !yield(e.CID.Cid, nil) {
+					return
+				}
+			case diffupload.KindFile:
+				for id, err := range diffupload.Walk(ctx, f.store, e.CID.Cid) {
+					if !yield(id, err) {
+						return
+					}
+				}
+			}
+		}
+	}
+	return l
 }
 
 // named is what a document of edits left to be fetched.
@@ -62,20 +93,7 @@ func (f *fetching) rest(ctx context.Context, base cid.Cid, disk onDisk, limits d
 	files = slices.DeleteFunc(files, func(e diffupload.Entry) bool {
 		return e.Kind != diffupload.KindFile || e.Size < gatherFile || known[e.Name] || disk.has(e.Name)
 	})
-	l := lacked{}
-	for _, e := range files {
-		l.size += e.Size
-	}
-	l.chunks = func(yield func(cid.Cid, error) bool) {
-		for _, e := range files {
-			for id, err := range diffupload.Walk(ctx, f.store, e.CID.Cid) {
-				if !yield(id, err) {
-					return
-				}
-			}
-		}
-	}
-	return l, nil
+	return f.files(ctx, files), nil
 }
 
 // gather brings chunks into the store, many at a time: only then do those who

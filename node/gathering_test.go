@@ -121,7 +121,11 @@ func TestNewContentIsGathered(t *testing.T) {
 				t.Fatal(err)
 			}
 			var last float64
-			err := f.gather(t.Context(), f.whole(t.Context()), limit, func(part float64) {
+			whole, err := f.whole(t.Context(), diffupload.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = f.gather(t.Context(), whole, limit, func(part float64) {
 				if part < last || part > 1 {
 					t.Errorf("progress went from %v to %v", last, part)
 				}

@@ -14,13 +14,17 @@ import (
 )
 
 // grants decides who may read which block: a job's content whoever shows its
-// requester's read grant, a job's results its requester alone.
+// requester's read grant, a job's results its requester alone, a Blender that is
+// shared every member.
 type grants struct {
 	self peer.ID
 	pins diffupload.Pinner
 	// allows reports whether the lists of a job of this machine let a peer have
 	// its content.
 	allows func(job.ID, peer.ID) bool
+	// trees reports whether a peer may have a block of the Blenders that this
+	// machine shares; nil: it shares none.
+	trees func(p peer.ID, block cid.Cid) bool
 
 	mu sync.Mutex
 	// opened remembers grants whose signature was checked; it is emptied
@@ -42,6 +46,9 @@ func (g *grants) Allow(p, requester peer.ID, id job.ID, grant job.Signed, block 
 	}
 	if requester != g.self && (p == requester || delegated(p, requester, id, grant)) {
 		return pinned(output(requester, id)) || p == requester && pinned(wardOf(requester, id))
+	}
+	if id == treesJob {
+		return requester == g.self && g.trees != nil && g.trees(p, block)
 	}
 	if !g.granted(p, requester, id, grant) {
 		return false

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -32,7 +33,9 @@ type kit struct {
 	croppers map[job.Kind]cropper
 	samplers map[job.Kind]sampler
 	models   *ai.Kind
-	machine  job.Machine
+	blenders []*blender.Kind
+	mu       sync.Mutex
+	machine  job.Machine // its facts may be replaced: guarded by mu once it runs
 	// cpu is this machine's, also where it is disabled and not among the devices
 	// of machine, as those of disabled are. unmatched are entries of devices in
 	// the settings that are about no device.
@@ -107,6 +110,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		croppers: map[job.Kind]cropper{blender.Name: away},
 		samplers: map[job.Kind]sampler{ai.Name: models},
 		models:   models,
+		blenders: []*blender.Kind{away, home},
 		machine:  job.Machine{Facts: map[string][]string{}},
 	}
 	process, err := k.process(ctx, cfg, memory, log)
@@ -263,6 +267,32 @@ func (k *kit) probe(ctx context.Context, kinds map[job.Kind]render.Kind, log *sl
 			k.warnings = append(k.warnings, w)
 		}
 	}
+}
+
+// now is this machine as it is now.
+func (k *kit) now() job.Machine {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.machine
+}
+
+// takeBlender takes up a Blender that was added while the daemon runs.
+func (k *kit) takeBlender(ctx context.Context, path string) error {
+	for _, b := range k.blenders {
+		if err := b.Add(path); err != nil {
+			return err
+		}
+	}
+	facts, _, err := k.blenders[0].Probe(ctx)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := maps.Clone(k.machine.Facts)
+	maps.Copy(all, facts)
+	k.machine.Facts = all
+	return nil
 }
 
 // newProber is another in tests.

@@ -22,7 +22,7 @@ var liveSettings = map[string]bool{
 	"idle.on_return": true, "idle.after_s": true, "idle.after_locked_s": true, "idle.settle_s": true, "idle.hours": true,
 	"idle.gpu_load": true, "idle.gpu_memory": true, "idle.cpu_load": true, "idle.on_battery": true, "idle.on_metered": true,
 	"limits.gpu_temp_max": true, "limits.cpu_temp_max": true, "limits.kwh_per_day": true, "limits.free_disk_bytes": true,
-	"worker.only_from": true, "worker.never_from": true,
+	"worker.only_from": true, "worker.never_from": true, "blender.trees": true,
 }
 
 // live is the settings as they count now, and the file that they come from.

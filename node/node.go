@@ -79,6 +79,7 @@ type Node struct {
 	first     *Node  // of the first farm, whose machine's parts this one shares; nil: this is it
 	farms     *farms // beside the first; nil: this is one of them
 	turns     *turns
+	trees     *blenderTrees
 	again     context.Context // ends when Run is to end with ErrRestart
 	restart   context.CancelCauseFunc
 	metricsAt net.Listener // nil: nowhere
@@ -192,7 +193,12 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		return nil, err
 	}
 	n.onClose(n.jobs.Close)
-	n.host.ServeBlocks(blocks, newGrants(n.self, blocks, n.jobs.Allows), diffupload.Codec{}, content.count)
+	if n.trees, err = n.newBlenderTrees(); err != nil {
+		return nil, err
+	}
+	allowed := newGrants(n.self, blocks, n.jobs.Allows)
+	allowed.trees = n.trees.allows
+	n.host.ServeBlocks(blocks, allowed, diffupload.Codec{}, content.count)
 	n.host.ServeSync(n.jobs)
 	n.host.ServeFarmJobs(farmJobs{n})
 
@@ -215,11 +221,11 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 			treeBytes: cfg.Worker.TreeBytes, earlier: earlier, disks: n.disks, apart: !n.kit.confined, log: log.With("part", "assets"),
 		},
 		Exec:    hooked{remembered{onDisks{inTurn{n.kit.exec, n.turns, func() farmWorker { return n.worker }}, n.disks}, n.history}, n},
-		Machine: func() job.Machine { return n.kit.machine },
+		Machine: n.kit.now,
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
 		Home: n.self, CPU: n.kit.cpu, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
-		Precedence: n.precedence,
+		Precedence: n.precedence, Unfit: n.trees.lacking,
 	})
 	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {
 		return nil, err
@@ -291,6 +297,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Answers:  n.asker,
 		Batches:  &batches{dir: filepath.Join(n.cfg.DataDir, "batches"), cfg: n.cfg, jobs: jobs{n.jobs, n}, counts: map[string][2]int{}},
 		FarmJobs: farmJobs{n},
+		Blenders: n.trees,
 		Metrics:  metrics,
 		AddOn:    localapi.AddOn{Version: addon.Version(), File: addon.FileName(), Zip: addon.Zip()},
 	}
@@ -321,6 +328,7 @@ func (n *Node) Run(ctx context.Context) error {
 	left := &copies{dir: filepath.Join(n.cfg.DataDir, CopiesDir), jobs: n.jobs, log: n.log, read: map[string]bool{}}
 	run(&door, all, "copies", left.run)
 	run(&door, all, "history", func(ctx context.Context) error { return n.history.watch(ctx, n.jobs) })
+	run(&door, all, "Blenders of members", n.trees.run)
 	run(&work, workCtx, "stewards", n.steward.Run)
 	run(&door, all, "checks of answers", n.checkAnswers)
 	run(&door, all, "events for hooks", n.tellHooks)

@@ -31,6 +31,12 @@ func wardOf(requester peer.ID, id job.ID) string {
 	return "ward " + requester.String() + " " + string(id)
 }
 
+// sharedTree is a Blender that this machine lets members have.
+func sharedTree(root string) string { return "blender " + root }
+
+// fetchedTree is a Blender that is being fetched. It is nobody's to read.
+func fetchedTree(root string) string { return "blender coming " + root }
+
 // specimens owns what is in every file of the programs on this machine. It is
 // nobody's to read.
 const specimens = "specimens"

@@ -24,7 +24,7 @@ func (m machineView) Machine() localapi.MachineView {
 	n := m.n
 	v := localapi.MachineView{
 		Peer: n.self.String(), Name: n.cfg.Name, Version: Version, Started: n.started,
-		Facts: n.kit.machine.Facts, Warnings: n.kit.warnings, Sandbox: n.kit.sandbox, Paused: n.owner.paused(),
+		Facts: n.kit.now().Facts, Warnings: n.kit.warnings, Sandbox: n.kit.sandbox, Paused: n.owner.paused(),
 	}
 	if changed := n.configChanged(); changed != "" {
 		v.Warnings = append(slices.Clone(v.Warnings), changed)

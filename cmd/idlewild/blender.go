@@ -26,7 +26,7 @@ func blenderCommand(p *program) *cli.Command {
 			if name := c.Args().First(); name != "" {
 				return usagef("there is no command %q; see: idlewild blender --help", "blender "+name)
 			}
-			return usagef("blender needs list, add or remove; see: idlewild blender --help")
+			return usagef("blender needs one of list, add, remove, share, unshare, allow; see: idlewild blender --help")
 		},
 		Subcommands: []*cli.Command{
 			command(p, &cli.Command{
@@ -41,6 +41,20 @@ func blenderCommand(p *program) *cli.Command {
 			command(p, &cli.Command{
 				Name: "remove", Usage: "forget a Blender that was added; its files stay", ArgsUsage: "PATH",
 			}, 1, 1, blenderRemove),
+			command(p, &cli.Command{
+				Name: "share", Usage: "let members fetch a Blender of this machine, and print its root", ArgsUsage: "[VERSION|BUILD|PATH]",
+				Description: "The folder of the Blender is stored as a tree that is known by its root: whoever allows that root with\n" +
+					"idlewild blender allow gets these files and no others. Members fetch it where a job needs this Blender.",
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "list", Usage: "only say what is shared"}},
+			}, 0, 1, blenderShare),
+			command(p, &cli.Command{
+				Name: "unshare", Usage: "let members fetch it no more", ArgsUsage: "ROOT",
+			}, 1, 1, blenderUnshare),
+			command(p, &cli.Command{
+				Name: "allow", Usage: "have a Blender fetched from members once a job needs it", ArgsUsage: "ROOT",
+				Description: "ROOT is what idlewild blender share printed on a machine whose owner you trust: programs from it run here. It\n" +
+					"is added to blender.trees, which a running daemon reads by itself.",
+			}, 1, 1, blenderAllow),
 		},
 	}
 }
@@ -113,4 +127,70 @@ func blenderRemove(k *call) error {
 	return k.answer(struct {
 		Removed string `json:"removed"`
 	}{k.Args().First()}, func() { k.say("removed") })
+}
+
+func blenderShare(k *call) error {
+	client, err := k.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx := k.Context.Context
+	if k.Bool("list") {
+		if k.Args().Len() > 0 {
+			return usagef("blender share --list takes no name")
+		}
+		list, err := client.SharedBlenders(ctx)
+		if err != nil {
+			return err
+		}
+		return k.answer(list, func() {
+			if len(list) == 0 {
+				k.say("no Blender is shared")
+				return
+			}
+			rows := [][]string{{"BUILD", "SYSTEM", "SIZE", "ROOT"}}
+			for _, s := range list {
+				rows = append(rows, []string{s.Build, s.System, bytesText(s.Bytes), s.Root})
+			}
+			k.table(rows...)
+		})
+	}
+	s, err := client.ShareBlender(ctx, k.Args().First())
+	if err != nil {
+		return err
+	}
+	return k.answer(s, func() {
+		k.say("members may fetch Blender %s for %s: %d files, %s", s.Build, s.System, s.Files, bytesText(s.Bytes))
+		k.say("on a machine that is to have it: idlewild blender allow %s", s.Root)
+	})
+}
+
+func blenderUnshare(k *call) error {
+	client, err := k.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	root := k.Args().First()
+	if err := client.UnshareBlender(k.Context.Context, root); err != nil {
+		return err
+	}
+	return k.answer(struct {
+		Unshared string `json:"unshared"`
+	}{root}, func() { k.say("members fetch it no more; who has it keeps it") })
+}
+
+func blenderAllow(k *call) error {
+	cfg, _, err := k.config()
+	if err != nil {
+		return err
+	}
+	root := k.Args().First()
+	if err := node.AllowTree(cfg, root); err != nil {
+		return err
+	}
+	return k.answer(struct {
+		Allowed string `json:"allowed"`
+	}{root}, func() { k.say("allowed: it is fetched from a member that shares it once a job needs it") })
 }

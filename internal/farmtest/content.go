@@ -169,6 +169,11 @@ func (a assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease,
 	return c, nil
 }
 
+// Extend implements worker.Assets: Materialize made all of it.
+func (assets) Extend(context.Context, peer.ID, job.Lease, job.Ref, string, int64, func(float64)) (worker.Content, error) {
+	return worker.Content{}, nil
+}
+
 func (assets) Sound(string) error { return nil }
 
 func (a assets) Prior(ctx context.Context, requester peer.ID, _ job.Lease, p job.Prior, dir string) error {

@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -11,7 +13,8 @@ import (
 )
 
 // sheet is what many tasks of a job have in common: everything but label, rank,
-// predecessors, and what parameters and final names differ in.
+// predecessors, and what parameters, final names and files that are read differ
+// in.
 type sheet struct {
 	Needs   job.Needs
 	Check   job.Check
@@ -22,7 +25,8 @@ type sheet struct {
 	outputs []job.OutputRule // final names as of the first task
 	params  string           // of the first task
 	timeout time.Duration
-	final   bool // a file of its tasks is delivered
+	reads   []job.Reads // Own is each task's
+	final   bool        // a file of its tasks is delivered
 	class   *class
 	whole   *job.Task // not nil: a sheet of one task, kept as it is
 }
@@ -57,8 +61,47 @@ func (t *task) Task() job.Task {
 			}
 		}
 	}
+	if len(s.reads) > 0 {
+		out.Reads = make([]job.Reads, len(s.reads))
+		copy(out.Reads, s.reads)
+		for i := range out.Reads {
+			out.Reads[i].Own = u.runs()
+		}
+	}
 	for _, p := range t.prior() {
 		out.After = append(out.After, p.key())
+	}
+	return out
+}
+
+// runs packs runs of numbers, which are in order.
+func (p *packer) runs(runs [][2]int) {
+	p.uint(uint64(len(runs)))
+	last := 0
+	for _, r := range runs {
+		p.int(int64(r[0] - last))
+		p.int(int64(r[1] - r[0]))
+		last = r[1]
+	}
+}
+
+func (u *unpacker) runs() [][2]int {
+	n := u.count()
+	if n > job.MaxReadSpans {
+		u.fail(fmt.Errorf("%d runs of numbers", n))
+	}
+	if n == 0 || u.err != nil {
+		return nil
+	}
+	out, last := make([][2]int, n), int64(0)
+	for i := range out {
+		first := last + u.int()
+		last = first + u.int()
+		if first < 0 || last < first || last > math.MaxInt32 {
+			u.fail(fmt.Errorf("numbers %d to %d", first, last))
+			return nil
+		}
+		out[i] = [2]int{int(first), int(last)}
 	}
 	return out
 }
@@ -158,6 +201,10 @@ func folded(tasks []job.Task) ([][]byte, error) {
 		for i, t := range block {
 			base := t
 			base.Label, base.Rank, base.After = "", 0, nil
+			base.Reads = slices.Clone(t.Reads)
+			for i := range base.Reads {
+				base.Reads[i].Own = nil
+			}
 			name := base
 			name.Params = nil
 			name.Outputs = append([]job.OutputRule(nil), t.Outputs...)
@@ -193,6 +240,9 @@ func folded(tasks []job.Task) ([][]byte, error) {
 				if o.Final != "" {
 					own.near(b.Outputs[i].Final, o.Final)
 				}
+			}
+			for _, r := range t.Reads {
+				own.runs(r.Own)
 			}
 			rest.bytes(own.b)
 			rest.uint(uint64(len(t.After)))
@@ -236,7 +286,7 @@ func (d *drawing) add(zip []byte) error {
 		if err := job.Decode(u.bytes(), maxPlanBytes, &t); err != nil {
 			return fmt.Errorf("tasks: %w", err)
 		}
-		s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, outputs: t.Outputs, params: string(t.Params), timeout: t.Timeout}
+		s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, outputs: t.Outputs, params: string(t.Params), timeout: t.Timeout, reads: t.Reads}
 		for _, o := range t.Outputs {
 			s.final = s.final || o.Final != ""
 		}
@@ -287,6 +337,9 @@ func (t *task) sound() bool {
 		if o.Final != "" {
 			u.near(o.Final)
 		}
+	}
+	for range t.reads {
+		u.runs()
 	}
 	return u.done() == nil
 }

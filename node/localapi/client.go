@@ -216,6 +216,24 @@ func (c *Client) Log(ctx context.Context, id job.ID, label string) ([]byte, erro
 	return b, err
 }
 
+// SharedBlenders lists the Blenders that members may fetch.
+func (c *Client) SharedBlenders(ctx context.Context) ([]SharedBlender, error) {
+	var v sharedBlenders
+	err := c.call(ctx, "GET", "/v1/blenders/shared", nil, &v)
+	return v.Blenders, err
+}
+
+// ShareBlender lets members fetch one.
+func (c *Client) ShareBlender(ctx context.Context, which string) (v SharedBlender, err error) {
+	return v, c.call(ctx, "POST", "/v1/blenders/shared", shareBody{which}, &v)
+}
+
+// UnshareBlender lets them fetch it no more.
+func (c *Client) UnshareBlender(ctx context.Context, root string) error {
+	var v sharedBlenders
+	return c.call(ctx, "DELETE", "/v1/blenders/shared/"+url.PathEscape(root), nil, &v)
+}
+
 // Store tells what is in the daemon's store.
 func (c *Client) Store(ctx context.Context) (v StoreView, err error) {
 	return v, c.call(ctx, "GET", "/v1/store", nil, &v)

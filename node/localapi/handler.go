@@ -37,6 +37,7 @@ type Deps struct {
 	Farm     Farm
 	Doctor   Doctor
 	Store    Store
+	Blenders Blenders
 	Previews Previews
 	Records  Records
 	Audit    Audit
@@ -190,6 +191,12 @@ type (
 	pardonBody struct {
 		Peer   string `json:"peer" minLength:"1" maxLength:"128"`
 		Reason string `json:"reason,omitempty" maxLength:"1024"`
+	}
+	shareBody struct {
+		Which string `json:"which,omitempty" maxLength:"4096" doc:"Version, build or path; empty: the only one"`
+	}
+	sharedBlenders struct {
+		Blenders []SharedBlender `json:"blenders"`
 	}
 	gcBody struct {
 		KeepBytes int64 `json:"keep_bytes" minimum:"0" doc:"Stop where at most so many bytes are left"`
@@ -384,6 +391,28 @@ func (h *Handler) routes() {
 				return nil, answer(err)
 			}
 			return &out[StoreWork]{StoreWork{Read: read, Dropped: dropped, Store: h.Store.Stat()}}, nil
+		})
+
+	huma.Register(h.api, op("blenders", "GET", "/v1/blenders/shared", "The Blenders that members may fetch from this machine", 200),
+		func(context.Context, *struct{}) (*out[sharedBlenders], error) {
+			return &out[sharedBlenders]{sharedBlenders{h.Blenders.Shared()}}, nil
+		})
+	huma.Register(h.api, op("share-blender", "POST", "/v1/blenders/shared", "Let members fetch a Blender of this machine", 201),
+		func(ctx context.Context, r *in[shareBody]) (*out[SharedBlender], error) {
+			s, err := h.Blenders.Share(ctx, r.Body.Which)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &out[SharedBlender]{s}, nil
+		})
+	huma.Register(h.api, op("unshare-blender", "DELETE", "/v1/blenders/shared/{root}", "Let members fetch it no more", 200),
+		func(ctx context.Context, r *struct {
+			Root string `path:"root" maxLength:"128"`
+		}) (*out[sharedBlenders], error) {
+			if err := h.Blenders.Unshare(ctx, r.Root); err != nil {
+				return nil, answer(err)
+			}
+			return &out[sharedBlenders]{sharedBlenders{h.Blenders.Shared()}}, nil
 		})
 
 	huma.Register(h.api, op("peers", "GET", "/v1/peers", "The farm and its members", 200),

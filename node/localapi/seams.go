@@ -85,6 +85,26 @@ type WhyDevice struct {
 	Doing       string   `json:"doing"`
 }
 
+// Blenders are those of this machine that members may have.
+type Blenders interface {
+	// Share stores a Blender, by its version, its build or its path, for members
+	// to fetch.
+	Share(ctx context.Context, which string) (SharedBlender, error)
+	Shared() []SharedBlender
+	// Unshare lets go of one, by its root.
+	Unshare(ctx context.Context, root string) error
+}
+
+// SharedBlender is a Blender as a tree of files that is known by its root.
+type SharedBlender struct {
+	Root    string `json:"root"` // CID of the manifest
+	Build   string `json:"build"`
+	Version string `json:"version"`
+	System  string `json:"system"` // as in the names of its archives: linux-x64
+	Files   int    `json:"files"`
+	Bytes   int64  `json:"size_bytes"`
+}
+
 // Store is where this machine keeps blocks of its own and others' jobs.
 type Store interface {
 	Stat() StoreView

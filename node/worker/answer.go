@@ -123,11 +123,8 @@ func (w *Worker) answer(ctx context.Context, requester peer.ID, a job.Ask, d job
 		return broken(err)
 	}
 	if t.Input.Defined() {
-		lease := job.Lease{ID: a.Lease, Job: a.Job, Read: a.Read}
-		tr, err := w.trees.acquire(ctx, requester, t.Input, func(ctx context.Context, dir string, progress func(float64)) (Content, error) {
-			unpacked := func(in job.Ref) (string, time.Time, func()) { return w.trees.hold(requester, in) }
-			return w.deps.Assets.Materialize(ctx, requester, lease, t.Input, dir, unpacked, progress)
-		}, nil)
+		lease := job.Lease{ID: a.Lease, Job: a.Job, Read: a.Read, Tasks: []job.Granted{{Task: t}}}
+		tr, err := w.fetch(ctx, requester, lease, t.Input, nil)
 		if err != nil {
 			return broken(fmt.Errorf("fetch the task's files: %w", err))
 		}

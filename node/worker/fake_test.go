@@ -185,6 +185,7 @@ func takes(d time.Duration) *exec {
 // assets stores nothing; each function can be replaced.
 type assets struct {
 	materialize func(ctx context.Context, input job.Ref, dir string, progress func(float64)) error
+	extend      func(wants job.Wanted, dir string, room int64) error
 	sound       func(dir string) error
 	collect     func(dir string) error
 	released    chan job.ID
@@ -196,6 +197,13 @@ func (a *assets) Materialize(ctx context.Context, _ peer.ID, _ job.Lease, input 
 		return c, a.materialize(ctx, input, dir, progress)
 	}
 	return c, os.WriteFile(filepath.Join(dir, "scene"), []byte(input.String()), 0o600)
+}
+
+func (a *assets) Extend(_ context.Context, _ peer.ID, l job.Lease, input job.Ref, dir string, room int64, _ func(float64)) (Content, error) {
+	if a.extend != nil {
+		return Content{}, a.extend(l.Wants(input), dir, room)
+	}
+	return Content{}, nil
 }
 
 func (a *assets) Sound(dir string) error {

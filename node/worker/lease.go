@@ -193,17 +193,11 @@ func (w *Worker) prepare(l *lease) {
 		}
 		var tr *tree
 		in.err = w.retry(l, func() (err error) {
-			tr, err = w.trees.acquire(l.ctx, l.r.id, ref, func(ctx context.Context, dir string, progress func(float64)) (Content, error) {
-				unpacked := func(in job.Ref) (string, time.Time, func()) { return w.trees.hold(l.r.id, in) }
-				if w.waitsFor(l) {
-					ctx = withWaiting(ctx)
-				}
-				c, err := w.deps.Assets.Materialize(ctx, l.r.id, l.grant, ref, dir, unpacked, progress)
-				if err == nil {
-					w.log.Debug("content unpacked", "requester", l.r.id, "job", l.grant.Job, "input", ref, "moved_bytes", c.Moved)
-				}
-				return c, err
-			}, func(f float64) { w.progress(l, -1, "fetching", f) })
+			ctx := l.ctx
+			if w.waitsFor(l) {
+				ctx = withWaiting(ctx)
+			}
+			tr, err = w.fetch(ctx, l.r.id, l.grant, ref, func(f float64) { w.progress(l, -1, "fetching", f) })
 			return err
 		})
 		if in.err == nil {

@@ -8,6 +8,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 
@@ -41,6 +42,9 @@ type Link interface {
 // release is called.
 type Unpacked func(input job.Ref) (dir string, since time.Time, release func())
 
+// ErrNoRoom is matched by Extend's error about a folder that would be too large.
+var ErrNoRoom = errors.New("too large for the unpacked content of one job")
+
 // Content is what came of unpacking one.
 type Content struct {
 	Moved int64 // bytes that crossed the network
@@ -51,11 +55,15 @@ type Content struct {
 
 // Assets moves content between blocks and folders.
 type Assets interface {
-	// Materialize makes dir hold the tree of lease's input, fetching what is
-	// missing from the requester and from others who may serve it. The folder is
-	// complete or an error came back. It may share files with a folder that
-	// unpacked names.
+	// Materialize makes dir hold the files of lease's input that its tasks read
+	// (job.Lease.Wants), fetching what is missing from the requester and from
+	// others who may serve it. They are all there or an error came back. It may
+	// share files with a folder that unpacked names.
 	Materialize(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, unpacked Unpacked, progress func(fraction float64)) (Content, error)
+	// Extend adds to a folder that Materialize made, for a lease with other tasks,
+	// what these read and is not in it: each file at once and whole, since tasks
+	// may look at the folder. More than room bytes are ErrNoRoom.
+	Extend(ctx context.Context, requester peer.ID, l job.Lease, input job.Ref, dir string, room int64, progress func(fraction float64)) (Content, error)
 	// Sound reports why a folder that Materialize made may not be used any more;
 	// nil: it may.
 	Sound(dir string) error

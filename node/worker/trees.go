@@ -21,8 +21,9 @@ import (
 )
 
 // trees keeps job content unpacked: one folder per requester and root,
-// dir/<requester>/<cid>-<n>, with a file <cid>-<n>.complete beside it once all
-// of it is there. Content is not shared between requesters: knowing a root must
+// dir/<requester>/<cid>-<n>, with a file <cid>-<n>.complete beside it once what
+// the first lease reads of it is there. What others read is added later, file
+// by file. Content is not shared between requesters: knowing a root must
 // not open what another one sent. A folder that was removed is never made again
 // under the same name, because a warm process may still look at the old one.
 type trees struct {
@@ -57,6 +58,8 @@ type tree struct {
 	err   error
 	end   context.CancelFunc // of the unpacking
 	stale bool               // it is in no map any more, and goes with its last user
+	apart bool               // some of its files are elsewhere: it does not outlive the process
+	holds map[string]bool    // what was wanted of it (job.Wanted.Key) and is there
 	subs  map[int]func(float64)
 	sub   int
 
@@ -148,15 +151,19 @@ func (ts *trees) read(id peer.ID, sub, mark string) *tree {
 	if mi, err := os.Stat(filepath.Join(sub, mark)); err == nil {
 		used = mi.ModTime()
 	}
-	t := &tree{key: treeKey{id, root}, dir: dir, bytes: n, made: time.Unix(0, made), used: used, ready: make(chan struct{})}
+	t := &tree{key: treeKey{id, root}, dir: dir, bytes: n, made: time.Unix(0, made), used: used, ready: make(chan struct{}), holds: map[string]bool{}}
+	if !strings.HasSuffix(string(b), partMark) {
+		t.holds[""] = true
+	}
 	close(t.ready)
 	return t
 }
 
-// acquire returns the complete tree of root, which stays until release. fillIt
-// fills its folder where it is not there; whoever else wants it meanwhile waits
-// for the same one. progress may be called until acquire returns.
-func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref,
+// acquire returns the tree of root, which stays until release. fillIt fills its
+// folder with what wants names where it is not there; whoever else wants it
+// meanwhile waits for the same one, and sees to the rest by more. progress may be
+// called until acquire returns.
+func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref, wants string,
 	fillIt func(ctx context.Context, dir string, progress func(float64)) (Content, error), progress func(float64)) (*tree, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -171,10 +178,10 @@ func (ts *trees) acquire(ctx context.Context, requester peer.ID, root job.Ref,
 		mctx, end := context.WithCancel(context.WithoutCancel(ctx)) // others may want it longer than we
 		t = &tree{
 			key: k, dir: filepath.Join(ts.dir, requester.String(), root.String()+"-"+hex.EncodeToString(n[:])),
-			ready: make(chan struct{}), end: end, subs: map[int]func(float64){},
+			ready: make(chan struct{}), end: end, subs: map[int]func(float64){}, holds: map[string]bool{},
 		}
 		ts.of[k] = t
-		ts.fills.Go(func() { ts.fill(mctx, t, fillIt) })
+		ts.fills.Go(func() { ts.fill(mctx, t, wants, fillIt) })
 	}
 	t.refs++
 	t.sub++
@@ -228,21 +235,11 @@ func (ts *trees) look(k treeKey) {
 		return
 	}
 	ts.log.Warn("unpacked content is made anew", "requester", k.requester, "input", k.root, "reason", err)
-	ts.mu.Lock()
-	var old []*tree
-	if ts.of[k] == t {
-		delete(ts.of, k)
-		ts.size -= t.bytes
-		if t.stale = true; t.refs == 0 {
-			old = append(old, t)
-		}
-	}
-	ts.mu.Unlock()
-	ts.remove(old)
+	ts.drop(t)
 }
 
 // fill makes a tree and marks it as complete.
-func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context, string, func(float64)) (Content, error)) {
+func (ts *trees) fill(ctx context.Context, t *tree, wants string, fillIt func(context.Context, string, func(float64)) (Content, error)) {
 	defer t.end()
 	var c Content
 	err := os.MkdirAll(t.dir, 0o700)
@@ -266,9 +263,11 @@ func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context,
 		n, err = diskUse(t.dir)
 	}
 	if err == nil && !c.Elsewhere {
-		err = os.WriteFile(t.dir+completeSuffix, fmt.Appendf(nil, "%s %d %d", ts.boot, n, made.UnixNano()), 0o600)
+		err = ts.mark(t, n, made, wants == "")
 	}
 	ts.mu.Lock()
+	t.apart = c.Elsewhere
+	t.holds[wants] = true
 	if err == nil && ts.of[t.key] != t {
 		err = context.Canceled // everybody gave it up meanwhile
 	}
@@ -292,6 +291,76 @@ func (ts *trees) fill(ctx context.Context, t *tree, fillIt func(context.Context,
 	if err != nil {
 		close(t.ready) // whoever hears of a failure may rely on nothing being left of it
 	}
+}
+
+// mark writes down that a tree is complete: whole, or for some leases.
+func (ts *trees) mark(t *tree, bytes int64, made time.Time, whole bool) error {
+	text := fmt.Appendf(nil, "%s %d %d", ts.boot, bytes, made.UnixNano())
+	if !whole {
+		text = append(text, partMark...)
+	}
+	return os.WriteFile(t.dir+completeSuffix, text, 0o600)
+}
+
+// partMark ends the mark of a tree that lacks what no lease has read yet.
+const partMark = " part"
+
+// more has extend add what wants names to a tree that the caller holds, unless
+// it is there. Several may add to it at once.
+func (ts *trees) more(t *tree, wants string, extend func(room int64) error) error {
+	ts.mu.Lock()
+	there := t.holds[wants] || t.holds[""]
+	room := ts.max - t.bytes
+	ts.mu.Unlock()
+	if there {
+		return nil
+	}
+	if err := extend(max(room, 0)); err != nil {
+		return err
+	}
+	made := time.Now()
+	n, err := diskUse(t.dir)
+	if err != nil {
+		return err
+	}
+	ts.mu.Lock()
+	if len(t.holds) >= maxHolds {
+		clear(t.holds)
+	}
+	t.holds[wants] = true
+	if !t.stale {
+		ts.size += n - t.bytes
+	}
+	t.bytes, t.made = n, made
+	if !t.apart && !t.stale {
+		if err := ts.mark(t, n, made, t.holds[""]); err != nil {
+			// The old mark tells of a smaller one: that costs room, not files.
+			ts.log.Debug("mark a tree", "err", err)
+		}
+	}
+	old := ts.evict()
+	ts.mu.Unlock()
+	ts.remove(old)
+	return nil
+}
+
+// maxHolds bounds what is remembered of one tree.
+const maxHolds = 4096
+
+// drop lets go of a tree, so that the next one who wants it makes it anew; it
+// goes with its last user.
+func (ts *trees) drop(t *tree) {
+	ts.mu.Lock()
+	var old []*tree
+	if ts.of[t.key] == t {
+		delete(ts.of, t.key)
+		ts.size -= t.bytes
+		if t.stale = true; t.refs == 0 {
+			old = append(old, t)
+		}
+	}
+	ts.mu.Unlock()
+	ts.remove(old)
 }
 
 // release ends a use; the last one who waits for an unfinished tree ends its

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func TestTreesAreKeptWithinTheirBoundLeastRecentlyUsedFirst(t *testing.T) {
 		_, p := newPeer(t)
 		ts := newTrees(t, t.TempDir(), 250)
 		use := func(name string, fill func(context.Context, string, func(float64)) (Content, error)) *tree {
-			tr, err := ts.acquire(t.Context(), p, ref(name), fill, nil)
+			tr, err := ts.acquire(t.Context(), p, ref(name), "", fill, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,10 +101,10 @@ func TestTreesAreMadeOnceForAllWhoWait(t *testing.T) {
 		}
 		first, leave := context.WithCancel(t.Context())
 		errs := make(chan error, 3)
-		go func() { _, err := ts.acquire(first, p, ref("x"), slow, nil); errs <- err }()
+		go func() { _, err := ts.acquire(first, p, ref("x"), "", slow, nil); errs <- err }()
 		synctest.Wait()
 		for range 2 {
-			go func() { _, err := ts.acquire(t.Context(), p, ref("x"), slow, nil); errs <- err }()
+			go func() { _, err := ts.acquire(t.Context(), p, ref("x"), "", slow, nil); errs <- err }()
 		}
 		synctest.Wait()
 		leave() // who began it goes; the others still get it
@@ -125,7 +126,7 @@ func TestTreesAreMadeOnceForAllWhoWait(t *testing.T) {
 
 		// Nobody waits any more: the making ends, and leaves nothing.
 		ctx, leave := context.WithCancel(t.Context())
-		go func() { _, err := ts.acquire(ctx, q, ref("y"), slow, nil); errs <- err }()
+		go func() { _, err := ts.acquire(ctx, q, ref("y"), "", slow, nil); errs <- err }()
 		synctest.Wait()
 		at := time.Now()
 		leave()
@@ -148,7 +149,7 @@ func TestTreesOutliveTheProcessButNotHalfOnesNorAPowerCut(t *testing.T) {
 		t.Skip("NOT RUN: this system does not name its starts")
 	}
 	for _, name := range []string{"a", "b"} {
-		tr, err := ts.acquire(t.Context(), p, ref(name), bytesOf(10), nil)
+		tr, err := ts.acquire(t.Context(), p, ref(name), "", bytesOf(10), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +179,7 @@ func TestTreesOutliveTheProcessButNotHalfOnesNorAPowerCut(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "not a peer")); err == nil {
 		t.Error("a stray file stays")
 	}
-	tr, err := ts.acquire(t.Context(), p, ref("a"), mustNot(t), nil)
+	tr, err := ts.acquire(t.Context(), p, ref("a"), "", mustNot(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +194,7 @@ func TestTreesAreHeld(t *testing.T) {
 	dir := t.TempDir()
 	ts := newTrees(t, dir, 1<<20)
 	before := time.Now()
-	tr, err := ts.acquire(t.Context(), p, ref("a"), bytesOf(10), nil)
+	tr, err := ts.acquire(t.Context(), p, ref("a"), "", bytesOf(10), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +290,7 @@ func TestTreesThatAreNotSoundAreMadeAnew(t *testing.T) {
 	}
 	get := func() *tree {
 		t.Helper()
-		tr, err := ts.acquire(t.Context(), p, ref("a"), fill, nil)
+		tr, err := ts.acquire(t.Context(), p, ref("a"), "", fill, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,5 +319,73 @@ func TestTreesThatAreNotSoundAreMadeAnew(t *testing.T) {
 	}
 	if _, err := os.Stat(second.dir); err == nil {
 		t.Error("its folder stays")
+	}
+}
+
+func TestTreesGrowAndAreMadeAnewWhereTheyAreFull(t *testing.T) {
+	_, p := newPeer(t)
+	dir := t.TempDir()
+	ts := newTrees(t, dir, 250)
+	tr, err := ts.acquire(t.Context(), p, ref("a"), "one", bytesOf(100), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	adds := 0
+	add := func(name string, n int) func(int64) error {
+		return func(room int64) error {
+			if adds++; int64(n) > room {
+				return fmt.Errorf("%w: %d", ErrNoRoom, n)
+			}
+			return os.WriteFile(filepath.Join(tr.dir, name), make([]byte, n), 0o400)
+		}
+	}
+	for _, wants := range []string{"one", "two", "two", "one"} {
+		if err := ts.more(tr, wants, add("more", 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if adds != 1 || ts.size != 200 || tr.bytes != 200 {
+		t.Errorf("added %d times, %d bytes", adds, ts.size)
+	}
+	if err := ts.more(tr, "three", add("too much", 51)); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("no room: %v", err)
+	}
+	// After a restart nobody knows for whom it was: whoever comes looks. It keeps
+	// the size that it grew to.
+	again := newTrees(t, dir, 250)
+	back, err := again.acquire(t.Context(), p, ref("a"), "two", mustNot(t), nil)
+	if err != nil || back.dir != tr.dir || back.bytes != 200 {
+		t.Fatalf("%+v: %v", back, err)
+	}
+	adds = 0
+	if err := again.more(back, "two", add("more 2", 1)); err != nil || adds != 1 {
+		t.Errorf("looked %d times: %v", adds, err)
+	}
+	// A whole one stays so.
+	whole, err := again.acquire(t.Context(), p, ref("b"), "", bytesOf(10), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.release(whole)
+	third := newTrees(t, dir, 1000)
+	if whole, err = third.acquire(t.Context(), p, ref("b"), "x", mustNot(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	adds = 0
+	if err := third.more(whole, "x", add("none", 1)); err != nil || adds != 0 {
+		t.Errorf("a whole tree was added to %d times: %v", adds, err)
+	}
+	// One that is let go of stays for whom it has, and the next is another.
+	third.drop(whole)
+	if _, err := os.Stat(whole.dir); err != nil {
+		t.Error(err)
+	}
+	next, err := third.acquire(t.Context(), p, ref("b"), "y", bytesOf(10), nil)
+	if err != nil || next.dir == whole.dir {
+		t.Errorf("the same folder: %v", err)
+	}
+	third.release(whole)
+	if _, err := os.Stat(whole.dir); !os.IsNotExist(err) {
+		t.Errorf("it stays: %v", err)
 	}
 }

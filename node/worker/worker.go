@@ -52,6 +52,9 @@ type Options struct {
 	// Accept says whether work of a requester is taken, and if not why. It is
 	// not asked about Home. Nil accepts everybody.
 	Accept func(requester peer.ID) error
+	// Unfit is told what this machine lacks for an offer, and may say it better;
+	// it must not wait. Nil: nobody is told.
+	Unfit func(needs job.Needs, why string) string
 	Price  float64 // per device-second; offers that pay less are passed over
 	// Precedence is how many times as much of this machine as others a requester
 	// gets beside them, at least 1. Nil: 1.
@@ -312,6 +315,9 @@ func (w *Worker) passOver(o job.Offer) (Fate, string) {
 		if why = w.machine.Lacks(o.Needs, d); why == "" {
 			return "", ""
 		}
+	}
+	if w.opts.Unfit != nil {
+		why = w.opts.Unfit(o.Needs, why)
 	}
 	return FateUnfit, why
 }

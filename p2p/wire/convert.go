@@ -255,6 +255,9 @@ func FromOrder(o job.Order) (*Order, error) {
 	for _, l := range o.Leases {
 		lease := &Lease{Id: string(l.ID), Job: string(l.Job), Device: l.Device, Epoch: l.Epoch, TtlNs: int64(l.TTL), Read: FromSigned(l.Read), Memory: l.Memory, Disks: CIDBytes(l.Disks.Cid)}
 		for _, g := range l.Tasks {
+			// Beside the task: programs that do not know them read all files.
+			reads := g.Task.Reads
+			g.Task.Reads = nil
 			task, err := job.Encode(g.Task)
 			if err != nil {
 				return nil, fmt.Errorf("task %s: %w", g.Task.Label, err)
@@ -263,6 +266,11 @@ func FromOrder(o job.Order) (*Order, error) {
 				return nil, fmt.Errorf("task %s: %d bytes, at most %d", g.Task.Label, len(task), job.MaxTaskBytes)
 			}
 			granted := &Granted{Task: task, Fence: g.Fence, SecretHash: g.SecretHash}
+			if len(reads) > 0 {
+				if granted.Reads, err = job.Encode(reads); err != nil {
+					return nil, fmt.Errorf("task %s: %w", g.Task.Label, err)
+				}
+			}
 			for _, p := range g.Prior {
 				b, err := job.Encode(p)
 				if err != nil {
@@ -341,6 +349,12 @@ func (g *Granted) job() (job.Granted, error) {
 	}
 	if err := job.Decode(g.GetTask(), job.MaxTaskBytes, &out.Task); err != nil {
 		return out, fmt.Errorf("task: %w", err)
+	}
+	if b := g.GetReads(); len(b) > 0 {
+		out.Task.Reads = nil
+		if err := job.Decode(b, job.MaxReadsBytes, &out.Task.Reads); err != nil {
+			return out, fmt.Errorf("task: what it reads: %w", err)
+		}
 	}
 	for _, b := range g.GetPrior() {
 		var p job.Prior

@@ -1857,6 +1857,7 @@ type Granted struct {
 	Fence         uint64                 `protobuf:"varint,2,opt,name=fence,proto3" json:"fence,omitempty"`
 	SecretHash    []byte                 `protobuf:"bytes,3,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
 	Prior         [][]byte               `protobuf:"bytes,4,rep,name=prior,proto3" json:"prior,omitempty"` // CBOR of job.Prior
+	Reads         []byte                 `protobuf:"bytes,5,opt,name=reads,proto3" json:"reads,omitempty"` // CBOR of the list of job.Reads, which is not in task; absent: the task reads all files
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1915,6 +1916,13 @@ func (x *Granted) GetSecretHash() []byte {
 func (x *Granted) GetPrior() [][]byte {
 	if x != nil {
 		return x.Prior
+	}
+	return nil
+}
+
+func (x *Granted) GetReads() []byte {
+	if x != nil {
+		return x.Reads
 	}
 	return nil
 }
@@ -2724,13 +2732,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x05tasks\x18\x06 \x03(\v2\x19.idlewild.wire.v1.GrantedR\x05tasks\x12,\n" +
 	"\x04read\x18\a \x01(\v2\x18.idlewild.wire.v1.SignedR\x04read\x12\x16\n" +
 	"\x06memory\x18\b \x01(\bR\x06memory\x12\x14\n" +
-	"\x05disks\x18\t \x01(\fR\x05disks\"j\n" +
+	"\x05disks\x18\t \x01(\fR\x05disks\"\x80\x01\n" +
 	"\aGranted\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\fR\x04task\x12\x14\n" +
 	"\x05fence\x18\x02 \x01(\x04R\x05fence\x12\x1f\n" +
 	"\vsecret_hash\x18\x03 \x01(\fR\n" +
 	"secretHash\x12\x14\n" +
-	"\x05prior\x18\x04 \x03(\fR\x05prior\"4\n" +
+	"\x05prior\x18\x04 \x03(\fR\x05prior\x12\x14\n" +
+	"\x05reads\x18\x05 \x01(\fR\x05reads\"4\n" +
 	"\x04Stop\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\tR\x05lease\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8d\x01\n" +

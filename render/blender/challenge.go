@@ -192,6 +192,7 @@ func (c challenge) task(t job.Task, p Params) job.Task {
 		Place:   job.AtRequester,
 		Timeout: t.Timeout,
 		Rank:    t.Rank,
+		Reads:   t.Reads,
 	}
 }
 

@@ -154,6 +154,9 @@ type line struct {
 	Tile   *job.Rect      `json:"tile,omitempty"`
 	Range  *job.Range     `json:"sample_range,omitempty"`
 	Device map[string]any `json:"device"`
+	// Reads are what the task has of numbered files: one that is not there,
+	// though the frame reads it, would be missing in the picture in silence.
+	Reads []job.Reads `json:"reads,omitempty"`
 }
 
 // Request implements render.Kind.
@@ -165,7 +168,7 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if (p.Op == opFinish || p.Op == opDenoise || p.Op == opFilm) && len(at.Prior) == 0 {
 		return render.Request{}, fmt.Errorf("blender task: nothing rendered to %s", p.Op)
 	}
-	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}}
+	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}, Reads: t.Reads}
 	if r := t.Part.Tile; r != (job.Rect{}) {
 		l.Tile = &r
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"idlewild/job"
@@ -67,8 +68,9 @@ type Options struct {
 // dispatch.Kind and is safe for concurrent use.
 type Kind struct {
 	opts     Options
-	programs []*program
-	absent   error  // why there is none
+	mu       sync.Mutex
+	programs []*program // replaced, never changed; guarded by mu
+	absent   error      // why there is none
 	runner   string // folder of the runner's files
 	runners  string // hash over them
 	prober   string // how a Blender is asked, see proberName

@@ -157,6 +157,7 @@ func denoising(whole job.Task, p Params, after job.TaskKey) job.Task {
 		Outputs: []job.OutputRule{{Name: assemble.DenoisedFile, Media: job.MediaEXR}},
 		After:   []job.TaskKey{after},
 		Rank:    whole.Rank,
+		Reads:   whole.Reads,
 	}
 }
 

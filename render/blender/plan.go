@@ -68,6 +68,7 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	}
 	tasks = append(tasks, first...)
 	var finished []job.Task
+	reads := f.reads(len(frames) * (len(pieces) + 1))
 	for i, frame := range frames {
 		final := frameName(spec.Name, frame) + f.extension()
 		if other, taken := names[final]; taken {
@@ -90,6 +91,7 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			Needs:   f.needs(spec),
 			Check:   check,
 			Rank:    ranks[i],
+			Reads:   reads.at(frame),
 		}
 		if f.Multilayer {
 			render.Outputs[0].Final = final
@@ -161,6 +163,7 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		Needs:   f.afterwards(map[string]string{FactVersion: f.Version, FactBuild: f.Build}),
 		Place:   f.at,
 		Rank:    render.Rank,
+		Reads:   render.Reads,
 	}
 }
 

@@ -199,7 +199,7 @@ func (k *Kind) learn(ctx context.Context, p *program, asked string) (*probe, str
 // every file of this Blender, the description of its structs for one.
 func (k *Kind) Specimens() []string {
 	var out []string
-	for _, p := range k.programs {
+	for _, p := range k.list() {
 		p.mu.Lock()
 		specimen := p.specimen
 		p.mu.Unlock()

@@ -174,6 +174,33 @@ func programs(main string, more []string) ([]*program, error) {
 	return out, nil
 }
 
+// list returns the programs that there are now.
+func (k *Kind) list() []*program {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.programs
+}
+
+// Add takes up a program more, as if it had been among Options.Programs.
+func (k *Kind) Add(path string) error {
+	p := newProgram(path)
+	if p.path == "" {
+		return p.gone
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, have := range k.programs {
+		if have.path == p.path {
+			return nil
+		}
+	}
+	if len(k.programs) >= maxPrograms {
+		return fmt.Errorf("this machine has %d Blenders already; idlewild blender remove PATH takes one off", maxPrograms)
+	}
+	k.programs = append(slices.Clip(k.programs), p)
+	return nil
+}
+
 // Program is what is known of one Blender of this machine.
 type Program struct {
 	Path      string   `json:"path"`
@@ -189,7 +216,7 @@ type Program struct {
 // that do not work last, with the reason. The error is ctx's.
 func (k *Kind) Programs(ctx context.Context) ([]Program, error) {
 	var out []Program
-	for _, p := range k.programs {
+	for _, p := range k.list() {
 		found, err := k.ask(ctx, p)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -222,11 +249,12 @@ type able struct {
 // that work, one of each build, and what is wrong with the others. The error is
 // ErrNoBlender, or that of the only one, or ctx's.
 func (k *Kind) ables(ctx context.Context) (out []able, wrong []error, err error) {
-	if len(k.programs) == 0 {
+	programs := k.list()
+	if len(programs) == 0 {
 		return nil, nil, k.absent
 	}
 	builds := map[string]bool{}
-	for _, p := range k.programs {
+	for _, p := range programs {
 		found, err := k.ask(ctx, p)
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
@@ -248,10 +276,11 @@ func (k *Kind) ables(ctx context.Context) (out []able, wrong []error, err error)
 // pick returns the Blender of a build; an empty build is the first that there
 // is, which then may not have been asked.
 func (k *Kind) pick(ctx context.Context, build string) (able, error) {
-	if len(k.programs) == 0 {
+	programs := k.list()
+	if len(programs) == 0 {
 		return able{}, k.absent
 	}
-	if p := k.programs[0]; build == "" && !p.python && p.path != "" {
+	if p := programs[0]; build == "" && !p.python && p.path != "" {
 		return able{p, nil}, nil
 	}
 	here, _, err := k.ables(ctx)

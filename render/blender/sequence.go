@@ -12,6 +12,9 @@ type Sequence struct {
 	Tail    string         `json:"tail"`
 	Numbers [][2]int       `json:"numbers"` // first and last of each run
 	Users   []SequenceUser `json:"users"`
+	// Named are numbers of files that the .blend itself names. Blender may look
+	// at these whatever the frame, so every worker gets them.
+	Named []int `json:"named,omitempty"`
 }
 
 // SequenceUser says how one user of a sequence counts, as Blender names it.

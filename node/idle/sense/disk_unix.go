@@ -15,10 +15,18 @@ type disk struct{ dir string }
 
 // Sense implements Source.
 func (d disk) Sense(context.Context) (func(*idle.Signals), error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(d.dir, &st); err != nil {
+	free, err := DiskFree(d.dir)
+	if err != nil {
 		return nil, err
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
 	return func(s *idle.Signals) { s.DiskFree = &free }, nil
+}
+
+// DiskFree is how many bytes are free where a folder is.
+func DiskFree(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }

@@ -252,16 +252,24 @@ type disk struct{ dir string }
 
 // Sense implements Source.
 func (d disk) Sense(context.Context) (func(*idle.Signals), error) {
-	name, err := windows.UTF16PtrFromString(d.dir)
+	n, err := DiskFree(d.dir)
 	if err != nil {
 		return nil, err
 	}
+	return func(s *idle.Signals) { s.DiskFree = &n }, nil
+}
+
+// DiskFree is how many bytes are free where a folder is.
+func DiskFree(dir string) (int64, error) {
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, err
+	}
 	var free uint64
 	if err := windows.GetDiskFreeSpaceEx(name, &free, nil, nil); err != nil {
-		return nil, err
+		return 0, err
 	}
-	n := int64(free)
-	return func(s *idle.Signals) { s.DiskFree = &n }, nil
+	return int64(free), nil
 }
 
 // Now reads the clocks.

@@ -427,6 +427,17 @@ def action_curves(data: Any) -> Optional[list[Any]]:
     return [c for bag in strip.channelbags if bag.slot == data.action_slot for c in bag.fcurves]
 
 
+def plays_straight() -> bool:
+    """Whether a picture of a frame shows that frame of everything: no scene's
+    time is mapped to another, and no strips show scenes or clips."""
+    for scene in bpy.data.scenes:
+        if scene.render.frame_map_old != scene.render.frame_map_new:
+            return False
+        if scene.sequence_editor is not None and any(s.type != "SOUND" for s in strips(scene.sequence_editor)):
+            return False
+    return True
+
+
 def reach() -> float:
     """How far from a frame its picture looks, in frames."""
     far = 0.0

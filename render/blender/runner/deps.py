@@ -26,7 +26,7 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool, scene:
     rendered is said, and no more."""
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
-    readers = Readers()
+    readers = Readers(compat.plays_straight())
     scenes = Scenes(scene)
     for what, raw, owner, find, item in wanted(frames, heard):
         if find is alone and raw.endswith(("/", "\\")):
@@ -53,7 +53,7 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool, scene:
             else:
                 tree.add(raw, each, bpy.path.abspath(paths.native(owner.filepath)) if owner else "")
             owners.setdefault(os.path.abspath(each), what)
-            readers.add(os.path.abspath(each), find)
+            readers.add(os.path.abspath(each), find, os.path.abspath(each) == os.path.abspath(path))
     for folder in cache_folders():
         for each in paths.below(folder):
             tree.add("//", each)
@@ -99,25 +99,32 @@ def reached(roots: list[Any], uses: dict[Any, list[Any]]) -> set[Any]:
 
 class Readers:
     """Which frames read a file: by the users of the sequence that it is of, or
-    all."""
+    all. Not straight: what is shown at a frame may be of another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, straight: bool) -> None:
+        self._straight = straight
         self._by: dict[str, list[Finder]] = {}
+        self._named: set[str] = set()
 
-    def add(self, path: str, find: Finder) -> None:
+    def add(self, path: str, find: Finder, named: bool = False) -> None:
+        """named: the .blend names this very file."""
         self._by.setdefault(path, []).append(find)
+        if named:
+            self._named.add(path)
 
     def sequences(self, tree: paths.Tree) -> list[dict]:
         """The sequences whose files certain frames read: names, and users."""
         found: dict[tuple[str, str], dict] = {}
-        for path, name in tree.files():
+        for path, name in tree.files() if self._straight else ():
             finds = self._by.get(path, [])
             cut = sequences.numbered(name)
             if not finds or cut is None or not all(getattr(f, "sure", False) for f in finds):
                 continue
             head, number, tail = cut
-            each = found.setdefault((head, tail), {"head": head, "tail": tail, "numbers": [], "users": []})
+            each = found.setdefault((head, tail), {"head": head, "tail": tail, "numbers": [], "users": [], "named": []})
             each["numbers"].append(number)
+            if path in self._named:
+                each["named"].append(number)
             for user in (u for f in finds for u in f.users):
                 if user not in each["users"]:
                     each["users"].append(user)
@@ -157,7 +164,7 @@ def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finde
                 yield "Image '%s'" % image.name, image.filepath, image.library, find, image
     for clip in bpy.data.movieclips:
         if used(clip) and clip.filepath:
-            find = paths.sequence if clip.source == "SEQUENCE" else alone
+            find = shown_clip(clip) if clip.source == "SEQUENCE" else alone
             yield "Movie clip '%s'" % clip.name, clip.filepath, clip.library, find, clip
     for font in bpy.data.fonts:
         if used(font) and font.filepath and not font.filepath.startswith("<") and not packed(font):
@@ -171,7 +178,7 @@ def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finde
             yield "Volume '%s'" % volume.name, volume.filepath, volume.library, find, volume
     for cache in bpy.data.cache_files:
         if used(cache) and cache.filepath:
-            find = paths.sequence if cache.is_sequence else alone
+            find = shown_cache(cache) if cache.is_sequence else alone
             yield "Cache file '%s'" % cache.name, cache.filepath, cache.library, find, cache
             for layer in getattr(cache, "layers", ()):
                 if not layer.hide_layer:
@@ -200,7 +207,7 @@ class Uses:
         users = self._nodes.get(image.as_pointer(), [])
         for tree, node in users:
             user = getattr(node, "image_user", node)
-            if not hasattr(user, "frame_duration") or any("frame_" in c.data_path or "use_cyclic" in c.data_path
+            if not hasattr(user, "frame_duration") or not user.use_auto_refresh or any("frame_" in c.data_path or "use_cyclic" in c.data_path
                                                           for c in compat.curves(tree)):
                 return paths.sequence
             counts.append({"start": user.frame_start, "length": user.frame_duration, "offset": user.frame_offset,
@@ -248,6 +255,48 @@ def shown_volume(volume: Any) -> Finder:
                      "mode": volume.sequence_mode}], None)
 
 
+class Baked:
+    """Finds the files of a bake, which have the numbers of the frames that read
+    them."""
+
+    def __init__(self) -> None:
+        self.users, self.sure = [by_frame(0)], True
+
+    def __call__(self, path: str) -> list[str]:
+        return paths.below(path)
+
+
+def baked(obj: Any, mod: Any) -> Finder:
+    """Of a baked fluid each frame reads its own files, and no other."""
+    if mod.domain_settings.cache_frame_offset or any("modifiers" in c.data_path for c in compat.curves(obj)):
+        return paths.below
+    return Baked()
+
+
+FAR = 1_000_000  # frames on either side of the first
+
+
+def by_frame(offset: int) -> dict:
+    """A user that shows at each frame the file with the frame's number and
+    offset, as far as there is one."""
+    return {"start": -FAR, "length": 2 * FAR, "offset": offset - FAR - 1, "mode": "CLIP"}
+
+
+def shown_clip(clip: Any) -> Finder:
+    """Of movie clips that are images, as of volumes."""
+    first = sequences.numbered(paths.native(clip.filepath))
+    if first is None or clip.use_proxy or any(compat.curves(clip)):
+        return paths.sequence
+    return Counted([by_frame(first[1] - clip.frame_start + clip.frame_offset)], None)
+
+
+def shown_cache(cache: Any) -> Finder:
+    """Of cache files, too."""
+    if cache.override_frame or cache.frame_offset or any(compat.curves(cache)):
+        return paths.sequence
+    return Counted([by_frame(0)], None)
+
+
 def modifiers() -> Iterator[tuple[str, str, Any, Finder, Any]]:
     """Of folders the path as written ends with a slash."""
     for scene in bpy.data.scenes:
@@ -267,7 +316,7 @@ def modifiers() -> Iterator[tuple[str, str, Any, Finder, Any]]:
             elif mod.type == "OCEAN" and mod.is_cached and mod.filepath:
                 yield what, folder(mod.filepath), obj.library, paths.below, obj
             elif mod.type == "FLUID" and mod.fluid_type == "DOMAIN" and mod.domain_settings.has_cache_baked_any:
-                yield what, folder(mod.domain_settings.cache_directory), obj.library, paths.below, obj
+                yield what, folder(mod.domain_settings.cache_directory), obj.library, baked(obj, mod), obj
             elif mod.type == "NODES":
                 for owner, name in caches.folders(mod):
                     raw = folder(getattr(owner, name))

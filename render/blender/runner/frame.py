@@ -11,6 +11,8 @@ import bpy
 import compat
 import device
 import keep
+import opened
+import presence
 from border import border_pixel, border_share
 from overlay import Overlay
 from protocol import Broken, Failed, Progress, Request
@@ -236,6 +238,7 @@ def shoot(overlay: Overlay, request: Request, path: str, progress: Progress, sta
     overlay.set(scene.render, "filepath", path)
     progress("loading", start)
     scene.frame_set(request.frame)
+    presence.look(os.environ.get("IDLEWILD_IN", ""), request.frame, request.reads, lambda: opened.files(scene, request.frame))
     progress("rendering", start + 0.05 * share)
     with Stats(progress, scene, start + 0.05 * share, start + 0.97 * share):
         result = bpy.ops.render.render(write_still=True)

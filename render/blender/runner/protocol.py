@@ -60,6 +60,7 @@ class Request:
     tile: dict = field(default_factory=dict)  # x0, y0, x1, y1; half-open, bottom left
     sample_range: dict = field(default_factory=dict)  # "from", "to"
     device: dict = field(default_factory=dict)  # "type", "name"
+    reads: list = field(default_factory=list)  # of numbered files: head, tail, of, own
 
     @classmethod
     def parse(cls, line: str) -> "Request":

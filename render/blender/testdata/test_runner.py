@@ -21,6 +21,7 @@ import naming  # noqa: E402
 import ocio  # noqa: E402
 import paths  # noqa: E402
 import pictures  # noqa: E402
+import presence  # noqa: E402
 import problems  # noqa: E402
 import protocol  # noqa: E402
 import sequences  # noqa: E402
@@ -284,6 +285,24 @@ class Sequences(unittest.TestCase):
             self.assertEqual(sequences.shown(found, wanted), found)
         self.assertEqual(sequences.shown(["/s/a_1.png", "/s/a_01.png"], {1}), ["/s/a_1.png", "/s/a_01.png"])
         self.assertEqual(sequences.shown(["/s/a.png"], {1}), ["/s/a.png"])
+
+
+class Presence(unittest.TestCase):
+    def test_what_a_frame_reads_is_here(self):
+        with tempfile.TemporaryDirectory() as d:
+            os.mkdir(os.path.join(d, "tex"))
+            for name in ("tex/a_0003.png", "tex/a_4.png"):
+                open(os.path.join(d, name), "w").close()
+            reads = [{"head": "tex/a_", "tail": ".png", "of": [[1, 40]], "own": [[3, 4]]}]
+            opened = [os.path.join(d, "tex", "a_0003.png"), "", "/elsewhere/a_0009.png", os.path.join(d, "tex", "a_0041.png")]
+            presence.look(d, 3, reads, lambda: opened)
+            presence.look("", 3, reads, lambda: ["/no/a_0001.png"])
+            presence.look(d, 3, [], lambda: self.fail("looked"))
+            with self.assertRaisesRegex(protocol.Broken, "tex/a_5.png, which frame 5"):
+                presence.look(d, 5, [dict(reads[0], own=[[3, 5]])], lambda: [])
+            with self.assertRaisesRegex(protocol.Broken, "tex/a_0007.png, which frame 3"):
+                presence.look(d, 3, reads, lambda: [os.path.join(d, "tex", "a_0007.png")])
+            presence.look(d, 3, [dict(reads[0], own=None)], lambda: [])
 
 
 class ColourConfigurations(unittest.TestCase):
