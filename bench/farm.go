@@ -33,6 +33,7 @@ type daemon struct {
 	env    []string
 	cores  string
 	before []string
+	apart  bool
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	client *localapi.Client
@@ -44,6 +45,7 @@ type nodeOptions struct {
 	env    []string // IDLEWILD_* settings beyond the common ones
 	noWork bool     // requester only
 	before []string // put before the command line
+	apart  bool     // a session of its own, as a service has
 }
 
 // newFarm builds the binary into a fresh folder.
@@ -101,6 +103,7 @@ func (f *farm) start(ctx context.Context, name string, o nodeOptions) (*daemon, 
 		dir:    filepath.Join(f.dir, name),
 		cores:  o.cores,
 		before: o.before,
+		apart:  o.apart,
 		env: append(append(os.Environ(),
 			"IDLEWILD_DATA_DIR="+filepath.Join(f.dir, name),
 			"IDLEWILD_NAME="+name,
@@ -131,7 +134,7 @@ func (f *farm) restart(ctx context.Context, d *daemon) error {
 	}
 	d.cmd = exec.Command(args[0], args[1:]...)
 	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr = d.env, log, log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !d.apart, Setsid: d.apart}
 	if err := d.cmd.Start(); err != nil {
 		log.Close()
 		return fmt.Errorf("start %s: %w", d.name, err)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 	"idlewild/media"
 	"idlewild/node/dispatch"
@@ -188,5 +190,41 @@ func TestCanariesAreBounded(t *testing.T) {
 	}
 	if len(c.jobs) != canaryJobs || len(c.of([32]byte{0})) != 0 || len(c.of([32]byte{canaryJobs + 9})) != canaryEach {
 		t.Errorf("%d jobs, %d of the first, %d of the last", len(c.jobs), len(c.of([32]byte{0})), len(c.of([32]byte{canaryJobs + 9})))
+	}
+}
+
+// TestWhoIsVouchedFor: another class's claims count once three workers were
+// vouched for, and not by one member alone.
+func TestWhoIsVouchedFor(t *testing.T) {
+	var c jobCanaries
+	key := [32]byte{1}
+	add := func(worker, by, class string, z float64) {
+		c.vouch(key, dispatch.Vouched{Worker: peer.ID(worker), By: peer.ID(by), Class: class, Against: "cpu",
+			Found: job.Verdict{Numbers: map[string]float64{"z50": z}}})
+	}
+	for _, w := range []string{"a", "b", "c", "a"} {
+		add(w, "d", "gpu", 0.5)
+	}
+	if got := c.between(key, "gpu", "cpu"); got != nil {
+		t.Errorf("one member vouched for all: %v", got)
+	}
+	add("b", "a", "gpu", 0.6)
+	add("e", "a", "other gpu", 0.1)
+	if got := c.between(key, "gpu", "cpu"); len(got) != 3 {
+		t.Errorf("of three workers: %v", got)
+	}
+	for _, k := range [][2]string{{"other gpu", "cpu"}, {"gpu", "other"}} {
+		if got := c.between(key, k[0], k[1]); got != nil {
+			t.Errorf("%v: %v", k, got)
+		}
+	}
+	if got := c.between([32]byte{2}, "gpu", "cpu"); got != nil {
+		t.Errorf("another job: %v", got)
+	}
+	for i := range 3 * canaryEach {
+		add(fmt.Sprint(i), "a", "gpu", 0.5)
+	}
+	if n := len(c.job(key).vouched); n != canaryEach {
+		t.Errorf("%d are kept", n)
 	}
 }

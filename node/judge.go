@@ -289,6 +289,7 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 	first := seen.of(c.Layer)
 	j.measured.add(canaryKey(t), first.compareCanaries(c, t.Part, j.limits))
 	limits := verify.Calibrate(j.limits, j.measured.of(canaryKey(t)))
+	limits = verify.Widen(limits, j.measured.between(canaryKey(t), leaf.DeviceClass, dispatch.ClassOf(evidence)))
 	v := verify.Compare(c, claim, first.crops, limits)
 	for _, layer := range c.Others {
 		if seen[layer] == nil || v.Ruling != job.Accepted {
@@ -310,6 +311,9 @@ func (j *judge) judgeCrops(t job.Task, leaf job.Leaf, dir string, evidence []dis
 	}
 	return look.Verdict(v, "look at the frame", limits)
 }
+
+// Learn implements dispatch.Judge.
+func (j *judge) Learn(t job.Task, v dispatch.Vouched) { j.measured.vouch(canaryKey(t), v) }
 
 // elsewhere reports whether a worker's denoiser may be another one than that of
 // this machine, which ran it again, although both Blenders have the same name: a

@@ -53,6 +53,9 @@ type kit struct {
 	exec      render.Executor
 	yielding  *yielding
 	work      []*render.Runner // to close
+	// attended reports whether somebody sits at this machine, or may; nil:
+	// nobody says.
+	attended func() bool
 }
 
 // newKit finds out what this machine can do. scratch is a folder for what
@@ -120,7 +123,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("limits.priority: %w", err)
 	}
-	runner := func(dir string, b *blender.Kind, p render.Priority, available func() int64) *render.Runner {
+	runner := func(dir string, b *blender.Kind, p func() render.Priority, available func() int64) *render.Runner {
 		kinds := maps.Clone(kinds)
 		kinds[blender.Name] = b
 		// The setting of a GPU is about memory of its own, not about this.
@@ -135,7 +138,7 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 	if cfg.Worker.Spare {
 		spares = availableMemory
 	}
-	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away, priority, spares)), brokenInARow, restAfterBroken)
+	var exec render.Executor = render.WithHealth(render.WithRetry(runner("work", away, func() render.Priority { return priority }, spares)), brokenInARow, restAfterBroken)
 	if mode := cfg.Worker.Saboteur; mode != "" {
 		log.Warn("this node delivers wrong results on purpose", "mode", mode)
 		cheat := func(t job.Task) job.Task {
@@ -153,8 +156,17 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 			r.EndIdle(device)
 		}
 	}}
-	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, render.Normal, nil))}, log)
+	k.exec = render.WithLog(byPlace{k.yielding, render.WithRetry(runner("home", home, k.homePriority, nil))}, log)
 	return k, nil
+}
+
+// homePriority is that of finishing and checking own jobs: nobody waits for a
+// check, and whoever sits here goes on working meanwhile.
+func (k *kit) homePriority() render.Priority {
+	if k.attended != nil && k.attended() {
+		return render.Least
+	}
+	return render.Normal
 }
 
 // workMemory is how much of the machine's memory a task may use, in bytes; 0:

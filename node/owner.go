@@ -102,6 +102,7 @@ func (n *Node) newOwner() (*owner, error) {
 		n.log.Info("still paused: takes no work from others until: idlewild resume", "reason", pause.Text())
 	}
 	o.setPause(pause)
+	n.kit.attended = o.attended
 	return o, nil
 }
 
@@ -256,6 +257,12 @@ func (o *owner) view() (decisions map[string]idle.Decision, s idle.Signals, desk
 	s = o.signals
 	s.Pause = o.pause
 	return maps.Clone(o.decisions), s, o.policy.Mode == idle.Owner || o.policy.Mode == idle.Auto && s.Desktop
+}
+
+// attended reports whether the machine is one that somebody sits at.
+func (o *owner) attended() bool {
+	_, _, desk := o.view()
+	return desk
 }
 
 // mode is how it decides.

@@ -42,8 +42,8 @@ type Options struct {
 	// GPUs are asked, now and then while a task runs on one, how much of its memory
 	// the task takes. nil: nobody is.
 	GPUs gpu.Prober
-	// Priority of the processes.
-	Priority Priority
+	// Priority of a process that is started now; nil: Normal.
+	Priority func() Priority
 	Log      *slog.Logger // nil: silent
 }
 
@@ -166,7 +166,9 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 
 // bound gives a command what this machine says of processes of a device.
 func (r *Runner) bound(cmd *Command, device string) {
-	cmd.Priority = r.opts.Priority
+	if r.opts.Priority != nil {
+		cmd.Priority = r.opts.Priority()
+	}
 	if most := r.opts.Memory[device]; most > 0 {
 		cmd.MemoryLimit = most
 		if cmd.MemoryBytes > 0 {

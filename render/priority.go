@@ -12,6 +12,7 @@ type Priority int
 const (
 	Normal Priority = iota // as any program
 	Low                    // a tenth of what others get where both want all
+	Least                  // a seventieth: for work of the owner's own that the owner does not wait for
 	Idle                   // only what nobody else wants
 )
 

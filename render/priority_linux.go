@@ -1,9 +1,13 @@
 package render
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +16,7 @@ const (
 	schedOther, schedIdle    = 0, 5
 	ioClassBest, ioClassIdle = 2, 3
 	ioWhoProcess             = 1
-	lowNice, idleNice        = 10, 19
+	lowNice, leastNice       = 10, 19
 )
 
 // lower gives one thread, and what it starts from then on, a priority. A
@@ -23,8 +27,10 @@ func lower(tid int, p Priority) {
 	switch p {
 	case Normal:
 		return
+	case Least:
+		attr.Nice = leastNice
 	case Idle:
-		attr.Policy, attr.Nice = schedIdle, idleNice
+		attr.Policy, attr.Nice = schedIdle, leastNice
 		io = ioClassIdle << 13
 	}
 	_ = unix.SchedSetAttr(tid, &attr, 0)
@@ -39,12 +45,17 @@ func reap(pidfd int) {
 }
 
 // lowerTree does so for every thread of a process tree: those that started
-// before their parent was lowered.
+// before their parent was lowered; and for the group of each session in it.
 func lowerTree(tree []proc, p Priority) {
 	if p == Normal {
 		return
 	}
+	lowered := map[string]bool{"": true, autogroup("self"): true}
 	for _, x := range tree {
+		if g := autogroup(strconv.Itoa(x.pid)); !lowered[g] {
+			lowered[g] = true
+			lowerAutogroup(x.pid, p)
+		}
 		threads, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(x.pid), "task"))
 		if err != nil {
 			continue
@@ -54,5 +65,32 @@ func lowerTree(tree []proc, p Priority) {
 				lower(tid, p)
 			}
 		}
+	}
+}
+
+// autogroup names the scheduler's group of a process: where the kernel groups
+// by session (sched(7), "The autogroup feature"), a nice value counts within
+// such a group only, and a sandbox is a session of its own. "" where it does not.
+func autogroup(pid string) string {
+	b, err := os.ReadFile(filepath.Join("/proc", pid, "autogroup"))
+	if err != nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(string(b), " ")
+	return name
+}
+
+// lowerAutogroup gives the group of a process the weight of p.
+func lowerAutogroup(pid int, p Priority) {
+	nice := lowNice
+	if p != Low {
+		nice = leastNice
+	}
+	for range 5 {
+		err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(pid), "autogroup"), fmt.Append(nil, nice), 0)
+		if !errors.Is(err, unix.EAGAIN) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // a user may do so ten times a second
 	}
 }

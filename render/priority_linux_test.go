@@ -1,6 +1,7 @@
 package render
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,7 +19,7 @@ func TestPrioritiesAreGivenToTheWholeTree(t *testing.T) {
 	own := 20 - raw // the system call's way to have no negative answers
 	for name, want := range map[string]struct {
 		policy, nice int
-	}{"low": {schedOther, lowNice}, "idle": {schedIdle, idleNice}, "normal": {schedOther, own}} {
+	}{"low": {schedOther, lowNice}, "idle": {schedIdle, leastNice}, "normal": {schedOther, own}} {
 		if name != "normal" && own > lowNice {
 			t.Skipf("NOT RUN: this test runs at a low priority itself")
 		}
@@ -35,7 +36,7 @@ func TestPrioritiesAreGivenToTheWholeTree(t *testing.T) {
 		// session of its own.
 		s, err := NewLocalProcess(nil).Start(t.Context(), Command{
 			Path: "/bin/sh", Priority: p,
-			Args: []string{"-c", `exec 5<&0; sh -c 'echo $$ > child; read x' <&5 & while [ ! -s child ]; do :; done; echo '{"event":"ready"}' >&3; wait`},
+			Args: []string{"-c", `exec 5<&0; setsid sh -c 'echo $$ > child; read x' <&5 & while [ ! -s child ]; do :; done; echo '{"event":"ready"}' >&3; wait`},
 		}, SessionRoot{In: dir, Work: work})
 		if err != nil {
 			t.Fatal(err)
@@ -55,6 +56,13 @@ func TestPrioritiesAreGivenToTheWholeTree(t *testing.T) {
 			}
 			if int(attr.Policy) != want.policy || int(attr.Nice) != want.nice {
 				t.Errorf("%s: policy %d, nice %d", name, attr.Policy, attr.Nice)
+			}
+		}
+		// The child's session is a group of its own for the scheduler, where it
+		// has such groups.
+		if b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(child), "autogroup")); err == nil && name != "normal" {
+			if got, want := strings.TrimSpace(string(b)), fmt.Sprint("nice ", want.nice); !strings.HasSuffix(got, want) {
+				t.Errorf("%s: the group of its session is %q", name, got)
 			}
 		}
 		s.Close()

@@ -9,7 +9,7 @@ import (
 
 func sysProcAttr(p Priority) *syscall.SysProcAttr {
 	const below, idle = 0x4000, 0x40 // BELOW_NORMAL_ and IDLE_PRIORITY_CLASS; children have the same
-	class := map[Priority]uint32{Low: below, Idle: idle}[p]
+	class := map[Priority]uint32{Low: below, Least: idle, Idle: idle}[p]
 	return &syscall.SysProcAttr{HideWindow: true, CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP | class}
 }
 

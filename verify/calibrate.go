@@ -54,6 +54,54 @@ func Calibrate(th Thresholds, canaries []map[string]float64) Thresholds {
 	return th
 }
 
+// Widen returns the thresholds for claims of one device class that are compared
+// with renders of another, given what Compare measured of such claims that a
+// third machine of the claim's class found right in the same places: the
+// Verdict.Numbers of each, from different workers. Fewer than Canaries of them
+// change nothing.
+//
+// Their median counts, because what sets two classes apart is in all of them and
+// a cheat is not, and nothing is widened so far that another seed or another
+// frame would pass. The slopes stay as they are: no hardware moves a picture in
+// the direction of missing samples.
+func Widen(th Thresholds, between []map[string]float64) Thresholds {
+	if len(between) < Canaries {
+		return th
+	}
+	widen := func(limit *float64, name string, times, most float64) {
+		var seen []float32
+		for _, n := range between {
+			if v := n[name]; v >= 0 { // not NaN
+				seen = append(seen, float32(v))
+			}
+		}
+		if len(seen) > 0 {
+			*limit = math.Max(*limit, math.Min(times*middle(seen), most))
+		}
+	}
+	// Two seeds are .95 of the noise apart.
+	for _, l := range []struct {
+		limit *float64
+		name  string
+	}{{&th.Z50, "z50"}, {&th.SZ, "sz"}, {&th.SZAny, "sz"}, {&th.Zeq, "zeq"}} {
+		widen(l.limit, l.name, widenMargin, 0.6)
+	}
+	widen(&th.Z50Sure, "z50", 2*widenMargin, 0.7)
+	for _, limit := range []*float64{&th.Square, &th.SquareSure, &th.SquareAny} {
+		widen(limit, "z50_square", widenMargin, th.SquareAlone)
+	}
+	widen(&th.Touched, "touched", widenMargin, 1)
+	widen(&th.TouchedCrop, "touched_crop", widenMargin, 1)
+	widen(&th.OutNoise, "out", widenMargin, 1)
+	widen(&th.Pass, "pass_odd", widenMargin, 0.95)
+	widen(&th.PassSure, "pass_odd", widenMargin, 0.95)
+	return th
+}
+
+// widenMargin is how many times the middle of what was seen is accepted: some
+// crops are worse than others.
+const widenMargin = 1.5
+
 // calibrateMargin is how many times the worst canary a limit is: few canaries
 // have not seen the worst.
 const calibrateMargin = 3

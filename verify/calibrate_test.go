@@ -1,12 +1,14 @@
 package verify
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"idlewild/job"
+	"idlewild/media"
 )
 
 func TestCalibrate(t *testing.T) {
@@ -152,5 +154,49 @@ func TestPrecedence(t *testing.T) {
 		if got := Precedence(credit); got != want {
 			t.Errorf("credit %g: %g, want %g", credit, got, want)
 		}
+	}
+}
+
+// A class whose honest devices make something else than the checker's is let
+// pass once three of its machines were vouched for; another seed and another
+// picture are not, nor what the samples' slope tells.
+func TestWidenedForAnotherClass(t *testing.T) {
+	c := fakeCheck()
+	truth := fake{seed: 1, noise: 0.8}
+	crops := answer(t, c, job.Part{}, truth.render)
+	th := Calibrate(DefaultThresholds(), []map[string]float64{{"informative": 300}, {"informative": 300}, {"informative": 300}})
+	honest := func(more float64) *media.Image { return hairElsewhere(truth, 0.4+more) }
+	var between []map[string]float64
+	for i := range 3 {
+		v := Compare(c, Claim{Image: honest(float64(i) / 100)}, crops, th)
+		if v.Ruling == job.Accepted {
+			t.Fatalf("no difference between classes: %s %v", v.Reason, v.Numbers)
+		}
+		if got := Widen(th, between); got != th {
+			t.Errorf("%d vouched for change the thresholds", i)
+		}
+		between = append(between, v.Numbers)
+	}
+	wide := Widen(th, between)
+	if v := Compare(c, Claim{Image: honest(0.015)}, crops, wide); v.Ruling != job.Accepted {
+		t.Errorf("honest work of the class: %s, %s", v.Ruling, v.Reason)
+	}
+	if v := Compare(c, Claim{Image: fake{seed: 7, noise: 0.8}.render(0, fakeN)}, crops, wide); v.Ruling != job.Rejected {
+		t.Errorf("another seed: %s, %s", v.Ruling, v.Reason)
+	}
+	if v := Compare(c, Claim{Image: truth.render(0, fakeN/2)}, crops, wide); v.Ruling != job.Rejected {
+		t.Errorf("half of the samples: %s, %s", v.Ruling, v.Reason)
+	}
+	// One cheat among three, whatever it measured, moves little.
+	cheat := maps.Clone(between[0])
+	for k := range cheat {
+		cheat[k] = 100
+	}
+	if got := Widen(th, []map[string]float64{between[0], between[1], cheat}); got.Z50Sure > wide.Z50Sure*1.2 || got.SquareSure > wide.SquareSure*1.2 {
+		t.Errorf("one of three widened %+v", got)
+	}
+	none := map[string]float64{"z50": math.NaN(), "sz": math.Inf(1)}
+	if got := Widen(th, []map[string]float64{none, none, none}); got.Z50 != th.Z50 || got.SZ > 0.6 {
+		t.Errorf("numbers that are none: %+v", got)
 	}
 }

@@ -19,7 +19,10 @@ import (
 	"idlewild/node/worker"
 )
 
-type dispatchEvidence = dispatch.Evidence
+type (
+	dispatchEvidence = dispatch.Evidence
+	dispatchVouched  = dispatch.Vouched
+)
 
 // WorkerOptions describe a worker.
 type WorkerOptions struct {

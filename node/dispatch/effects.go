@@ -47,6 +47,8 @@ func (d *Dispatcher) carryOut(e Effect) {
 		d.in(d.quick, e.ID, func(ctx context.Context) Event { return d.challenge(e) })
 	case Compare:
 		d.in(d.judging, e.ID, func(ctx context.Context) Event { return d.compare(ctx, e) })
+	case Vouch:
+		d.deps.Judge.Learn(e.Task, e.Vouched)
 	case Enter:
 		d.in(d.booking, e.ID, func(context.Context) Event {
 			err := d.deps.Book.Record(e.Worker, e.Signed, e.Leaf, e.Verdict)

@@ -255,6 +255,12 @@ type (
 		ID    job.ID
 		Fence uint64
 	}
+	// Vouch has the judge learn of a claim that it found wrong and that is right.
+	Vouch struct {
+		ID   job.ID
+		Task job.Task
+		Vouched
+	}
 	// SaveLog keeps what a task said in an attempt.
 	SaveLog struct {
 		ID     job.ID
@@ -291,6 +297,7 @@ func (Enter) effect()     {}
 func (Deliver) effect()   {}
 func (Adopt) effect()     {}
 func (Discard) effect()   {}
+func (Vouch) effect()     {}
 func (SaveLog) effect()   {}
 func (Clean) effect()     {}
 func (Emit) effect()      {}

@@ -15,7 +15,10 @@ import (
 type Look struct {
 	Ruling job.Ruling
 	By     peer.ID // who made what it was compared with
+	Class  string  // the device class of that; "" where there are several
 	Draw   int     // the places were drawn for the nth time, from 1
+	// Foreign says that Class is another than the worker's.
+	Foreign bool
 }
 
 // Step is what follows after some looks at a result.
@@ -54,8 +57,11 @@ const patient = 2
 // One rejection is never enough: it may be the checker's mistake, or a place in
 // the picture that cannot be judged. A cheat in a few tiles is found in one place
 // and not in another, so a second look that finds nothing settles nothing
-// either: then the third looks where something was found. And where only
-// strangers looked, who may all be friends, nobody is punished.
+// either: then the third looks where something was found. It also does so where
+// what the claim was compared with came of another device class: perhaps no
+// device of the worker's makes what the other makes, and then the third finds
+// nothing there. And where only strangers looked, who may all be friends, nobody
+// is punished.
 func NextLook(looks []Look, third, own bool, disputes int) Step {
 	at := func(i int) job.Ruling { return looks[i].Ruling }
 	switch n := len(looks); {
@@ -65,6 +71,8 @@ func NextLook(looks []Look, third, own bool, disputes int) Step {
 		return Settle
 	case n == 2 && at(1) == job.Unsure:
 		return Dispute
+	case n == 2 && at(1) == job.Rejected && third && looks[0].Foreign:
+		return LookSame
 	case n == 2 && at(1) == job.Rejected && third:
 		return LookThird
 	case n == 2 && at(1) == job.Rejected:
@@ -83,7 +91,7 @@ func NextLook(looks []Look, third, own bool, disputes int) Step {
 		case job.Unsure:
 			return Reject
 		}
-		if own && disputes >= patient {
+		if own && disputes >= patient && !looks[0].Foreign {
 			return Reject
 		}
 		return Dispute
@@ -98,6 +106,7 @@ func NextLook(looks []Look, third, own bool, disputes int) Step {
 // looked takes in what a look at x found.
 func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 	x.cost += v.CostSeconds
+	class := classOf(x.evidence, func(e evidence) job.Leaf { return e.leaf })
 	x.checks, x.evidence, x.runs = nil, nil, nil
 	if audit := x.audit; audit != "" {
 		// The second look at what a member checked: this one counts.
@@ -114,7 +123,7 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 		}
 		x.doubtful = append(x.doubtful, audit)
 	}
-	look := Look{Ruling: v.Ruling, By: x.checker, Draw: max(x.draw, 1)}
+	look := Look{Ruling: v.Ruling, By: x.checker, Class: class, Draw: max(x.draw, 1), Foreign: class != "" && class != x.deviceClass}
 	x.looks = append(x.looks, look)
 	if x.want == byClass && v.Ruling == job.Rejected && len(x.looks) == 1 && len(x.replicas) > 1 {
 		// Two machines agreed with each other, and not with it.
@@ -125,6 +134,7 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 	if v.Ruling == job.Rejected {
 		x.found = append(x.found, v)
 	}
+	vouched := b.vouch(j, x)
 	if v.Ruling == job.Accepted && len(x.looks) == 1 && b.audits(j, x) {
 		x.audit, x.kept, x.looks = x.checker, v, nil
 		x.want = byHome
@@ -165,10 +175,39 @@ func (b *Board) looked(j *jobState, x *ret, v job.Verdict) {
 		b.verdict(j, x, v)
 	case Dispute:
 		v = x.found[0]
-		v.Ruling, v.Strike = job.Unsure, true
+		v.Ruling, v.Strike = job.Unsure, !vouched
 		v.Reason = fmt.Sprintf("%d of %d looks found it wrong: %s", len(x.found), len(x.looks), v.Reason)
 		b.verdict(j, x, v)
 	}
+}
+
+// ClassOf is the device class of what a claim is compared with, or "" where there
+// are several.
+func ClassOf(e []Evidence) string { return classOf(e, func(e Evidence) job.Leaf { return e.Leaf }) }
+
+func classOf[E any](of []E, leaf func(E) job.Leaf) string {
+	class := ""
+	for i, e := range of {
+		if c := leaf(e).DeviceClass; i == 0 {
+			class = c
+		} else if c != class {
+			return ""
+		}
+	}
+	return class
+}
+
+// vouch tells the judge what devices of two classes make of honest work, where
+// a third of the worker's own class found right what another class found wrong
+// in the same places. It reports whether that is so.
+func (b *Board) vouch(j *jobState, x *ret) bool {
+	first, last := x.looks[0], x.looks[len(x.looks)-1]
+	vouched := x.want == byThird && last.Ruling == job.Accepted && last.Class == x.deviceClass && last.Draw == first.Draw &&
+		first.Ruling == job.Rejected && first.Foreign
+	if vouched {
+		b.do(Vouch{ID: j.id, Task: x.t.Task(), Vouched: Vouched{Worker: x.peer, By: last.By, Class: x.deviceClass, Against: first.Class, Found: x.found[0]}})
+	}
+	return vouched
 }
 
 // clockSlack is how much of the work that a worker says it did may exceed what

@@ -33,10 +33,19 @@ func TestNextLook(t *testing.T) {
 		{"RAR", true, false, 2, Dispute},
 		{"RAA", true, true, 9, Accept},
 		{"RAU", true, true, 9, Dispute},
+		// In small letters what another device class made.
+		{"rr", true, true, 0, LookSame},
+		{"rr", false, true, 0, Reject},
+		{"rrA", true, true, 9, Dispute},
+		{"rrR", true, true, 0, Confirm},
 	} {
 		var looks []Look
-		for i := range c.looks {
-			looks = append(looks, Look{Ruling: ruling[c.looks[i]]})
+		for _, l := range []byte(c.looks) {
+			foreign := l >= 'a'
+			if foreign {
+				l -= 'a' - 'A'
+			}
+			looks = append(looks, Look{Ruling: ruling[l], Foreign: foreign})
 		}
 		if got := NextLook(looks, c.third, c.own, c.disputes); got != c.want {
 			t.Errorf("%s, third %v, own %v, %d disputes: %d, want %d", c.looks, c.third, c.own, c.disputes, got, c.want)

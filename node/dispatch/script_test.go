@@ -149,6 +149,8 @@ func (x *table) see(e Effect) {
 		if e.Err != nil {
 			x.say("  refuse: %v", e.Err)
 		}
+	case Vouch:
+		x.say("  learn that what %s made on %s is right, as %s found, and not what %s says", x.names[e.Worker], e.Class, x.names[e.By], e.Against)
 	case Note:
 		x.say("  note %s", e.Text)
 	}

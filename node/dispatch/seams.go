@@ -85,6 +85,18 @@ type Judge interface {
 	Challenge(t job.Task, leaf job.Leaf, secret []byte, rate float64) ([]job.Task, error)
 	// Judge compares the claim in dir with the evidence.
 	Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string, evidence []Evidence) job.Verdict
+	// Learn takes in what devices of two classes make of the same honest work.
+	// It does not wait for anything.
+	Learn(t job.Task, v Vouched)
+}
+
+// Vouched is a claim that Judge rejected, by what another device class renders,
+// and that agrees with what a member of the worker's class renders in the same
+// places.
+type Vouched struct {
+	Worker, By     peer.ID
+	Class, Against string      // the device classes of the claim, and of what Judge compared it with
+	Found          job.Verdict // what Judge said
 }
 
 // Evidence is the result of one challenge task.

@@ -35,6 +35,7 @@ func (desert) Challenge(job.Task, job.Leaf, []byte, float64) ([]job.Task, error)
 func (desert) Judge(context.Context, job.Task, job.Leaf, string, []dispatch.Evidence) job.Verdict {
 	return job.Verdict{}
 }
+func (desert) Learn(job.Task, dispatch.Vouched)                        {}
 func (desert) Record(peer.ID, job.Signed, job.Leaf, job.Verdict) error { return nil }
 func (desert) Score(peer.ID) job.Score                                 { return job.Score{} }
 func (desert) Deliver(context.Context, job.Spec, job.Task, string) ([]string, error) {
