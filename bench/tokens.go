@@ -38,6 +38,7 @@ func benchTokens(ctx context.Context, args []string) ([]Figure, error) {
 	items := fs.Int("items", 40, "requests")
 	tokens := fs.Int("tokens", 128, "tokens of an answer")
 	width := fs.Int("width", 256, "of the model")
+	alarms := fs.Bool("alarms", false, "only honest machines")
 	layers := fs.Int("layers", 6, "of the model")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -121,6 +122,9 @@ func benchTokens(ctx context.Context, args []string) ([]Figure, error) {
 	for _, c := range claims {
 		if strings.HasSuffix(c.name, "instructions") && *other == "" {
 			fmt.Fprintln(os.Stderr, "NOT RUN: -other names no llama-server")
+			continue
+		}
+		if *alarms && !c.honest {
 			continue
 		}
 		claim, err := c.claim()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,6 +111,11 @@ func (m machineOf) run(task job.Task, in string, prior ...string) (dir string, l
 
 // planned is a batch's first task, and its content in a folder.
 func (m machineOf) planned(batch, model string) (job.Task, string) {
+	tasks, tree := m.plannedAll(batch, model)
+	return tasks[0], tree
+}
+
+func (m machineOf) plannedAll(batch, model string) ([]job.Task, string) {
 	t := m.t
 	t.Helper()
 	spec, err := SpecFor(batch, SpecOptions{Kind: string(ai.Name), Model: model, Output: t.TempDir(), Config: DefaultConfig()})
@@ -140,7 +146,7 @@ func (m machineOf) planned(batch, model string) (job.Task, string) {
 	if tasks[0].Check.Method != job.CheckRerun || tasks[0].Needs.Require["ai"] != "3" {
 		t.Fatalf("%+v", tasks[0])
 	}
-	return tasks[0], tree
+	return slices.DeleteFunc(tasks, func(t job.Task) bool { return t.Check.Method != job.CheckRerun }), tree
 }
 
 // verdict is that of a requester on a claim, by the check that reads it.
@@ -273,6 +279,81 @@ func TestAnswersAreReadAgain(t *testing.T) {
 			t.Errorf("item %d: %.600s", number, body)
 		}
 	}
+}
+
+// TestHonestAnswersOfAllSorts: whatever a request asks for, an honest answer to it is
+// accepted.
+func TestHonestAnswersOfAllSorts(t *testing.T) {
+	server := llmServer(t)
+	m := newMachine(t, server, 1)
+	asked := []string{
+		`"temperature":0`,
+		`"stop":"b","temperature":0`,
+		`"stop":["cd"," e"],"seed":3`,
+		`"logit_bias":[[2,11]],"seed":4`, // it ends by itself
+		`"logit_bias":[[2,100]],"seed":4`,
+		`"n":2,"seed":5`,
+		`"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"],"additionalProperties":false}}}`,
+		`"tools":[{"type":"function","function":{"name":"look","parameters":{"type":"object","properties":{"at":{"type":"string"}}}}}],"seed":6`,
+		`"min_p":0.1,"seed":7,"samplers":["min_p","temperature"]`,
+		`"min_p":0.1,"seed":8`,
+		`"top_k":1`,
+		`"logprobs":true,"temperature":0`,
+		`"logprobs":true,"top_logprobs":0,"seed":9`,
+		`"top_logprobs":3`,         // an error
+		`"temperature":"warm"`,     // an error
+		`"max_tokens":0,"seed":10`, // the later one counts
+		`"max_tokens":1,"seed":11`,
+		`"max_tokens":100000,"seed":12`, // as long as there is room
+		`"repeat_penalty":1.5,"seed":13`,
+		`"logit_bias":[[33,100]]`, // blanks and nothing else
+		`"logit_bias":[[243,40],[162,40],[155,40],[133,40]],"temperature":2`, // letters of several tokens
+		`"t_max_predict_ms":1000,"seed":14`,
+	}
+	var lines strings.Builder
+	for i, a := range asked {
+		fmt.Fprintf(&lines, `{"custom_id":"i%d","method":"POST","url":"/v1/chat/completions","body":{"model":"words","messages":[{"role":"system","content":""},{"role":"user","content":"na\u00efve 世界 🙂 %d"}],"max_tokens":40,%s}}`+"\n", i, i, a)
+	}
+	batch := filepath.Join(t.TempDir(), "batch.jsonl")
+	if err := os.WriteFile(batch, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tasks, in := m.plannedAll(batch, makeWriter(t, "words", agreed))
+	count := map[string]int{}
+	for _, task := range tasks {
+		claim, leaf := m.run(task, in)
+		for secret := range 20 {
+			v := m.verdict(task, in, claim, leaf, fmt.Sprint(secret))
+			if count[string(v.Ruling)]++; v.Ruling != job.Accepted {
+				t.Errorf("%s: %s: %s", task.Label, v.Ruling, v.Reason)
+			}
+		}
+		if err := recordsOf(filepath.Join(claim, "records.jsonl"))(func(r media.Record) error {
+			body := r.Outputs["body"].Text
+			switch {
+			case r.Error != "":
+				count["error"]++
+			case strings.Contains(body[0], `"stop"`) && r.Outputs["written"].Data[len(r.Outputs["written"].Data)-1] == 2:
+				count["ended"]++
+			case strings.Contains(body[0], `"stop"`):
+				count["stopped"]++
+			case strings.Contains(body[0], `"length"`):
+				count["cut off"]++
+			}
+			if len(r.Outputs["uncommitted"].Data) > 0 {
+				count["letters"]++
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sort := range []string{"error", "ended", "stopped", "cut off", "letters"} {
+		if count[sort] == 0 {
+			t.Errorf("none of the answers is of the sort %q: %v", sort, count)
+		}
+	}
+	t.Log(count)
 }
 
 // TestAFarmReadsAnswersAgain: a member that runs a smaller model than was agreed is
