@@ -120,6 +120,7 @@ type world struct {
 
 	speed float64      // of all that are there
 	steps [][2]float64 // when it changed, and to what
+	able  []able       // the same of those that could work
 	r     Result
 	watch func(w *world, at when)
 }
@@ -174,6 +175,8 @@ type Result struct {
 	Estimates []Estimate
 
 	Begin, Idle float64 // shares of the device time: beginning frames and jobs, doing nothing
+	Bound       float64 // a time that can hardly be beaten, see bound; seconds
+	Minutes     []Minute
 
 	used, wasted, lost float64
 	window             when
@@ -317,6 +320,7 @@ func Run(ctx context.Context, p Params, c Coordinator, half func()) (Result, err
 	if err := w.submitAll(); err != nil {
 		return Result{}, err
 	}
+	w.at(0, w.sample)
 	n, done, all := 0, 0, 0
 	for _, j := range w.jobs {
 		all += j.tasks
@@ -380,7 +384,10 @@ func (w *world) result() Result {
 		}
 		r.Tasks += j.tasks
 	}
-	r.Ideal = w.idealAt(total)
+	r.Ideal, r.Bound = w.idealAt(total), w.bound(total)
+	for i := range r.Minutes {
+		r.Minutes[i].shares()
+	}
 	r.Ratio = r.Makespan / r.Ideal
 	r.Jain = sum * sum / (float64(len(w.jobs)) * squares)
 	if len(w.jobs) == 1 {
