@@ -113,7 +113,7 @@ func (j *jobState) apply(r record) error {
 		}
 		l := unpackLease(r.Lease)
 		t.add().ended = append(t.add().ended, attempt{p, r.Outcome, r.Reason, r.Fence, l})
-		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, settled: "recorded: " + string(r.Outcome)}
+		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, trial: &trial{settled: "recorded: " + string(r.Outcome)}}
 		j.touch(t)
 	case *judgeRecord:
 		return j.applyJudge(r)
@@ -358,7 +358,7 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 			if err != nil {
 				return err
 			}
-			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p}
+			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p, trial: &trial{}}
 			j.rets[leaf.Fence] = x
 			t.rets = append(t.rets, x)
 		}
@@ -398,7 +398,7 @@ func (j *jobState) applyPiece(r *pieceRecord) error {
 	if r.Lease >= len(j.leaseIDs) || j.rets[r.Fence] != nil {
 		return fmt.Errorf("piece of lease %d, fence %x", r.Lease, r.Fence)
 	}
-	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved,
+	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved, trial: quiet,
 		wall: r.Wall, render: r.Render, load: r.Load, device: r.Device, log: r.Log}
 	j.rets[r.Fence] = x
 	t.rets = append(t.rets, x)
@@ -423,7 +423,7 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 		v = &standardVerdicts[r.Standard]
 	}
 	x.verdict, x.state, x.taken = v, retJudged, r.Take
-	x.recheck, x.pending, x.checks, x.evidence, x.live = false, nil, nil, nil, nil
+	x.recheck, x.live, x.trial = false, nil, quiet
 	if v.Ruling == job.Rejected {
 		j.barred[x.peer] = v.Reason
 		j.rejected = append(j.rejected, x)

@@ -225,6 +225,7 @@ func (b *Board) place(j *jobState, t *task) {
 		}
 		if is.final() && !was.final() {
 			j.left--
+			t.sum = nil
 			b.closeCopies(j, t)
 			b.maybeEnd(j)
 		}
@@ -503,6 +504,11 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 	}
 	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
 	if j.origin == "" { // whose they are has them yet to see
+		for _, t := range j.tasks {
+			for _, x := range t.rets {
+				x.log = j.logOf(x)
+			}
+		}
 		clear(j.receipts) // their indexes stay taken
 	}
 	j.checks, j.checking = nil, map[uint64]*grant{}
@@ -510,7 +516,9 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 	for _, t := range j.tasks {
 		t.grants, t.active = nil, nil
 		for _, x := range t.rets {
-			x.checks, x.evidence, x.pending = nil, nil, nil
+			if x.trial != quiet {
+				x.trial = &trial{settled: x.settled}
+			}
 			x.forgetInline()
 			if x.state < retJudged {
 				x.state, x.settled = retEnded, "the job is "+string(s)

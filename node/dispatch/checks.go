@@ -189,7 +189,7 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 		if w.peer == b.self {
 			b.timeCheck(leaf.Meter.Wall)
 		}
-		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer}}
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer, trial: quiet}}
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
@@ -466,8 +466,7 @@ func (b *Board) unseen(x *ret) bool {
 func (b *Board) suspect(j *jobState, x *ret) {
 	if !x.suspect && b.unseen(x) {
 		x.recheck, x.suspect = true, true
-		x.checks, x.evidence, x.pending = nil, nil, nil
-		x.looks, x.found, x.draw, x.runs = nil, nil, 0, nil
+		x.trial = &trial{}
 		j.rechecks++
 		b.check(j, x)
 	}

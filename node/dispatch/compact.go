@@ -188,7 +188,7 @@ func (j *jobState) resultsAgain(w *rewriter) error {
 					return fmt.Errorf("lease %s is not in the journal", x.lease)
 				}
 				p := &pieceRecord{Task: i, Peer: j.peerNo[x.peer], Lease: no, Fence: x.fence, Take: x.taken, Standard: s, Moved: x.moved,
-					Wall: x.wall, Render: x.render, Load: x.load, Device: x.device, Log: x.log}
+					Wall: x.wall, Render: x.render, Load: x.load, Device: x.device, Log: j.logOf(x)}
 				if s < 0 {
 					p.Verdict = x.verdict
 				}

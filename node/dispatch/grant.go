@@ -22,9 +22,9 @@ const (
 	// patience: so long after the last grant anybody may take anything.
 	patience = 30 * time.Second
 	// stay is what a job weighs for a device that works on it already.
-	stay = 0.5
+	stay = 0.75
 	// move is what a job weighs for a device that has to fetch its content.
-	move = 1.5
+	move = 1.3
 	// paysOff: a device fetches content only where what is left of the job
 	// takes so many times as long.
 	paysOff = 3

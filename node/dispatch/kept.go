@@ -327,6 +327,19 @@ func (j *jobState) leaf(x *ret) job.Leaf {
 	return job.Leaf{Task: x.t.key(), Fence: x.fence, Device: x.device, DeviceClass: x.deviceClass, Meter: job.Meter{Wall: x.wall, Render: x.render, Load: x.load}, Log: x.log}
 }
 
+// logOf is the log of x.
+func (j *jobState) logOf(x *ret) job.Ref {
+	if x.live != nil {
+		return x.live.leaf.Log
+	}
+	if x.receipt >= 0 && int(x.receipt) < len(j.receipts) {
+		if _, l, err := j.skim(j.receipts[x.receipt], int(x.leafNo)); err == nil {
+			return l.Log
+		}
+	}
+	return x.log
+}
+
 // signed is the receipt with x's leaf.
 func (j *jobState) signed(x *ret) job.Signed {
 	if x.live != nil {
@@ -345,6 +358,7 @@ func (j *jobState) drop(x *ret) {
 	if x.receipt < 0 {
 		return
 	}
+	x.log = j.logOf(x)
 	if k := &j.receipts[x.receipt]; k.uses > 0 {
 		if k.uses--; k.uses == 0 {
 			k.packed = ""
@@ -365,6 +379,6 @@ func (j *jobState) receiptOf(k kept) (OpenedReceipt, error) {
 
 // note keeps of a leaf what is asked for after its judgement.
 func (x *ret) note(l job.Leaf) {
-	x.wall, x.render, x.load, x.device, x.log = l.Meter.Wall, l.Meter.Render, l.Meter.Load, l.Device, l.Log
+	x.wall, x.render, x.load, x.device = l.Meter.Wall, l.Meter.Render, l.Meter.Load, l.Device
 	x.deviceClass = l.DeviceClass
 }

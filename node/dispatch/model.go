@@ -36,9 +36,8 @@ type task struct {
 	*sheet
 	Label string
 	Rank  int
-	own   string // what is its own of parameters and final names, packed
-	sum   [keySize]byte
-	keyed bool // sum is its key
+	own   string         // what is its own of parameters and final names, packed
+	sum   *[keySize]byte // its key; nil: nobody asked for it lately
 
 	// Of this moment.
 	begun   bool // somebody is at its frame
@@ -172,30 +171,43 @@ type attempt struct {
 	lease   job.LeaseID
 }
 
-// ret is a leaf that a worker returned.
+// ret is a leaf that a worker returned. There are as many as tasks, so it is kept
+// small.
 type ret struct {
 	t       *task
 	fence   uint64
 	lease   job.LeaseID
 	peer    peer.ID
 	live    *arrival // until it is judged
-	receipt int32    // index among the job's receipts, -1 before it is recorded
+	*trial           // never nil; quiet once it is judged
+	verdict *job.Verdict
+	moved   int64
+	elapsed time.Duration // by this machine's clock, with the content's way; 0: not known
+
+	// What its leaf says, for those who ask later.
+	wall, render, load time.Duration
+	device             string
+	deviceClass        string
+	log                job.Ref // where its receipt is not kept, see logOf
+
+	receipt int32 // index among the job's receipts, -1 before it is recorded
 	leafNo  uint16
 	state   retState
 	taken   bool // verdict made it the task's result
 	// recheck: it was accepted unseen from a peer that was caught since.
-	recheck  bool
-	force    bool // check it whatever the rate says
-	suspect  bool // it was looked at again, or is being
-	moved    int64
-	verdict  *job.Verdict
+	recheck bool
+	force   bool // check it whatever the rate says
+	suspect bool // it was looked at again, or is being
+	struck  bool // something it did is booked against its worker
+	first   bool // of its worker's for the job: elapsed says little of the work
+}
+
+// trial is what is known of a result while it is judged.
+type trial struct {
 	settled  string       // what a late or useless one was told
 	pending  *job.Verdict // found, being booked
 	checks   []*task
 	evidence []evidence
-	checkErr string
-	seen     time.Duration // the same with the content's way; 0: unknown
-	struck   bool          // something it did is booked against its worker
 
 	// The looks at it, see looks.go.
 	want     by
@@ -211,15 +223,10 @@ type ret struct {
 	doubtful []peer.ID     // accepted what others did not
 	cost     float64       // seconds, of all looks
 	share    float64       // of the peer's results that are checked
-
-	elapsed time.Duration // by this machine's clock; 0: not known
-
-	// What its leaf says, for those who ask later.
-	wall, render, load time.Duration
-	device             string
-	deviceClass        string
-	log                job.Ref
 }
+
+// quiet is the trial of all that are judged: nothing is written to it.
+var quiet = &trial{}
 
 // arrival is what is kept of a result until it is judged.
 type arrival struct {

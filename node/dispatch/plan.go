@@ -75,9 +75,9 @@ func (t *task) key() job.TaskKey {
 }
 
 func (t *task) digest() {
-	if !t.keyed {
-		t.sum, _ = digestOf(t.Task().Key())
-		t.keyed = true
+	if t.sum == nil {
+		h, _ := digestOf(t.Task().Key())
+		t.sum = &h
 	}
 }
 
@@ -88,7 +88,7 @@ func (t *task) is(k job.TaskKey) bool {
 		return false
 	}
 	t.digest()
-	return t.sum == h
+	return *t.sum == h
 }
 
 func digestOf(k job.TaskKey) (h [keySize]byte, ok bool) {
@@ -113,9 +113,12 @@ func (j *jobState) find(k job.TaskKey) *task {
 		for i, t := range j.tasks {
 			t.digest()
 			j.byKey[[8]byte(t.sum[:8])] = int32(i)
+			if t.phase.final() {
+				t.sum = nil
+			}
 		}
 	}
-	if i, ok := j.byKey[short]; ok && j.tasks[i].sum == h {
+	if i, ok := j.byKey[short]; ok && j.tasks[i].is(k) {
 		return j.tasks[i]
 	}
 	return nil

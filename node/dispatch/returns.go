@@ -154,13 +154,12 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		b.attempt(w, j, t, r.Lease, leaf)
 		return
 	}
-	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed,
+	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed, trial: &trial{},
 		live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf)}}
 	if g != nil {
 		x.lease = g.lease.id // of which there is one copy
 	}
 	x.note(leaf)
-	x.seen = elapsed
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	if !w.worked[j.id] {
@@ -172,7 +171,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 			}
 			b.rate *= math.Pow(w.rate/b.rate, 1./16)
 		}
-		x.elapsed = 0
+		x.first = true
 		w.worked[j.id] = true
 	}
 	switch {

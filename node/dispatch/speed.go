@@ -44,7 +44,7 @@ func (v *speed) mean() float64 {
 func (x *ret) took() float64 {
 	took := max(x.wall-x.load, x.render).Seconds()
 	// A peer cannot look fast by its own clock for long.
-	if x.elapsed > 0 {
+	if x.elapsed > 0 && !x.first {
 		took = max(took, x.elapsed.Seconds()/2)
 	}
 	return max(took, 1e-5)

@@ -15,7 +15,7 @@ const (
 	maxCopies  = 2
 	hopelessly = 3
 	// lately is the same of frames that are not cut, of many jobs: one may outlast all the rest.
-	lately = 2
+	lately = 1.5
 	// some waiting devices are so many that they are looked at now and then only, each every lookAgain.
 	some = 64
 	// few workers are so many that none can be done without.
@@ -61,7 +61,7 @@ func (b *Board) copyAll() {
 		return
 	}
 	b.copied = b.now
-	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(x.speed.log, y.speed.log) })
+	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(y.speed.log, x.speed.log) })
 	for _, s := range idle {
 		b.duplicate(s)
 	}
@@ -151,7 +151,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 				continue
 			}
 			g, t := x.g, x.g.t
-			if g.over || t.phase != leased || len(t.grants) > maxCopies || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
+			if g.over || t.phase != leased || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
 				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.mayHere(s, j, t) {
 				continue
 			}
@@ -171,7 +171,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if t.whole() && len(b.live) > 1 {
 				sooner = lately
 			}
-			if len(t.grants) == maxCopies && ours*sooner > theirs {
+			if len(t.grants) >= maxCopies && ours*sooner > theirs {
 				continue
 			}
 			if len(b.live) > 1 && theirs-ours < paysOff*(cold-loadGuess) {
@@ -188,8 +188,57 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		return false
 	}
+	if t := best.t; len(t.grants) > maxCopies {
+		b.stop(b.last(t), "somebody else will be sooner")
+	}
 	b.lease(s, best.lease.job, []*task{best.t})
 	return true
+}
+
+// last is the lease of a task's attempts that will be done last.
+func (b *Board) last(t *task) *lease {
+	var last *lease
+	longest := 0.0
+	for _, g := range t.grants {
+		if left := b.ends(g); last == nil || left > longest {
+			last, longest = g.lease, left
+		}
+	}
+	return last
+}
+
+// ends is when g will be done, in seconds from now.
+func (b *Board) ends(g *grant) float64 {
+	l := g.lease
+	w := b.byPeer[l.peer]
+	if w == nil {
+		return math.Inf(1)
+	}
+	left := 0.0
+	if !w.connected {
+		// It may come back until the lease lapses, or not.
+		left = max(0, w.heard.Add(b.ttl()).Sub(b.now).Seconds())
+	}
+	pace := w.seat(l.device).pace()
+	for _, o := range w.leases {
+		if o.device != l.device {
+			continue
+		}
+		for _, x := range o.grants {
+			if x.over {
+				continue
+			}
+			cost := pace // a check takes a second
+			if x.t.check == nil {
+				cost, _ = x.t.class.costs.at(int(x.t.index))
+			}
+			left += b.remaining(o, x, cost/pace)
+			if x == g {
+				return left
+			}
+		}
+	}
+	return left
 }
 
 // lookAt brings j's looks up to date, the more often the less there is to see
