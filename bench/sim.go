@@ -40,7 +40,7 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	heavy := fs.Bool("weigh", false, "weigh the board in memory, too")
 	profile := fs.String("profile", "", "write where the time goes to this file")
 	heapTo := fs.String("heap", "", "with --weigh: write what the memory holds to this file")
-	minutes := fs.Bool("minutes", false, "print what machines did, minute by minute")
+	minutes := fs.Bool("minutes", false, "print what machines did, minute by minute, and which steps cost what")
 	fifo := fs.Bool("fifo", true, "run FIFO in the same worlds")
 	fs.Uint64Var(&p.Seed, "seed", p.Seed, "the first")
 	fs.IntVar(&p.Nodes, "nodes", p.Nodes, "machines, 70 % of them there")
@@ -168,6 +168,17 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 				fmt.Fprintf(os.Stderr, "   minute %d: %.1f %% work, %.1f %% fetch, %.1f %% wait; %.1f %% of the tasks open\n", i, 100*m.Works, 100*m.Fetches, 100*m.Waits, 100*m.Open)
 			}
 		}
+		if goal.minutes {
+			for _, name := range slices.Sorted(maps.Keys(r.Sorts)) {
+				ts := r.Sorts[name]
+				slices.Sort(ts)
+				sum := time.Duration(0)
+				for _, t := range ts {
+					sum += t
+				}
+				fmt.Fprintf(os.Stderr, "   %s: %d steps, %v in all, p50 %v p99 %v most %v\n", name, len(ts), sum.Round(time.Millisecond), took(ts, .5), took(ts, .99), ts[len(ts)-1])
+			}
+		}
 		for _, e := range r.Estimates {
 			fmt.Fprintf(os.Stderr, "   at %.2f: said %.0f (%.0f to %.0f), was %.0f\n", e.Done, e.Mid, e.Low, e.High, e.Rest)
 		}
@@ -229,6 +240,13 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 	if n > 0 {
 		out = append(out, atMost(name+": time left said at a tenth, worst error", 100*worst, "%", 20),
 			plain(name+": the same, inside of its range", 100*float64(within)/float64(n), "% of jobs"))
+	}
+	var efforts []int
+	for _, r := range rs {
+		efforts = append(efforts, r.Efforts...)
+	}
+	if slices.Sort(efforts); len(efforts) > 0 {
+		out = append(out, plain(name+": looked at by a step, p99", float64(efforts[len(efforts)*99/100]), "devices, leases, tasks"))
 	}
 	slices.Sort(steps)
 	out = append(out, atMost(name+": a step of the board, p99", float64(took(steps, .99).Nanoseconds())/1000, "µs", 50))

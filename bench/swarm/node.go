@@ -26,7 +26,7 @@ type node struct {
 	noise *rand.Rand
 
 	on     bool
-	able   bool // could work, see comes
+	able   bool   // could work, see comes
 	gone   int    // sessions that ended: what belongs to an older one is void
 	stream uint64 // 0: not connected
 	beat   time.Duration

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"idlewild/job"
@@ -169,8 +170,10 @@ type Result struct {
 	Peak     float64 // control messages in the busiest ten seconds, per second
 	Journal  int64   // bytes of records
 	Steps    int
-	StepTook []time.Duration // in no order
-	Unended  int             // jobs
+	StepTook []time.Duration            // in no order
+	Efforts  []int                      // what each step looked at
+	Sorts    map[string][]time.Duration // of steps, by their event
+	Unended  int                        // jobs
 
 	Estimates []Estimate
 
@@ -203,11 +206,23 @@ func (w *world) message() {
 	w.r.windowMessages++
 }
 
+// Effort is a coordinator that says what its last step cost, on any machine.
+type Effort interface{ Effort() int }
+
 // step gives the coordinator an event and carries out what it wants.
 func (w *world) step(e dispatch.Event) {
 	began := time.Now()
 	out := w.c.Step(w.clock(), e)
-	w.r.StepTook = append(w.r.StepTook, time.Since(began))
+	took := time.Since(began)
+	w.r.StepTook = append(w.r.StepTook, took)
+	if x, ok := w.c.(Effort); ok {
+		w.r.Efforts = append(w.r.Efforts, x.Effort())
+	}
+	if w.r.Sorts == nil {
+		w.r.Sorts = map[string][]time.Duration{}
+	}
+	sort := reflect.TypeOf(e).Name()
+	w.r.Sorts[sort] = append(w.r.Sorts[sort], took)
 	for _, x := range out {
 		w.carryOut(x)
 	}

@@ -317,7 +317,7 @@ func (j *jobState) applyGrant(r *grantRecord) error {
 	if len(r.Tasks) > job.MaxTasksPerLease {
 		return fmt.Errorf("lease of %d tasks", len(r.Tasks))
 	}
-	l := &lease{id: unpackLease(r.Lease), no: len(j.leaseIDs), job: j, peer: p, device: r.Device}
+	l := &lease{id: unpackLease(r.Lease), no: int32(len(j.leaseIDs)), job: j, peer: p, device: r.Device}
 	all := make([]grant, len(r.Tasks))
 	l.grants = make([]*grant, 0, len(r.Tasks))
 	for n, i := range r.Tasks {
@@ -326,7 +326,7 @@ func (j *jobState) applyGrant(r *grantRecord) error {
 			return err
 		}
 		g := &all[n]
-		*g = grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: n}
+		*g = grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: int32(n)}
 		l.grants = append(l.grants, g)
 		j.grants[g.fence] = g
 		t.granted++

@@ -97,7 +97,7 @@ func (b *Board) watchChecks(j *jobState, x *ret) {
 			return
 		}
 		for _, l := range slices.Clone(j.leaseSeq) {
-			if l.check && !l.closed && l.peer != b.self && b.now.Sub(l.granted) >= stalled && slices.ContainsFunc(l.grants, func(g *grant) bool { return g.t.check == x }) {
+			if l.check && !l.closed && l.peer != b.self && b.since(l.granted) >= stalled && slices.ContainsFunc(l.grants, func(g *grant) bool { return g.t.check == x }) {
 				x.spare(l.peer)
 				b.stop(l, "the check takes too long")
 			}

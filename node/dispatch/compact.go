@@ -91,9 +91,9 @@ func (j *jobState) rewritten() ([][]byte, error) {
 			w.add(&givenRecord{Task: i, Outputs: given})
 		}
 	}
-	for _, a := range j.accOrder {
-		if x := j.accounts[a]; x.total > 0 {
-			w.add(&accountRecord{Peer: j.peerNo[a.peer], Device: a.device, Millis: x.total.Milliseconds()})
+	for _, x := range j.joins {
+		if x.total > 0 {
+			w.add(&accountRecord{Peer: j.peerNo[x.peer], Device: x.device, Millis: x.total.Milliseconds()})
 		}
 	}
 	w.add(&totalRecord{Results: j.results, MaxFence: j.maxFence, Messages: j.messages})
@@ -124,7 +124,7 @@ func (j *jobState) leasesAgain(w *rewriter) []int32 {
 	at := make(map[int]*lease, len(j.leases))
 	for _, l := range j.leases {
 		if l.no >= 0 {
-			at[l.no] = l
+			at[int(l.no)] = l
 		}
 	}
 	for no, id := range j.leaseIDs {

@@ -50,7 +50,7 @@ func (n naming) text(s string) (int, bool) {
 
 func (n naming) lease(id job.LeaseID) int {
 	if l := n.j.leases[id]; l != nil && l.no >= 0 {
-		return l.no
+		return int(l.no)
 	}
 	raw := string(packLease(id))
 	for i := len(n.j.leaseIDs) - 1; i >= 0; i-- {

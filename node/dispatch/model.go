@@ -59,10 +59,38 @@ type task struct {
 	more     *more // nil: nothing of that
 
 	kin    *kin // nil: it neither needs others nor is needed
-	grants []*grant
+	grants list[*grant]
 	active *ret      // the result being fetched or judged
 	in     *taskHeap // the queue that it counts in; others may still hold it
-	check  *ret      // not nil: this task is evidence for that result
+}
+
+// list is a slice for where there mostly is none: one word, not three.
+type list[T comparable] struct{ some *[]T }
+
+func (l list[T]) all() []T {
+	if l.some == nil {
+		return nil
+	}
+	return *l.some
+}
+
+func (l list[T]) len() int { return len(l.all()) }
+
+func (l *list[T]) add(x T) {
+	if l.some == nil {
+		l.some = &[]T{x}
+		return
+	}
+	*l.some = append(*l.some, x)
+}
+
+func (l *list[T]) remove(x T) {
+	if l.some == nil {
+		return
+	}
+	if *l.some = slices.DeleteFunc(*l.some, func(o T) bool { return o == x }); len(*l.some) == 0 {
+		l.some = nil
+	}
 }
 
 // kin of a task: those of After, and those that have it there.
@@ -449,8 +477,8 @@ type jobState struct {
 	rets     map[uint64]*ret
 	barred   map[peer.ID]string
 	rejected []*ret
-	accounts map[account]*joined
-	accOrder []account
+	accounts map[account]int32 // index of
+	joins    []join
 	results  int64 // bytes that crossed the network
 	messages int
 	spent    float64 // of the budget, seconds of devices
@@ -490,9 +518,11 @@ type account struct {
 	device string
 }
 
-type joined struct {
+// join is how long a device worked, or would have, on a job.
+type join struct {
+	account
 	total time.Duration
-	since time.Time // zero: not joined now
+	since moment // 0: not joined now
 }
 
 // OpenedReceipt is a receipt whose signature was checked.
@@ -506,7 +536,7 @@ func newJobState(id job.ID) *jobState {
 	return &jobState{
 		id: id, state: job.StateAccepted,
 		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
-		barred: map[peer.ID]string{}, accounts: map[account]*joined{},
+		barred: map[peer.ID]string{}, accounts: map[account]int32{},
 		leases: map[job.LeaseID]*lease{}, grants: map[uint64]*grant{}, checking: map[uint64]*grant{},
 	}
 }
@@ -521,14 +551,22 @@ func (j *jobState) State() job.State {
 
 func (j *jobState) live() bool { return j.state == job.StatePlanned && !j.paused && j.holder == "" }
 
-func (j *jobState) joined(a account) *joined {
-	x := j.accounts[a]
-	if x == nil {
-		x = &joined{}
-		j.accounts[a] = x
-		j.accOrder = append(j.accOrder, a)
+// joined returns what is known of a; the pointer is good until the next call.
+func (j *jobState) joined(a account) *join {
+	if x := j.account(a); x != nil {
+		return x
 	}
-	return x
+	j.accounts[a] = int32(len(j.joins))
+	j.joins = append(j.joins, join{account: a})
+	return &j.joins[len(j.joins)-1]
+}
+
+// account is the same, nil where nothing is known.
+func (j *jobState) account(a account) *join {
+	if i, ok := j.accounts[a]; ok {
+		return &j.joins[i]
+	}
+	return nil
 }
 
 // where computes the phase of t.
@@ -546,7 +584,7 @@ func (t *task) where() phase {
 		return returned
 	case t.missing > 0:
 		return blocked
-	case len(t.grants) > 0:
+	case t.grants.len() > 0:
 		return leased
 	}
 	return open
@@ -555,24 +593,30 @@ func (t *task) where() phase {
 // lease is the board's side of a job.Lease.
 type lease struct {
 	id       job.LeaseID
-	no       int // in the journal's order; -1: it is not there
 	job      *jobState
 	peer     peer.ID
 	device   string
 	grants   []*grant
-	live     int // grants that are neither returned nor given up
-	granted  time.Time
-	progress job.Progress
-	seen     bool      // in a Progress of the worker
-	missing  time.Time // since when it is not in there; zero: it is
-	check    bool      // holds checks
-	running  time.Time // since when task progress.Task runs
-	moved    time.Time // when progress last changed
-	shown    float64   // what watchers heard of its fraction
-	// Where progress.Phase was first heard to get on, and when; zero: it was not.
-	first   float64
-	firstAt time.Time
-	closed  bool
+	no       int32 // in the journal's order; -1: it is not there
+	live     int32 // grants that are neither returned nor given up
+	check    bool  // holds checks
+	closed   bool
+	seen     bool // in a Progress of the worker
+	granted  moment
+	missing  moment // since when it is not in a Progress; 0: it is
+	progress progress
+	running  moment // since when task progress.Task runs
+	moved    moment // when progress last changed
+	// Where progress.Phase was first heard to get on, and when; 0: it was not.
+	firstAt      moment
+	first, shown float32 // shown: what watchers heard of its fraction
+}
+
+// progress is what was last heard of a lease, see job.Progress.
+type progress struct {
+	Task     int
+	Fraction float64
+	Phase    string
 }
 
 // grant is one task of a lease.
@@ -580,6 +624,6 @@ type grant struct {
 	lease *lease
 	t     *task
 	fence uint64
-	pos   int
+	pos   int32
 	over  bool // returned or given up
 }

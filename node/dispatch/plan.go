@@ -25,6 +25,7 @@ type sheet struct {
 	final   bool // a file of its tasks is delivered
 	class   *class
 	whole   *job.Task // not nil: a sheet of one task, kept as it is
+	check   *ret      // not nil: its task is evidence for that result
 }
 
 // keySize is the length of a digest that is a task's key.
@@ -32,9 +33,9 @@ const keySize = 32
 
 // newCheck makes a task of a check: it is not one of the plan.
 func newCheck(t job.Task, x *ret) *task {
-	s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, final: isFinal(t), whole: &t}
+	s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, final: isFinal(t), whole: &t, check: x}
 	s.class = &class{needs: t.Needs, place: t.Place}
-	return &task{sheet: s, Label: t.Label, Rank: t.Rank, index: -1, check: x}
+	return &task{sheet: s, Label: t.Label, Rank: t.Rank, index: -1}
 }
 
 // Task is t as it was planned.

@@ -23,14 +23,11 @@ func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
 	}
 	elapsed := time.Duration(0)
 	if l := b.leases[r.Lease]; l != nil && l.peer == w.peer {
-		from, s := l.granted, w.seat(l.device)
-		if s.last.After(from) {
-			from = s.last
+		s := w.seat(l.device)
+		if from := max(l.granted, s.last); from != 0 {
+			elapsed = b.since(from)
 		}
-		if !from.IsZero() {
-			elapsed = b.now.Sub(from)
-		}
-		s.last = b.now
+		s.last = b.moment()
 	}
 	for i, leaf := range r.Leaves {
 		if j == nil {
@@ -162,7 +159,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	x.note(leaf)
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
-	if !w.worked[j.id] {
+	if !slices.Contains(w.worked, j) {
 		// It fetched the content first.
 		if wait := (elapsed - leaf.Meter.Wall).Seconds(); elapsed > 0 && j.snapshot.Bytes > 1<<20 && wait > .1 {
 			w.rate = float64(j.snapshot.Bytes) / wait
@@ -172,7 +169,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 			b.rate *= math.Pow(w.rate/b.rate, 1./16)
 		}
 		x.first = true
-		w.worked[j.id] = true
+		w.has(j)
 	}
 	switch {
 	case j.barred[w.peer] != "":

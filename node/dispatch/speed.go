@@ -125,6 +125,7 @@ func (b *Board) priced(j *jobState) []*seat {
 		c.costs.forget()
 	}
 	b.refined++
+	b.effort += len(j.tasks)
 	var seats []*seat
 	for _, t := range j.tasks {
 		x := t.accepted
@@ -153,7 +154,7 @@ func (b *Board) slow(s *seat, l *lease) {
 	if !t.whole() || b.connected <= few || len(b.live) < 2 {
 		return // one job alone shows its preview sooner without, and of few devices each counts for much
 	}
-	ran := b.now.Sub(l.running).Seconds()
+	ran := b.since(l.running).Seconds()
 	if cost, ok := t.class.costs.at(int(t.index)); ok && ran > 0 {
 		s.shown = max(-10, math.Log(cost*l.progress.Fraction/ran))
 		b.tally(s)

@@ -53,7 +53,7 @@ func (b *Board) copyAll() {
 	}
 	var idle []*seat
 	for _, s := range b.waiting {
-		if !s.idle.IsZero() && s.want > 0 && b.ready(s) {
+		if s.idle != 0 && s.want > 0 && b.ready(s) {
 			idle = append(idle, s)
 		}
 	}
@@ -61,6 +61,7 @@ func (b *Board) copyAll() {
 		return
 	}
 	b.copied = b.now
+	b.effort += len(idle)
 	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(y.speed.log, x.speed.log) })
 	for _, s := range idle {
 		b.duplicate(s)
@@ -106,11 +107,11 @@ func (b *Board) hurry(s *seat) bool {
 // duplicate leases to an idle device a task that runs elsewhere, if the copy
 // would be done clearly earlier.
 func (b *Board) duplicate(s *seat) bool {
-	if len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain {
+	if len(b.waiting) > some && b.since(s.looked) < lookAgain {
 		b.lookLater(lookAgain)
 		return false
 	}
-	s.looked = b.now
+	s.looked = b.moment()
 	return b.copy(s, b.live, worthCopying, 0, false)
 }
 
@@ -142,6 +143,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		var of *class
 		each := 0.0
+		b.effort += len(j.looks)
 		for _, x := range j.looks {
 			theirs := x.end.Sub(b.now).Seconds()
 			if theirs <= gain {
@@ -151,7 +153,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 				continue
 			}
 			g, t := x.g, x.g.t
-			if g.over || t.phase != leased || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
+			if g.over || t.phase != leased || slices.ContainsFunc(t.grants.all(), func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
 				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.mayHere(s, j, t) {
 				continue
 			}
@@ -159,6 +161,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if !ok {
 				continue
 			}
+			cost = max(cost, b.proven(t))
 			ours := cost/pace + cold + held
 			if t.class != of {
 				of = t.class
@@ -171,7 +174,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if t.whole() && len(b.live) > 1 {
 				sooner = lately
 			}
-			if len(t.grants) >= maxCopies && ours*sooner > theirs {
+			if t.grants.len() >= maxCopies && ours*sooner > theirs {
 				continue
 			}
 			if len(b.live) > 1 && theirs-ours < paysOff*(cold-loadGuess) {
@@ -188,18 +191,42 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		return false
 	}
-	if t := best.t; len(t.grants) > maxCopies {
+	if t := best.t; t.grants.len() > maxCopies {
 		b.stop(b.last(t), "somebody else will be sooner")
 	}
 	b.lease(s, best.lease.job, []*task{best.t})
 	return true
 }
 
+// proven is what t costs at the least, if two who are at it took so much already.
+// That one did may be its own fault.
+func (b *Board) proven(t *task) float64 {
+	first, second := 0.0, 0.0
+	for _, g := range t.grants.all() {
+		l := g.lease
+		w := b.byPeer[l.peer]
+		if w == nil || !l.seen || l.progress.Task != int(g.pos) {
+			continue
+		}
+		ran := b.since(l.running).Seconds()
+		if f := l.progress.Fraction; f > 0.05 {
+			ran = max(ran, time.Duration(l.moved-l.running).Seconds()/f)
+		}
+		switch cost := ran * w.seat(l.device).pace(); {
+		case cost > first:
+			first, second = cost, first
+		case cost > second:
+			second = cost
+		}
+	}
+	return second
+}
+
 // last is the lease of a task's attempts that will be done last.
 func (b *Board) last(t *task) *lease {
 	var last *lease
 	longest := 0.0
-	for _, g := range t.grants {
+	for _, g := range t.grants.all() {
 		if left := b.ends(g); last == nil || left > longest {
 			last, longest = g.lease, left
 		}
@@ -253,6 +280,7 @@ func (b *Board) lookAt(j *jobState) {
 	}
 	j.lookedAt = b.now
 	j.compact()
+	b.effort += len(j.leaseSeq)
 	looks := j.looks[:0]
 	copies := false
 	for _, l := range j.leaseSeq {
@@ -281,7 +309,7 @@ func (b *Board) lookAt(j *jobState) {
 				left += b.remaining(o, x, cost/pace)
 				if o == l && cost > 0 {
 					looks = append(looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second))), cost / (left * worthCopying)})
-					copies = copies || len(x.t.grants) > 1
+					copies = copies || x.t.grants.len() > 1
 				}
 			}
 			if o == l {
@@ -294,7 +322,7 @@ func (b *Board) lookAt(j *jobState) {
 		slices.SortStableFunc(looks, func(x, y look) int { return x.end.Compare(y.end) })
 		seen := map[*task]bool{}
 		looks = slices.DeleteFunc(looks, func(x look) bool {
-			if len(x.g.t.grants) < 2 {
+			if x.g.t.grants.len() < 2 {
 				return false
 			}
 			was := seen[x.g.t]
@@ -326,17 +354,17 @@ func (b *Board) lookAt(j *jobState) {
 // remaining is what a grant of cost p (on its device) still needs.
 func (b *Board) remaining(l *lease, g *grant, p float64) float64 {
 	const unsure = 0.1 // of p: nobody is done just because it was said
-	if !l.seen || l.progress.Task != g.pos {
+	if !l.seen || l.progress.Task != int(g.pos) {
 		return p
 	}
 	if f := l.progress.Fraction; f > 0.05 {
-		rest := l.moved.Sub(l.running).Seconds() * (1 - f) / f
-		if d := f - l.first; l.first > 0 && d > 0.02 { // what came before its phase got on is no measure
-			rest = l.moved.Sub(l.firstAt).Seconds() * (1 - f) / d
+		rest := time.Duration(l.moved-l.running).Seconds() * (1 - f) / f
+		if d := f - float64(l.first); l.first > 0 && d > 0.02 { // what came before its phase got on is no measure
+			rest = time.Duration(l.moved-l.firstAt).Seconds() * (1 - f) / d
 		}
-		return max(max(rest, p*(1-f)*0.5)-b.now.Sub(l.moved).Seconds(), p*unsure)
+		return max(max(rest, p*(1-f)*0.5)-b.since(l.moved).Seconds(), p*unsure)
 	}
-	ran := b.now.Sub(l.running).Seconds()
+	ran := b.since(l.running).Seconds()
 	if ran < p {
 		return max(p-ran, p*unsure)
 	}
@@ -346,7 +374,7 @@ func (b *Board) remaining(l *lease, g *grant, p float64) float64 {
 // closeCopies ends the other attempts at a task that has its result. A worker
 // that is at it stops, and the rest of its lease is open again at once.
 func (b *Board) closeCopies(j *jobState, t *task) {
-	for _, g := range slices.Clone(t.grants) {
+	for _, g := range slices.Clone(t.grants.all()) {
 		l := g.lease
 		b.endGrant(g)
 		if w := b.byPeer[l.peer]; l.closed {
@@ -356,7 +384,7 @@ func (b *Board) closeCopies(j *jobState, t *task) {
 				b.urge(w)
 			}
 			b.hungry = true
-		} else if l.seen && l.progress.Task == g.pos {
+		} else if l.seen && l.progress.Task == int(g.pos) {
 			b.stop(l, "another peer was first")
 		}
 	}
