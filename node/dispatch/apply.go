@@ -24,6 +24,7 @@ func (j *jobState) apply(r record) error {
 		j.disks = r.Root
 	case *limitsRecord:
 		j.spec.Policy.Limits = r.Limits
+		j.raised++
 	case *tasksRecord:
 		ts, err := unzipTasks(r.Zip)
 		if err != nil {

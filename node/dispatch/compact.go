@@ -34,6 +34,9 @@ func (j *jobState) over(x *ret) bool {
 func (j *jobState) rewritten() ([][]byte, error) {
 	w := rewriter{}
 	w.add(&jobRecord{ID: j.id, Spec: j.spec, Secret: j.secret, Submitted: micros(j.submitted)})
+	if j.raised > 0 { // stewards may not know
+		w.add(&limitsRecord{Limits: j.spec.Policy.Limits})
+	}
 	j.stewardAgain(&w)
 	for i, zip := range j.zips {
 		w.add(&blockRecord{From: i * tasksPerRecord, Zip: zip})

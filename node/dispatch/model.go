@@ -482,6 +482,7 @@ type jobState struct {
 	results  int64 // bytes that crossed the network
 	messages int
 	spent    float64 // of the budget, seconds of devices
+	raised   int     // how often its limits changed
 	leases   map[job.LeaseID]*lease
 	leaseSeq []*lease
 	maxFence uint64 // of a recorded grant
