@@ -255,7 +255,8 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 		if err != nil {
 			return out, err
 		}
-		out = append(out, atMost(name+": the board's memory, half of the tasks done", m, "MB", goal.memory))
+		out = append(out, atMost(name+": the board's memory, half of the tasks done", m, "MB", goal.memory),
+			plain(name+": the same, of each task, workers and all", m*1e6/float64(p.Jobs*p.Frames*p.Parts), "bytes"))
 	}
 	return out, nil
 }

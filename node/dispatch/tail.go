@@ -272,9 +272,11 @@ func (b *Board) ends(g *grant) float64 {
 // and the sooner it ends.
 func (b *Board) lookAt(j *jobState) {
 	const (
-		most = 256
-		near = 64 // looks may be as old as such a part of the longest time left
+		near  = 64  // looks may be as old as such a part of the longest time left
+		all   = 256 // looks of all jobs, and
+		least = 32  // of each
 	)
+	most := max(all/max(len(b.live), 1), least)
 	if old := b.now.Sub(j.lookedAt); old < j.lookFor || old == 0 && !j.lookedAt.IsZero() {
 		return
 	}
@@ -319,16 +321,24 @@ func (b *Board) lookAt(j *jobState) {
 	}
 	if copies {
 		// Of two copies the sooner one counts.
-		slices.SortStableFunc(looks, func(x, y look) int { return x.end.Compare(y.end) })
-		seen := map[*task]bool{}
-		looks = slices.DeleteFunc(looks, func(x look) bool {
-			if x.g.t.grants.len() < 2 {
-				return false
+		soonest := map[*task]*grant{}
+		ends := map[*task]time.Time{}
+		for _, x := range looks {
+			if t := x.g.t; t.grants.len() > 1 && (soonest[t] == nil || x.end.Before(ends[t])) {
+				soonest[t], ends[t] = x.g, x.end
 			}
-			was := seen[x.g.t]
-			seen[x.g.t] = true
-			return was
-		})
+		}
+		looks = slices.DeleteFunc(looks, func(x look) bool { return soonest[x.g.t] != nil && soonest[x.g.t] != x.g })
+	}
+	if len(looks) > most {
+		// Numbers are sorted much faster than looks.
+		ends := make([]int64, len(looks))
+		for i, x := range looks {
+			ends[i] = x.end.Sub(b.now).Nanoseconds()
+		}
+		slices.Sort(ends)
+		last := b.now.Add(time.Duration(ends[len(ends)-most]))
+		looks = slices.DeleteFunc(looks, func(x look) bool { return x.end.Before(last) })
 	}
 	slices.SortStableFunc(looks, func(x, y look) int { return y.end.Compare(x.end) })
 	clear(looks[min(len(looks), most):])
