@@ -259,7 +259,7 @@ func (b *Board) ends(g *grant) float64 {
 			if x.t.check == nil {
 				cost, _ = x.t.class.costs.at(int(x.t.index))
 			}
-			left += b.remaining(o, x, cost/pace)
+			left += b.yet(w, o, x, cost/pace)
 			if x == g {
 				return left
 			}
@@ -308,7 +308,7 @@ func (b *Board) lookAt(j *jobState) {
 				if x.t.check == nil {
 					cost, _ = x.t.class.costs.at(int(x.t.index))
 				}
-				left += b.remaining(o, x, cost/pace)
+				left += b.yet(w, o, x, cost/pace)
 				if o == l && cost > 0 {
 					looks = append(looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second))), cost / (left * worthCopying)})
 					copies = copies || x.t.grants.len() > 1
@@ -359,6 +359,15 @@ func (b *Board) lookAt(j *jobState) {
 		each := time.Duration(len(j.leaseSeq)) * time.Millisecond
 		j.lookFor = max(min(lookAgain, each), min(j.looks[0].end.Sub(b.now)/near, 8*each))
 	}
+}
+
+// yet is remaining, for those who ask whether a copy would be sooner: of many workers
+// one that is out of reach has most likely lost the frame that it is at.
+func (b *Board) yet(w *worker, l *lease, g *grant, p float64) float64 {
+	if !w.connected && b.connected > few && len(b.live) > 1 && g.t.check == nil && g.t.whole() {
+		return p
+	}
+	return b.remaining(l, g, p)
 }
 
 // remaining is what a grant of cost p (on its device) still needs.
