@@ -114,7 +114,7 @@ func (j *jobState) apply(r record) error {
 		}
 		l := unpackLease(r.Lease)
 		t.add().ended = append(t.add().ended, attempt{p, r.Outcome, r.Reason, r.Fence, l})
-		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, trial: &trial{settled: "recorded: " + string(r.Outcome)}}
+		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, maker: j.maker("", ""), trial: &trial{settled: "recorded: " + string(r.Outcome)}}
 		j.touch(t)
 	case *judgeRecord:
 		return j.applyJudge(r)
@@ -295,7 +295,7 @@ func (j *jobState) setTasks(d drawing, skip []int) error {
 			}
 			p.kin.next = append(p.kin.next, t)
 		}
-		t.missing = int32(len(t.kin.prior))
+		t.missing = int16(len(t.kin.prior)) // at most MaxTasksPerLease
 	}
 	for _, i := range skip {
 		t, err := j.taskAt(i)
@@ -363,7 +363,7 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 			j.rets[leaf.Fence] = x
 			t.rets = append(t.rets, x)
 		}
-		x.note(leaf)
+		j.note(x, leaf)
 		x.receipt, x.leafNo = int32(r.Receipt), uint16(r.Leaf)
 	}
 	k.uses++
@@ -400,7 +400,10 @@ func (j *jobState) applyPiece(r *pieceRecord) error {
 		return fmt.Errorf("piece of lease %d, fence %x", r.Lease, r.Fence)
 	}
 	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved, trial: quiet,
-		wall: r.Wall, render: r.Render, load: r.Load, device: r.Device, log: r.Log}
+		wall: r.Wall, render: r.Render, load: r.Load, maker: j.maker(r.Device, "")}
+	if r.Log.Defined() {
+		j.logs[x.fence] = r.Log
+	}
 	j.rets[r.Fence] = x
 	t.rets = append(t.rets, x)
 	j.spend(x)

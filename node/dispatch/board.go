@@ -540,7 +540,9 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 	if j.origin == "" { // whose they are has them yet to see
 		for _, t := range j.tasks {
 			for _, x := range t.rets {
-				x.log = j.logOf(x)
+				if l := j.logOf(x); l.Defined() {
+					j.logs[x.fence] = l
+				}
 			}
 		}
 		clear(j.receipts) // their indexes stay taken

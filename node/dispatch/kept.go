@@ -324,7 +324,7 @@ func (j *jobState) leaf(x *ret) job.Leaf {
 			return r.Leaves[x.leafNo]
 		}
 	}
-	return job.Leaf{Task: x.t.key(), Fence: x.fence, Device: x.device, DeviceClass: x.deviceClass, Meter: job.Meter{Wall: x.wall, Render: x.render, Load: x.load}, Log: x.log}
+	return job.Leaf{Task: x.t.key(), Fence: x.fence, Device: x.device, DeviceClass: x.deviceClass, Meter: job.Meter{Wall: x.wall, Render: x.render, Load: x.load}, Log: j.logs[x.fence]}
 }
 
 // logOf is the log of x.
@@ -337,7 +337,7 @@ func (j *jobState) logOf(x *ret) job.Ref {
 			return l.Log
 		}
 	}
-	return x.log
+	return j.logs[x.fence]
 }
 
 // signed is the receipt with x's leaf.
@@ -358,7 +358,9 @@ func (j *jobState) drop(x *ret) {
 	if x.receipt < 0 {
 		return
 	}
-	x.log = j.logOf(x)
+	if l := j.logOf(x); l.Defined() {
+		j.logs[x.fence] = l
+	}
 	if k := &j.receipts[x.receipt]; k.uses > 0 {
 		if k.uses--; k.uses == 0 {
 			k.packed = ""
@@ -378,7 +380,7 @@ func (j *jobState) receiptOf(k kept) (OpenedReceipt, error) {
 }
 
 // note keeps of a leaf what is asked for after its judgement.
-func (x *ret) note(l job.Leaf) {
-	x.wall, x.render, x.load, x.device = l.Meter.Wall, l.Meter.Render, l.Meter.Load, l.Device
-	x.deviceClass = l.DeviceClass
+func (j *jobState) note(x *ret, l job.Leaf) {
+	x.wall, x.render, x.load = l.Meter.Wall, l.Meter.Render, l.Meter.Load
+	x.maker = j.maker(l.Device, l.DeviceClass)
 }

@@ -35,9 +35,10 @@ func (p phase) String() string {
 type task struct {
 	*sheet
 	Label string
-	Rank  int
 	own   string         // what is its own of parameters and final names, packed
 	sum   *[keySize]byte // its key; nil: nobody asked for it lately
+
+	Rank int32
 
 	// Of this moment.
 	begun   bool // somebody is at its frame
@@ -45,7 +46,7 @@ type task struct {
 	lapsed  bool // who had it is out of reach, and may bring its result yet
 	phase   phase
 	tries   uint16 // of delivering, or of running a check
-	missing int32  // predecessors without an accepted result
+	missing int16  // predecessors without an accepted result
 
 	// Durable.
 	placed   bool // delivered
@@ -214,9 +215,7 @@ type ret struct {
 
 	// What its leaf says, for those who ask later.
 	wall, render, load time.Duration
-	device             string
-	deviceClass        string
-	log                job.Ref // where its receipt is not kept, see logOf
+	*maker             // never nil
 
 	receipt int32 // index among the job's receipts, -1 before it is recorded
 	leafNo  uint16
@@ -228,6 +227,23 @@ type ret struct {
 	suspect bool // it was looked at again, or is being
 	struck  bool // something it did is booked against its worker
 	first   bool // of its worker's for the job: elapsed says little of the work
+}
+
+// maker is what made a result. A job has each once.
+type maker struct{ device, deviceClass string }
+
+// maker returns the one of these names.
+func (j *jobState) maker(device, class string) *maker {
+	m := maker{device, class}
+	p := j.makers[m]
+	if p == nil {
+		if j.makers == nil {
+			j.makers = map[maker]*maker{}
+		}
+		p = &m
+		j.makers[m] = p
+	}
+	return p
 }
 
 // trial is what is known of a result while it is judged.
@@ -475,6 +491,8 @@ type jobState struct {
 	peerNo   map[peer.ID]int
 	receipts []kept // recorded ones
 	rets     map[uint64]*ret
+	logs     map[uint64]job.Ref // of results whose receipts are not kept
+	makers   map[maker]*maker
 	barred   map[peer.ID]string
 	rejected []*ret
 	accounts map[account]int32 // index of
@@ -536,7 +554,7 @@ type OpenedReceipt struct {
 func newJobState(id job.ID) *jobState {
 	return &jobState{
 		id: id, state: job.StateAccepted,
-		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
+		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{}, logs: map[uint64]job.Ref{},
 		barred: map[peer.ID]string{}, accounts: map[account]int32{},
 		leases: map[job.LeaseID]*lease{}, grants: map[uint64]*grant{}, checking: map[uint64]*grant{},
 	}

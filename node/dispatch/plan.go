@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -35,7 +36,7 @@ const keySize = 32
 func newCheck(t job.Task, x *ret) *task {
 	s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, final: isFinal(t), whole: &t, check: x}
 	s.class = &class{needs: t.Needs, place: t.Place}
-	return &task{sheet: s, Label: t.Label, Rank: t.Rank, index: -1}
+	return &task{sheet: s, Label: t.Label, Rank: int32(t.Rank), index: -1}
 }
 
 // Task is t as it was planned.
@@ -47,7 +48,7 @@ func (t *task) Task() job.Task {
 	u := unpacker{s: t.own}
 	out := job.Task{
 		Kind: s.Kind, Params: []byte(u.near(s.params)), Input: s.Input, Part: s.Part, Label: t.Label, Needs: s.Needs, Check: s.Check,
-		Place: s.Place, Timeout: s.timeout, Rank: t.Rank,
+		Place: s.Place, Timeout: s.timeout, Rank: int(t.Rank),
 	}
 	if len(s.outputs) > 0 {
 		out.Outputs = make([]job.OutputRule, len(s.outputs))
@@ -188,6 +189,9 @@ func folded(tasks []job.Task) ([][]byte, error) {
 			}
 			b := bases[no]
 			rest.uint(uint64(no))
+			if int(int32(t.Rank)) != t.Rank {
+				return nil, fmt.Errorf("rank %d of task %q is too large", t.Rank, t.Label)
+			}
 			rest.int(int64(t.Rank - rank))
 			rank = t.Rank
 			rest.str(t.Label)
@@ -214,7 +218,7 @@ func folded(tasks []job.Task) ([][]byte, error) {
 		whole.uint(uint64(len(block)))
 		whole.uint(uint64(fresh))
 		whole.b = append(append(whole.b, sheets.b...), rest.b...)
-		out = append(out, w.EncodeAll(whole.b, nil))
+		out = append(out, bytes.Clone(w.EncodeAll(whole.b, nil))) // it has room for much more
 	}
 	return out, nil
 }
@@ -251,11 +255,14 @@ func (d *drawing) add(zip []byte) error {
 		no := u.index()
 		rank += u.int()
 		label, own := u.str(), u.str()
+		if u.err == nil && int64(int32(rank)) != rank {
+			u.fail(fmt.Errorf("rank %d", rank))
+		}
 		if u.err != nil || no >= len(d.sheets) {
 			return fmt.Errorf("tasks: sheet %d of %d: %w", no, len(d.sheets), errShort)
 		}
 		t := &block[i]
-		t.sheet, t.Rank, t.Label, t.own, t.index = d.sheets[no], int(rank), label, own, int32(d.n+i)
+		t.sheet, t.Rank, t.Label, t.own, t.index = d.sheets[no], int32(rank), label, own, int32(d.n+i)
 		if !t.sound() {
 			return fmt.Errorf("tasks: %q: %w", label, errShort)
 		}

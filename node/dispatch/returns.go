@@ -156,7 +156,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 	if g != nil {
 		x.lease = g.lease.id // of which there is one copy
 	}
-	x.note(leaf)
+	j.note(x, leaf)
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	if !slices.Contains(w.worked, j) {

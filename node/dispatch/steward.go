@@ -344,7 +344,7 @@ func (b *Board) bring(j *jobState, steward peer.ID, r OpenedResult) (missing boo
 	}
 	x = &ret{t: t, fence: leaf.Fence, lease: r.Receipt.Lease, peer: r.Peer, receipt: -1, leafNo: uint16(r.Leaf), trial: &trial{},
 		live: &arrival{leaf: leaf, receipt: r.OpenedReceipt, via: steward}, state: retHeld}
-	x.note(leaf)
+	j.note(x, leaf)
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	b.emit(j, job.Event{Type: job.EventReturned, Task: t.Label, Worker: r.Peer.String()})
