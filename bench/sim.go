@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -38,6 +39,8 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	seeds := fs.Int("seeds", 3, "how many; the figure is the median")
 	heavy := fs.Bool("weigh", false, "weigh the board in memory, too")
 	profile := fs.String("profile", "", "write where the time goes to this file")
+	heapTo := fs.String("heap", "", "with --weigh: write what the memory holds to this file")
+	minutes := fs.Bool("minutes", false, "print what machines did, minute by minute, and which steps cost what")
 	fifo := fs.Bool("fifo", true, "run FIFO in the same worlds")
 	fs.Uint64Var(&p.Seed, "seed", p.Seed, "the first")
 	fs.IntVar(&p.Nodes, "nodes", p.Nodes, "machines, 70 % of them there")
@@ -47,6 +50,7 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 	fs.IntVar(&p.Parts, "parts", p.Parts, "tasks of each frame")
 	fs.Float64Var(&p.Base, "base", p.Base, "median work of a frame, seconds of a device of speed 1")
 	fs.Float64Var(&p.SceneGB, "scene", p.SceneGB, "GB")
+	fs.BoolVar(&p.Spread, "spread", p.Spread, "scenes between a fifth and five times that")
 	fs.Float64Var(&p.Uplink, "uplink", p.Uplink, "of the requester, Mbit/s")
 	fs.Float64Var(&p.Begin, "begin", p.Begin, "what a new frame costs a warm device, seconds")
 	fs.BoolVar(&p.Warm, "warm", p.Warm, "everybody has the scene")
@@ -69,8 +73,11 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	if *heapTo != "" {
+		runtime.MemProfileRate = 4096
+	}
 	if *table == "" {
-		goal := want{}
+		goal := want{heapTo: *heapTo, minutes: *minutes}
 		if *heavy {
 			goal.memory = 64
 		}
@@ -86,7 +93,9 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 			q := swarm.Defaults()
 			q.Seed = p.Seed
 			r.change(&q)
-			figs, err := scenario(ctx, r.name, q, min(*seeds, r.seeds), *fifo && r.fifo, r.want)
+			goal := r.want
+			goal.heapTo, goal.minutes = *heapTo, *minutes
+			figs, err := scenario(ctx, r.name, q, min(*seeds, r.seeds), *fifo && r.fifo, goal)
 			if err != nil {
 				return out, err
 			}
@@ -97,7 +106,11 @@ func sim(ctx context.Context, args []string) ([]Figure, error) {
 }
 
 // want is what a scenario is meant to reach; zero: nothing.
-type want struct{ ratio, waste, preview, jain, messages, memory float64 }
+type want struct {
+	ratio, waste, preview, jain, messages, memory float64
+	heapTo                                        string // a profile of the memory goes there; empty: none
+	minutes                                       bool   // say what machines did
+}
 
 type row struct {
 	name   string
@@ -147,9 +160,25 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 			return nil, err
 		}
 		slices.Sort(r.StepTook)
-		fmt.Fprintf(os.Stderr, "%s, seed %d: %.3f of %.0f s; waste %.2f %%, beginnings %.2f %%, idle %.2f %%; jain %.4f, preview %.3f; %d messages, peak %.0f/s; scenes %.0f GB; %d steps, p50 %v p99 %v; journal %.0f B/task; unended %d; took %v\n",
-			name, q.Seed, r.Ratio, r.Ideal, 100*r.Waste, 100*r.Begin, 100*r.Idle, r.Jain, r.Preview, r.Messages, r.Peak, r.Traffic,
+		fmt.Fprintf(os.Stderr, "%s, seed %d: %.3f of %.0f s (%.3f can hardly be beaten); waste %.2f %%, beginnings %.2f %%, idle %.2f %%; jain %.4f, preview %.3f; %d messages, peak %.0f/s; scenes %.0f GB; %d steps, p50 %v p99 %v; journal %.0f B/task; unended %d; took %v\n",
+			name, q.Seed, r.Ratio, r.Ideal, r.Bound/r.Ideal, 100*r.Waste, 100*r.Begin, 100*r.Idle, r.Jain, r.Preview, r.Messages, r.Peak, r.Traffic,
 			len(r.StepTook), took(r.StepTook, .5), took(r.StepTook, .99), float64(r.Journal)/float64(r.Tasks), r.Unended, time.Since(began).Round(time.Millisecond))
+		if goal.minutes {
+			for i, m := range r.Minutes {
+				fmt.Fprintf(os.Stderr, "   minute %d: %.1f %% work, %.1f %% fetch, %.1f %% wait; %.1f %% of the tasks open\n", i, 100*m.Works, 100*m.Fetches, 100*m.Waits, 100*m.Open)
+			}
+		}
+		if goal.minutes {
+			for _, name := range slices.Sorted(maps.Keys(r.Sorts)) {
+				ts := r.Sorts[name]
+				slices.Sort(ts)
+				sum := time.Duration(0)
+				for _, t := range ts {
+					sum += t
+				}
+				fmt.Fprintf(os.Stderr, "   %s: %d steps, %v in all, p50 %v p99 %v most %v\n", name, len(ts), sum.Round(time.Millisecond), took(ts, .5), took(ts, .99), ts[len(ts)-1])
+			}
+		}
 		for _, e := range r.Estimates {
 			fmt.Fprintf(os.Stderr, "   at %.2f: said %.0f (%.0f to %.0f), was %.0f\n", e.Done, e.Mid, e.Low, e.High, e.Rest)
 		}
@@ -212,20 +241,28 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 		out = append(out, atMost(name+": time left said at a tenth, worst error", 100*worst, "%", 20),
 			plain(name+": the same, inside of its range", 100*float64(within)/float64(n), "% of jobs"))
 	}
+	var efforts []int
+	for _, r := range rs {
+		efforts = append(efforts, r.Efforts...)
+	}
+	if slices.Sort(efforts); len(efforts) > 0 {
+		out = append(out, plain(name+": looked at by a step, p99", float64(efforts[len(efforts)*99/100]), "devices, leases, tasks"))
+	}
 	slices.Sort(steps)
 	out = append(out, atMost(name+": a step of the board, p99", float64(took(steps, .99).Nanoseconds())/1000, "µs", 50))
 	if goal.memory > 0 {
-		m, err := weigh(ctx, p)
+		m, err := weigh(ctx, p, goal.heapTo)
 		if err != nil {
 			return out, err
 		}
-		out = append(out, atMost(name+": the board's memory, half of the tasks done", m, "MB", goal.memory))
+		out = append(out, atMost(name+": the board's memory, half of the tasks done", m, "MB", goal.memory),
+			plain(name+": the same, of each task, workers and all", m*1e6/float64(p.Jobs*p.Frames*p.Parts), "bytes"))
 	}
 	return out, nil
 }
 
 // weigh is what the board alone holds in memory in the middle of a run.
-func weigh(ctx context.Context, p swarm.Params) (float64, error) {
+func weigh(ctx context.Context, p swarm.Params, heapTo string) (float64, error) {
 	heap := func() float64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -243,6 +280,15 @@ func weigh(ctx context.Context, p swarm.Params) (float64, error) {
 		return 0, ctx.Err()
 	}
 	after := heap()
+	if heapTo != "" {
+		f, err := os.Create(heapTo)
+		if err != nil {
+			return 0, err
+		}
+		if err := errors.Join(pprof.WriteHeapProfile(f), f.Close()); err != nil {
+			return 0, err
+		}
+	}
 	runtime.KeepAlive(b)
 	return after - before, nil
 }

@@ -26,6 +26,7 @@ type node struct {
 	noise *rand.Rand
 
 	on     bool
+	able   bool   // could work, see comes
 	gone   int    // sessions that ended: what belongs to an older one is void
 	stream uint64 // 0: not connected
 	beat   time.Duration
@@ -100,6 +101,9 @@ func (n *node) join() {
 	n.w.streams++
 	n.stream, n.hello = n.w.streams, true
 	n.w.message()
+	if !n.home {
+		n.w.comes(n)
+	}
 	n.w.step(dispatch.Opened{Peer: n.peer, Stream: n.stream})
 	n.report(nil)
 }
@@ -108,6 +112,7 @@ func (n *node) join() {
 // the connection times out.
 func (n *node) leave(politely bool) {
 	w := n.w
+	w.goes(n)
 	stream := n.stream
 	if n.run != nil && n.run.task >= 0 {
 		w.wasted(n, n.run)

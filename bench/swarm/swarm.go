@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"idlewild/job"
@@ -120,6 +121,7 @@ type world struct {
 
 	speed float64      // of all that are there
 	steps [][2]float64 // when it changed, and to what
+	able  []able       // the same of those that could work
 	r     Result
 	watch func(w *world, at when)
 }
@@ -168,12 +170,16 @@ type Result struct {
 	Peak     float64 // control messages in the busiest ten seconds, per second
 	Journal  int64   // bytes of records
 	Steps    int
-	StepTook []time.Duration // in no order
-	Unended  int             // jobs
+	StepTook []time.Duration            // in no order
+	Efforts  []int                      // what each step looked at
+	Sorts    map[string][]time.Duration // of steps, by their event
+	Unended  int                        // jobs
 
 	Estimates []Estimate
 
 	Begin, Idle float64 // shares of the device time: beginning frames and jobs, doing nothing
+	Bound       float64 // a time that can hardly be beaten, see bound; seconds
+	Minutes     []Minute
 
 	used, wasted, lost float64
 	window             when
@@ -200,11 +206,23 @@ func (w *world) message() {
 	w.r.windowMessages++
 }
 
+// Effort is a coordinator that says what its last step cost, on any machine.
+type Effort interface{ Effort() int }
+
 // step gives the coordinator an event and carries out what it wants.
 func (w *world) step(e dispatch.Event) {
 	began := time.Now()
 	out := w.c.Step(w.clock(), e)
-	w.r.StepTook = append(w.r.StepTook, time.Since(began))
+	took := time.Since(began)
+	w.r.StepTook = append(w.r.StepTook, took)
+	if x, ok := w.c.(Effort); ok {
+		w.r.Efforts = append(w.r.Efforts, x.Effort())
+	}
+	if w.r.Sorts == nil {
+		w.r.Sorts = map[string][]time.Duration{}
+	}
+	sort := reflect.TypeOf(e).Name()
+	w.r.Sorts[sort] = append(w.r.Sorts[sort], took)
 	for _, x := range out {
 		w.carryOut(x)
 	}
@@ -317,6 +335,7 @@ func Run(ctx context.Context, p Params, c Coordinator, half func()) (Result, err
 	if err := w.submitAll(); err != nil {
 		return Result{}, err
 	}
+	w.at(0, w.sample)
 	n, done, all := 0, 0, 0
 	for _, j := range w.jobs {
 		all += j.tasks
@@ -380,7 +399,10 @@ func (w *world) result() Result {
 		}
 		r.Tasks += j.tasks
 	}
-	r.Ideal = w.idealAt(total)
+	r.Ideal, r.Bound = w.idealAt(total), w.bound(total)
+	for i := range r.Minutes {
+		r.Minutes[i].shares()
+	}
 	r.Ratio = r.Makespan / r.Ideal
 	r.Jain = sum * sum / (float64(len(w.jobs)) * squares)
 	if len(w.jobs) == 1 {

@@ -85,21 +85,21 @@ func (b *Board) account(w *worker, device string, j *jobState) {
 		}
 	}
 	a := account{w.peer, device}
-	x := j.accounts[a]
+	x := j.account(a)
 	if x == nil {
 		if !on {
 			return
 		}
 		x = j.joined(a)
 	}
-	if on == !x.since.IsZero() {
+	if on == (x.since != 0) {
 		return
 	}
 	if on {
-		x.since = b.now
+		x.since = b.moment()
 	} else {
-		x.total += b.now.Sub(x.since)
-		x.since = time.Time{}
+		x.total += b.since(x.since)
+		x.since = 0
 	}
 }
 
@@ -116,14 +116,10 @@ func (b *Board) waited(s *seat) {
 // waits is how long s has been waiting while j had work for it. Of a job that
 // had none for a while in between, the time since counts.
 func (b *Board) waits(s *seat, j *jobState) time.Duration {
-	if s.idle.IsZero() || j.opened.IsZero() {
+	if s.idle == 0 || j.opened.IsZero() {
 		return 0
 	}
-	from := s.idle
-	if j.opened.After(from) {
-		from = j.opened
-	}
-	d := b.now.Sub(from)
+	d := min(b.since(s.idle), b.now.Sub(j.opened))
 	if d <= 0 || !b.mayWork(s, j) {
 		return 0
 	}
@@ -137,14 +133,14 @@ func (b *Board) waits(s *seat, j *jobState) time.Duration {
 
 // settleAccounts closes the accounts of a job that ends.
 func (b *Board) settleAccounts(j *jobState) {
-	for _, a := range j.accOrder {
-		x := j.accounts[a]
-		if !x.since.IsZero() {
-			x.total += b.now.Sub(x.since)
-			x.since = time.Time{}
+	for i := range j.joins {
+		x := &j.joins[i]
+		if x.since != 0 {
+			x.total += b.since(x.since)
+			x.since = 0
 		}
 		if x.total > 0 {
-			b.write(j, &accountRecord{Peer: b.peerNo(j, a.peer), Device: a.device, Millis: x.total.Milliseconds()})
+			b.write(j, &accountRecord{Peer: b.peerNo(j, x.peer), Device: x.device, Millis: x.total.Milliseconds()})
 		}
 	}
 }

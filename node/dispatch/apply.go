@@ -24,6 +24,7 @@ func (j *jobState) apply(r record) error {
 		j.disks = r.Root
 	case *limitsRecord:
 		j.spec.Policy.Limits = r.Limits
+		j.raised++
 	case *tasksRecord:
 		ts, err := unzipTasks(r.Zip)
 		if err != nil {
@@ -113,7 +114,7 @@ func (j *jobState) apply(r record) error {
 		}
 		l := unpackLease(r.Lease)
 		t.add().ended = append(t.add().ended, attempt{p, r.Outcome, r.Reason, r.Fence, l})
-		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, settled: "recorded: " + string(r.Outcome)}
+		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, maker: j.maker("", ""), trial: &trial{settled: "recorded: " + string(r.Outcome)}}
 		j.touch(t)
 	case *judgeRecord:
 		return j.applyJudge(r)
@@ -294,7 +295,7 @@ func (j *jobState) setTasks(d drawing, skip []int) error {
 			}
 			p.kin.next = append(p.kin.next, t)
 		}
-		t.missing = int32(len(t.kin.prior))
+		t.missing = int16(len(t.kin.prior)) // at most MaxTasksPerLease
 	}
 	for _, i := range skip {
 		t, err := j.taskAt(i)
@@ -317,7 +318,7 @@ func (j *jobState) applyGrant(r *grantRecord) error {
 	if len(r.Tasks) > job.MaxTasksPerLease {
 		return fmt.Errorf("lease of %d tasks", len(r.Tasks))
 	}
-	l := &lease{id: unpackLease(r.Lease), no: len(j.leaseIDs), job: j, peer: p, device: r.Device}
+	l := &lease{id: unpackLease(r.Lease), no: int32(len(j.leaseIDs)), job: j, peer: p, device: r.Device}
 	all := make([]grant, len(r.Tasks))
 	l.grants = make([]*grant, 0, len(r.Tasks))
 	for n, i := range r.Tasks {
@@ -326,7 +327,7 @@ func (j *jobState) applyGrant(r *grantRecord) error {
 			return err
 		}
 		g := &all[n]
-		*g = grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: n}
+		*g = grant{lease: l, t: t, fence: r.Fence + uint64(n), pos: int32(n)}
 		l.grants = append(l.grants, g)
 		j.grants[g.fence] = g
 		t.granted++
@@ -358,11 +359,11 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 			if err != nil {
 				return err
 			}
-			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p}
+			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p, trial: &trial{}}
 			j.rets[leaf.Fence] = x
 			t.rets = append(t.rets, x)
 		}
-		x.note(leaf)
+		j.note(x, leaf)
 		x.receipt, x.leafNo = int32(r.Receipt), uint16(r.Leaf)
 	}
 	k.uses++
@@ -398,8 +399,11 @@ func (j *jobState) applyPiece(r *pieceRecord) error {
 	if r.Lease >= len(j.leaseIDs) || j.rets[r.Fence] != nil {
 		return fmt.Errorf("piece of lease %d, fence %x", r.Lease, r.Fence)
 	}
-	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved,
-		wall: r.Wall, render: r.Render, load: r.Load, device: r.Device, log: r.Log}
+	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved, trial: quiet,
+		wall: r.Wall, render: r.Render, load: r.Load, maker: j.maker(r.Device, "")}
+	if r.Log.Defined() {
+		j.logs[x.fence] = r.Log
+	}
 	j.rets[r.Fence] = x
 	t.rets = append(t.rets, x)
 	j.spend(x)
@@ -423,7 +427,7 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 		v = &standardVerdicts[r.Standard]
 	}
 	x.verdict, x.state, x.taken = v, retJudged, r.Take
-	x.recheck, x.pending, x.checks, x.evidence, x.live = false, nil, nil, nil, nil
+	x.recheck, x.live, x.trial = false, nil, quiet
 	if v.Ruling == job.Rejected {
 		j.barred[x.peer] = v.Reason
 		j.rejected = append(j.rejected, x)

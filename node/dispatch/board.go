@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ type Board struct {
 
 	grants    uint32 // made in this epoch
 	steps     uint64
+	effort    int // of this step
 	nLeases   uint64
 	jobs      []*jobState
 	live      []*jobState // those that have not ended
@@ -53,6 +55,7 @@ type Board struct {
 	lapse   time.Time // no lease lapses before
 
 	now    time.Time
+	base   time.Time // what moments count from
 	out    []Effect
 	hungry bool      // something became open: ask all workers
 	lookBy time.Time // a timer will look at those that wait; zero: none will
@@ -80,6 +83,7 @@ func (b *Board) Step(now time.Time, ev Event) []Effect {
 	}
 	b.sharing = -1
 	b.steps++
+	b.effort = 0
 	if b.grants > job.MaxFenceNumber/2 { // no step makes as many
 		b.raise(b.epoch + 1)
 	}
@@ -104,6 +108,10 @@ func drain[T any](s *[]T) []T {
 	*s = nil
 	return out
 }
+
+// Effort is how many devices, leases, tasks and bins of costs the last step looked
+// at: what it cost, on any machine.
+func (b *Board) Effort() int { return b.effort }
 
 // Deadline is when Step wants a Tick at the latest; zero: not at all.
 func (b *Board) Deadline() time.Time {
@@ -225,6 +233,7 @@ func (b *Board) place(j *jobState, t *task) {
 		}
 		if is.final() && !was.final() {
 			j.left--
+			t.sum = nil
 			b.closeCopies(j, t)
 			b.maybeEnd(j)
 		}
@@ -248,9 +257,9 @@ func (b *Board) place(j *jobState, t *task) {
 			}
 		}
 	}
-	if t.phase == blocked && len(t.grants) > 0 {
+	if t.phase == blocked && t.grants.len() > 0 {
 		// Its inputs changed under it.
-		for _, g := range slices.Clone(t.grants) {
+		for _, g := range slices.Clone(t.grants.all()) {
 			b.stop(g.lease, "its inputs are made again")
 		}
 	}
@@ -317,6 +326,30 @@ func (j *jobState) secretOf(w peer.ID, l job.LeaseID, k job.TaskKey, fence uint6
 	return m.Sum(nil)
 }
 
+// moment is a time in nanoseconds since the board's first step, and one: 0 is no
+// time. Of leases and devices there are many, and a time.Time is three times as
+// long.
+type moment int64
+
+// moment is now.
+func (b *Board) moment() moment {
+	if b.base.IsZero() {
+		if b.now.IsZero() {
+			return 0
+		}
+		b.base = b.now
+	}
+	return moment(b.now.Sub(b.base)) + 1
+}
+
+// since is how long ago m was: very long where it never was.
+func (b *Board) since(m moment) time.Duration {
+	if m == 0 {
+		return math.MaxInt64
+	}
+	return time.Duration(b.moment() - m)
+}
+
 // Timers.
 
 type timer struct {
@@ -362,6 +395,7 @@ func (b *Board) fire() {
 
 // flush sends each worker the order that this step made for it.
 func (b *Board) flush() {
+	b.effort += len(b.owing)
 	for _, w := range drain(&b.owing) {
 		w.owed = false
 		if !w.connected {
@@ -503,15 +537,25 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		delete(b.leases, id)
 	}
 	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
+	j.byKey = nil
 	if j.origin == "" { // whose they are has them yet to see
+		for _, t := range j.tasks {
+			for _, x := range t.rets {
+				if l := j.logOf(x); l.Defined() {
+					j.logs[x.fence] = l
+				}
+			}
+		}
 		clear(j.receipts) // their indexes stay taken
 	}
 	j.checks, j.checking = nil, map[uint64]*grant{}
 	j.rechecks = 0
 	for _, t := range j.tasks {
-		t.grants, t.active = nil, nil
+		t.grants, t.active = list[*grant]{}, nil
 		for _, x := range t.rets {
-			x.checks, x.evidence, x.pending = nil, nil, nil
+			if x.trial != quiet {
+				x.trial = &trial{settled: x.settled}
+			}
 			x.forgetInline()
 			if x.state < retJudged {
 				x.state, x.settled = retEnded, "the job is "+string(s)

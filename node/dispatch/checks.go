@@ -97,7 +97,7 @@ func (b *Board) watchChecks(j *jobState, x *ret) {
 			return
 		}
 		for _, l := range slices.Clone(j.leaseSeq) {
-			if l.check && !l.closed && l.peer != b.self && b.now.Sub(l.granted) >= stalled && slices.ContainsFunc(l.grants, func(g *grant) bool { return g.t.check == x }) {
+			if l.check && !l.closed && l.peer != b.self && b.since(l.granted) >= stalled && slices.ContainsFunc(l.grants, func(g *grant) bool { return g.t.check == x }) {
 				x.spare(l.peer)
 				b.stop(l, "the check takes too long")
 			}
@@ -189,7 +189,7 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 		if w.peer == b.self {
 			b.timeCheck(leaf.Meter.Wall)
 		}
-		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer}}
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer, maker: j.maker("", ""), trial: quiet}}
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
@@ -468,8 +468,7 @@ func (b *Board) unseen(x *ret) bool {
 func (b *Board) suspect(j *jobState, x *ret) {
 	if !x.suspect && b.unseen(x) {
 		x.recheck, x.suspect = true, true
-		x.checks, x.evidence, x.pending = nil, nil, nil
-		x.looks, x.found, x.draw, x.runs = nil, nil, 0, nil
+		x.trial = &trial{}
 		j.rechecks++
 		b.check(j, x)
 	}

@@ -34,6 +34,9 @@ func (j *jobState) over(x *ret) bool {
 func (j *jobState) rewritten() ([][]byte, error) {
 	w := rewriter{}
 	w.add(&jobRecord{ID: j.id, Spec: j.spec, Secret: j.secret, Submitted: micros(j.submitted)})
+	if j.raised > 0 { // stewards may not know
+		w.add(&limitsRecord{Limits: j.spec.Policy.Limits})
+	}
 	j.stewardAgain(&w)
 	for i, zip := range j.zips {
 		w.add(&blockRecord{From: i * tasksPerRecord, Zip: zip})
@@ -91,9 +94,9 @@ func (j *jobState) rewritten() ([][]byte, error) {
 			w.add(&givenRecord{Task: i, Outputs: given})
 		}
 	}
-	for _, a := range j.accOrder {
-		if x := j.accounts[a]; x.total > 0 {
-			w.add(&accountRecord{Peer: j.peerNo[a.peer], Device: a.device, Millis: x.total.Milliseconds()})
+	for _, x := range j.joins {
+		if x.total > 0 {
+			w.add(&accountRecord{Peer: j.peerNo[x.peer], Device: x.device, Millis: x.total.Milliseconds()})
 		}
 	}
 	w.add(&totalRecord{Results: j.results, MaxFence: j.maxFence, Messages: j.messages})
@@ -124,7 +127,7 @@ func (j *jobState) leasesAgain(w *rewriter) []int32 {
 	at := make(map[int]*lease, len(j.leases))
 	for _, l := range j.leases {
 		if l.no >= 0 {
-			at[l.no] = l
+			at[int(l.no)] = l
 		}
 	}
 	for no, id := range j.leaseIDs {
@@ -188,7 +191,7 @@ func (j *jobState) resultsAgain(w *rewriter) error {
 					return fmt.Errorf("lease %s is not in the journal", x.lease)
 				}
 				p := &pieceRecord{Task: i, Peer: j.peerNo[x.peer], Lease: no, Fence: x.fence, Take: x.taken, Standard: s, Moved: x.moved,
-					Wall: x.wall, Render: x.render, Load: x.load, Device: x.device, Log: x.log}
+					Wall: x.wall, Render: x.render, Load: x.load, Device: x.device, Log: j.logOf(x)}
 				if s < 0 {
 					p.Verdict = x.verdict
 				}

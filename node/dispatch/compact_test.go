@@ -29,7 +29,7 @@ func lasting(t tester, x *table, j *jobState) string {
 			if r.state != retSafe && r.state != retJudged {
 				continue
 			}
-			fmt.Fprintf(&s, " ret %x lease %s peer %s moved %d taken %v %v %v %v %s %v", r.fence, r.lease, r.peer, r.moved, r.taken, r.wall, r.render, r.load, r.device, r.log)
+			fmt.Fprintf(&s, " ret %x lease %s peer %s moved %d taken %v %v %v %v %s %v", r.fence, r.lease, r.peer, r.moved, r.taken, r.wall, r.render, r.load, r.device, j.logOf(r))
 			if !j.over(r) {
 				l, sig := j.leaf(r), j.signed(r)
 				fmt.Fprintf(&s, " %v %x %x", l, sig.Body, sig.Sig)
@@ -49,9 +49,9 @@ func lasting(t tester, x *table, j *jobState) string {
 		fmt.Fprintf(&s, " grant %x lease %s peer %s of %d\n", f, g.lease.id, g.lease.peer, g.t.index)
 	}
 	fmt.Fprint(&s, j.peers, j.texts, len(j.receipts), len(j.leaseIDs))
-	for _, a := range j.accOrder {
-		if j.accounts[a].total > 0 {
-			fmt.Fprintf(&s, " %s %s %d", a.peer, a.device, j.accounts[a].total.Milliseconds())
+	for _, a := range j.joins {
+		if a.total > 0 {
+			fmt.Fprintf(&s, " %s %s %d", a.peer, a.device, a.total.Milliseconds())
 		}
 	}
 	return s.String()

@@ -22,9 +22,9 @@ const (
 	// patience: so long after the last grant anybody may take anything.
 	patience = 30 * time.Second
 	// stay is what a job weighs for a device that works on it already.
-	stay = 0.5
+	stay = 0.75
 	// move is what a job weighs for a device that has to fetch its content.
-	move = 1.5
+	move = 1.3
 	// paysOff: a device fetches content only where what is left of the job
 	// takes so many times as long.
 	paysOff = 3
@@ -42,13 +42,14 @@ func (b *Board) feedAll() {
 		return
 	}
 	b.fed = b.now
+	b.effort += len(b.waiting)
 	b.waiting = slices.DeleteFunc(b.waiting, func(s *seat) bool {
 		s.listed = s.want > 0 && b.ready(s)
 		return !s.listed
 	})
 	idle := 0
 	for _, s := range b.waiting {
-		if !s.idle.IsZero() {
+		if s.idle != 0 {
 			idle++
 		}
 	}
@@ -59,8 +60,9 @@ func (b *Board) feedAll() {
 			break
 		}
 		var best *seat
+		b.effort += len(b.waiting)
 		for _, s := range b.waiting {
-			if !s.idle.IsZero() && s.Name != job.HomeDevice && (best == nil || s.worth() > best.worth()) {
+			if s.idle != 0 && s.Name != job.HomeDevice && (best == nil || s.worth() > best.worth()) {
 				best = s
 			}
 		}
@@ -71,6 +73,7 @@ func (b *Board) feedAll() {
 	made := b.grants
 	open = b.openTasks()
 	for credit := 1; credit <= b.o.Credit; credit++ {
+		b.effort += len(b.waiting)
 		for _, s := range b.waiting {
 			if b.grants != made {
 				made, open = b.grants, b.openTasks()
@@ -78,12 +81,12 @@ func (b *Board) feedAll() {
 			if open == 0 {
 				break
 			}
-			if len(b.waiting) > some && b.now.Sub(s.tried) < lookAgain {
+			if len(b.waiting) > some && b.since(s.tried) < lookAgain {
 				b.lookLater(lookAgain) // there was nothing for it just now
 				continue
 			}
 			if b.feedSeat(s, credit); s.want > 0 {
-				s.tried = b.now
+				s.tried = b.moment()
 			}
 		}
 	}
@@ -216,6 +219,7 @@ func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
 // fetch content for so long that it does not pay.
 func (b *Board) load(s *seat, j *jobState) (float64, bool) {
 	suits, work := false, 0.0
+	b.effort += len(j.classes)
 	for _, c := range j.classes {
 		if c.open == 0 || !b.suits(s, c) {
 			continue
@@ -250,7 +254,7 @@ func (b *Board) load(s *seat, j *jobState) (float64, bool) {
 
 // has reports whether s's machine has the content of j.
 func (b *Board) has(s *seat, j *jobState) bool {
-	return s.w.worked[j.id] || slices.Contains(s.here, j.id)
+	return slices.Contains(s.w.worked, j)
 }
 
 // fetching is how long s's machine will be at fetching the content of j.
@@ -636,11 +640,11 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	}
 	id := b.leaseID()
 	r.Lease = packLease(id)
-	if x := j.accounts[account{w.peer, s.Name}]; x != nil && (x.total > 0 || !x.since.IsZero()) {
+	if x := j.account(account{w.peer, s.Name}); x != nil && (x.total > 0 || x.since != 0) {
 		// So that a restart does not forget how long it was here.
 		total := x.total
-		if !x.since.IsZero() {
-			total += b.now.Sub(x.since)
+		if x.since != 0 {
+			total += b.since(x.since)
 		}
 		b.do(Write{j.id, &accountRecord{Peer: r.Peer, Device: s.Name, Millis: total.Milliseconds()}})
 	}
@@ -651,7 +655,7 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 	b.write(j, r)
 	l := j.leases[id]
 	for _, g := range l.grants {
-		g.t.grants = append(g.t.grants, g)
+		g.t.grants.add(g)
 		b.place(j, g.t)
 		b.emit(j, job.Event{Type: job.EventLeased, Task: g.t.Label, Worker: w.name})
 	}
@@ -663,7 +667,7 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 // hand puts a lease into the order of s's worker.
 func (b *Board) hand(s *seat, l *lease) {
 	j, w := l.job, s.w
-	l.live, l.granted, l.running = len(l.grants), b.now, b.now
+	l.live, l.granted, l.running = int32(len(l.grants)), b.moment(), b.moment()
 	w.leases = append(w.leases, l)
 	b.leases[l.id] = l
 	s.want--
@@ -697,6 +701,7 @@ func (b *Board) sweep(j *jobState) {
 	if len(j.leases) < max(least, j.sweepAt) {
 		return
 	}
+	b.effort += len(j.leases)
 	for id, l := range j.leases {
 		if l.check && l.closed || l.closed && !slices.ContainsFunc(l.grants, func(g *grant) bool { return !g.t.phase.final() }) {
 			for _, g := range l.grants {
@@ -706,7 +711,7 @@ func (b *Board) sweep(j *jobState) {
 			delete(b.leases, id)
 		}
 	}
-	j.sweepAt = 2 * len(j.leases)
+	j.sweepAt = len(j.leases) * 5 / 4
 }
 
 // compact forgets leases that are over, in the order of leases.
@@ -783,7 +788,7 @@ func (b *Board) leaseCheck(s *seat) bool {
 			if t.check.want == byClass {
 				t.check.replicas = append(t.check.replicas, w.peer)
 			}
-			g := &grant{lease: l, t: t, fence: b.fence(j), pos: len(l.grants)}
+			g := &grant{lease: l, t: t, fence: b.fence(j), pos: int32(len(l.grants))}
 			l.grants = append(l.grants, g)
 			t.check.runs = append(t.check.runs, g)
 			j.checking[g.fence] = g

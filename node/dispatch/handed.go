@@ -22,6 +22,7 @@ type Handed struct {
 	Root     job.Ref
 	At       time.Time // of its end
 	Spent    float64   // of its budget, seconds of devices
+	Raised   int       // grows with each change of its limits; 0: they are as submitted
 }
 
 // Handed lists this machine's jobs that have stewards.
@@ -33,7 +34,7 @@ func (d *Dispatcher) Handed() []Handed {
 		if j.origin != "" || len(j.spec.Policy.Stewards) == 0 {
 			continue
 		}
-		h := Handed{ID: j.id, State: j.State(), Planned: len(j.tasks) > 0, Root: job.RefOf(j.snapshot.Root), At: j.at, Spent: j.spent}
+		h := Handed{ID: j.id, State: j.State(), Planned: len(j.tasks) > 0, Root: job.RefOf(j.snapshot.Root), At: j.at, Spent: j.spent, Raised: j.raised}
 		for _, s := range j.spec.Policy.Stewards {
 			if p, err := peer.Decode(s); err == nil && p != d.deps.Self {
 				h.Stewards = append(h.Stewards, p)

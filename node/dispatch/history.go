@@ -184,7 +184,7 @@ func (h *History) record(p *past, r record) error {
 		for n, i := range r.Tasks {
 			t := p.j.tasks[i]
 			t.digest()
-			h.grant(p, r.Fence+uint64(n), given{unpackLease(r.Lease), p.j.peers[r.Peer], t.sum})
+			h.grant(p, r.Fence+uint64(n), given{unpackLease(r.Lease), p.j.peers[r.Peer], *t.sum})
 			if was, ok := p.taken[i]; ok {
 				h.fault(WrongGrant, p.id, "task %s is granted as %x and has its result, %x", t.Label, r.Fence+uint64(n), was)
 			}

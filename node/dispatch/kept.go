@@ -50,7 +50,7 @@ func (n naming) text(s string) (int, bool) {
 
 func (n naming) lease(id job.LeaseID) int {
 	if l := n.j.leases[id]; l != nil && l.no >= 0 {
-		return l.no
+		return int(l.no)
 	}
 	raw := string(packLease(id))
 	for i := len(n.j.leaseIDs) - 1; i >= 0; i-- {
@@ -324,7 +324,20 @@ func (j *jobState) leaf(x *ret) job.Leaf {
 			return r.Leaves[x.leafNo]
 		}
 	}
-	return job.Leaf{Task: x.t.key(), Fence: x.fence, Device: x.device, DeviceClass: x.deviceClass, Meter: job.Meter{Wall: x.wall, Render: x.render, Load: x.load}, Log: x.log}
+	return job.Leaf{Task: x.t.key(), Fence: x.fence, Device: x.device, DeviceClass: x.deviceClass, Meter: job.Meter{Wall: x.wall, Render: x.render, Load: x.load}, Log: j.logs[x.fence]}
+}
+
+// logOf is the log of x.
+func (j *jobState) logOf(x *ret) job.Ref {
+	if x.live != nil {
+		return x.live.leaf.Log
+	}
+	if x.receipt >= 0 && int(x.receipt) < len(j.receipts) {
+		if _, l, err := j.skim(j.receipts[x.receipt], int(x.leafNo)); err == nil {
+			return l.Log
+		}
+	}
+	return j.logs[x.fence]
 }
 
 // signed is the receipt with x's leaf.
@@ -345,6 +358,9 @@ func (j *jobState) drop(x *ret) {
 	if x.receipt < 0 {
 		return
 	}
+	if l := j.logOf(x); l.Defined() {
+		j.logs[x.fence] = l
+	}
 	if k := &j.receipts[x.receipt]; k.uses > 0 {
 		if k.uses--; k.uses == 0 {
 			k.packed = ""
@@ -364,7 +380,7 @@ func (j *jobState) receiptOf(k kept) (OpenedReceipt, error) {
 }
 
 // note keeps of a leaf what is asked for after its judgement.
-func (x *ret) note(l job.Leaf) {
-	x.wall, x.render, x.load, x.device, x.log = l.Meter.Wall, l.Meter.Render, l.Meter.Load, l.Device, l.Log
-	x.deviceClass = l.DeviceClass
+func (j *jobState) note(x *ret, l job.Leaf) {
+	x.wall, x.render, x.load = l.Meter.Wall, l.Meter.Render, l.Meter.Load
+	x.maker = j.maker(l.Device, l.DeviceClass)
 }

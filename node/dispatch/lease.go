@@ -34,14 +34,14 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 			}
 		}
 		if !l.seen || l.progress.Task != p.Task {
-			l.running = b.now
+			l.running = b.moment()
 		}
-		if l.note(p, b.now) && p.Task >= 0 && p.Task < len(l.grants) {
+		if l.note(p, b.moment()) && p.Task >= 0 && p.Task < len(l.grants) {
 			if g := l.grants[p.Task]; !g.over && !l.check {
 				b.emit(l.job, job.Event{Type: job.EventProgress, Task: g.t.Label, Worker: w.name, Text: p.Phase, Fraction: p.Fraction})
 			}
 		}
-		l.missing = time.Time{}
+		l.missing = 0
 		if s := w.seat(l.device); s.speed.n == 0 {
 			b.slow(s, l)
 		}
@@ -53,9 +53,9 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 		switch {
 		case first && !backlog:
 			b.giveUp(l, "lost on the way or with the worker's restart")
-		case l.missing.IsZero():
-			l.missing = b.now
-		case b.now.Sub(l.missing) >= patience && b.now.Sub(l.granted) >= 2*patience:
+		case l.missing == 0:
+			l.missing = b.moment()
+		case b.since(l.missing) >= patience && b.since(l.granted) >= 2*patience:
 			b.giveUp(l, "the worker does not have it")
 		}
 	}
@@ -63,22 +63,22 @@ func (b *Board) progress(w *worker, list []job.Progress, first, backlog bool) {
 
 // note takes what is said of l now; news says that watchers should hear of it:
 // within one phase of a task of a few steps only.
-func (l *lease) note(p job.Progress, now time.Time) (news bool) {
+func (l *lease) note(p job.Progress, now moment) (news bool) {
 	const step = 0.05
 	was := l.progress
 	switch {
 	case !l.seen || was.Task != p.Task || was.Phase != p.Phase:
-		l.first, l.moved, l.shown, news = 0, now, p.Fraction, true
+		l.first, l.moved, l.shown, news = 0, now, float32(p.Fraction), true
 	case was.Fraction != p.Fraction:
 		if l.first == 0 {
-			l.first, l.firstAt = p.Fraction, now
+			l.first, l.firstAt = float32(p.Fraction), now
 		}
 		l.moved = now
-		if news = math.Abs(p.Fraction-l.shown) >= step || p.Fraction == 1; news {
-			l.shown = p.Fraction
+		if news = math.Abs(p.Fraction-float64(l.shown)) >= step || p.Fraction == 1; news {
+			l.shown = float32(p.Fraction)
 		}
 	}
-	l.seen, l.progress = true, p
+	l.seen, l.progress = true, progress{p.Task, p.Fraction, p.Phase}
 	return news
 }
 
@@ -109,7 +109,7 @@ func (b *Board) release(g *grant) {
 	}
 	g.over = true
 	g.lease.live--
-	g.t.grants = slices.DeleteFunc(g.t.grants, func(x *grant) bool { return x == g })
+	g.t.grants.remove(g)
 	j := g.lease.job
 	if g.t.check != nil {
 		delete(j.checking, g.fence)
@@ -124,7 +124,7 @@ func (b *Board) endGrant(g *grant) {
 	if !g.over {
 		g.over = true
 		g.lease.live--
-		g.t.grants = slices.DeleteFunc(g.t.grants, func(x *grant) bool { return x == g })
+		g.t.grants.remove(g)
 	}
 	l := g.lease
 	if l.live <= 0 && !l.closed {
@@ -153,7 +153,7 @@ func (b *Board) revive(w *worker, l *lease) {
 		if g.over && g.t.phase == open && l.job.rets[g.fence] == nil && b.roomFor(s, g.t) {
 			g.over = false
 			l.live++
-			g.t.grants = append(g.t.grants, g)
+			g.t.grants.add(g)
 			b.place(l.job, g.t)
 		}
 	}
@@ -180,7 +180,7 @@ func (b *Board) await(w *worker, g *grant) bool {
 	}
 	g.over = false
 	g.lease.live++
-	g.t.grants = append(g.t.grants, g)
+	g.t.grants.add(g)
 	if g.lease.closed {
 		b.reopen(w, g.lease)
 	}
@@ -218,6 +218,7 @@ func (b *Board) schedule(d time.Duration) {
 func (b *Board) expire() {
 	b.lapse = time.Time{}
 	next := time.Duration(-1)
+	b.effort += len(b.workers)
 	for _, w := range b.workers {
 		if len(w.leases) == 0 {
 			continue

@@ -225,7 +225,7 @@ func (b *Board) makeRoom() {
 		}
 		for _, w := range b.workers {
 			for _, s := range w.seats {
-				if !s.cleared.IsZero() && b.now.Sub(s.cleared) < settleRoom {
+				if b.since(s.cleared) < settleRoom {
 					open-- // it is about to ask
 				}
 			}
@@ -250,7 +250,7 @@ func (b *Board) makeRoom() {
 			if best == nil {
 				break
 			}
-			best.cleared = b.now
+			best.cleared = b.moment()
 			for _, l := range append([]*lease(nil), best.w.leases...) {
 				if l.device == best.Name && !l.check {
 					b.stop(l, "somebody waits for other work")
@@ -262,7 +262,7 @@ func (b *Board) makeRoom() {
 
 // serves reports whether s is at work that somebody waits for, or cleared for it.
 func (b *Board) serves(s *seat) bool {
-	if !s.cleared.IsZero() && b.now.Sub(s.cleared) < settleRoom {
+	if b.since(s.cleared) < settleRoom {
 		return true
 	}
 	for _, l := range s.w.leases {
@@ -277,7 +277,7 @@ func (b *Board) serves(s *seat) bool {
 func (b *Board) thrown(s *seat) float64 {
 	for _, l := range s.w.leases {
 		if l.device == s.Name && l.seen && l.progress.Task >= 0 {
-			return b.now.Sub(l.running).Seconds()
+			return b.since(l.running).Seconds()
 		}
 	}
 	return 0

@@ -107,3 +107,35 @@ func TestAClockThatJumps(t *testing.T) {
 		}
 	}
 }
+
+// Stewards are told when limits change; that they did is not lost with a rewriting
+// of the journal.
+func TestRaisedLimitsAreKnownAfterARestart(t *testing.T) {
+	x := newTable(t)
+	x.silent = true
+	x.submit("J", fakeParams{Frames: 2}, job.Policy{Limits: job.Limits{Budget: 10}})
+	j := x.b.byID[x.jobs["J"]]
+	j.spent = 10
+	if j.raised != 0 || !x.b.extend(j) || j.raised != 1 {
+		t.Fatalf("raised %d times", j.raised)
+	}
+	for _, e := range drain(&x.b.out) {
+		x.see(e)
+	}
+	if k := x.replayed(2).byID[j.id]; k.raised != 1 || k.spec.Policy.Budget != 20 {
+		t.Errorf("read again: raised %d times, to %v", k.raised, k.spec.Policy.Budget)
+	}
+	frames, err := j.rewritten()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newJobState(j.id)
+	for _, f := range frames {
+		if err := k.replay(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if k.raised == 0 || k.spec.Policy.Budget != 20 {
+		t.Errorf("rewritten: raised %d times, to %v", k.raised, k.spec.Policy.Budget)
+	}
+}

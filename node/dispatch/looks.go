@@ -217,7 +217,7 @@ const clockSlack = 2
 // verdict ends the looks at x.
 func (b *Board) verdict(j *jobState, x *ret, v job.Verdict) {
 	v.CostSeconds, v.Share = x.cost, x.share
-	v.MostSeconds = clockSlack * x.seen.Seconds()
+	v.MostSeconds = clockSlack * x.elapsed.Seconds()
 	if v.Ruling == job.Rejected {
 		for _, p := range x.doubtful {
 			b.distrust(p, "it accepted a result that others found wrong")

@@ -35,10 +35,10 @@ func (p phase) String() string {
 type task struct {
 	*sheet
 	Label string
-	Rank  int
-	own   string // what is its own of parameters and final names, packed
-	sum   [keySize]byte
-	keyed bool // sum is its key
+	own   string         // what is its own of parameters and final names, packed
+	sum   *[keySize]byte // its key; nil: nobody asked for it lately
+
+	Rank int32
 
 	// Of this moment.
 	begun   bool // somebody is at its frame
@@ -46,7 +46,7 @@ type task struct {
 	lapsed  bool // who had it is out of reach, and may bring its result yet
 	phase   phase
 	tries   uint16 // of delivering, or of running a check
-	missing int32  // predecessors without an accepted result
+	missing int16  // predecessors without an accepted result
 
 	// Durable.
 	placed   bool // delivered
@@ -60,10 +60,38 @@ type task struct {
 	more     *more // nil: nothing of that
 
 	kin    *kin // nil: it neither needs others nor is needed
-	grants []*grant
+	grants list[*grant]
 	active *ret      // the result being fetched or judged
 	in     *taskHeap // the queue that it counts in; others may still hold it
-	check  *ret      // not nil: this task is evidence for that result
+}
+
+// list is a slice for where there mostly is none: one word, not three.
+type list[T comparable] struct{ some *[]T }
+
+func (l list[T]) all() []T {
+	if l.some == nil {
+		return nil
+	}
+	return *l.some
+}
+
+func (l list[T]) len() int { return len(l.all()) }
+
+func (l *list[T]) add(x T) {
+	if l.some == nil {
+		l.some = &[]T{x}
+		return
+	}
+	*l.some = append(*l.some, x)
+}
+
+func (l *list[T]) remove(x T) {
+	if l.some == nil {
+		return
+	}
+	if *l.some = slices.DeleteFunc(*l.some, func(o T) bool { return o == x }); len(*l.some) == 0 {
+		l.some = nil
+	}
 }
 
 // kin of a task: those of After, and those that have it there.
@@ -172,30 +200,58 @@ type attempt struct {
 	lease   job.LeaseID
 }
 
-// ret is a leaf that a worker returned.
+// ret is a leaf that a worker returned. There are as many as tasks, so it is kept
+// small.
 type ret struct {
 	t       *task
 	fence   uint64
 	lease   job.LeaseID
 	peer    peer.ID
 	live    *arrival // until it is judged
-	receipt int32    // index among the job's receipts, -1 before it is recorded
+	*trial           // never nil; quiet once it is judged
+	verdict *job.Verdict
+	moved   int64
+	elapsed time.Duration // by this machine's clock, with the content's way; 0: not known
+
+	// What its leaf says, for those who ask later.
+	wall, render, load time.Duration
+	*maker             // never nil
+
+	receipt int32 // index among the job's receipts, -1 before it is recorded
 	leafNo  uint16
 	state   retState
 	taken   bool // verdict made it the task's result
 	// recheck: it was accepted unseen from a peer that was caught since.
-	recheck  bool
-	force    bool // check it whatever the rate says
-	suspect  bool // it was looked at again, or is being
-	moved    int64
-	verdict  *job.Verdict
+	recheck bool
+	force   bool // check it whatever the rate says
+	suspect bool // it was looked at again, or is being
+	struck  bool // something it did is booked against its worker
+	first   bool // of its worker's for the job: elapsed says little of the work
+}
+
+// maker is what made a result. A job has each once.
+type maker struct{ device, deviceClass string }
+
+// maker returns the one of these names.
+func (j *jobState) maker(device, class string) *maker {
+	m := maker{device, class}
+	p := j.makers[m]
+	if p == nil {
+		if j.makers == nil {
+			j.makers = map[maker]*maker{}
+		}
+		p = &m
+		j.makers[m] = p
+	}
+	return p
+}
+
+// trial is what is known of a result while it is judged.
+type trial struct {
 	settled  string       // what a late or useless one was told
 	pending  *job.Verdict // found, being booked
 	checks   []*task
 	evidence []evidence
-	checkErr string
-	seen     time.Duration // the same with the content's way; 0: unknown
-	struck   bool          // something it did is booked against its worker
 
 	// The looks at it, see looks.go.
 	want     by
@@ -211,15 +267,10 @@ type ret struct {
 	doubtful []peer.ID     // accepted what others did not
 	cost     float64       // seconds, of all looks
 	share    float64       // of the peer's results that are checked
-
-	elapsed time.Duration // by this machine's clock; 0: not known
-
-	// What its leaf says, for those who ask later.
-	wall, render, load time.Duration
-	device             string
-	deviceClass        string
-	log                job.Ref
 }
+
+// quiet is the trial of all that are judged: nothing is written to it.
+var quiet = &trial{}
 
 // arrival is what is kept of a result until it is judged.
 type arrival struct {
@@ -442,13 +493,16 @@ type jobState struct {
 	peerNo   map[peer.ID]int
 	receipts []kept // recorded ones
 	rets     map[uint64]*ret
+	logs     map[uint64]job.Ref // of results whose receipts are not kept
+	makers   map[maker]*maker
 	barred   map[peer.ID]string
 	rejected []*ret
-	accounts map[account]*joined
-	accOrder []account
+	accounts map[account]int32 // index of
+	joins    []join
 	results  int64 // bytes that crossed the network
 	messages int
 	spent    float64 // of the budget, seconds of devices
+	raised   int     // how often its limits changed
 	leases   map[job.LeaseID]*lease
 	leaseSeq []*lease
 	maxFence uint64 // of a recorded grant
@@ -485,9 +539,11 @@ type account struct {
 	device string
 }
 
-type joined struct {
+// join is how long a device worked, or would have, on a job.
+type join struct {
+	account
 	total time.Duration
-	since time.Time // zero: not joined now
+	since moment // 0: not joined now
 }
 
 // OpenedReceipt is a receipt whose signature was checked.
@@ -500,8 +556,8 @@ type OpenedReceipt struct {
 func newJobState(id job.ID) *jobState {
 	return &jobState{
 		id: id, state: job.StateAccepted,
-		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{},
-		barred: map[peer.ID]string{}, accounts: map[account]*joined{},
+		textNo: map[string]int{}, peerNo: map[peer.ID]int{}, rets: map[uint64]*ret{}, logs: map[uint64]job.Ref{},
+		barred: map[peer.ID]string{}, accounts: map[account]int32{},
 		leases: map[job.LeaseID]*lease{}, grants: map[uint64]*grant{}, checking: map[uint64]*grant{},
 	}
 }
@@ -516,14 +572,22 @@ func (j *jobState) State() job.State {
 
 func (j *jobState) live() bool { return j.state == job.StatePlanned && !j.paused && j.holder == "" }
 
-func (j *jobState) joined(a account) *joined {
-	x := j.accounts[a]
-	if x == nil {
-		x = &joined{}
-		j.accounts[a] = x
-		j.accOrder = append(j.accOrder, a)
+// joined returns what is known of a; the pointer is good until the next call.
+func (j *jobState) joined(a account) *join {
+	if x := j.account(a); x != nil {
+		return x
 	}
-	return x
+	j.accounts[a] = int32(len(j.joins))
+	j.joins = append(j.joins, join{account: a})
+	return &j.joins[len(j.joins)-1]
+}
+
+// account is the same, nil where nothing is known.
+func (j *jobState) account(a account) *join {
+	if i, ok := j.accounts[a]; ok {
+		return &j.joins[i]
+	}
+	return nil
 }
 
 // where computes the phase of t.
@@ -541,7 +605,7 @@ func (t *task) where() phase {
 		return returned
 	case t.missing > 0:
 		return blocked
-	case len(t.grants) > 0:
+	case t.grants.len() > 0:
 		return leased
 	}
 	return open
@@ -550,24 +614,30 @@ func (t *task) where() phase {
 // lease is the board's side of a job.Lease.
 type lease struct {
 	id       job.LeaseID
-	no       int // in the journal's order; -1: it is not there
 	job      *jobState
 	peer     peer.ID
 	device   string
 	grants   []*grant
-	live     int // grants that are neither returned nor given up
-	granted  time.Time
-	progress job.Progress
-	seen     bool      // in a Progress of the worker
-	missing  time.Time // since when it is not in there; zero: it is
-	check    bool      // holds checks
-	running  time.Time // since when task progress.Task runs
-	moved    time.Time // when progress last changed
-	shown    float64   // what watchers heard of its fraction
-	// Where progress.Phase was first heard to get on, and when; zero: it was not.
-	first   float64
-	firstAt time.Time
-	closed  bool
+	no       int32 // in the journal's order; -1: it is not there
+	live     int32 // grants that are neither returned nor given up
+	check    bool  // holds checks
+	closed   bool
+	seen     bool // in a Progress of the worker
+	granted  moment
+	missing  moment // since when it is not in a Progress; 0: it is
+	progress progress
+	running  moment // since when task progress.Task runs
+	moved    moment // when progress last changed
+	// Where progress.Phase was first heard to get on, and when; 0: it was not.
+	firstAt      moment
+	first, shown float32 // shown: what watchers heard of its fraction
+}
+
+// progress is what was last heard of a lease, see job.Progress.
+type progress struct {
+	Task     int
+	Fraction float64
+	Phase    string
 }
 
 // grant is one task of a lease.
@@ -575,6 +645,6 @@ type grant struct {
 	lease *lease
 	t     *task
 	fence uint64
-	pos   int
+	pos   int32
 	over  bool // returned or given up
 }

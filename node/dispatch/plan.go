@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -29,6 +30,7 @@ type sheet struct {
 	final   bool        // a file of its tasks is delivered
 	class   *class
 	whole   *job.Task // not nil: a sheet of one task, kept as it is
+	check   *ret      // not nil: its task is evidence for that result
 }
 
 // keySize is the length of a digest that is a task's key.
@@ -36,9 +38,9 @@ const keySize = 32
 
 // newCheck makes a task of a check: it is not one of the plan.
 func newCheck(t job.Task, x *ret) *task {
-	s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, final: isFinal(t), whole: &t}
+	s := &sheet{Needs: t.Needs, Check: t.Check, Place: t.Place, Kind: t.Kind, Part: t.Part, Input: t.Input, final: isFinal(t), whole: &t, check: x}
 	s.class = &class{needs: t.Needs, place: t.Place}
-	return &task{sheet: s, Label: t.Label, Rank: t.Rank, index: -1, check: x}
+	return &task{sheet: s, Label: t.Label, Rank: int32(t.Rank), index: -1}
 }
 
 // Task is t as it was planned.
@@ -50,7 +52,7 @@ func (t *task) Task() job.Task {
 	u := unpacker{s: t.own}
 	out := job.Task{
 		Kind: s.Kind, Params: []byte(u.near(s.params)), Input: s.Input, Part: s.Part, Label: t.Label, Needs: s.Needs, Check: s.Check,
-		Place: s.Place, Timeout: s.timeout, Rank: t.Rank,
+		Place: s.Place, Timeout: s.timeout, Rank: int(t.Rank),
 	}
 	if len(s.outputs) > 0 {
 		out.Outputs = make([]job.OutputRule, len(s.outputs))
@@ -118,9 +120,9 @@ func (t *task) key() job.TaskKey {
 }
 
 func (t *task) digest() {
-	if !t.keyed {
-		t.sum, _ = digestOf(t.Task().Key())
-		t.keyed = true
+	if t.sum == nil {
+		h, _ := digestOf(t.Task().Key())
+		t.sum = &h
 	}
 }
 
@@ -131,7 +133,7 @@ func (t *task) is(k job.TaskKey) bool {
 		return false
 	}
 	t.digest()
-	return t.sum == h
+	return *t.sum == h
 }
 
 func digestOf(k job.TaskKey) (h [keySize]byte, ok bool) {
@@ -156,9 +158,12 @@ func (j *jobState) find(k job.TaskKey) *task {
 		for i, t := range j.tasks {
 			t.digest()
 			j.byKey[[8]byte(t.sum[:8])] = int32(i)
+			if t.phase.final() {
+				t.sum = nil
+			}
 		}
 	}
-	if i, ok := j.byKey[short]; ok && j.tasks[i].sum == h {
+	if i, ok := j.byKey[short]; ok && j.tasks[i].is(k) {
 		return j.tasks[i]
 	}
 	return nil
@@ -231,6 +236,9 @@ func folded(tasks []job.Task) ([][]byte, error) {
 			}
 			b := bases[no]
 			rest.uint(uint64(no))
+			if int(int32(t.Rank)) != t.Rank {
+				return nil, fmt.Errorf("rank %d of task %q is too large", t.Rank, t.Label)
+			}
 			rest.int(int64(t.Rank - rank))
 			rank = t.Rank
 			rest.str(t.Label)
@@ -260,7 +268,7 @@ func folded(tasks []job.Task) ([][]byte, error) {
 		whole.uint(uint64(len(block)))
 		whole.uint(uint64(fresh))
 		whole.b = append(append(whole.b, sheets.b...), rest.b...)
-		out = append(out, w.EncodeAll(whole.b, nil))
+		out = append(out, bytes.Clone(w.EncodeAll(whole.b, nil))) // it has room for much more
 	}
 	return out, nil
 }
@@ -297,11 +305,14 @@ func (d *drawing) add(zip []byte) error {
 		no := u.index()
 		rank += u.int()
 		label, own := u.str(), u.str()
+		if u.err == nil && int64(int32(rank)) != rank {
+			u.fail(fmt.Errorf("rank %d", rank))
+		}
 		if u.err != nil || no >= len(d.sheets) {
 			return fmt.Errorf("tasks: sheet %d of %d: %w", no, len(d.sheets), errShort)
 		}
 		t := &block[i]
-		t.sheet, t.Rank, t.Label, t.own, t.index = d.sheets[no], int(rank), label, own, int32(d.n+i)
+		t.sheet, t.Rank, t.Label, t.own, t.index = d.sheets[no], int32(rank), label, own, int32(d.n+i)
 		if !t.sound() {
 			return fmt.Errorf("tasks: %q: %w", label, errShort)
 		}

@@ -23,14 +23,11 @@ func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
 	}
 	elapsed := time.Duration(0)
 	if l := b.leases[r.Lease]; l != nil && l.peer == w.peer {
-		from, s := l.granted, w.seat(l.device)
-		if s.last.After(from) {
-			from = s.last
+		s := w.seat(l.device)
+		if from := max(l.granted, s.last); from != 0 {
+			elapsed = b.since(from)
 		}
-		if !from.IsZero() {
-			elapsed = b.now.Sub(from)
-		}
-		s.last = b.now
+		s.last = b.moment()
 	}
 	for i, leaf := range r.Leaves {
 		if j == nil {
@@ -154,16 +151,15 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		b.attempt(w, j, t, r.Lease, leaf)
 		return
 	}
-	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed,
+	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed, trial: &trial{},
 		live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf)}}
 	if g != nil {
 		x.lease = g.lease.id // of which there is one copy
 	}
-	x.note(leaf)
-	x.seen = elapsed
+	j.note(x, leaf)
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
-	if !w.worked[j.id] {
+	if !slices.Contains(w.worked, j) {
 		// It fetched the content first.
 		if wait := (elapsed - leaf.Meter.Wall).Seconds(); elapsed > 0 && j.snapshot.Bytes > 1<<20 && wait > .1 {
 			w.rate = float64(j.snapshot.Bytes) / wait
@@ -172,8 +168,8 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 			}
 			b.rate *= math.Pow(w.rate/b.rate, 1./16)
 		}
-		x.elapsed = 0
-		w.worked[j.id] = true
+		x.first = true
+		w.has(j)
 	}
 	switch {
 	case j.barred[w.peer] != "":

@@ -44,7 +44,7 @@ func (v *speed) mean() float64 {
 func (x *ret) took() float64 {
 	took := max(x.wall-x.load, x.render).Seconds()
 	// A peer cannot look fast by its own clock for long.
-	if x.elapsed > 0 {
+	if x.elapsed > 0 && !x.first {
 		took = max(took, x.elapsed.Seconds()/2)
 	}
 	return max(took, 1e-5)
@@ -125,6 +125,7 @@ func (b *Board) priced(j *jobState) []*seat {
 		c.costs.forget()
 	}
 	b.refined++
+	b.effort += len(j.tasks)
 	var seats []*seat
 	for _, t := range j.tasks {
 		x := t.accepted
@@ -153,7 +154,7 @@ func (b *Board) slow(s *seat, l *lease) {
 	if !t.whole() || b.connected <= few || len(b.live) < 2 {
 		return // one job alone shows its preview sooner without, and of few devices each counts for much
 	}
-	ran := b.now.Sub(l.running).Seconds()
+	ran := b.since(l.running).Seconds()
 	if cost, ok := t.class.costs.at(int(t.index)); ok && ran > 0 {
 		s.shown = max(-10, math.Log(cost*l.progress.Fraction/ran))
 		b.tally(s)

@@ -52,14 +52,13 @@ func (b *Board) status(now time.Time, j *jobState, served int64, frames bool) jo
 		return shares[a]
 	}
 	joinedAll, worked := 0.0, 0.0 // of slots for work, the home slot aside
-	for _, a := range j.accOrder {
-		x := j.accounts[a]
+	for _, x := range j.joins {
 		d := x.total
-		if !x.since.IsZero() && now.After(x.since) {
-			d += now.Sub(x.since)
+		if x.since != 0 {
+			d += max(0, now.Sub(b.base)-time.Duration(x.since-1))
 		}
-		share(a.peer, a.device).JoinedSeconds = d.Seconds()
-		if a.device != job.HomeDevice {
+		share(x.peer, x.device).JoinedSeconds = d.Seconds()
+		if x.device != job.HomeDevice {
 			joinedAll += d.Seconds()
 		}
 	}
@@ -256,8 +255,8 @@ func (t *task) far() float64 {
 	case t.active != nil:
 		f = 1
 	default:
-		for _, g := range t.grants {
-			if g.lease.seen && g.lease.progress.Task == g.pos {
+		for _, g := range t.grants.all() {
+			if g.lease.seen && g.lease.progress.Task == int(g.pos) {
 				f = max(f, g.lease.progress.Fraction)
 			}
 		}
@@ -304,12 +303,12 @@ func (t *task) status(j *jobState) job.TaskStatus {
 	case t.active != nil:
 		s.Worker = t.active.peer.String()
 		s.RenderSeconds = rendered(t.active).Seconds()
-	case len(t.grants) > 0:
-		for _, g := range t.grants {
+	case t.grants.len() > 0:
+		for _, g := range t.grants.all() {
 			if s.Worker == "" {
 				s.Worker = g.lease.peer.String()
 			}
-			if g.lease.seen && g.lease.progress.Task == g.pos {
+			if g.lease.seen && g.lease.progress.Task == int(g.pos) {
 				s.Worker = g.lease.peer.String()
 			}
 		}
@@ -455,8 +454,8 @@ func (b *Board) checksLeft(j *jobState) time.Duration {
 			continue
 		}
 		rest := b.checkTime
-		if l.seen && l.progress.Task == g.pos {
-			rest = max(rest-b.now.Sub(l.running), rest/10)
+		if l.seen && l.progress.Task == int(g.pos) {
+			rest = max(rest-b.since(l.running), rest/10)
 		}
 		if l.peer == b.self {
 			home += rest
@@ -499,10 +498,10 @@ func (b *Board) underWay(j *jobState, c *class) (u underWay) {
 		cost, known := c.costs.at(int(g.t.index))
 		rest := b.remaining(l, g, cost/pace)
 		if !known {
-			if f := l.progress.Fraction; l.first == 0 || f <= 0.05 || f-l.first <= 0.02 {
+			if f := l.progress.Fraction; l.first == 0 || f <= 0.05 || f-float64(l.first) <= 0.02 {
 				continue
 			}
-			cost = (b.now.Sub(l.running).Seconds() + rest) * pace
+			cost = (b.since(l.running).Seconds() + rest) * pace
 		}
 		x := underWay{whole: cost, rest: min(rest*pace, 1e9), last: rest}
 		if was, ok := soonest[g.t]; !ok || x.last < was.last {

@@ -132,23 +132,23 @@ func (b *Board) restore(j *jobState) {
 	for _, l := range j.leaseSeq {
 		w := b.worker(l.peer)
 		w.heard = b.now
-		w.worked[j.id] = true
+		w.has(j)
 		for _, g := range l.grants {
 			newest := true
-			for _, o := range g.t.grants {
+			for _, o := range g.t.grants.all() {
 				newest = newest && o.fence < g.fence
 			}
 			if j.rets[g.fence] != nil || g.fence <= g.t.also().floor || g.t.where() > leased || !newest || j.barred[l.peer] != "" {
 				g.over = true
 				continue
 			}
-			for _, o := range slices.Clone(g.t.grants) {
+			for _, o := range slices.Clone(g.t.grants.all()) {
 				b.endGrant(o)
 			}
 			l.live++
-			g.t.grants = append(g.t.grants, g)
+			g.t.grants.add(g)
 		}
-		l.granted = b.now
+		l.granted = b.moment()
 		b.leases[l.id] = l
 		if l.live == 0 {
 			l.closed = true
@@ -304,7 +304,7 @@ func (b *Board) redo(j *jobState, ts []*task) {
 			}
 		}
 		r.Tasks = append(r.Tasks, int(t.index))
-		for _, g := range slices.Clone(t.grants) {
+		for _, g := range slices.Clone(t.grants.all()) {
 			b.stop(g.lease, "the task is begun anew")
 		}
 		for _, x := range t.rets {

@@ -342,9 +342,9 @@ func (b *Board) bring(j *jobState, steward peer.ID, r OpenedResult) (missing boo
 	case j.barred[r.Peer] != "" || t.phase >= taken:
 		return false
 	}
-	x = &ret{t: t, fence: leaf.Fence, lease: r.Receipt.Lease, peer: r.Peer, receipt: -1, leafNo: uint16(r.Leaf),
+	x = &ret{t: t, fence: leaf.Fence, lease: r.Receipt.Lease, peer: r.Peer, receipt: -1, leafNo: uint16(r.Leaf), trial: &trial{},
 		live: &arrival{leaf: leaf, receipt: r.OpenedReceipt, via: steward}, state: retHeld}
-	x.note(leaf)
+	j.note(x, leaf)
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
 	b.emit(j, job.Event{Type: job.EventReturned, Task: t.Label, Worker: r.Peer.String()})

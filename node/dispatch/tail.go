@@ -15,7 +15,7 @@ const (
 	maxCopies  = 2
 	hopelessly = 3
 	// lately is the same of frames that are not cut, of many jobs: one may outlast all the rest.
-	lately = 2
+	lately = 1.5
 	// some waiting devices are so many that they are looked at now and then only, each every lookAgain.
 	some = 64
 	// few workers are so many that none can be done without.
@@ -53,7 +53,7 @@ func (b *Board) copyAll() {
 	}
 	var idle []*seat
 	for _, s := range b.waiting {
-		if !s.idle.IsZero() && s.want > 0 && b.ready(s) {
+		if s.idle != 0 && s.want > 0 && b.ready(s) {
 			idle = append(idle, s)
 		}
 	}
@@ -61,7 +61,8 @@ func (b *Board) copyAll() {
 		return
 	}
 	b.copied = b.now
-	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(x.speed.log, y.speed.log) })
+	b.effort += len(idle)
+	slices.SortStableFunc(idle, func(x, y *seat) int { return cmp.Compare(y.speed.log, x.speed.log) })
 	for _, s := range idle {
 		b.duplicate(s)
 	}
@@ -106,11 +107,11 @@ func (b *Board) hurry(s *seat) bool {
 // duplicate leases to an idle device a task that runs elsewhere, if the copy
 // would be done clearly earlier.
 func (b *Board) duplicate(s *seat) bool {
-	if len(b.waiting) > some && b.now.Sub(s.looked) < lookAgain {
+	if len(b.waiting) > some && b.since(s.looked) < lookAgain {
 		b.lookLater(lookAgain)
 		return false
 	}
-	s.looked = b.now
+	s.looked = b.moment()
 	return b.copy(s, b.live, worthCopying, 0, false)
 }
 
@@ -142,6 +143,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		var of *class
 		each := 0.0
+		b.effort += len(j.looks)
 		for _, x := range j.looks {
 			theirs := x.end.Sub(b.now).Seconds()
 			if theirs <= gain {
@@ -151,7 +153,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 				continue
 			}
 			g, t := x.g, x.g.t
-			if g.over || t.phase != leased || len(t.grants) > maxCopies || slices.ContainsFunc(t.grants, func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
+			if g.over || t.phase != leased || slices.ContainsFunc(t.grants.all(), func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
 				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.mayHere(s, j, t) {
 				continue
 			}
@@ -159,6 +161,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if !ok {
 				continue
 			}
+			cost = max(cost, b.proven(t))
 			ours := cost/pace + cold + held
 			if t.class != of {
 				of = t.class
@@ -171,7 +174,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 			if t.whole() && len(b.live) > 1 {
 				sooner = lately
 			}
-			if len(t.grants) == maxCopies && ours*sooner > theirs {
+			if t.grants.len() >= maxCopies && ours*sooner > theirs {
 				continue
 			}
 			if len(b.live) > 1 && theirs-ours < paysOff*(cold-loadGuess) {
@@ -188,22 +191,98 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		return false
 	}
+	if t := best.t; t.grants.len() > maxCopies {
+		b.stop(b.last(t), "somebody else will be sooner")
+	}
 	b.lease(s, best.lease.job, []*task{best.t})
 	return true
+}
+
+// proven is what t costs at the least, if two who are at it took so much already.
+// That one did may be its own fault.
+func (b *Board) proven(t *task) float64 {
+	first, second := 0.0, 0.0
+	for _, g := range t.grants.all() {
+		l := g.lease
+		w := b.byPeer[l.peer]
+		if w == nil || !l.seen || l.progress.Task != int(g.pos) {
+			continue
+		}
+		ran := b.since(l.running).Seconds()
+		if f := l.progress.Fraction; f > 0.05 {
+			ran = max(ran, time.Duration(l.moved-l.running).Seconds()/f)
+		}
+		switch cost := ran * w.seat(l.device).pace(); {
+		case cost > first:
+			first, second = cost, first
+		case cost > second:
+			second = cost
+		}
+	}
+	return second
+}
+
+// last is the lease of a task's attempts that will be done last.
+func (b *Board) last(t *task) *lease {
+	var last *lease
+	longest := 0.0
+	for _, g := range t.grants.all() {
+		if left := b.ends(g); last == nil || left > longest {
+			last, longest = g.lease, left
+		}
+	}
+	return last
+}
+
+// ends is when g will be done, in seconds from now.
+func (b *Board) ends(g *grant) float64 {
+	l := g.lease
+	w := b.byPeer[l.peer]
+	if w == nil {
+		return math.Inf(1)
+	}
+	left := 0.0
+	if !w.connected {
+		// It may come back until the lease lapses, or not.
+		left = max(0, w.heard.Add(b.ttl()).Sub(b.now).Seconds())
+	}
+	pace := w.seat(l.device).pace()
+	for _, o := range w.leases {
+		if o.device != l.device {
+			continue
+		}
+		for _, x := range o.grants {
+			if x.over {
+				continue
+			}
+			cost := pace // a check takes a second
+			if x.t.check == nil {
+				cost, _ = x.t.class.costs.at(int(x.t.index))
+			}
+			left += b.yet(w, o, x, cost/pace)
+			if x == g {
+				return left
+			}
+		}
+	}
+	return left
 }
 
 // lookAt brings j's looks up to date, the more often the less there is to see
 // and the sooner it ends.
 func (b *Board) lookAt(j *jobState) {
 	const (
-		most = 256
-		near = 64 // looks may be as old as such a part of the longest time left
+		near  = 64  // looks may be as old as such a part of the longest time left
+		all   = 256 // looks of all jobs, and
+		least = 32  // of each
 	)
+	most := max(all/max(len(b.live), 1), least)
 	if old := b.now.Sub(j.lookedAt); old < j.lookFor || old == 0 && !j.lookedAt.IsZero() {
 		return
 	}
 	j.lookedAt = b.now
 	j.compact()
+	b.effort += len(j.leaseSeq)
 	looks := j.looks[:0]
 	copies := false
 	for _, l := range j.leaseSeq {
@@ -229,10 +308,10 @@ func (b *Board) lookAt(j *jobState) {
 				if x.t.check == nil {
 					cost, _ = x.t.class.costs.at(int(x.t.index))
 				}
-				left += b.remaining(o, x, cost/pace)
+				left += b.yet(w, o, x, cost/pace)
 				if o == l && cost > 0 {
 					looks = append(looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second))), cost / (left * worthCopying)})
-					copies = copies || len(x.t.grants) > 1
+					copies = copies || x.t.grants.len() > 1
 				}
 			}
 			if o == l {
@@ -242,16 +321,24 @@ func (b *Board) lookAt(j *jobState) {
 	}
 	if copies {
 		// Of two copies the sooner one counts.
-		slices.SortStableFunc(looks, func(x, y look) int { return x.end.Compare(y.end) })
-		seen := map[*task]bool{}
-		looks = slices.DeleteFunc(looks, func(x look) bool {
-			if len(x.g.t.grants) < 2 {
-				return false
+		soonest := map[*task]*grant{}
+		ends := map[*task]time.Time{}
+		for _, x := range looks {
+			if t := x.g.t; t.grants.len() > 1 && (soonest[t] == nil || x.end.Before(ends[t])) {
+				soonest[t], ends[t] = x.g, x.end
 			}
-			was := seen[x.g.t]
-			seen[x.g.t] = true
-			return was
-		})
+		}
+		looks = slices.DeleteFunc(looks, func(x look) bool { return soonest[x.g.t] != nil && soonest[x.g.t] != x.g })
+	}
+	if len(looks) > most {
+		// Numbers are sorted much faster than looks.
+		ends := make([]int64, len(looks))
+		for i, x := range looks {
+			ends[i] = x.end.Sub(b.now).Nanoseconds()
+		}
+		slices.Sort(ends)
+		last := b.now.Add(time.Duration(ends[len(ends)-most]))
+		looks = slices.DeleteFunc(looks, func(x look) bool { return x.end.Before(last) })
 	}
 	slices.SortStableFunc(looks, func(x, y look) int { return y.end.Compare(x.end) })
 	clear(looks[min(len(looks), most):])
@@ -274,20 +361,29 @@ func (b *Board) lookAt(j *jobState) {
 	}
 }
 
+// yet is remaining, for those who ask whether a copy would be sooner: of many workers
+// one that is out of reach has most likely lost the frame that it is at.
+func (b *Board) yet(w *worker, l *lease, g *grant, p float64) float64 {
+	if !w.connected && b.connected > few && len(b.live) > 1 && g.t.check == nil && g.t.whole() {
+		return p
+	}
+	return b.remaining(l, g, p)
+}
+
 // remaining is what a grant of cost p (on its device) still needs.
 func (b *Board) remaining(l *lease, g *grant, p float64) float64 {
 	const unsure = 0.1 // of p: nobody is done just because it was said
-	if !l.seen || l.progress.Task != g.pos {
+	if !l.seen || l.progress.Task != int(g.pos) {
 		return p
 	}
 	if f := l.progress.Fraction; f > 0.05 {
-		rest := l.moved.Sub(l.running).Seconds() * (1 - f) / f
-		if d := f - l.first; l.first > 0 && d > 0.02 { // what came before its phase got on is no measure
-			rest = l.moved.Sub(l.firstAt).Seconds() * (1 - f) / d
+		rest := time.Duration(l.moved-l.running).Seconds() * (1 - f) / f
+		if d := f - float64(l.first); l.first > 0 && d > 0.02 { // what came before its phase got on is no measure
+			rest = time.Duration(l.moved-l.firstAt).Seconds() * (1 - f) / d
 		}
-		return max(max(rest, p*(1-f)*0.5)-b.now.Sub(l.moved).Seconds(), p*unsure)
+		return max(max(rest, p*(1-f)*0.5)-b.since(l.moved).Seconds(), p*unsure)
 	}
-	ran := b.now.Sub(l.running).Seconds()
+	ran := b.since(l.running).Seconds()
 	if ran < p {
 		return max(p-ran, p*unsure)
 	}
@@ -297,7 +393,7 @@ func (b *Board) remaining(l *lease, g *grant, p float64) float64 {
 // closeCopies ends the other attempts at a task that has its result. A worker
 // that is at it stops, and the rest of its lease is open again at once.
 func (b *Board) closeCopies(j *jobState, t *task) {
-	for _, g := range slices.Clone(t.grants) {
+	for _, g := range slices.Clone(t.grants.all()) {
 		l := g.lease
 		b.endGrant(g)
 		if w := b.byPeer[l.peer]; l.closed {
@@ -307,7 +403,7 @@ func (b *Board) closeCopies(j *jobState, t *task) {
 				b.urge(w)
 			}
 			b.hungry = true
-		} else if l.seen && l.progress.Task == g.pos {
+		} else if l.seen && l.progress.Task == int(g.pos) {
 			b.stop(l, "another peer was first")
 		}
 	}

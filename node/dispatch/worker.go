@@ -28,11 +28,11 @@ type worker struct {
 	resting   string // as told last
 	restful   bool   // among those that may have to be told why they rest
 
-	leases []*lease // held, oldest first
-	seats  []*seat  // its devices, and those that it had
-	rests  map[job.ID]*rest
-	worked map[job.ID]bool // has that job's content
-	rate   float64         // of its link, bytes a second, as seen; 0: unknown
+	leases []*lease         // held, oldest first
+	seats  []*seat          // its devices, and those that it had
+	rests  map[job.ID]*rest // nil: none
+	worked []*jobState      // has these jobs' content
+	rate   float64          // of its link, bytes a second, as seen; 0: unknown
 
 	order   job.Order
 	urgent  bool
@@ -45,19 +45,18 @@ type seat struct {
 	w *worker
 	job.Device
 	there  bool // the machine has it now
-	last   time.Time
-	tried  time.Time // when there was nothing for it
-	looked time.Time // when it was looked whether it could do better what others do
+	last   moment
+	tried  moment // when there was nothing for it
+	looked moment // when it was looked whether it could do better what others do
 	// cleared is when its work was taken away for what somebody waits for.
-	cleared time.Time
+	cleared moment
 	speed   speed
 	shown   float64 // its pace by how far its first task is, see slow; 0: not known
 	sorted  uint32  // the last time that its pace was found anew, see refine
 
 	want  int // leases that it could take now
 	price float64
-	here  []job.ID
-	idle  time.Time // since when it wants work and has none; zero: it does not, or has
+	idle  moment    // since when it wants work and has none; 0: it does not, or has
 	on    *jobState // the job of its newest lease: it is a member there
 	frame *task     // what its newest task is a part of; nil: of none
 
@@ -133,7 +132,7 @@ func short(p peer.ID) string {
 func (b *Board) worker(p peer.ID) *worker {
 	w := b.byPeer[p]
 	if w == nil {
-		w = &worker{peer: p, name: p.String(), rests: map[job.ID]*rest{}, worked: map[job.ID]bool{}}
+		w = &worker{peer: p, name: p.String()}
 		b.byPeer[p] = w
 		b.workers = append(b.workers, w)
 	}
@@ -200,10 +199,10 @@ func (b *Board) reported(e Reported) {
 			continue
 		}
 		s := w.seat(bid.Device)
-		s.want, s.price, s.here = bid.Want, bid.Price, bid.Jobs
+		s.want, s.price = bid.Want, bid.Price
 		for _, id := range bid.Jobs {
-			if b.byID[id] != nil {
-				w.worked[id] = true
+			if j := b.byID[id]; j != nil {
+				w.has(j)
 			}
 		}
 	}
@@ -226,6 +225,15 @@ func (b *Board) reported(e Reported) {
 	}
 }
 
+// has notes that w has the content of j. It says so of jobs that are over no more.
+func (w *worker) has(j *jobState) {
+	if slices.Contains(w.worked, j) {
+		return
+	}
+	w.worked = slices.DeleteFunc(w.worked, func(o *jobState) bool { return o.state.Ended() })
+	w.worked = append(w.worked, j)
+}
+
 // described takes what a machine says of itself.
 func (b *Board) described(w *worker, m job.Machine) {
 	w.machine = m
@@ -237,6 +245,7 @@ func (b *Board) described(w *worker, m job.Machine) {
 		s := w.seat(d.Name)
 		s.Device, s.there = d, true
 		s.shape = b.shapeOf(s)
+		w.machine.Facts = s.shape.machine.Facts // of machines of one sort once
 	}
 }
 
@@ -245,6 +254,9 @@ func (b *Board) restFor(w *worker, j *jobState, why string) {
 	r := w.rests[j.id]
 	if r == nil {
 		r = &rest{}
+		if w.rests == nil {
+			w.rests = map[job.ID]*rest{}
+		}
 		w.rests[j.id] = r
 	}
 	d := min(2*time.Second<<min(r.n, 10), 5*time.Minute)
@@ -383,11 +395,11 @@ func (b *Board) tally(s *seat) {
 		}
 	}
 	waits := ready && s.want > 0 && work == 0
-	if !waits && !s.idle.IsZero() {
+	if !waits && s.idle != 0 {
 		b.waited(s)
-		s.idle = time.Time{}
-	} else if waits && s.idle.IsZero() {
-		s.idle = b.now
+		s.idle = 0
+	} else if waits && s.idle == 0 {
+		s.idle = b.moment()
 	}
 	if ready && s.want > 0 && !s.listed {
 		s.listed = true

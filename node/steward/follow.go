@@ -24,6 +24,9 @@ type call struct {
 	have map[int]uint64 // marks of what the steward knows
 	seq  uint64
 	news bool // the newest exchange had some
+	// raised is the state of the job's limits that the steward has, see
+	// dispatch.Handed; -1: not known here.
+	raised int
 	// least results were missing of a steward that holds the job, since then.
 	least   int
 	leastAt time.Time
@@ -53,7 +56,7 @@ func (p *Part) attend() {
 			}
 			c := p.calls[k]
 			if c == nil {
-				c = &call{have: map[int]uint64{}, status: job.StewardStatus{Peer: s.String(), State: "silent", Reason: "not reached yet"}}
+				c = &call{have: map[int]uint64{}, raised: -1, status: job.StewardStatus{Peer: s.String(), State: "silent", Reason: "not reached yet"}}
 				p.calls[k] = c
 			}
 			if c.busy || now.Before(c.due) {
@@ -122,6 +125,13 @@ func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID
 	}
 }
 
+// begins reports whether the job is described from the beginning: to a steward that
+// does not know it, and where its limits have changed. Which of them a steward has
+// that knew it before this machine started is not known.
+func (c *call) begins(known bool, raised int) bool {
+	return !known || raised != c.raised && (c.raised >= 0 || raised > 0)
+}
+
 // tell is the exchange itself: as many questions as it takes.
 func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID, c *call) (answer, error) {
 	now := time.Now()
@@ -164,13 +174,15 @@ func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID,
 	if !ok {
 		return a, nil
 	}
-	if !a.Known {
+	begun := c.begins(a.Known, h.Raised)
+	if begun {
 		first := copied
 		first.Plan = nil
 		if a, err = ask(follow{Begin: &begin{Copy: first, Blocks: len(copied.Plan)}}); err != nil || a.Refused != "" {
 			return a, err
 		}
 	}
+	c.raised = h.Raised
 	for a.Blocks < len(copied.Plan) {
 		n, size := a.Blocks, 0
 		for n < len(copied.Plan) && (size == 0 || size+len(copied.Plan[n]) <= roomPlan) {
@@ -185,7 +197,7 @@ func (p *Part) tell(ctx context.Context, h dispatch.Handed, rank int, s peer.ID,
 			return a, fmt.Errorf("steward %s does not take the plan", s)
 		}
 	}
-	reset := a.Seq != c.seq || c.seq == 0
+	reset := a.Seq != c.seq || c.seq == 0 || begun
 	if reset {
 		c.have = map[int]uint64{}
 	}

@@ -313,3 +313,48 @@ func TestAJobIsWhoseItWas(t *testing.T) {
 		}
 	}
 }
+
+// A steward goes on within the limits that the job has now, not those that it had
+// when it was handed over.
+func TestLimitsThatWereRaisedReachAStewardThatKnowsTheJob(t *testing.T) {
+	requester, nas := newSomeone(t), newSomeone(t)
+	p := newPart(t, nas, nil)
+	signed, id := delegate(t, requester, 1, nas)
+	tell := func(f follow) answer {
+		t.Helper()
+		f.State, f.Spent = stateLive, 100
+		a := asked(t, p, requester.id, question{Delegation: signed, Follow: &f})
+		if a.Refused != "" {
+			t.Fatal(a.Refused)
+		}
+		return a
+	}
+	// As tell does, for each state of the job's limits.
+	c := &call{raised: -1}
+	for raised, budget := range []float64{100, 200, 200} {
+		raised = min(raised, 1)
+		a := tell(follow{Seq: c.seq})
+		begun := c.begins(a.Known, raised)
+		if want := raised != c.raised; begun != want {
+			t.Errorf("described anew: %v, the limits are changed: %v", begun, want)
+		}
+		if begun {
+			s := job.Spec{Kind: "x", Policy: job.Policy{Limits: job.Limits{Budget: budget}}}
+			if a = tell(follow{Seq: c.seq, Begin: &begin{Copy: dispatch.Copy{Spec: s, Tasks: 1}, Blocks: 1}}); a.Blocks != 0 {
+				t.Fatalf("%+v", a)
+			}
+			a = tell(follow{Seq: c.seq, Plan: [][]byte{{1}}})
+			a = tell(follow{Seq: a.Seq, Reset: true, Facts: []dispatch.Fact{{Task: 0, Mark: 7}}})
+		}
+		c.raised, c.seq = raised, a.Seq
+		p.mu.Lock()
+		in := p.inheritance(p.wards[wardKey{requester.id, id}], 2)
+		p.mu.Unlock()
+		if got := in.Copy.Spec.Policy.Budget; got != budget || len(in.Copy.Plan) != 1 || len(in.Facts) != 1 || in.Spent != 100 {
+			t.Errorf("a budget of %v, %d blocks, %d facts, %v spent", got, len(in.Copy.Plan), len(in.Facts), in.Spent)
+		}
+	}
+	if c := (&call{raised: -1}); c.begins(true, 0) || !c.begins(true, 1) {
+		t.Error("after a start: limits that never changed are said again, or changed ones are not")
+	}
+}
