@@ -182,7 +182,12 @@ func (c challenge) crop(asked job.Rect, runs []Run) (Crop, error) {
 
 // task renders the crops of p.
 func (c challenge) task(t job.Task, p Params) job.Task {
+	var after []job.TaskKey
+	if p.Baked {
+		after = t.After // what is checked shows it
+	}
 	return job.Task{
+		After:   after,
 		Kind:    t.Kind,
 		Params:  p.encode(),
 		Input:   t.Input,

@@ -69,6 +69,7 @@ type Facts struct {
 	Files      []string   `json:"files"`               // of File Output nodes, under their delivered names, # for the frame
 	Denoisers  []string   `json:"denoisers"`           // of the Blender that looked
 	Engines    []string   `json:"engines"`
+	Bakes      []string   `json:"bakes,omitempty"` // simulations that a task bakes before all frames
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`

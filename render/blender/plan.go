@@ -15,8 +15,8 @@ import (
 const claimFile = "frame.exr"
 
 // Plan implements dispatch.Kind: two tasks for every frame, one where the
-// artist wants the EXR itself; more where frames are cut into parts, and at the
-// end a film where one is wanted.
+// artist wants the EXR itself; more where frames are cut into parts, before them
+// one that bakes what has to be, and at the end a film where one is wanted.
 func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, error) {
 	spec, err := DecodeSpec(s.Params)
 	if err != nil {
@@ -67,6 +67,12 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		return nil, err
 	}
 	tasks = append(tasks, first...)
+	var baked []job.TaskKey
+	if len(f.Bakes) > 0 {
+		t := f.bake(frames, job.RefOf(input))
+		base.Baked, baked = true, []job.TaskKey{t.Key()}
+		tasks = append(tasks, t)
+	}
 	var finished []job.Task
 	for i, frame := range frames {
 		final := frameName(spec.Name, frame) + f.extension()
@@ -86,6 +92,7 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			Params:  p.encode(),
 			Input:   job.RefOf(input),
 			Outputs: []job.OutputRule{{Name: claimFile, Media: job.MediaEXR}},
+			After:   baked,
 			Label:   strconv.Itoa(frame),
 			Needs:   f.needs(spec),
 			Check:   check,

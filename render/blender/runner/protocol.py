@@ -47,6 +47,7 @@ class Request:
     depth: str = ""  # bits of the EXR's channels, "16" or "32"
     codec: str = ""  # compression of the EXR, Blender's name
     persistent: bool = False
+    baked: bool = False  # the file is the one that a bake task left
     framed: bool = False  # the file has a border that does not crop
     extension: str = ""  # of the finished file
     ocio: str = ""  # the colour configuration, which this process was started with
