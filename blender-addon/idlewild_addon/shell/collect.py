@@ -32,6 +32,7 @@ def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = Non
         camera=said.get("camera") or s.camera, view_layer=said.get("view_layer") or s.view_layer,
         preset=said.get("preset") or s.preset, base_percent=render.resolution_percentage,
         only_missing=not render.use_overwrite or bool(said.get("only_missing")), parts=said.get("parts") or s.parts,
+        bake=s.bake or bool(said.get("bake")),
         frames=said.get("frames") or which_frames(scene, only_frame),
     )
     if w.parts == "auto":
