@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -112,6 +113,11 @@ type Params struct {
 	Framed bool `json:"framed,omitempty"`
 	// Extension of the finished file, as Blender names it: ".png".
 	Extension string `json:"extension,omitempty"`
+	// Views that are rendered, in their order; of a crop the one that is
+	// compared. Empty: one picture without a name.
+	Views []string `json:"views,omitempty"`
+	// Suffixes of the finished files, where each view has one.
+	Suffixes []string `json:"suffixes,omitempty"`
 	// OCIO is the colour configuration, in the input tree or built in.
 	OCIO string `json:"ocio,omitempty"`
 	// Files that the compositor's File Output nodes leave, in their order.
@@ -171,6 +177,7 @@ const (
 
 const (
 	maxCrops    = job.MaxOutputs
+	maxViews    = 32
 	maxSide     = 1 << 16
 	maxSamples  = 1 << 24
 	maxText     = 256
@@ -219,6 +226,12 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %s of a baked file", p.Op)
 	case p.FilmFrame && p.Op != opFinish:
 		return p, fmt.Errorf("blender task: %s that leaves a frame of a film", p.Op)
+	}
+	if len(p.Views) > maxViews || len(p.Suffixes) > maxViews {
+		return p, fmt.Errorf("blender task: %d views", max(len(p.Views), len(p.Suffixes)))
+	}
+	if err := checkCommon(0, 0, 0, slices.Concat(p.Views, p.Suffixes)...); err != nil {
+		return p, fmt.Errorf("blender task: views: %w", err)
 	}
 	if p.Film != nil {
 		if err := p.Film.validate(); err != nil {

@@ -23,8 +23,6 @@ def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = Non
     file = bpy.data.filepath
     if not file:
         raise Trouble("The file was never saved: save it once with File > Save, then submit")
-    if render.use_multiview:
-        raise Trouble("The scene renders several views, which the farm does not: switch off Output > Stereoscopy, and submit each camera by itself")
     target = frames.Output(compat.output_path(scene), file)
     folder = said.get("output") or bpy.path.abspath(s.output)
     w = Wish(

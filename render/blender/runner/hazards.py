@@ -118,8 +118,6 @@ def pipeline(scene: Any, problems: Problems) -> None:
     if compat.uses_sequencer(scene):
         problems.error(where, "strips of the video sequencer replace the render",
                        "switch off Output > Post Processing > Sequencer, or render the scene that the strips show")
-    if scene.render.use_multiview:
-        problems.error(where, "stereoscopy renders several views", "switch off Output > Stereoscopy")
     if scene.render.use_freestyle:
         for layer in scene.view_layers:
             if layer.use and layer.use_freestyle and layer.freestyle_settings.mode == "SCRIPT":
