@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/mrjoshuak/go-openexr/exr"
@@ -102,6 +104,19 @@ func exrHeader(f *exr.File, l Limits) (*Image, error) {
 	return m, nil
 }
 
+// viewed is the name by which a channel of a view is known here: a file of
+// several views has the view between pass and channel, and here it ends the
+// layer's name, so that each view has its layers. "Layer.Combined.left.R" is the
+// pass Combined of the layer "Layer.left".
+func viewed(name string, views []string) string {
+	group, view, channel := Split(name)
+	i := strings.LastIndexByte(group, '.')
+	if i <= 0 || !slices.Contains(views, view) {
+		return name
+	}
+	return group[:i] + "." + view + "." + group[i+1:] + "." + channel
+}
+
 // exrPixels appends the channels of one part to m: of the rows that m has, the
 // first of which is top rows below the part's own.
 func exrPixels(f *exr.File, part int, m *Image, top int) error {
@@ -115,6 +130,10 @@ func exrPixels(f *exr.File, part int, m *Image, top int) error {
 			group, _ = a.Value.(string)
 		}
 	}
+	var views []string
+	if a := h.Get(exr.AttrNameMultiView); a != nil {
+		views, _ = a.Value.([]string)
+	}
 	fb := exr.NewFrameBuffer()
 	uints := map[string][]uint32{}
 	names := map[string]bool{}
@@ -127,6 +146,7 @@ func exrPixels(f *exr.File, part int, m *Image, top int) error {
 		if layer, _, _ := Split(name); group != "" && layer == "" {
 			name = group + "." + name
 		}
+		name = viewed(name, views)
 		if names[name] {
 			return fmt.Errorf("channel %q twice", name)
 		}

@@ -32,6 +32,7 @@ type SpecOptions struct {
 	Height      int
 	Denoise     string
 	Precision   string // of what comes back to be finished
+	Bake        bool   // what simulations are not baked
 	OCIO        string // absolute path of a colour configuration, or a built-in one's name
 	Blender     string // version, build or path
 	Recheck     *float64
@@ -124,6 +125,7 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Height, o.Height)
 		over(&p.Denoise, o.Denoise)
 		over(&p.Precision, o.Precision)
+		p.Bake = p.Bake || o.Bake
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
 		over(&p.Video, o.Video)

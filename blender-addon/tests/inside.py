@@ -368,10 +368,12 @@ def troubles(folder: str) -> None:
     refused(bpy.ops.idlewild.load_result, "has no finished frame yet", job=id_, how="image")
     os.rename(library + ".away", library)
 
-    # Several views; a # in the name of a folder is that folder's.
+    # Of several views there is a file each; a # in the name of a folder is that folder's.
     s = scene(path)
     s.render.use_multiview = True
-    refused(bpy.ops.idlewild.submit, "switch off Output > Stereoscopy")
+    s.render.filepath = "//views/x"
+    submitted(frames="2", wait=True)
+    equal(sorted(os.listdir(os.path.join(folder, "views"))), ["x0002_L.png", "x0002_R.png"])
     s.render.use_multiview = False
     s.render.filepath = "//take #2/x"
     submitted(frames="2", wait=True)

@@ -30,6 +30,9 @@ const Version = "1"
 // VersionReels is that of machines that pack reels, too.
 const VersionReels = "2"
 
+// VersionViews is that of machines that take views apart, too.
+const VersionViews = "3"
+
 // Files that tasks of this kind leave.
 const (
 	FrameFile  = "frame.exr"
@@ -43,7 +46,7 @@ const DenoisedFile = "denoised.exr"
 
 // Params are a task's parameters: JSON with the fields in this order.
 type Params struct {
-	Op     string `json:"op"` // "join", "denoised", "guides" or "reel"
+	Op     string `json:"op"` // "join", "denoised", "guides", "reel" or "views"
 	Width  int    `json:"width,omitempty"`
 	Height int    `json:"height,omitempty"`
 	// Parts are what the predecessors rendered, in their order (join only).
@@ -60,7 +63,12 @@ type Params struct {
 	First int    `json:"first,omitempty"`
 	Count int    `json:"count,omitempty"`
 	Frame string `json:"frame,omitempty"`
+	// Views of the frame, each of which becomes a file (views only).
+	Views []string `json:"views,omitempty"`
 }
+
+// ViewFile is the name of the file of the i-th view.
+func ViewFile(i int) string { return fmt.Sprintf("view-%d.exr", i) }
 
 // Part is what one predecessor rendered.
 type Part struct {
@@ -75,6 +83,7 @@ const (
 	OpDenoised = "denoised"
 	OpGuides   = "guides"
 	OpReel     = "reel"
+	OpViews    = "views"
 )
 
 // Bounds.
@@ -82,6 +91,7 @@ const (
 	MaxParts  = job.MaxTasksPerLease
 	maxSide   = 1 << 16
 	maxLayers = 64
+	maxViews  = 32
 )
 
 // Encode returns the bytes that go into Task.Params.
@@ -114,12 +124,14 @@ func decode(b []byte) (Params, error) {
 	switch {
 	case p.First != 0 || p.Count != 0 || p.Frame != "":
 		return p, fmt.Errorf("assemble task: %s of a reel", p.Op)
-	case p.Op != OpJoin && p.Op != OpDenoised && p.Op != OpGuides:
+	case p.Op != OpJoin && p.Op != OpDenoised && p.Op != OpGuides && p.Op != OpViews:
 		return p, fmt.Errorf("assemble task: operation %q", p.Op)
 	case p.Width <= 0 || p.Height <= 0 || p.Width > maxSide || p.Height > maxSide:
 		return p, fmt.Errorf("assemble task: frame of %dx%d", p.Width, p.Height)
 	case len(p.Parts) > MaxParts || (p.Op == OpJoin) != (len(p.Parts) > 0):
 		return p, fmt.Errorf("assemble task: %s of %d parts", p.Op, len(p.Parts))
+	case len(p.Views) > maxViews || (p.Op == OpViews) != (len(p.Views) > 0):
+		return p, fmt.Errorf("assemble task: %s of %d views", p.Op, len(p.Views))
 	case len(p.Denoise) > maxLayers || len(p.Guided) > maxLayers:
 		return p, fmt.Errorf("assemble task: more than %d layers", maxLayers)
 	}
@@ -149,7 +161,7 @@ func New(exe string) *Kind { return &Kind{exe: exe} }
 
 // Probe implements render.Kind.
 func (k *Kind) Probe(context.Context) (map[string][]string, []string, error) {
-	return map[string][]string{string(Name): {Version, VersionReels}}, nil, nil
+	return map[string][]string{string(Name): {Version, VersionReels, VersionViews}}, nil, nil
 }
 
 // Session implements render.Kind: one process serves all tasks.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"idlewild/job"
 	"idlewild/media"
@@ -38,6 +39,8 @@ func (r request) run(progress func(phase string, fraction float64)) error {
 		return r.guides()
 	case OpReel:
 		return r.reel(progress)
+	case OpViews:
+		return r.views()
 	}
 	frame, err := r.join(progress)
 	if err != nil {
@@ -54,6 +57,37 @@ func (r request) run(progress func(phase string, fraction float64)) error {
 		}
 	}
 	return media.WriteEXR(filepath.Join(r.Out, FrameFile), frame, r.Params.Half)
+}
+
+// views writes a file of each view of the frame, with the names that channels
+// have where there is one.
+func (r request) views() error {
+	m, err := media.DecodeFile(filepath.Join(r.Prior[0], FrameFile), media.Limits{})
+	if err != nil {
+		return err
+	}
+	p := r.Params
+	if m.Width != p.Width || m.Height != p.Height {
+		return fmt.Errorf("it has %dx%d pixels, not %dx%d", m.Width, m.Height, p.Width, p.Height)
+	}
+	for i, view := range p.Views {
+		one := *m
+		one.Channels = nil
+		for _, c := range m.Channels {
+			layer, pass, channel := media.Split(c.Name)
+			if layer, ok := strings.CutSuffix(layer, "."+view); ok {
+				c.Name = layer + "." + pass + "." + channel
+				one.Channels = append(one.Channels, c)
+			}
+		}
+		if len(one.Channels) == 0 {
+			return fmt.Errorf("the frame has nothing of the view %q", view)
+		}
+		if err := media.WriteEXR(filepath.Join(r.Out, ViewFile(i)), &one, p.Half); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // join reads one part after the other into the frame.

@@ -160,11 +160,12 @@ func challenged(t job.Task) (Params, challenge, error) {
 	if err := c.Validate(); err != nil {
 		return fail(err)
 	}
-	p.Op, p.Denoise, p.ViewLayer, p.Depth, p.Codec = opCrop, denoiseOff, c.Layer, "", ""
+	p.Op, p.Denoise, p.Depth, p.Codec = opCrop, denoiseOff, "", ""
+	p.ViewLayer, p.Views = withoutView(c.Layer, p.Views)
 	if c.Guided {
 		p.Denoise = denoiseLater // what guides a denoiser is compared as well
 	}
-	p.Persistent = p.Persistent || c.Layer != "" // one view layer is drawn, and one frame
+	p.Persistent = (p.Persistent || c.Layer != "") && len(p.Views) == 0 // one view layer is drawn, and one frame
 	return p, c, nil
 }
 
@@ -182,7 +183,12 @@ func (c challenge) crop(asked job.Rect, runs []Run) (Crop, error) {
 
 // task renders the crops of p.
 func (c challenge) task(t job.Task, p Params) job.Task {
+	var after []job.TaskKey
+	if p.Baked {
+		after = t.After // what is checked shows it
+	}
 	return job.Task{
+		After:   after,
 		Kind:    t.Kind,
 		Params:  p.encode(),
 		Input:   t.Input,
@@ -249,6 +255,9 @@ func ReadEvidence(challenge job.Task, check job.Check) ([]Evidence, error) {
 			e := Evidence{
 				File: cropFile(i, j), Layer: p.ViewLayer, Rect: crop.Asked, Covers: crop.Rect,
 				Samples: job.Range{From: r.From, To: r.To}, SeedDelta: r.SeedDelta, Counts: r.Count, Look: crop.Look, Other: r.Other,
+			}
+			if len(p.Views) == 1 {
+				e.Layer += "." + p.Views[0]
 			}
 			if r.To == 0 {
 				e.Samples.To = c.Samples

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -43,12 +44,21 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 	if p.Op == opFilm {
 		class = "film" // it lays strips over the scene's own
 	}
+	if p.Op == opBake {
+		class = "bake"
+	}
+	if p.Baked && len(t.After) > 0 {
+		class = "render " + t.After[0].String() // of what that task baked
+	}
 	env := k.environment("{in}")
 	if p.OCIO != "" {
 		env = append(env, "OCIO="+mountedOCIO(p.OCIO))
 	}
 	if p.Op == opFilm {
 		env = append(env, "OCIO=") // its frames have their final colours, and Blender's own configuration shows them
+	}
+	if p.late() {
+		env = append(env, "IDLEWILD_LATE=1")
 	}
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", []string{t.Requester, t.Content, program.stamp(), p.Build, k.runners, t.Device.Name, p.Main, p.Scene, p.OCIO, class})
@@ -60,7 +70,7 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 // otherwise, at the same point of the start, and only one of that name.
 func (k *Kind) Spare(t render.Task) (string, render.Command, bool) {
 	p, err := DecodeParams(t.Params)
-	if err != nil || p.OCIO != "" || p.Op == opFilm { // OCIO is read at the very start
+	if err != nil || p.OCIO != "" || p.Op == opFilm || p.late() { // OCIO is read at the very start
 		return "", render.Command{}, false
 	}
 	program, err := k.pick(context.Background(), p.Build)
@@ -104,9 +114,11 @@ func (k *Kind) arguments(p Params, waits bool) []string {
 	if waits {
 		args = append(args, "-P", "{runner}/wait.py")
 	}
-	args = append(args, "{in}/"+p.Main)
-	if p.Scene != "" {
-		args = append(args, "-S", p.Scene)
+	if !p.late() {
+		args = append(args, "{in}/"+p.Main)
+		if p.Scene != "" {
+			args = append(args, "-S", p.Scene)
+		}
 	}
 	return append(args, "-P", "{runner}/main.py")
 }
@@ -167,6 +179,9 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	}
 	if (p.Op == opFinish || p.Op == opDenoise || p.Op == opFilm) && len(at.Prior) == 0 {
 		return render.Request{}, fmt.Errorf("blender task: nothing rendered to %s", p.Op)
+	}
+	if p.Baked && len(at.Prior) == 0 {
+		return render.Request{}, errors.New("blender task: nothing baked to render")
 	}
 	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}, Reads: t.Reads}
 	if r := t.Part.Tile; r != (job.Rect{}) {

@@ -69,6 +69,12 @@ type Facts struct {
 	Files      []string   `json:"files"`               // of File Output nodes, under their delivered names, # for the frame
 	Denoisers  []string   `json:"denoisers"`           // of the Blender that looked
 	Engines    []string   `json:"engines"`
+	// Views are rendered of each frame, where the scene is stereoscopic or has
+	// several; ViewsFormat says what becomes of them in the artist's files.
+	Views       []View `json:"views,omitempty"`
+	ViewsFormat string `json:"views_format,omitempty"`
+
+	Bakes []string `json:"bakes,omitempty"` // simulations that a task bakes before all frames
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`

@@ -64,7 +64,7 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 		{"object 'Emitter'", "not baked"},
 		{"needs Python", "bpy.context"},
 		{"sequencer"},
-		{"views", "Stereoscopy"},
+		{"films of several views", "--video none"},
 		{"'Elsewhere'", "scene 'other'"},
 	} {
 		hasProblem(t, in, job.SeverityError, parts...)

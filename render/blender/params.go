@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -36,7 +37,9 @@ type SpecParams struct {
 	// UpscaleBy says how many times, where the model does not.
 	Upscale   string `json:"upscale,omitempty"`
 	UpscaleBy int    `json:"upscale_by,omitempty"`
-	Blender   string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
+	// Bake has a task bake, before all frames, the simulations that are not baked.
+	Bake    bool   `json:"bake,omitempty"`
+	Blender string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
 }
 
 // DecodeSpec reads and checks SpecParams; no bytes mean all defaults.
@@ -85,7 +88,7 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 // Params are what one task asks of Blender: job.Task.Params, JSON with the
 // fields in this order. Zero values mean the file's own.
 type Params struct {
-	Op        string `json:"op"`   // "render", "denoise", "finish", "film" or "crop"
+	Op        string `json:"op"`   // "bake", "render", "denoise", "finish", "film" or "crop"
 	Main      string `json:"main"` // the .blend, in the input tree
 	Frame     int    `json:"frame"`
 	Build     string `json:"build,omitempty"` // of Blender, that the job is pinned to; empty: any
@@ -110,6 +113,11 @@ type Params struct {
 	Framed bool `json:"framed,omitempty"`
 	// Extension of the finished file, as Blender names it: ".png".
 	Extension string `json:"extension,omitempty"`
+	// Views that are rendered, in their order; of a crop the one that is
+	// compared. Empty: one picture without a name.
+	Views []string `json:"views,omitempty"`
+	// Suffixes of the finished files, where each view has one.
+	Suffixes []string `json:"suffixes,omitempty"`
 	// OCIO is the colour configuration, in the input tree or built in.
 	OCIO string `json:"ocio,omitempty"`
 	// Files that the compositor's File Output nodes leave, in their order.
@@ -118,7 +126,12 @@ type Params struct {
 	// FilmFrame asks a finish task for a PNG beside the finished file.
 	FilmFrame bool  `json:"film_frame,omitempty"`
 	Film      *Film `json:"film,omitempty"`
+	// Baked says that the first predecessor baked the file that is rendered.
+	Baked bool `json:"baked,omitempty"`
 }
+
+// late reports whether a session opens its file by the first request.
+func (p Params) late() bool { return p.Baked || p.Op == opBake }
 
 // Crop is one rectangle to render again.
 type Crop struct {
@@ -144,6 +157,7 @@ type Run struct {
 
 // The operations of Params.Op.
 const (
+	opBake    = "bake" // Frame is the last one that anything has to be baked for
 	opRender  = "render"
 	opDenoise = "denoise"
 	opFinish  = "finish"
@@ -163,6 +177,7 @@ const (
 
 const (
 	maxCrops    = job.MaxOutputs
+	maxViews    = 32
 	maxSide     = 1 << 16
 	maxSamples  = 1 << 24
 	maxText     = 256
@@ -189,7 +204,7 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %w", err)
 	}
 	switch {
-	case p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opFilm && p.Op != opCrop:
+	case p.Op != opBake && p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opFilm && p.Op != opCrop:
 		return p, fmt.Errorf("blender task: operation %q", clip(p.Op))
 	case p.Frame < -maxFrame || p.Frame > maxFrame:
 		return p, fmt.Errorf("blender task: frame %d", p.Frame)
@@ -207,8 +222,16 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %s with %d crops", p.Op, len(p.Crops))
 	case (p.Op == opFilm) != (p.Film != nil) || p.Op == opFilm && p.Extension == "":
 		return p, fmt.Errorf("blender task: %s with a film, or a film without a name", p.Op)
+	case p.Baked && p.Op != opRender && p.Op != opCrop:
+		return p, fmt.Errorf("blender task: %s of a baked file", p.Op)
 	case p.FilmFrame && p.Op != opFinish:
 		return p, fmt.Errorf("blender task: %s that leaves a frame of a film", p.Op)
+	}
+	if len(p.Views) > maxViews || len(p.Suffixes) > maxViews {
+		return p, fmt.Errorf("blender task: %d views", max(len(p.Views), len(p.Suffixes)))
+	}
+	if err := checkCommon(0, 0, 0, slices.Concat(p.Views, p.Suffixes)...); err != nil {
+		return p, fmt.Errorf("blender task: views: %w", err)
 	}
 	if p.Film != nil {
 		if err := p.Film.validate(); err != nil {

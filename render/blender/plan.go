@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 
@@ -15,8 +16,8 @@ import (
 const claimFile = "frame.exr"
 
 // Plan implements dispatch.Kind: two tasks for every frame, one where the
-// artist wants the EXR itself; more where frames are cut into parts, and at the
-// end a film where one is wanted.
+// artist wants the EXR itself; more where frames are cut into parts, before them
+// one that bakes what has to be, and at the end a film where one is wanted.
 func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, error) {
 	spec, err := DecodeSpec(s.Params)
 	if err != nil {
@@ -62,11 +63,20 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 	if !filmed {
 		f.Film = FilmFacts{}
 	}
+	if len(f.Views) > 0 && spec.Upscale != "" {
+		return nil, job.Refuse("upscale", "the scene renders several views, which are not made larger", "leave --upscale out, or switch off Output > Stereoscopy")
+	}
 	larger, first, err := k.enlarge(spec, &f, job.RefOf(input))
 	if err != nil {
 		return nil, err
 	}
 	tasks = append(tasks, first...)
+	var baked []job.TaskKey
+	if len(f.Bakes) > 0 {
+		t := f.bake(frames, job.RefOf(input))
+		base.Baked, baked = true, []job.TaskKey{t.Key()}
+		tasks = append(tasks, t)
+	}
 	var finished []job.Task
 	reads := f.reads(len(frames) * (len(pieces) + 1))
 	for i, frame := range frames {
@@ -87,13 +97,15 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			Params:  p.encode(),
 			Input:   job.RefOf(input),
 			Outputs: []job.OutputRule{{Name: claimFile, Media: job.MediaEXR}},
+			After:   baked,
 			Label:   strconv.Itoa(frame),
 			Needs:   f.needs(spec),
 			Check:   check,
 			Rank:    ranks[i],
 			Reads:   reads.at(frame),
 		}
-		if f.Multilayer {
+		apart := f.Multilayer && len(f.Views) > 0 && f.ViewsFormat != viewsMulti
+		if f.Multilayer && !apart {
 			render.Outputs[0].Final = final
 		} else {
 			render.Label += " render"
@@ -103,7 +115,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			made = f.inParts(render, p, spec, pieces)
 		}
 		last := &made[len(made)-1]
-		if !f.Multilayer {
+		if apart {
+			made = append(made, f.apart(render, p, frameName(spec.Name, frame)))
+		} else if !f.Multilayer {
 			made = append(made, f.finish(*last, render, p, final))
 		} else {
 			last.Label = strconv.Itoa(frame)
@@ -138,7 +152,9 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 	ext := f.extension()
 	var outputs []job.OutputRule
 	if final != "" {
-		outputs = append(outputs, job.OutputRule{Name: "frame" + ext, Media: mediaOf(ext), Final: final})
+		for _, s := range f.suffixes() {
+			outputs = append(outputs, job.OutputRule{Name: "frame" + s + ext, Media: mediaOf(ext), Final: strings.TrimSuffix(final, ext) + s + ext})
+		}
 	}
 	rules := f.rules(p.Frame)
 	extra := (f.Film.Extension != "" || f.scale > 0) && f.frameFile() == filmFrame
@@ -154,7 +170,7 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
 			Op: opFinish, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
-			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Files: ruleNames(rules), OCIO: f.OCIO, FilmFrame: extra,
+			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Suffixes: named(f.suffixes()), Files: ruleNames(rules), OCIO: f.OCIO, FilmFrame: extra,
 		}.encode(),
 		Input:   render.Input,
 		Outputs: append(outputs, rules...),
@@ -165,6 +181,14 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		Rank:    render.Rank,
 		Reads:   render.Reads,
 	}
+}
+
+// named are suffixes, or nothing where there is only an empty one.
+func named(suffixes []string) []string {
+	if len(suffixes) < 2 {
+		return nil
+	}
+	return suffixes
 }
 
 // afterwards is what a machine needs for a task that makes something of what
@@ -235,7 +259,8 @@ func (f Facts) params(spec SpecParams) Params {
 		Width:      spec.Width,
 		Height:     spec.Height,
 		Percent:    spec.Percent,
-		Persistent: len(f.ViewLayers) == 1,
+		Persistent: len(f.ViewLayers) == 1 && len(f.Views) == 0,
+		Views:      f.viewNames(),
 		Framed:     f.Framed,
 		OCIO:       f.OCIO,
 	}
@@ -290,7 +315,7 @@ func (f Facts) denoises(spec SpecParams) bool {
 func (f Facts) guided(p job.Policy, spec SpecParams, parts bool) bool {
 	kept := !slices.ContainsFunc(f.DenoiseLayers, func(l string) bool { return !slices.Contains(f.GuideLayers, l) })
 	checked := p.Recheck == nil || *p.Recheck > 0
-	return f.denoises(spec) && f.DenoisedAlike && !f.Framed && !parts && len(f.Uncheckable) == 0 && (kept || checked && !f.Multilayer)
+	return f.denoises(spec) && f.DenoisedAlike && len(f.Views) == 0 && !f.Framed && !parts && len(f.Uncheckable) == 0 && (kept || checked && !f.Multilayer)
 }
 
 func (f Facts) needs(spec SpecParams) job.Needs {
@@ -323,7 +348,6 @@ func (f Facts) check(spec SpecParams, parts, guided bool) (job.Check, error) {
 		return job.Check{Method: job.CheckReplica, Output: claimFile, Params: []byte(f.Engine)}, nil
 	}
 	c := job.CropCheck{
-		Layer:    f.ViewLayers[0],
 		Pass:     passCombined,
 		Width:    f.Width,
 		Height:   f.Height,
@@ -339,8 +363,9 @@ func (f Facts) check(spec SpecParams, parts, guided bool) (job.Check, error) {
 		if len(layers) == 0 {
 			return job.Check{}, fmt.Errorf("plan: none of the view layers %q is denoised", f.ViewLayers)
 		}
-		c.Layer = layers[0]
 	}
+	layers = f.layersOfViews(layers)
+	c.Layer = layers[0]
 	for _, l := range layers[1:] {
 		if !f.LayerSamples && len(c.Others) < job.MaxCheckLayers {
 			c.Others = append(c.Others, l)

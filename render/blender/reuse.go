@@ -48,6 +48,9 @@ func (k *Kind) Compare(ctx context.Context, v job.Versions) (func(job.Task) bool
 	none := func(why string) (func(job.Task) bool, string, error) {
 		return func(t job.Task) bool { return !t.Input.Defined() }, why, nil
 	}
+	if len(was.Bakes)+len(now.Bakes) > 0 {
+		return none("simulations are baked for it, and what they depend on is not known")
+	}
 	var reads []func(frame int) bool
 	edited, remodelled := false, false
 	for _, c := range v.Changed {

@@ -42,6 +42,7 @@ def parse(words: list[str]) -> dict[str, Any]:
     p.add_argument("--preset", default="FILE", type=str.upper, choices=sorted(PRESETS))
     p.add_argument("--parts", default="")
     p.add_argument("--only-missing", action="store_true")
+    p.add_argument("--bake", action="store_true", help="have a machine bake what simulations are not baked")
     p.add_argument("-w", "--wait", action="store_true", help="stay until the job ends")
     p.add_argument("--data-dir", default="", help="of the daemon")
     values = vars(p.parse_args(words))

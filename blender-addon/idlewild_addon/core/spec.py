@@ -32,6 +32,7 @@ class Wish:
     base_percent: int = 100  # of the file's resolution, that a preset takes a part of
     only_missing: bool = False
     parts: str = ""
+    bake: bool = False
     params: dict[str, Any] = field(default_factory=dict)
 
     def spec(self) -> dict[str, Any]:
@@ -41,6 +42,8 @@ class Wish:
             value = getattr(self, key)
             if value:
                 params[key] = value
+        if self.bake:
+            params["bake"] = True
         preset = dict(PRESETS[self.preset][2])
         if "percent" in preset:
             preset["percent"] = max(1, self.base_percent * preset["percent"] // 100)

@@ -23,8 +23,6 @@ def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = Non
     file = bpy.data.filepath
     if not file:
         raise Trouble("The file was never saved: save it once with File > Save, then submit")
-    if render.use_multiview:
-        raise Trouble("The scene renders several views, which the farm does not: switch off Output > Stereoscopy, and submit each camera by itself")
     target = frames.Output(compat.output_path(scene), file)
     folder = said.get("output") or bpy.path.abspath(s.output)
     w = Wish(
@@ -32,6 +30,7 @@ def wish(scene: Any, only_frame: bool = False, said: dict[str, Any] | None = Non
         camera=said.get("camera") or s.camera, view_layer=said.get("view_layer") or s.view_layer,
         preset=said.get("preset") or s.preset, base_percent=render.resolution_percentage,
         only_missing=not render.use_overwrite or bool(said.get("only_missing")), parts=said.get("parts") or s.parts,
+        bake=s.bake or bool(said.get("bake")),
         frames=said.get("frames") or which_frames(scene, only_frame),
     )
     if w.parts == "auto":

@@ -54,11 +54,12 @@ class IDLEWILD_OT_submit(Base, bpy.types.Operator):
     preset: bpy.props.StringProperty(options={"SKIP_SAVE", "HIDDEN"})  # type: ignore[valid-type]
     parts: bpy.props.StringProperty(options={"SKIP_SAVE", "HIDDEN"})  # type: ignore[valid-type]
     only_missing: bpy.props.BoolProperty(options={"SKIP_SAVE", "HIDDEN"})  # type: ignore[valid-type]
+    bake: bpy.props.BoolProperty(options={"SKIP_SAVE", "HIDDEN"})  # type: ignore[valid-type]
     wait: bpy.props.BoolProperty(  # type: ignore[valid-type]
         options={"SKIP_SAVE", "HIDDEN"}, description="In the background: stay until the job ends")
 
     def act(self, context: Any, s: state.State) -> None:
-        said = {k: getattr(self, k) for k in ("frames", "output", "camera", "view_layer", "preset", "parts", "only_missing")}
+        said = {k: getattr(self, k) for k in ("frames", "output", "camera", "view_layer", "preset", "parts", "only_missing", "bake")}
         if bpy.app.background:
             headless.submit(s, dict(said, scene=self.scene, only_frame=self.only_frame, wait=self.wait))
             return

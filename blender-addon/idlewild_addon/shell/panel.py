@@ -85,6 +85,7 @@ class IDLEWILD_PT_main(Panel, bpy.types.Panel):
         column.prop(p, "view_layer", icon="RENDERLAYERS", **hint("all that are in use"))
         column.prop(p, "preset")
         column.prop(p, "parts")
+        column.prop(p, "bake")
         column.prop(p, "output", **hint(scene.render.filepath))
 
     def buttons(self, layout: Any, context: Any, s: state.State) -> None:

@@ -45,6 +45,9 @@ class IdlewildSettings(bpy.types.PropertyGroup):
         name="Preset", items=[(k, v[0], v[1]) for k, v in spec.PRESETS.items()], default="FILE")
     output: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Output", description="Folder for finished frames; empty: the scene's output path", subtype="DIR_PATH")
+    bake: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Bake", default=False,
+        description="One machine of the farm bakes simulations that are not baked, before all frames")
     parts: bpy.props.EnumProperty(name="Tiles", items=PARTS, default="auto")  # type: ignore[valid-type]
 
 

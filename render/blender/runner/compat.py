@@ -330,9 +330,21 @@ def set_multilayer(overlay: Any, depth: str, codec: str) -> None:
     overlay.set(image, "file_format", "OPEN_EXR_MULTILAYER")
     overlay.set(image, "color_mode", "RGBA")
     overlay.set(image, "color_depth", depth)
+    if overlay.scene.render.use_multiview:
+        overlay.set(image, "views_format", "MULTIVIEW")
     overlay.set(image, "exr_codec", codec)
     if hasattr(image, "color_management"):
         overlay.set(image, "color_management", "FOLLOW_SCENE")
+
+
+def views(scene: Any) -> list[Any]:
+    """The views that a render of the scene makes; none where it makes one
+    picture that has no name."""
+    render = scene.render
+    if not render.use_multiview:
+        return []
+    found = render.stereo_views if render.views_format == "STEREO_3D" else render.views
+    return [view for view in found if view.use]
 
 
 def set_png(image: Any) -> None:

@@ -90,6 +90,7 @@ class Stage:
         width, _ = image.size  # reading it loads the file; only then is the type known
         if image.type != "MULTILAYER" and not width:
             raise Failed("the rendered file cannot be read")
+        image.use_multiview = self.scene.render.use_multiview  # each view is composited of its own passes
         for node, layer in self._images:
             node.image = image
             if node.has_layers and layer in rendered:
@@ -175,8 +176,8 @@ def finish(request: Request, progress: Progress) -> dict:
                 compat.save_png(overlay, os.path.join(request.out, "film.png"))
         finally:
             bpy.data.images.remove(image)
-    path = base + request.extension
-    if "FINISHED" not in result or not os.path.isfile(path):
+    paths = [base + suffix + request.extension for suffix in request.suffixes or [""]]
+    if "FINISHED" not in result or not all(os.path.isfile(path) for path in paths):
         raise Failed("Blender wrote no finished picture of frame %d; see the log" % request.frame)
     if files:
         files.collect()

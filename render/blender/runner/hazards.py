@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Iterator
 
 import bpy
 
-import caches
 import compat
 import settings
+import simulations
 from deps import used
 from problems import Problems, listing
 
-BAKE = "bake it (Physics > Cache > Bake), to disk or into the file, and save"
 
-
-def look(scene: Any, facts: dict, problems: Problems) -> None:
+def look(scene: Any, wanted: dict, facts: dict, problems: Problems) -> None:
     """Adds what it finds to problems, and `uncheckable` reasons to facts."""
     facts["uncheckable"] = []
-    physics(scene, problems)
+    facts["bakes"] = []
+    physics(scene, bool(wanted.get("bake")), facts, problems)
     drivers(problems)
     texts(problems)
     addons(scene, problems)
@@ -29,64 +27,21 @@ def look(scene: Any, facts: dict, problems: Problems) -> None:
     engine(scene, facts, problems)
 
 
-def physics(scene: Any, problems: Problems) -> None:
-    """Unbaked simulations depend on the order of frames."""
-    world = scene.rigidbody_world
-    if world and world.enabled and world.collection and any(o.rigid_body for o in world.collection.objects):
-        if any(o.rigid_body and o.rigid_body.type == "ACTIVE" for o in world.collection.objects):
-            unbaked(world.point_cache, "Rigid body world of scene '%s'" % scene.name, None, problems)
-    for obj in scene.objects:
-        if obj.hide_render:
-            continue
-        for mod in obj.modifiers:
-            if mod.show_render:
-                simulation(obj, mod, problems)
-        for mod, where, cache in caches.points(obj):
-            if mod.show_render:
-                unbaked(cache, where, obj, problems)
-
-
-def simulation(obj: Any, mod: Any, problems: Problems) -> None:
-    where = "Modifier '%s' of object '%s'" % (mod.name, obj.name)
-    if mod.type == "FLUID" and mod.fluid_type == "DOMAIN":
-        domain = mod.domain_settings
-        if domain.cache_type == "REPLAY" or not domain.has_cache_baked_data:
-            problems.error(where, "the fluid is not baked", "set the cache type to All or Modular, bake and save")
-        elif domain.domain_type == "LIQUID" and domain.use_mesh and not domain.has_cache_baked_mesh:
-            problems.error(where, "the mesh of the fluid is not baked",
-                           "bake the mesh too (Physics > Fluid > Mesh) and save")
-    elif mod.type == "NODES" and mod.node_group and simulates(mod.node_group):
-        for name, baked in caches.zones(mod, obj.library):
-            zone = "%s, simulation zone '%s'" % (where, name) if name else where
-            if baked is None:
-                problems.warning(zone, "this Blender does not say whether the simulation is baked",
-                                 "make sure that it is (Physics > Simulation Nodes > Bake)")
-            elif not baked:
-                problems.error(zone, "the simulation zone is not baked: its frames would depend on the order they are "
-                               "rendered in", "bake it (Physics > Simulation Nodes > Bake) and save")
-
-
-def unbaked(cache: Any, where: str, obj: Any, problems: Problems) -> None:
-    if not cache or cache.use_external:
-        return  # of an external one the files are looked for
-    if not cache.is_baked:
-        problems.error(where, "the simulation is not baked: its frames would depend on the order they are "
-                       "rendered in", BAKE)
-    elif cache.use_disk_cache and obj is not None and not caches.on_disk(cache, obj):
-        problems.error(where, "the simulation was baked to disk, but the folder blendcache_%s beside the file "
-                       "holds nothing of it" % os.path.splitext(os.path.basename(bpy.data.filepath))[0],
-                       "put the folder back under that name, or bake again")
-
-
-def simulates(tree: Any, seen: set | None = None) -> bool:
-    """Whether a geometry node tree holds a simulation zone."""
-    seen = set() if seen is None else seen
-    if tree in seen:
-        return False
-    seen.add(tree)
-    return any(n.bl_idname == "GeometryNodeSimulationOutput"
-               or (n.bl_idname == "GeometryNodeGroup" and n.node_tree and simulates(n.node_tree, seen))
-               for n in tree.nodes)
+def physics(scene: Any, bake: bool, facts: dict, problems: Problems) -> None:
+    """Unbaked simulations depend on the order of frames. Where a bake is wanted,
+    facts say what a task has to bake."""
+    for sim in simulations.unbaked(scene):
+        if sim.unsure:
+            problems.warning(sim.where, sim.message, sim.remedy)
+        elif bake and not sim.stuck:
+            facts["bakes"].append(sim.where)
+        elif bake:
+            problems.error(sim.where, "%s, and no task can bake it: %s" % (sim.message, sim.stuck), sim.remedy)
+        else:
+            problems.error(sim.where, sim.message, sim.remedy + ("" if sim.stuck else simulations.OFFER))
+    if facts["bakes"]:
+        problems.warning("Simulations", "one machine bakes %s before all frames, and what it makes of them is not checked" % listing(facts["bakes"]),
+                         "nothing, if you trust the members of your farm; otherwise bake here and save")
 
 
 def owners() -> Iterator[tuple[str, Any]]:
@@ -163,8 +118,6 @@ def pipeline(scene: Any, problems: Problems) -> None:
     if compat.uses_sequencer(scene):
         problems.error(where, "strips of the video sequencer replace the render",
                        "switch off Output > Post Processing > Sequencer, or render the scene that the strips show")
-    if scene.render.use_multiview:
-        problems.error(where, "stereoscopy renders several views", "switch off Output > Stereoscopy")
     if scene.render.use_freestyle:
         for layer in scene.view_layers:
             if layer.use and layer.use_freestyle and layer.freestyle_settings.mode == "SCRIPT":

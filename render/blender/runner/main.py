@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bpy  # noqa: E402
 
+import bake  # noqa: E402
 import compat  # noqa: E402
 import film  # noqa: E402
 import finish  # noqa: E402
@@ -30,20 +31,22 @@ import frame  # noqa: E402
 import protocol  # noqa: E402
 import relocate  # noqa: E402
 
-OPS = {"render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish, "film": film.film}
+OPS = {"bake": bake.bake, "render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish, "film": film.film}
 
 
 def serve(events: protocol.Events) -> int:
     """Answers requests until stdin ends."""
-    if not bpy.data.filepath:
+    if bake.late():
+        pass  # the first request says which file
+    elif not bpy.data.filepath:
         # Blender shows its default scene where it could not read the file.
         events.error("failed", "Blender %s cannot open the file; see the log" % bpy.app.version_string)
         return 0
-    # The tree is mounted as a whole; absolute paths of the artist's disk lie
-    # in a folder of it.
-    missing = relocate.relocate(os.environ.get("IDLEWILD_IN", ""))
-    for path in missing:
-        print("idlewild: not in the tree:", path)
+    else:
+        # The tree is mounted as a whole; absolute paths of the artist's disk lie
+        # in a folder of it.
+        for path in relocate.relocate(os.environ.get("IDLEWILD_IN", "")).missing:
+            print("idlewild: not in the tree:", path)
     events.ready(build=compat.build(), scene=bpy.context.scene.name)
     for line in sys.stdin:
         if not line.strip():
@@ -63,7 +66,10 @@ def answer(events: protocol.Events, request: protocol.Request) -> None:
             raise protocol.Failed("unknown operation %r" % request.op)
         if request.build and request.build != compat.build():
             raise protocol.Broken("this is Blender %s, and the job is pinned to %s" % (compat.build(), request.build))
-        facts = op(request, protocol.Progress(events, request.id))
+        progress = protocol.Progress(events, request.id)
+        if bake.late():
+            bake.opened.ready(request, progress)
+        facts = op(request, progress)
         outcome, reason = "succeeded", ""
     except BaseException as exc:  # also SystemExit from a script in the file
         protocol.log_exception()

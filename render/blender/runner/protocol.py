@@ -47,8 +47,11 @@ class Request:
     depth: str = ""  # bits of the EXR's channels, "16" or "32"
     codec: str = ""  # compression of the EXR, Blender's name
     persistent: bool = False
+    baked: bool = False  # the file is the one that a bake task left
     framed: bool = False  # the file has a border that does not crop
     extension: str = ""  # of the finished file
+    views: list = field(default_factory=list)  # that are rendered; of a check, the one that is compared
+    suffixes: list = field(default_factory=list)  # of the finished files, one of each view
     ocio: str = ""  # the colour configuration, which this process was started with
     files: list = field(default_factory=list)  # of File Output nodes, under out
     crops: list = field(default_factory=list)

@@ -12,29 +12,46 @@ import caches
 import paths
 
 
-def relocate(root: str) -> list[str]:
+class Rewritten:
+    """What was rewritten, to be taken back before the file is saved."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+        self._was: list[tuple[Any, str, str]] = []
+
+    def set(self, owner: Any, name: str, value: str) -> None:
+        self._was.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    def undo(self) -> None:
+        while self._was:
+            owner, name, value = self._was.pop()
+            setattr(owner, name, value)
+
+
+def relocate(root: str) -> Rewritten:
     """Rewrites, in memory, every absolute path whose file lies in the tree at
-    root; returns those that are not there."""
-    missing: list[str] = []
+    root; `missing` of what is returned are those that are not there."""
+    done = Rewritten()
     if not root:
-        return missing
+        return done
     for lib in list(bpy.data.libraries):
         if getattr(lib, "packed_file", None) or getattr(lib, "is_archive", False):
             continue
         new = place(root, lib.filepath)
         if new:
-            lib.filepath = new
+            done.set(lib, "filepath", new)
             lib.reload()
         elif new is None:
-            missing.append(lib.filepath)
+            done.missing.append(lib.filepath)
     for owner, name in fields():
         raw = getattr(owner, name)
         new = place(root, raw)
         if new:
-            setattr(owner, name, new)
+            done.set(owner, name, new)
         elif new is None:
-            missing.append(raw)
-    return missing
+            done.missing.append(raw)
+    return done
 
 
 def place(root: str, raw: str) -> str | None:

@@ -47,6 +47,43 @@ def facts(wanted: dict, problems: Problems) -> dict:
     result.update(output(scene, result["compositor"], problems))
     result["film"] = movie.facts(scene, wanted.get("video", ""), (width, height), problems)
     result["files"] = outputs.survey(scene, problems)
+    result["views"] = views(scene, result, problems)
+    result["views_format"] = scene.render.image_settings.views_format
+    return result
+
+
+MOST_VIEWS = 32
+
+
+def views(scene: Any, found: dict, problems: Problems) -> list[dict]:
+    """Names of the views that are rendered, and what the names of their files
+    end in."""
+    if not scene.render.use_multiview:
+        return []
+    rendered, how = compat.views(scene), scene.render.image_settings.views_format
+    where = "Stereoscopy of scene '%s'" % scene.name
+    result = [{"name": v.name, "suffix": v.file_suffix if len(rendered) > 1 else ""} for v in rendered]
+    suffixes = [v["suffix"] for v in result]
+    if not rendered or len(rendered) > MOST_VIEWS:
+        problems.error(where, "it has %d views that are in use" % len(rendered), "switch on between 1 and %d of them" % MOST_VIEWS)
+    for v in result:
+        if "." in v["name"]:
+            problems.error(where, "the name of the view '%s' has a dot, which separates names in OpenEXR files" % v["name"], "rename the view")
+        if any(c in "/\\:\0" for c in v["suffix"]):
+            problems.error(where, "the file suffix '%s' of a view is no part of a file's name" % v["suffix"], "rename it")
+    individual = how == "INDIVIDUAL"
+    if individual and len(set(s.lower() for s in suffixes)) < len(suffixes):
+        problems.error(where, "two views have the same file suffix", "give each its own")
+    if how == "STEREO_3D" and len(rendered) > 1 and [v["name"] for v in result] != ["left", "right"]:
+        problems.error(where, "a stereo 3D picture is made of the views left and right, and the scene renders %s" % listing([v["name"] for v in result]),
+                       "choose Individual as Views Format of the output")
+    if how == "MULTIVIEW" and found["format"] not in ("OPEN_EXR", "OPEN_EXR_MULTILAYER"):
+        problems.error(where, "files of %s hold one view" % found["format"], "choose Individual as Views Format of the output")
+    if found["files"]:
+        problems.error(where, "File Output nodes would write files of each view, which are not delivered",
+                       "mute the nodes, or switch off Output > Stereoscopy")
+    if found["film"].get("extension"):
+        problems.error(where, "films of several views are not made", "choose an image format, or pass --video none")
     return result
 
 
@@ -200,6 +237,8 @@ def catches_shadows() -> bool:
 def untiled(scene: Any, denoised: bool) -> list[str]:
     """Why a rectangle of the frame does not come out as it is in the whole."""
     c, found = scene.cycles, []
+    if scene.render.use_multiview:
+        found.append("several views are not joined of parts")
     if scene.render.use_border and not scene.render.use_crop_to_border:
         found.append("a border that does not crop")
     if scene.render.use_freestyle:

@@ -45,7 +45,7 @@ def main() -> None:
             facts["ocio"] = colours
             facts["sequences"] = readers.sequences(tree)
             memory.estimate(bpy.data.scenes[facts["scene"]], facts)
-            hazards.look(bpy.data.scenes[facts["scene"]], facts, problems)
+            hazards.look(bpy.data.scenes[facts["scene"]], wanted, facts, problems)
         result.update(
             facts=facts,
             main=tree.main_name(),
@@ -68,9 +68,10 @@ def rendered(wanted: dict) -> Any:
 
 def asked(wanted: dict) -> set:
     """The frames of the job and those beside them, which motion blur looks at;
-    none where frames are not what they are called."""
+    none where frames are not what they are called, or where a simulation is
+    baked, which begins earlier."""
     scene = rendered(wanted)
-    if scene.render.frame_map_old != scene.render.frame_map_new:
+    if wanted.get("bake") or scene.render.frame_map_old != scene.render.frame_map_new:
         return set()
     frames = sequences.frames(wanted.get("frames", ""))
     if not wanted.get("frames"):

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bakes simulations once, for all frames: and opens files that were baked so.
+
+A bake is kept by Blender in the .blend, in a folder beside it, or in folders
+that the .blend names. So the file is opened in a project of its own: the tree of
+inputs once more, as links, in which those folders can be written. What a bake
+leaves is one archive, `bake.tar`: the .blend under the name `file.blend`, what
+lies beside it in `blendcache`, the other folders in `cache`. Frames open the
+same project with these put in place.
+
+A session whose file comes so is started without one; its first request opens it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tarfile
+from typing import Any, Optional
+
+import bpy
+
+import relocate
+import simulations
+from protocol import Failed, Progress, Request
+
+ARCHIVE = "bake.tar"
+FILE, BESIDE, FOLDERS = "file.blend", "blendcache", "cache"
+NEW = "idlewild_bake"  # beside the .blend, the folder of FOLDERS
+
+
+def late() -> bool:
+    """Whether this session's file is opened by its first request."""
+    return os.environ.get("IDLEWILD_LATE", "") == "1"
+
+
+class Project:
+    """The tree of inputs as links, with the .blend and its caches in the open."""
+
+    def __init__(self, tree: str, main: str, into: str) -> None:
+        self.main = os.path.join(into, *main.split("/"))
+        folder, base = os.path.split(self.main)
+        self.beside = os.path.join(folder, "blendcache_" + os.path.splitext(base)[0])
+        self.folders = os.path.join(folder, NEW)
+        shutil.rmtree(into, ignore_errors=True)
+        os.makedirs(into)
+        at, to = tree, into
+        for step in main.split("/")[:-1]:
+            self._fill(at, to, leave=step)
+            at, to = os.path.join(at, step), os.path.join(to, step)
+            os.makedirs(to)
+        self._fill(at, to, leave=os.path.basename(self.beside))
+        if os.path.isdir(os.path.join(at, os.path.basename(self.beside))):
+            os.makedirs(self.beside)
+            self._fill(os.path.join(at, os.path.basename(self.beside)), self.beside)
+
+    def _fill(self, source: str, target: str, leave: str = "") -> None:
+        for name in sorted(os.listdir(source)):
+            if name == leave:
+                continue
+            one, other = os.path.join(source, name), os.path.join(target, name)
+            try:
+                os.symlink(one, other)
+            except OSError:  # a system that does not let everybody make links
+                (shutil.copytree if os.path.isdir(one) else shutil.copy2)(one, other)
+
+    def place(self, archive: str) -> None:
+        """Puts what a bake left in its place. It may be a stranger's."""
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                steps = member.name.split("/")
+                if not member.isreg() or any(s in ("", ".", "..") or "\\" in s or ":" in s for s in steps):
+                    raise Failed("the bake holds %r, which is no file of one" % member.name[:200])
+                if steps == [FILE]:
+                    path = self.main
+                elif steps[0] == BESIDE and len(steps) == 2:
+                    path = os.path.join(self.beside, steps[1])
+                elif steps[0] == FOLDERS and len(steps) > 1:
+                    path = os.path.join(self.folders, *steps[1:])
+                else:
+                    raise Failed("the bake holds %r, which is no file of one" % member.name[:200])
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                if os.path.lexists(path):
+                    os.unlink(path)
+                data = tar.extractfile(member)
+                with open(path, "xb") as out:
+                    shutil.copyfileobj(data, out, 1 << 20)
+
+    def pack(self, saved: str, archive: str) -> None:
+        """Writes what is new in the project, saved as its .blend. No date and no
+        owner is in it."""
+        files = [(saved, FILE)]
+        for top, name in ((self.beside, BESIDE), (self.folders, FOLDERS)):
+            for at, _, names in os.walk(top):
+                for each in names:
+                    path = os.path.join(at, each)
+                    if not os.path.islink(path):
+                        files.append((path, name + "/" + os.path.relpath(path, top).replace(os.sep, "/")))
+        with tarfile.open(archive, "w:", format=tarfile.PAX_FORMAT) as tar:
+            for path, name in sorted(files, key=lambda f: f[1]):
+                entry = tarfile.TarInfo(name)
+                entry.size = os.path.getsize(path)
+                with open(path, "rb") as data:
+                    tar.addfile(entry, data)
+
+
+class Opened:
+    """What a late session has open."""
+
+    def __init__(self) -> None:
+        self.project: Optional[Project] = None
+        self.paths: Optional[relocate.Rewritten] = None
+        self._digest = ""
+
+    def ready(self, request: Request, progress: Progress) -> None:
+        """Opens the request's file, unless it is open. A bake of another machine
+        is another file."""
+        archive = os.path.join(request.prior[0], ARCHIVE) if request.baked else ""
+        digest = hashed(archive) if archive else "unbaked"
+        if digest == self._digest:
+            return
+        progress("loading", 0.0)
+        tree = os.environ["IDLEWILD_IN"]
+        # Not below a folder that this request loses at its end.
+        self.project = Project(tree, request.main, os.path.join(os.environ["HOME"], "project"))
+        if archive:
+            self.project.place(archive)
+        open_file(self.project.main, request.scene)
+        self.paths = relocate.relocate(tree)
+        for path in self.paths.missing:
+            print("idlewild: not in the tree:", path)
+        self._digest = digest
+
+    def forget(self) -> None:
+        """The next request opens its file, whatever it is."""
+        self._digest = ""
+
+
+opened = Opened()
+
+
+def hashed(path: str) -> str:
+    h = hashlib.sha256()
+    with open(path, "rb") as f:
+        for block in iter(lambda: f.read(1 << 20), b""):
+            h.update(block)
+    return h.hexdigest()
+
+
+def open_file(path: str, scene: str) -> None:
+    """Opens a .blend as the command line would have, scene being current."""
+    try:
+        bpy.ops.wm.open_mainfile(filepath=path, load_ui=True, use_scripts=False)
+    except RuntimeError as exc:
+        raise Failed("Blender %s cannot open the file: %s" % (bpy.app.version_string, " ".join(str(exc).split()))) from None
+    if bpy.context.window is not None and scene in bpy.data.scenes:
+        bpy.context.window.scene = bpy.data.scenes[scene]
+    if not bpy.app.binary_path and "-t" in sys.argv:  # see launch.py
+        for each in bpy.data.scenes:
+            each.render.threads_mode, each.render.threads = "FIXED", int(sys.argv[sys.argv.index("-t") + 1])
+
+
+def bake(request: Request, progress: Progress) -> dict:
+    """Writes out/bake.tar: the file with everything baked that was not, up to
+    the frame of the request."""
+    scene = bpy.context.scene
+    if request.scene and scene.name != request.scene:
+        raise Failed("no scene %r in the file" % request.scene)
+    wanted = [s for s in simulations.unbaked(scene) if not s.unsure]
+    for sim in wanted:
+        if sim.stuck:
+            raise Failed("%s cannot be baked: %s" % (sim.where, sim.stuck))
+    end, frame = scene.frame_end, scene.frame_current
+    if scene.frame_start < request.frame < end and scene.render.frame_map_old == scene.render.frame_map_new:
+        scene.frame_end = request.frame  # particles and simulation zones end with the scene
+        for sim in wanted:
+            if sim.sort == "points" and sim.thing.frame_start < request.frame < sim.thing.frame_end:
+                sim.thing.frame_end = request.frame
+
+    def step(changed: Any, *_: Any) -> None:
+        done = (changed.frame_current - changed.frame_start) / max(1, changed.frame_end - changed.frame_start)
+        progress("baking", min(max(done, 0.0), 1.0))
+
+    bpy.app.handlers.frame_change_post.append(step)
+    try:
+        if any(s.sort == "points" for s in wanted):
+            bpy.ops.ptcache.bake_all(bake=True)
+        for number, sim in enumerate(unique([s for s in wanted if s.sort == "fluid"])):
+            fluid(sim, number, request.frame)
+        zones(unique([s for s in wanted if s.sort == "nodes"]))
+    finally:
+        bpy.app.handlers.frame_change_post.remove(step)
+    for sim in wanted:
+        if sim.sort == "points" and not filled(sim.thing):
+            raise Failed("%s: Blender baked nothing of it; see the log" % sim.where)
+    left = [s.where for s in simulations.unbaked(scene) if not s.unsure]
+    if left:
+        raise Failed("%s is not baked after all; see the log" % left[0])
+    scene.frame_end = end
+    scene.frame_set(frame)
+    progress("saving", 0.95)
+    opened.paths.undo()
+    saved = os.path.join(request.out, os.path.basename(opened.project.main))
+    bpy.ops.wm.save_as_mainfile(filepath=saved, copy=True, relative_remap=False, compress=False)
+    opened.project.pack(saved, os.path.join(request.out, ARCHIVE))
+    os.remove(saved)
+    opened.forget()  # another bake starts from the file as it came
+    return {"device": "cpu"}
+
+
+def unique(sims: list[Any]) -> list[Any]:
+    """One of each modifier: of nodes several zones may be unbaked."""
+    return list({s.thing.as_pointer(): s for s in sims}.values())
+
+
+def filled(cache: Any) -> bool:
+    """Whether a point cache holds frames: Blender marks as baked also what it
+    had nothing to bake of."""
+    found = re.match(r"\s*(\d+)", cache.info)
+    return found is None or int(found.group(1)) > 0
+
+
+def fluid(sim: Any, number: int, last: int) -> None:
+    domain = sim.thing.domain_settings
+    domain.cache_directory = "//%s/%d" % (NEW, number)
+    domain.cache_type = "ALL"
+    if domain.cache_frame_start < last < domain.cache_frame_end:
+        domain.cache_frame_end = last
+    with bpy.context.temp_override(object=sim.owner, active_object=sim.owner):
+        bpy.ops.fluid.bake_all()
+
+
+def zones(sims: list[Any]) -> None:
+    """Into the file."""
+    for sim in sims:
+        sim.thing.bake_target = "PACKED"
+        for each in sim.thing.bakes:
+            if not each.node or each.node.bl_idname != "GeometryNodeSimulationOutput":
+                continue
+            each.bake_target = "INHERIT"
+            with bpy.context.temp_override(object=sim.owner, active_object=sim.owner):
+                bpy.ops.object.geometry_node_bake_single(
+                    session_uid=sim.owner.session_uid, modifier_name=sim.thing.name, bake_id=each.bake_id)
