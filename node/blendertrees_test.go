@@ -335,7 +335,9 @@ func TestWhatCannotBeShared(t *testing.T) {
 	if _, err := treeFilesOf("/usr/bin"); err == nil {
 		t.Error("the system's programs")
 	}
-	has := startNode(t, "has", func(c *Config) { c.Blender.Path = filepath.Join(blenderFolder(t, answeringAs(testBuild), 10), "blender") })
+	has := startNode(t, "has", func(c *Config) {
+		c.Blender.Path = filepath.Join(blenderFolder(t, answeringAs(testBuild), 10), "blender")
+	})
 	for _, which := range []string{"3.6", "4", "nonsense", outside} {
 		if _, err := has.client.ShareBlender(t.Context(), which); err == nil || !strings.Contains(err.Error(), "only "+testBuild) {
 			t.Errorf("%s: %v", which, err)

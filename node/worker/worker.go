@@ -55,7 +55,7 @@ type Options struct {
 	// Unfit is told what this machine lacks for an offer, and may say it better;
 	// it must not wait. Nil: nobody is told.
 	Unfit func(needs job.Needs, why string) string
-	Price  float64 // per device-second; offers that pay less are passed over
+	Price float64 // per device-second; offers that pay less are passed over
 	// Precedence is how many times as much of this machine as others a requester
 	// gets beside them, at least 1. Nil: 1.
 	Precedence func(requester peer.ID) float64

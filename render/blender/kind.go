@@ -71,9 +71,9 @@ type Kind struct {
 	mu       sync.Mutex
 	programs []*program // replaced, never changed; guarded by mu
 	absent   error      // why there is none
-	runner   string // folder of the runner's files
-	runners  string // hash over them
-	prober   string // how a Blender is asked, see proberName
+	runner   string     // folder of the runner's files
+	runners  string     // hash over them
+	prober   string     // how a Blender is asked, see proberName
 	looks    looks
 }
 
