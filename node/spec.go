@@ -32,6 +32,7 @@ type SpecOptions struct {
 	Height      int
 	Denoise     string
 	Precision   string // of what comes back to be finished
+	NoSequencer bool   // the scene's own picture where strips would replace it
 	Bake        bool   // what simulations are not baked
 	OCIO        string // absolute path of a colour configuration, or a built-in one's name
 	Blender     string // version, build or path
@@ -126,6 +127,9 @@ func blenderParams(o SpecOptions) (json.RawMessage, error) {
 		over(&p.Denoise, o.Denoise)
 		over(&p.Precision, o.Precision)
 		p.Bake = p.Bake || o.Bake
+		if o.NoSequencer {
+			p.Sequencer = "off"
+		}
 		over(&p.OCIO, o.OCIO)
 		over(&p.Blender, o.Blender)
 		over(&p.Video, o.Video)

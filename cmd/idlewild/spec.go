@@ -28,6 +28,7 @@ func overrides() []cli.Flag {
 		&cli.StringFlag{Name: "resolution", DefaultText: "the file's", Usage: "size of the picture, `WxH` pixels"},
 		&cli.StringFlag{Name: "precision", DefaultText: "float", Usage: "`WHAT` is float, or half: frames cross the network in a third of the bytes, and 8-bit pixels may differ by one step"},
 		&cli.BoolFlag{DisableDefaultText: true, Name: "bake", Usage: "have one machine bake what simulations of the file are not baked, before all frames"},
+		&cli.BoolFlag{DisableDefaultText: true, Name: "no-sequencer", Usage: "render the scene itself where strips of the video sequencer would replace it"},
 		&cli.StringFlag{Name: "ocio", EnvVars: []string{"OCIO"}, DefaultText: "Blender's own", Usage: "colours by the OpenColorIO configuration `FILE`"},
 		&cli.StringFlag{Name: blenderFlag, DefaultText: "the one that saved the file", Usage: "render with the Blender `VERSION|PATH`"},
 		&cli.StringFlag{Name: "kind", Usage: "sort of job; by default the file decides on the `KIND`"},
@@ -62,7 +63,7 @@ func (k *call) specOptions() (node.SpecOptions, error) {
 	o := node.SpecOptions{
 		Kind: k.String("kind"), Frames: k.String("frames"),
 		Scene: k.String("scene"), Camera: k.String("camera"), ViewLayer: k.String("view-layer"),
-		Engine: k.String("engine"), Samples: k.Int("samples"), Precision: k.String("precision"), Bake: k.Bool("bake"),
+		Engine: k.String("engine"), Samples: k.Int("samples"), Precision: k.String("precision"), Bake: k.Bool("bake"), NoSequencer: k.Bool("no-sequencer"),
 		OnlyMissing: k.Bool("only-missing"), Parts: k.String("parts"), Exact: k.Bool("exact"),
 		Video: k.String("video"), Finish: k.String("finish"), Stewards: k.StringSlice("steward"),
 	}

@@ -44,8 +44,8 @@ func (k *Kind) Session(t render.Task, dirs render.Dirs) (string, render.Command,
 	if p.Op == opFilm {
 		class = "film" // it lays strips over the scene's own
 	}
-	if p.Op == opBake {
-		class = "bake"
+	if p.Op == opBake || p.Op == opStrips {
+		class = p.Op
 	}
 	if p.Baked && len(t.After) > 0 {
 		class = "render " + t.After[0].String() // of what that task baked

@@ -74,6 +74,11 @@ type Facts struct {
 	Views       []View `json:"views,omitempty"`
 	ViewsFormat string `json:"views_format,omitempty"`
 
+	// Sequencer is "strips" where frames are the sequencer's picture, "scenes"
+	// where some of its strips render scenes, by StripEngines.
+	Sequencer    string   `json:"sequencer,omitempty"`
+	StripEngines []string `json:"strip_engines,omitempty"`
+
 	Bakes []string `json:"bakes,omitempty"` // simulations that a task bakes before all frames
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.

@@ -56,14 +56,15 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "troubles.blend")
 	build(t, "testdata/troubles.py", file)
 	k := testKind(t, Options{})
-	in := inspect(t, k, file, "")
+	hasProblem(t, inspect(t, k, file, `{"samples":9}`), job.SeverityError, "--samples", "strips make the picture", "--no-sequencer")
+	hasProblem(t, inspect(t, k, file, ""), job.SeverityError, "strips with several views")
+	in := inspect(t, k, file, `{"sequencer":"off"}`)
 	for _, parts := range [][]string{
 		{"no active camera", "'Camera'", "--camera"},
 		{"Image 'lost'", "lost.png is missing"},
 		{"'Cloth' of object 'Cube'", "not baked"},
 		{"object 'Emitter'", "not baked"},
 		{"needs Python", "bpy.context"},
-		{"sequencer"},
 		{"films of several views", "--video none"},
 		{"'Elsewhere'", "scene 'other'"},
 	} {
@@ -83,12 +84,12 @@ func TestInspectNamesEveryTrouble(t *testing.T) {
 	if len(p.Denoisers) == 0 {
 		hasProblem(t, in, job.SeverityWarning, "no denoiser", "without denoising")
 	}
-	if n := len(in.Refused()); n != 8 {
+	if n := len(in.Refused()); n != 7 {
 		t.Errorf("%d reasons to refuse: %q", n, in.Refused())
 	}
 	in = inspect(t, k, file, `{"scene":"third"}`)
 	hasProblem(t, in, job.SeverityError, "no scene 'third'", "'Scene'", "'other'")
-	in = inspect(t, k, file, `{"camera":"Cam","view_layer":"Lay","engine":"luxcore"}`)
+	in = inspect(t, k, file, `{"camera":"Cam","view_layer":"Lay","engine":"luxcore","sequencer":"off"}`)
 	hasProblem(t, in, job.SeverityError, "no camera 'Cam'", "'Camera'")
 	hasProblem(t, in, job.SeverityError, "no view layer 'Lay'", "'ViewLayer'")
 	hasProblem(t, in, job.SeverityError, "no engine 'luxcore'", "'CYCLES'")

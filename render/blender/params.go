@@ -37,6 +37,7 @@ type SpecParams struct {
 	// UpscaleBy says how many times, where the model does not.
 	Upscale   string `json:"upscale,omitempty"`
 	UpscaleBy int    `json:"upscale_by,omitempty"`
+	Sequencer string `json:"sequencer,omitempty"` // "off": the scene's own picture, also where strips would replace it
 	// Bake has a task bake, before all frames, the simulations that are not baked.
 	Bake    bool   `json:"bake,omitempty"`
 	Blender string `json:"blender,omitempty"` // version, build or path of the one to render with; empty: the file decides
@@ -56,6 +57,8 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 		return p, fmt.Errorf("render options: denoise is %q, not \"auto\" or \"off\"", clip(p.Denoise))
 	case p.Precision != "" && p.Precision != "float" && p.Precision != precisionHalf:
 		return p, fmt.Errorf("render options: precision is %q, not \"float\" or \"half\"", clip(p.Precision))
+	case p.Sequencer != "" && p.Sequencer != "off":
+		return p, fmt.Errorf("render options: sequencer is %q, not \"off\"", clip(p.Sequencer))
 	case p.Percent < 0 || p.Percent > 1000:
 		return p, fmt.Errorf("render options: %d percent of the resolution", p.Percent)
 	case (p.Width == 0) != (p.Height == 0):
@@ -88,7 +91,7 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 // Params are what one task asks of Blender: job.Task.Params, JSON with the
 // fields in this order. Zero values mean the file's own.
 type Params struct {
-	Op        string `json:"op"`   // "bake", "render", "denoise", "finish", "film" or "crop"
+	Op        string `json:"op"`   // "bake", "render", "denoise", "finish", "film", "sequence" or "crop"
 	Main      string `json:"main"` // the .blend, in the input tree
 	Frame     int    `json:"frame"`
 	Build     string `json:"build,omitempty"` // of Blender, that the job is pinned to; empty: any
@@ -162,6 +165,7 @@ const (
 	opDenoise = "denoise"
 	opFinish  = "finish"
 	opFilm    = "film"
+	opStrips  = "sequence"
 	opCrop    = "crop"
 )
 
@@ -204,7 +208,7 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %w", err)
 	}
 	switch {
-	case p.Op != opBake && p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opFilm && p.Op != opCrop:
+	case p.Op != opBake && p.Op != opRender && p.Op != opDenoise && p.Op != opFinish && p.Op != opFilm && p.Op != opStrips && p.Op != opCrop:
 		return p, fmt.Errorf("blender task: operation %q", clip(p.Op))
 	case p.Frame < -maxFrame || p.Frame > maxFrame:
 		return p, fmt.Errorf("blender task: frame %d", p.Frame)
@@ -224,7 +228,7 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %s with a film, or a film without a name", p.Op)
 	case p.Baked && p.Op != opRender && p.Op != opCrop:
 		return p, fmt.Errorf("blender task: %s of a baked file", p.Op)
-	case p.FilmFrame && p.Op != opFinish:
+	case p.FilmFrame && p.Op != opFinish && p.Op != opStrips:
 		return p, fmt.Errorf("blender task: %s that leaves a frame of a film", p.Op)
 	}
 	if len(p.Views) > maxViews || len(p.Suffixes) > maxViews {

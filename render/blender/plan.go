@@ -49,9 +49,11 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		return nil, err
 	}
 	guided := f.guided(s.Policy, spec, len(pieces) > 1)
-	check, err := f.check(spec, len(pieces) > 1, guided)
-	if err != nil {
-		return nil, err
+	var check job.Check
+	if f.Sequencer == "" {
+		if check, err = f.check(spec, len(pieces) > 1, guided); err != nil {
+			return nil, err
+		}
 	}
 	if guided {
 		base.Denoise = denoiseGuided
@@ -115,7 +117,9 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 			made = f.inParts(render, p, spec, pieces)
 		}
 		last := &made[len(made)-1]
-		if apart {
+		if f.Sequencer != "" {
+			made = []job.Task{f.strips(render, p, final)}
+		} else if apart {
 			made = append(made, f.apart(render, p, frameName(spec.Name, frame)))
 		} else if !f.Multilayer {
 			made = append(made, f.finish(*last, render, p, final))
@@ -147,7 +151,7 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 
 // finish is the task that turns the EXR of last into the artist's file, and
 // into those of the compositor's File Output nodes. Where final is empty there
-// are only these. render is what one task would do that renders the whole frame.
+// are only these; where p is of strips they make it instead. render is what one task would do that renders the whole frame.
 func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 	ext := f.extension()
 	var outputs []job.OutputRule
@@ -161,7 +165,10 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 	if extra {
 		outputs = append(outputs, job.OutputRule{Name: filmFrame, Media: job.MediaPNG})
 	}
-	label := strconv.Itoa(p.Frame)
+	op, label := opFinish, strconv.Itoa(p.Frame)
+	if p.Op == opStrips {
+		op = opStrips
+	}
 	if final == "" {
 		label += " files"
 	}
@@ -169,7 +176,7 @@ func (f Facts) finish(last, render job.Task, p Params, final string) job.Task {
 		Kind: Name,
 		// Only what the compositor and the writer of files depend on.
 		Params: Params{
-			Op: opFinish, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
+			Op: op, Main: p.Main, Frame: p.Frame, Build: p.Build, Scene: p.Scene, Camera: p.Camera, ViewLayer: p.ViewLayer,
 			Width: p.Width, Height: p.Height, Percent: p.Percent, Extension: ext, Suffixes: named(f.suffixes()), Files: ruleNames(rules), OCIO: f.OCIO, FilmFrame: extra,
 		}.encode(),
 		Input:   render.Input,

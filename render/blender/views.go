@@ -31,7 +31,7 @@ func (f Facts) viewNames() []string {
 
 // suffixes of the artist's files of a frame: one empty one where all is in one.
 func (f Facts) suffixes() []string {
-	if len(f.Views) < 2 || f.ViewsFormat != viewsIndividual {
+	if len(f.Views) == 0 || f.ViewsFormat != viewsIndividual {
 		return []string{""}
 	}
 	var out []string

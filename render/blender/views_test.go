@@ -1,7 +1,9 @@
 package blender
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -16,11 +18,38 @@ func TestViews(t *testing.T) {
 	dir := t.TempDir()
 	build(t, "testdata/views.py", dir)
 	k := testKind(t, Options{})
+	views(t, k, dir, func(file, to string) { plain(t, file, "", "-o", filepath.Join(to, "####"), "-f", "3") })
+	for name, n := range map[string]string{"none": "0 views", "single": "1 views"} {
+		hasProblem(t, inspect(t, k, filepath.Join(dir, name+".blend"), ""), job.SeverityError, n, "Stereoscopy")
+	}
+	in := inspect(t, k, filepath.Join(dir, "wrong.blend"), "")
+	hasProblem(t, in, job.SeverityError, "same file suffix")
+	hasProblem(t, in, job.SeverityError, "File Output nodes", "mute the nodes")
+}
+
+// TestViewsOfANewerBlender does so with the package bpy.
+func TestViewsOfANewerBlender(t *testing.T) {
+	python := needBpy(t)
+	dir := t.TempDir()
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), python, append([]string{"-I"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, lastLines(out, 20))
+		}
+	}
+	run("testdata/views.py", "--", dir)
+	views(t, testKind(t, Options{Blender: python}), dir, func(file, to string) {
+		run("-c", fmt.Sprintf("import bpy; bpy.ops.wm.open_mainfile(filepath=%q); sc = bpy.context.scene; sc.frame_set(3); sc.render.filepath = %q; bpy.ops.render.render(write_still=True)", file, filepath.Join(to, "0003")))
+	})
+}
+
+// views renders the scenes of testdata/views.py, which plainly does as well.
+func views(t *testing.T, k *Kind, dir string, plainly func(file, to string)) {
 	for name, want := range map[string][]string{
 		"individual": {"0003_L.png", "0003_R.png"},
 		"anaglyph":   {"0003.png"}, "sidebyside": {"0003.png"}, "topbottom": {"0003.png"}, "interlace": {"0003.png"},
 		"exr": {"0003.exr"}, "multilayer": {"0003.exr"}, "layers": {"0003_L.exr", "0003_R.exr"},
-		"cameras": {"0003.mid.png", "0003_L.png", "0003_R.png"}, "single": {"0003.png"},
+		"cameras": {"0003.mid.png", "0003_L.png", "0003_R.png"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(dir, name+".blend")
@@ -35,10 +64,10 @@ func TestViews(t *testing.T) {
 					}
 				}
 			}
-			plainly := t.TempDir()
-			plain(t, file, "", "-o", filepath.Join(plainly, "####"), "-f", "3")
+			plain := t.TempDir()
+			plainly(file, plain)
 			var wrote, have []string
-			found, err := os.ReadDir(plainly)
+			found, err := os.ReadDir(plain)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +82,7 @@ func TestViews(t *testing.T) {
 				t.Fatalf("delivered %q, plain Blender writes %q, want %q", have, wrote, want)
 			}
 			for _, f := range want {
-				sameDecoded(t, f, filepath.Join(plainly, f), delivered[f])
+				sameDecoded(t, f, filepath.Join(plain, f), delivered[f])
 			}
 			if len(want) > 1 && equalFiles(t, delivered[want[0]], delivered[want[1]]) {
 				t.Error("the views are the same picture")
@@ -103,10 +132,6 @@ func TestViews(t *testing.T) {
 			}
 		})
 	}
-	hasProblem(t, inspect(t, k, filepath.Join(dir, "none.blend"), ""), job.SeverityError, "0 views")
-	in := inspect(t, k, filepath.Join(dir, "wrong.blend"), "")
-	hasProblem(t, in, job.SeverityError, "same file suffix")
-	hasProblem(t, in, job.SeverityError, "File Output nodes", "mute the nodes")
 }
 
 // cropCheckOf reads how a task is checked.

@@ -318,8 +318,15 @@ def uses_sequencer(scene: Any) -> bool:
     editor = scene.sequence_editor
     if not scene.render.use_sequencer or editor is None:
         return False
-    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
-    return any(not s.mute and s.type != "SOUND" for s in strips)
+    return any(not s.mute and s.type != "SOUND" for s in strips(editor))
+
+
+def all_strips(scene: Any) -> list[Any]:
+    """The strips of a scene that are not muted, those inside of others too."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return []
+    return [s for s in (editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all) if not s.mute]
 
 
 def set_multilayer(overlay: Any, depth: str, codec: str) -> None:

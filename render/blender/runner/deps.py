@@ -12,6 +12,7 @@ import caches
 import compat
 import paths
 import relocate
+import sequencer
 import sequences
 from problems import Problems
 
@@ -187,6 +188,10 @@ def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finde
         for node in tree.nodes:
             if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript") and node.mode == "EXTERNAL" and node.filepath:
                 yield "Node '%s'" % node.name, node.filepath, tree.library, alone, None
+    for scene in bpy.data.scenes:
+        if compat.uses_sequencer(scene):
+            for what, raw in sequencer.files(scene):
+                yield what, raw, scene.library, alone, scene
     yield from modifiers()
 
 

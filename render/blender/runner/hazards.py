@@ -8,6 +8,7 @@ from typing import Any, Iterator
 import bpy
 
 import compat
+import sequencer
 import settings
 import simulations
 from deps import used
@@ -18,6 +19,16 @@ def look(scene: Any, wanted: dict, facts: dict, problems: Problems) -> None:
     """Adds what it finds to problems, and `uncheckable` reasons to facts."""
     facts["uncheckable"] = []
     facts["bakes"] = []
+    if facts["sequencer"]:
+        sequencer.look(scene, wanted, facts, problems)
+        drivers(problems)
+        texts(problems)
+        for each in sequencer.shown(scene):
+            physics(each, False, facts, problems)
+            addons(each, problems)
+            pipeline(each, problems)
+            compositor(each, problems)
+        return
     physics(scene, bool(wanted.get("bake")), facts, problems)
     drivers(problems)
     texts(problems)
@@ -114,10 +125,6 @@ def addons(scene: Any, problems: Problems) -> None:
 
 
 def pipeline(scene: Any, problems: Problems) -> None:
-    where = "Scene '%s'" % scene.name
-    if compat.uses_sequencer(scene):
-        problems.error(where, "strips of the video sequencer replace the render",
-                       "switch off Output > Post Processing > Sequencer, or render the scene that the strips show")
     if scene.render.use_freestyle:
         for layer in scene.view_layers:
             if layer.use and layer.use_freestyle and layer.freestyle_settings.mode == "SCRIPT":

@@ -30,8 +30,10 @@ import finish  # noqa: E402
 import frame  # noqa: E402
 import protocol  # noqa: E402
 import relocate  # noqa: E402
+import sequencer  # noqa: E402
 
-OPS = {"bake": bake.bake, "render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish, "film": film.film}
+OPS = {"bake": bake.bake, "render": frame.render, "crop": frame.crops, "denoise": finish.denoise, "finish": finish.finish, "film": film.film,
+       "sequence": sequencer.sequence}
 
 
 def serve(events: protocol.Events) -> int:

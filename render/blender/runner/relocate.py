@@ -9,6 +9,7 @@ from typing import Any, Iterator
 import bpy
 
 import caches
+import compat
 import paths
 
 
@@ -44,6 +45,12 @@ def relocate(root: str) -> Rewritten:
             lib.reload()
         elif new is None:
             done.missing.append(lib.filepath)
+    for strip in (s for scene in bpy.data.scenes for s in compat.all_strips(scene) if s.type == "IMAGE" and len(s.elements)):
+        new = place(root, strip.directory.rstrip("/\\") + "/" + strip.elements[0].filename)
+        if new:
+            done.set(strip, "directory", os.path.dirname(new) + "/")
+        elif new is None:
+            done.missing.append(strip.directory)
     for owner, name in fields():
         raw = getattr(owner, name)
         new = place(root, raw)
@@ -81,6 +88,7 @@ def fields() -> Iterator[tuple[Any, str]]:
         for layer in getattr(cache, "layers", ()):
             yield layer, "filepath"
     for scene in data.scenes:
+        yield from ((strip, "filepath") for strip in compat.all_strips(scene) if strip.type == "MOVIE")
         world = scene.rigidbody_world
         if world and caches.external(world.point_cache):
             yield world.point_cache, "filepath"

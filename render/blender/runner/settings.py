@@ -11,6 +11,7 @@ import compat
 import movie
 import naming
 import outputs
+import sequencer
 from border import border_pixel
 from problems import Problems, listing
 
@@ -25,7 +26,9 @@ def facts(wanted: dict, problems: Problems) -> dict:
         return {}
     engine = pick_engine(scene, wanted.get("engine", ""), problems)
     layers = pick_layers(scene, wanted.get("view_layer", ""), problems)
-    check_camera(scene, wanted.get("camera", ""), problems)
+    strips = compat.uses_sequencer(scene)
+    if not strips:
+        check_camera(scene, wanted.get("camera", ""), problems)
     width, height = size(scene, wanted)
     result = {
         "scene": scene.name,
@@ -44,9 +47,12 @@ def facts(wanted: dict, problems: Problems) -> dict:
         "engines": compat.engines(),
     }
     result.update(cycles(scene, layers, wanted, problems) if engine == "CYCLES" else {})
-    result.update(output(scene, result["compositor"], problems))
+    result.update(output(scene, result["compositor"] and not strips, problems))
     result["film"] = movie.facts(scene, wanted.get("video", ""), (width, height), problems)
-    result["files"] = outputs.survey(scene, problems)
+    result["files"] = [] if strips else outputs.survey(scene, problems)
+    shown = sequencer.shown(scene) if strips else []
+    result["sequencer"] = "" if not strips else "scenes" if shown else "strips"
+    result["strip_engines"] = sorted({each.render.engine for each in shown})
     result["views"] = views(scene, result, problems)
     result["views_format"] = scene.render.image_settings.views_format
     return result
@@ -62,10 +68,11 @@ def views(scene: Any, found: dict, problems: Problems) -> list[dict]:
         return []
     rendered, how = compat.views(scene), scene.render.image_settings.views_format
     where = "Stereoscopy of scene '%s'" % scene.name
-    result = [{"name": v.name, "suffix": v.file_suffix if len(rendered) > 1 else ""} for v in rendered]
+    result = [{"name": v.name, "suffix": v.file_suffix} for v in rendered]
     suffixes = [v["suffix"] for v in result]
-    if not rendered or len(rendered) > MOST_VIEWS:
-        problems.error(where, "it has %d views that are in use" % len(rendered), "switch on between 1 and %d of them" % MOST_VIEWS)
+    if not 2 <= len(rendered) <= MOST_VIEWS:  # of one view Blender's versions name the files in different ways
+        problems.error(where, "it has %d views that are in use" % len(rendered),
+                       "switch on between 2 and %d of them, or switch off Output > Stereoscopy" % MOST_VIEWS)
     for v in result:
         if "." in v["name"]:
             problems.error(where, "the name of the view '%s' has a dot, which separates names in OpenEXR files" % v["name"], "rename the view")
@@ -74,7 +81,7 @@ def views(scene: Any, found: dict, problems: Problems) -> list[dict]:
     individual = how == "INDIVIDUAL"
     if individual and len(set(s.lower() for s in suffixes)) < len(suffixes):
         problems.error(where, "two views have the same file suffix", "give each its own")
-    if how == "STEREO_3D" and len(rendered) > 1 and [v["name"] for v in result] != ["left", "right"]:
+    if how == "STEREO_3D" and [v["name"] for v in result] != ["left", "right"]:
         problems.error(where, "a stereo 3D picture is made of the views left and right, and the scene renders %s" % listing([v["name"] for v in result]),
                        "choose Individual as Views Format of the output")
     if how == "MULTIVIEW" and found["format"] not in ("OPEN_EXR", "OPEN_EXR_MULTILAYER"):
@@ -237,6 +244,8 @@ def catches_shadows() -> bool:
 def untiled(scene: Any, denoised: bool) -> list[str]:
     """Why a rectangle of the frame does not come out as it is in the whole."""
     c, found = scene.cycles, []
+    if compat.uses_sequencer(scene):
+        found.append("strips make one picture")
     if scene.render.use_multiview:
         found.append("several views are not joined of parts")
     if scene.render.use_border and not scene.render.use_crop_to_border:

@@ -38,6 +38,10 @@ def main() -> None:
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()
+        if wanted.get("sequencer") == "off":
+            for scene in bpy.data.scenes:
+                if scene.library is None:
+                    scene.render.use_sequencer = False
         tree, owners, readers = deps.collect(bpy.data.filepath, problems, asked(wanted), heard(wanted), rendered(wanted))
         colours = ocio.collect(os.environ.get("OCIO", ""), tree, problems)
         facts = settings.facts(wanted, problems)
@@ -68,10 +72,10 @@ def rendered(wanted: dict) -> Any:
 
 def asked(wanted: dict) -> set:
     """The frames of the job and those beside them, which motion blur looks at;
-    none where frames are not what they are called, or where a simulation is
-    baked, which begins earlier."""
+    none where frames are not what they are called, where a simulation is baked,
+    which begins earlier, and where strips show frames of other scenes."""
     scene = rendered(wanted)
-    if wanted.get("bake") or scene.render.frame_map_old != scene.render.frame_map_new:
+    if wanted.get("bake") or compat.uses_sequencer(scene) or scene.render.frame_map_old != scene.render.frame_map_new:
         return set()
     frames = sequences.frames(wanted.get("frames", ""))
     if not wanted.get("frames"):
