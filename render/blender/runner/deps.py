@@ -212,8 +212,9 @@ class Uses:
         users = self._nodes.get(image.as_pointer(), [])
         for tree, node in users:
             user = getattr(node, "image_user", node)
-            if not hasattr(user, "frame_duration") or not user.use_auto_refresh or any("frame_" in c.data_path or "use_cyclic" in c.data_path
-                                                          for c in compat.curves(tree)):
+            if not hasattr(user, "frame_duration") or not user.use_auto_refresh:
+                return paths.sequence
+            if any("frame_" in c.data_path or "use_cyclic" in c.data_path for c in compat.curves(tree)):
                 return paths.sequence
             counts.append({"start": user.frame_start, "length": user.frame_duration, "offset": user.frame_offset,
                            "mode": "REPEAT" if user.use_cyclic else "EXTEND"})
