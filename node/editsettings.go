@@ -32,6 +32,7 @@ var choices = map[string][]string{
 // without a sandbox. Whoever got hold of the dashboard's token could use them to
 // run anything, so they are changed by hand.
 var inFileOnly = map[string]string{
+	"network.bootstraps": "it says whom this machine asks for strangers", "swarm.accept": "it says whether strangers' files run here",
 	"idle.hook": "it names a program that is run", "hooks.program": "it names a program that is run", "blender.path": "it names a program that is run",
 	"blender.programs": "it names programs that are run", "blender.mirror": "programs are downloaded from there", "blender.releases": "programs are downloaded by it", "blender.trees": "programs are fetched from members by it",
 	"onnx.library": "it names a library that is loaded", "llm.server": "it names a program that is run", "torch.python": "it names a program that is run", "worker.env": "programs obey it", "sandbox.mode": "it decides whether strangers' files are confined",

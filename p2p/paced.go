@@ -43,8 +43,7 @@ func (p *pacedHost) SetStreamHandlerMatch(id protocol.ID, match func(protocol.ID
 }
 
 func (p *pacedHost) wrap(s network.Stream) network.Stream {
-	who := turn{peer: s.Conn().RemotePeer()}
-	return &pacedStream{Stream: s, host: p, who: who, in: slowReader{ctx: p.ctx, who: who, t: p.down, r: s}}
+	return &pacedStream{Stream: s, host: p, who: turn{peer: s.Conn().RemotePeer()}}
 }
 
 // pacedWrite is how long a part of a write may take once it is its turn.
@@ -54,7 +53,6 @@ type pacedStream struct {
 	network.Stream
 	host *pacedHost
 	who  turn
-	in   slowReader
 }
 
 // Read implements io.Reader.
@@ -62,7 +60,12 @@ func (s *pacedStream) Read(b []byte) (int, error) {
 	if s.host.down.bound() == nil {
 		return s.Stream.Read(b)
 	}
-	return s.in.Read(b)
+	n, err := s.Stream.Read(b[:min(len(b), burst)])
+	// Paid for at once: such a stream often ends with what was read last.
+	if paid := s.host.down.wait(s.host.ctx, s.who, n); err == nil {
+		err = paid
+	}
+	return n, err
 }
 
 // Write implements io.Writer. Its deadline is its own: to wait for the bound is
