@@ -13,6 +13,7 @@ import (
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
 	"idlewild/node/worker"
+	"idlewild/render"
 )
 
 // owner keeps the machine its owner's: it senses, decides, and has the worker
@@ -113,6 +114,10 @@ const (
 	lookResting = 10 * time.Second
 )
 
+// yields is done once for all farms of the process. Without it what the daemon
+// itself computes, comparing above all, weighs as much as the artist's program.
+var yields sync.Once
+
 // run looks until ctx ends.
 func (o *owner) run(ctx context.Context) error {
 	if o.sensor == nil {
@@ -141,6 +146,9 @@ func (o *owner) run(ctx context.Context) error {
 		o.looked, o.signals = true, s
 		o.mu.Unlock()
 		o.decide()
+		if o.attended() {
+			yields.Do(render.LowerSession)
+		}
 		o.energy.keep()
 		for _, d := range o.devices {
 			if d != idle.CPU {

@@ -17,12 +17,18 @@ const (
 	ioClassBest, ioClassIdle = 2, 3
 	ioWhoProcess             = 1
 	lowNice, leastNice       = 10, 19
+
+	// A turn on a processor, in nanoseconds. From Linux 6.12 on a thread that
+	// wakes waits for the end of the turn of the one that runs, whose nice value
+	// only says how long it waits for its next: 3 ms each time unless it asks for
+	// less ("EEVDF and latency requests", Documentation/scheduler/sched-eevdf.rst).
+	shortTurn = 100_000
 )
 
 // lower gives one thread, and what it starts from then on, a priority. A
 // kernel that refuses one of the ways leaves the others.
 func lower(tid int, p Priority) {
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedOther, Nice: lowNice}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedOther, Nice: lowNice, Runtime: shortTurn}
 	io := ioClassBest<<13 | 7
 	switch p {
 	case Normal:
@@ -78,6 +84,15 @@ func autogroup(pid string) string {
 	}
 	name, _, _ := strings.Cut(string(b), " ")
 	return name
+}
+
+// LowerSession gives what this process and its session do the weight of Low
+// beside other sessions, where it leads that session and the kernel groups by
+// session. It is for a program that runs beside somebody's own.
+func LowerSession() {
+	if sid, err := unix.Getsid(0); err == nil && sid == os.Getpid() {
+		lowerAutogroup(os.Getpid(), Low)
+	}
 }
 
 // lowerAutogroup gives the group of a process the weight of p.
