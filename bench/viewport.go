@@ -64,7 +64,9 @@ func viewport(ctx context.Context, args []string) ([]Figure, error) {
 
 	memory := *capMB << 20
 	common := []string{"IDLEWILD_WORKER_MEMORY_BYTES=" + fmt.Sprint(memory)}
-	at, err := v.measure(ctx, "artist", append(deskEnv(desk.display, 1), common...))
+	// What the artist's Blender takes of the processor is the owner's load here.
+	own := slices.DeleteFunc(deskEnv(desk.display, 1), func(s string) bool { return strings.HasPrefix(s, "IDLEWILD_IDLE_CPU_LOAD=") })
+	at, err := v.measure(ctx, "artist", append(own, common...))
 	if err != nil {
 		return nil, err
 	}

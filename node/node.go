@@ -245,12 +245,14 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	if first != nil {
 		n.closers = append(n.closers, func() { n.turns.remove(n.worker) })
 		n.owner, n.updater = first.owner, first.updater
+		n.closers = append(n.closers, n.owner.serve(n.jobs))
 		n.words.open()
 		return n, nil
 	}
 	if n.owner, err = n.newOwner(); err != nil {
 		return nil, err
 	}
+	n.owner.serve(n.jobs)
 	if n.updater, err = n.newUpdater(); err != nil {
 		return nil, err
 	}

@@ -45,7 +45,14 @@ type owner struct {
 	state     idle.State
 	pause     *idle.Pause
 	decisions map[string]idle.Decision
+	// crowds are told when the owner's programs begin to keep the processor
+	// busy, and when they no longer do; with what each was told last.
+	crowds map[crowder]bool
 }
+
+// crowder makes way for the owner's programs, or needs no longer. It is the
+// dispatcher of a farm's jobs.
+type crowder interface{ Crowded(bool) }
 
 // newOwner makes the part of a node that keeps the machine its owner's. It
 // rests until it has looked around.
@@ -58,7 +65,7 @@ func (n *Node) newOwner() (*owner, error) {
 	o := &owner{
 		dir: n.cfg.DataDir, log: n.log.With("part", "idle"), policy: policy,
 		turns: n.turns, work: n.kit.yielding, now: sense.Now, look: make(chan struct{}, 1), reread: n.reread,
-		energy: loadEnergy(n.cfg.DataDir, time.Now),
+		energy: loadEnergy(n.cfg.DataDir, time.Now), crowds: map[crowder]bool{},
 	}
 	if n.cfg.Network.Metered == "auto" && n.host != nil {
 		o.metered = n.host.SetMetered
@@ -225,8 +232,19 @@ func (o *owner) decide() {
 	o.leave(next)
 	before := o.decisions
 	o.decisions = next
+	crowded := s.Desktop && s.CPUOthers != nil && o.policy.CPULoad > 0 && *s.CPUOthers > o.policy.CPULoad
+	var tell []crowder
+	for d, told := range o.crowds {
+		if told != crowded {
+			o.crowds[d] = crowded
+			tell = append(tell, d)
+		}
+	}
 	o.mu.Unlock()
 
+	for _, d := range tell {
+		d.Crowded(crowded)
+	}
 	if ended != nil {
 		o.log.Info("the pause is over", "reason", ended.Text())
 		if err := savePause(o.dir, nil); err != nil {
@@ -265,6 +283,19 @@ func (o *owner) view() (decisions map[string]idle.Decision, s idle.Signals, desk
 	s = o.signals
 	s.Pause = o.pause
 	return maps.Clone(o.decisions), s, o.policy.Mode == idle.Owner || o.policy.Mode == idle.Auto && s.Desktop
+}
+
+// serve has the checks of a farm's jobs make way for the owner's programs. The
+// function that comes back ends that.
+func (o *owner) serve(d crowder) (end func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.crowds[d] = false
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.crowds, d)
+	}
 }
 
 // attended reports whether the machine is one that somebody sits at.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +161,37 @@ func TestTimedPauseOfADaemon(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, pauseFile)); err == nil {
 		t.Error("the pause would come back with the next start")
+	}
+}
+
+// crowdWords keeps what it was told.
+type crowdWords []bool
+
+func (c *crowdWords) Crowded(crowded bool) { *c = append(*c, crowded) }
+
+// This machine's checks are told when its owner's programs want the processor,
+// once each time, and those of a farm that was joined meanwhile too.
+func TestChecksMakeWayForTheOwnersPrograms(t *testing.T) {
+	n := startNode(t, "artist", nil)
+	var first, second, left crowdWords
+	n.owner.serve(&first)
+	n.owner.serve(&left)()
+	look := func(desk bool, others float64) {
+		n.owner.mu.Lock()
+		n.owner.policy.CPULoad = .25
+		n.owner.signals = idle.Signals{Desktop: desk, CPUOthers: &others}
+		n.owner.mu.Unlock()
+		n.owner.decide()
+	}
+	look(true, .1)
+	look(true, .6)
+	look(true, .7)
+	n.owner.serve(&second)
+	look(true, .6)
+	look(true, .2)
+	look(false, .9) // nobody sits at a server
+	if !slices.Equal(first, crowdWords{true, false}) || !slices.Equal(second, crowdWords{true, false}) || len(left) > 0 {
+		t.Errorf("told %v, %v and %v", first, second, left)
 	}
 }
 

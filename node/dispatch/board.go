@@ -45,6 +45,8 @@ type Board struct {
 	refined   uint32             // how often paces and costs were found anew
 	usual     float64            // what a task costs, roughly; 0: unknown
 	checkTime time.Duration      // that a check takes this machine; 0: unknown
+	crowded   bool               // its owner's programs want it: checks rest after each
+	checkFrom time.Time          // this machine checks again from then on
 	checked   map[peer.ID]int    // checks of members that were found true
 	liars     map[peer.ID]string // members that check no more, and why
 	copied    time.Time          // when idle devices were last offered copies
@@ -153,6 +155,8 @@ func (b *Board) take(ev Event) {
 		b.lost(e)
 	case Scored:
 		b.scored(e)
+	case Crowded:
+		b.crowd(e.Crowded)
 	case Steered:
 		b.steered(e)
 	case Requeued:

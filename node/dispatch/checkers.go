@@ -29,6 +29,10 @@ const (
 	// checkTurn is how long this machine checks before it finishes what is ready.
 	// Where a check takes longer it holds one at a time.
 	checkTurn = 5 * time.Second
+	// checkRest is how long this machine's checks rest after each while its owner's
+	// programs want the processor, in times what the check took: at the least
+	// priority a check still takes caches and memory's bandwidth from them.
+	checkRest = 4
 	// stalled is how long a member may be at a check.
 	stalled = 5 * time.Minute
 )
@@ -167,7 +171,7 @@ func (b *Board) whose(j *jobState, x *ret, tasks []job.Task) by {
 	if w == nil || !w.connected || slices.ContainsFunc(tasks, func(t job.Task) bool { return b.lacking(w, t.Needs, job.AtRequester) != "" }) {
 		return byAny
 	}
-	if time.Duration(b.waitingChecks()+len(tasks))*b.checkTime > b.o.Behind {
+	if time.Duration(b.waitingChecks()+len(tasks))*b.checkEvery() > b.o.Behind {
 		return byAny
 	}
 	return byHome
@@ -187,6 +191,32 @@ func (b *Board) timeCheck(d time.Duration) {
 		b.checkTime = d
 	}
 	b.checkTime += (d - b.checkTime) / 8
+	if b.crowded {
+		b.checkFrom = b.now.Add(checkRest * d)
+		b.after(checkRest*d, func() { b.hungry = true })
+	}
+}
+
+// checkEvery is how long this machine needs for each check that waits.
+func (b *Board) checkEvery() time.Duration {
+	if b.crowded {
+		return (1 + checkRest) * b.checkTime
+	}
+	return b.checkTime
+}
+
+// checksNow reports whether this machine may begin a check beside those that it
+// has.
+func (b *Board) checksNow(has int) bool {
+	return has == 0 && !b.now.Before(b.checkFrom) || has == 1 && !b.crowded && b.checkTime <= checkTurn
+}
+
+// crowd notes whether other programs want this machine.
+func (b *Board) crowd(crowded bool) {
+	b.crowded = crowded
+	if !crowded {
+		b.checkFrom, b.hungry = time.Time{}, true
+	}
 }
 
 // audits reports whether a result that a member checked is looked at here as

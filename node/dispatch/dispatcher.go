@@ -202,6 +202,10 @@ func (d *Dispatcher) close() error {
 	return d.journal.close()
 }
 
+// Crowded says whether other programs of this machine's owner keep its
+// processor busy: its own checks then make way for them.
+func (d *Dispatcher) Crowded(crowded bool) { d.post(Crowded{crowded}) }
+
 // post gives the board an event; false once nobody listens.
 func (d *Dispatcher) post(e Event) bool {
 	select {

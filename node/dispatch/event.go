@@ -120,6 +120,9 @@ type (
 		ID    job.ID
 		Fence uint64
 	}
+	// Crowded: other programs of this machine's owner keep its processor busy,
+	// or no longer do. Its checks rest for a while after each, see checkRest.
+	Crowded struct{ Crowded bool }
 	// Steered: a person cancels, pauses or resumes.
 	Steered struct {
 		ID     job.ID
@@ -152,6 +155,7 @@ func (Fetched) event()    {}
 func (Challenged) event() {}
 func (Judged) event()     {}
 func (Booked) event()     {}
+func (Crowded) event()    {}
 func (Scored) event()     {}
 func (Delivered) event()  {}
 func (Adopted) event()    {}

@@ -139,7 +139,7 @@ func (b *Board) feedOne(s *seat, credit int) bool {
 		if s.Name == job.HomeDevice && checks > 0 && work == 0 && b.leaseWork(s, false) {
 			return true
 		}
-		if (checks == 0 || checks == 1 && b.checkTime <= checkTurn) && b.leaseCheck(s) {
+		if b.checksNow(checks) && b.leaseCheck(s) {
 			return true
 		}
 		if !w.home() {
@@ -764,7 +764,7 @@ func (j *jobState) countHanded() {
 func (b *Board) leaseCheck(s *seat) bool {
 	most := 1
 	w := s.w
-	if w.peer == b.self && b.checkTime > 0 {
+	if w.peer == b.self && b.checkTime > 0 && !b.crowded {
 		most = int(min(max(checkTurn/b.checkTime, 1), 16))
 	}
 	var jobs []*jobState

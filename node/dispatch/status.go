@@ -444,7 +444,7 @@ func (b *Board) homeLeft(j *jobState, unready map[*class]int) float64 {
 // takes here: those of this machine one after another, those of members beside
 // each other and them. It is 0 before this machine ran one.
 func (b *Board) checksLeft(j *jobState) time.Duration {
-	home, away := time.Duration(len(j.checks)-j.handed)*b.checkTime, time.Duration(0)
+	home, away := time.Duration(len(j.checks)-j.handed)*b.checkEvery(), time.Duration(0)
 	if j.handed > 0 {
 		away = b.checkTime
 	}

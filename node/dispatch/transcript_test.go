@@ -32,6 +32,7 @@ var update = flag.Bool("update", false, "write transcripts anew")
 //	answer [N]                     what the board wanted done is done (N effects)
 //	steer JOB ACTION · requeue JOB LABEL
 //	set checks=on|off ruling=R deliver=ERROR|ok banned=WHY disputes=N gone=LABEL,…
+//	crowd yes|no                   the owner's programs keep this machine busy
 //	disk-full                      the next thing wanted done is a fetch: there is no room here
 //	fetch-fails                    the next thing wanted done is a fetch: it fails
 //	status JOB                     what a person sees
@@ -208,6 +209,8 @@ func (x *table) play(words []string) {
 		f := x.todo[0].(Fetch)
 		x.todo = x.todo[1:]
 		x.step(Fetched{ID: f.ID, Fence: f.Fence, Err: fmt.Errorf("no space left"), Local: true})
+	case "crowd":
+		x.step(Crowded{rest[0] == "yes"})
 	case "steer":
 		x.step(Steered{ID: x.jobs[rest[0]], Action: job.Action(rest[1])})
 	case "requeue":
