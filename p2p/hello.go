@@ -52,7 +52,11 @@ func (h *Host) greet(ctx context.Context, p peer.ID) error {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
 	var theirs wire.Hello
-	if _, err := wire.Read(bufio.NewReader(s), &theirs, wire.MaxHello); err != nil {
+	most := wire.MaxHello
+	if h.members.Stranger(p) {
+		most = maxStrangerHello
+	}
+	if _, err := wire.Read(bufio.NewReader(s), &theirs, most); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
 	h.heed(p, theirs.GetSuccessions(), wire.MaxSuccessions)
@@ -76,9 +80,11 @@ func (h *Host) greet(ctx context.Context, p peer.ID) error {
 	}
 	h.mine(theirs.GetYours())
 	h.absorb(p, theirs.GetDetails())
+	no := h.members.revocationNo()
 	if _, err := wire.Write(s, &wire.Hello{Details: h.details(p), Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}, wire.MaxHello); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
 	}
+	h.members.told(p, no)
 	return nil
 }
 
@@ -114,6 +120,7 @@ func (h *Host) answerHello(s network.Stream) {
 		_, _ = wire.Write(s, answer, wire.MaxHello)
 		return
 	}
+	no := h.members.revocationNo()
 	answer := &wire.Hello{Certificates: h.members.certificates(), Stranger: h.members.pass(), Capability: h.release.Capability, Version: h.cfg.Version, Details: h.details(p),
 		Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}
 	if _, err := wire.Write(s, answer, wire.MaxHello); err != nil {
@@ -127,6 +134,7 @@ func (h *Host) answerHello(s network.Stream) {
 	if _, err := wire.Read(r, &last, most); err != nil {
 		return // it knows us now; what it knows comes another time
 	}
+	h.members.told(p, no)
 	h.heed(p, last.GetSuccessions(), wire.MaxSuccessions)
 	if r := last.GetRefusal(); r != nil {
 		h.apart(p, refusalError(r))
@@ -212,14 +220,14 @@ func (h *Host) mine(w *wire.Signed) {
 // details is what goes to somebody who was let in.
 func (h *Host) details(p peer.ID) *wire.Details {
 	if !h.members.Known(p) {
-		return h.forStranger()
+		return h.forStranger(p)
+	}
+	if h.members.isStranger() {
+		return h.byStranger()
 	}
 	d := &wire.Details{
 		Members: h.members.records(), Revocations: h.members.revocations(), Addrs: addrBytes(h.addrs()), ContentKey: h.members.contentKey(),
 		Opening: h.members.openingSigned(), Strangers: h.cfg.Strangers != nil,
-	}
-	if h.members.isStranger() { // nobody would believe it
-		d.Members, d.Revocations = nil, nil
 	}
 	if h.cfg.Words != nil {
 		said := h.cfg.Words.Words()
@@ -244,14 +252,7 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.hearOpening(p, d.GetOpening())
 	h.taker(p, d.GetStrangers())
-	revs := d.GetRevocations()
-	for _, r := range revs[:min(len(revs), wire.MaxRevocations)] {
-		if s, err := r.Value(wire.MaxSignedBytes); err == nil {
-			if _, err := h.members.applyRevocation(s); err != nil {
-				h.log.Debug("revocation not believed", "peer", p, "err", err)
-			}
-		}
-	}
+	h.hearRevocations(p, d.GetRevocations())
 	if k := d.GetContentKey(); k != nil {
 		if err := h.members.learnContentKey(k); err != nil {
 			h.log.Debug("content key not believed", "peer", p, "err", err)
@@ -295,6 +296,22 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 			continue
 		}
 		h.offers.note(v, time.Now())
+	}
+}
+
+// hearRevocations takes in what the root says of peers, as p tells it.
+func (h *Host) hearRevocations(p peer.ID, said []*wire.Signed) {
+	var all []job.Signed
+	for _, r := range said[:min(len(said), wire.MaxRevocations)] {
+		if s, err := r.Value(wire.MaxSignedBytes); err == nil {
+			all = append(all, s)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	if _, err := h.members.applyRevocations(all); err != nil {
+		h.log.Debug("revocation not believed", "peer", p, "err", err)
 	}
 }
 

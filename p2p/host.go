@@ -77,9 +77,11 @@ type Config struct {
 	Bootstraps []string
 
 	// Tests have a DHT that is faster, and answers though nobody outside could
-	// reach it.
-	pace   kad.Pace
-	public bool
+	// reach it; or they say at which addresses a node may be reached from outside,
+	// private ones as well.
+	pace    kad.Pace
+	public  bool
+	outside func() []ma.Multiaddr
 
 	// Release is for tests of releases that are apart; nil: this one.
 	Release *Release

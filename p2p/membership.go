@@ -1,12 +1,14 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -56,7 +58,9 @@ type Membership struct {
 	content contentState
 	members map[peer.ID]*memberState
 	revoked map[peer.ID]revokedState
-	opening openingState
+	// revocationsIn counts statements that were taken in, see revokedState.
+	revocationsIn uint64
+	opening       openingState
 	// Strangers that are here, and how many may be: in all, and of one network.
 	strangers                    map[peer.ID]*strangerState
 	mostStrangers, mostOfNetwork int
@@ -79,6 +83,7 @@ type memberState struct {
 type revokedState struct {
 	signed job.Signed
 	at     time.Time
+	no     uint64 // of those that this program took in
 }
 
 // Farm is what this node is a member of.
@@ -165,7 +170,7 @@ func (m *Membership) load(dir farmDir) error {
 	for _, s := range revoked {
 		for i := range len(m.chain) + 1 { // it was good when it was written
 			if r, p, err := openRevocation(s, m.rootAt(i), m.id); err == nil {
-				m.revoked[p] = revokedState{s, r.At}
+				m.revokeLocked(p, s, r.At)
 			}
 		}
 	}
@@ -506,51 +511,71 @@ func (m *Membership) Revoke(p peer.ID) error {
 // applyRevocation takes in a statement from whomever; news reports whether it
 // was not known before. It is on disk when it takes effect.
 func (m *Membership) applyRevocation(s job.Signed) (news bool, err error) {
+	return m.applyRevocations([]job.Signed{s})
+}
+
+// applyRevocations does the same for several with one write. What is wrong with
+// one of them keeps out no other.
+func (m *Membership) applyRevocations(said []job.Signed) (news bool, err error) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.root == "" {
-		m.mu.Unlock()
 		return false, ErrNoFarm
 	}
-	r, p, err := openRevocation(s, m.root, m.id)
-	if err != nil {
-		m.mu.Unlock()
-		return false, err
+	before := maps.Clone(m.revoked)
+	var wrong error // the first one
+	for _, s := range said {
+		r, p, err := openRevocation(s, m.root, m.id)
+		if err == nil {
+			err = m.roomForLocked(p)
+		}
+		if err != nil {
+			wrong = cmp.Or(wrong, err)
+		} else if old, ok := m.revoked[p]; !ok || r.At.After(old.at) {
+			m.revokeLocked(p, s, r.At)
+			news = true
+		}
 	}
-	if old, ok := m.revoked[p]; ok && !r.At.After(old.at) {
-		m.mu.Unlock()
-		return false, nil
+	if !news {
+		return false, wrong
 	}
-	if _, ok := m.revoked[p]; !ok && len(m.revoked) >= wire.MaxRevocations {
-		m.mu.Unlock()
-		return false, fmt.Errorf("%d revocations already: make a new farm", len(m.revoked))
-	}
-	if _, member := m.members[p]; !member && m.rootKey != nil && len(m.revoked) >= wire.MaxRevocations/2 {
-		m.mu.Unlock()
-		return false, fmt.Errorf("%d revocations already, and the rest is kept for members: close the farm and open it anew, with more work", len(m.revoked))
-	}
-	old, had := m.revoked[p]
-	m.revoked[p] = revokedState{s, r.At}
 	all := make([]job.Signed, 0, len(m.revoked))
 	for _, v := range m.revoked {
 		all = append(all, v.signed)
 	}
 	if err := m.dir.write("revoked", revokedMagic, all); err != nil {
-		if delete(m.revoked, p); had {
-			m.revoked[p] = old
-		}
-		m.mu.Unlock()
+		m.revoked = before
 		return false, err
 	}
-	if p == m.self && m.revokedLocked(p, m.members[p].cert) {
+	if _, ok := m.revoked[m.self]; ok && !m.farm.Revoked && m.revokedLocked(m.self, m.members[m.self].cert) {
 		m.farm.Revoked = true
 		m.log.Warn("this node's membership was revoked by the farm's owner", "farm", m.farm.Name)
 		if err := m.dir.write("farm", farmMagic, m.farm); err != nil {
 			m.log.Error("farm file not written", "err", err)
 		}
 	}
-	m.mu.Unlock()
 	m.host.keeper.wake() // closes its connections
-	return true, nil
+	return true, wrong
+}
+
+// roomForLocked says why no statement about p is taken in that is the first about
+// it; nil: it is.
+func (m *Membership) roomForLocked(p peer.ID) error {
+	if _, ok := m.revoked[p]; ok {
+		return nil
+	}
+	if len(m.revoked) >= wire.MaxRevocations {
+		return fmt.Errorf("%d revocations already: make a new farm", len(m.revoked))
+	}
+	if _, member := m.members[p]; !member && m.rootKey != nil && len(m.revoked) >= wire.MaxRevocations/2 {
+		return fmt.Errorf("%d revocations already, and the rest is kept for members: close the farm and open it anew, with more work", len(m.revoked))
+	}
+	return nil
+}
+
+func (m *Membership) revokeLocked(p peer.ID, s job.Signed, at time.Time) {
+	m.revocationsIn++
+	m.revoked[p] = revokedState{s, at, m.revocationsIn}
 }
 
 // learn takes in a certificate and addresses that somebody showed. Older

@@ -93,6 +93,9 @@ func (u *puncher) again(s *holepunch.Service) {
 // punchAddrs are the public addresses at which this node's ports were seen,
 // and those that it has.
 func (h *Host) punchAddrs() []ma.Multiaddr {
+	if h.cfg.outside != nil {
+		return h.cfg.outside()
+	}
 	out := h.paths.seen()
 	for _, a := range h.host.Addrs() {
 		if manet.IsPublicAddr(a) {

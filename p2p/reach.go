@@ -21,6 +21,7 @@ const (
 	checkFirst = 15 * time.Second // after the start: members are connected by then
 	checkEvery = 3 * time.Minute  // a member answers one question in two minutes
 	checkValid = time.Hour        // a dial from outside counts for so long
+	checkTries = maxAdmitted + maxAsking
 )
 
 // reachability asks members to dial this node from a port that it has never
@@ -47,9 +48,13 @@ func (h *Host) startChecks() error {
 	if err != nil {
 		return fmt.Errorf("p2p: dialling for others: %w", err)
 	}
-	nat, err := autonatv2.New(dialer)
+	var opts []autonatv2.AutoNATOption
+	if h.cfg.outside != nil {
+		opts = append(opts, autonatv2.AllowPrivateAddrs)
+	}
+	nat, err := autonatv2.New(dialer, opts...)
 	if err == nil {
-		err = nat.Start(checkHost{h.guarded, h.host})
+		err = nat.Start(checkHost{h.guarded, h.host, h.members})
 	}
 	if err != nil {
 		dialer.Close()
@@ -65,6 +70,16 @@ func (h *Host) startChecks() error {
 type checkHost struct {
 	host.Host // for members
 	open      host.Host
+	members   *Membership
+}
+
+// NewStream implements host.Host. Whoever is no member yet is not waited for:
+// there are others to ask.
+func (c checkHost) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	if !c.members.Known(p) {
+		return nil, ErrNotMember
+	}
+	return c.Host.NewStream(ctx, p, ids...)
 }
 
 // SetStreamHandler implements host.Host.
@@ -92,7 +107,8 @@ func (r *reachability) run(ctx context.Context) {
 	}
 }
 
-// check asks about the address that was asked about longest ago.
+// check asks a member about the address that was asked about longest ago. In an
+// open farm most who say that they answer may be none.
 func (r *reachability) check(ctx context.Context) {
 	addrs := r.h.punchAddrs()
 	if len(addrs) == 0 {
@@ -103,7 +119,10 @@ func (r *reachability) check(ctx context.Context) {
 		return r.reached[a.String()].at.Compare(r.reached[b.String()].at)
 	})
 	r.mu.Unlock()
-	got, err := r.nat.GetReachability(ctx, []autonatv2.Request{{Addr: addrs[0], SendDialData: true}})
+	got, err := autonatv2.Result{}, ErrNotMember
+	for try := 0; try < checkTries && errors.Is(err, ErrNotMember); try++ { // it picks another one each time
+		got, err = r.nat.GetReachability(ctx, []autonatv2.Request{{Addr: addrs[0], SendDialData: true}})
+	}
 	if err != nil || got.Reachability == network.ReachabilityUnknown {
 		if err != nil && !errors.Is(err, autonatv2.ErrNoPeers) {
 			r.h.log.Debug("reachability not known", "err", cause(err))

@@ -42,9 +42,6 @@ const (
 	// strangerHellos in a row, and one more each strangerPause.
 	strangerHellos = 16
 	strangerPause  = 10 * time.Second
-	// maxStrangerOffers are kept of one.
-	maxStrangerOffers = 8
-	maxStrangerHello  = 64 << 10
 )
 
 // Strangers is what a node that takes strangers has to say about them.
@@ -146,6 +143,7 @@ type strangerState struct {
 	addrs  []ma.Multiaddr
 	since  time.Time
 	hellos *rate.Limiter
+	told   uint64 // of the root's revocations, see tell
 }
 
 // Admitted reports whether p may ask for work and offer it: a member, or a
@@ -500,73 +498,6 @@ func (m *Membership) firstContacts() []peer.AddrInfo {
 		}
 	}
 	return out
-}
-
-// forStranger is what a stranger is told: enough to find others that may have
-// work for it, and what the root says.
-func (h *Host) forStranger() *wire.Details {
-	d := &wire.Details{
-		Revocations: h.members.revocations(), Addrs: addrBytes(h.addrs()), Opening: h.members.openingSigned(), Strangers: h.cfg.Strangers != nil,
-	}
-	takers := h.takers()
-	for _, r := range h.members.records() {
-		cert, err := r.GetCertificate().Value(wire.MaxSignedBytes)
-		if err != nil {
-			continue
-		}
-		if _, p, err := h.members.openCurrent(cert); err == nil && slices.Contains(takers, p) {
-			r.LastSeenMs = 0 // when somebody was here is nobody's business
-			d.Members = append(d.Members, r)
-		}
-	}
-	for _, o := range h.offers.ownOpen() {
-		if o.Strangers && len(d.Offers) < maxStrangerOffers {
-			d.Offers = append(d.Offers, wire.FromOffer(o))
-		}
-	}
-	return d
-}
-
-// heedStranger takes in what a stranger tells: where it is, and what it offers.
-func (h *Host) heedStranger(p peer.ID, d *wire.Details) {
-	if d == nil {
-		return
-	}
-	h.hearOpening(p, d.GetOpening())
-	h.members.strangerSeen(p, reachable(addrsFrom(d.GetAddrs()), h.near(p)))
-	offers := d.GetOffers()
-	for _, o := range offers[:min(len(offers), maxStrangerOffers)] {
-		v, err := o.Value()
-		if err != nil || v.Requester != p {
-			h.stats.malformed.Add(1)
-			continue
-		}
-		h.offers.note(v, time.Now())
-	}
-}
-
-// taker notes whether a member said that it takes strangers.
-func (h *Host) taker(p peer.ID, yes bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if yes {
-		h.taking[p] = true
-	} else {
-		delete(h.taking, p)
-	}
-}
-
-// takers are the connected members that take strangers.
-func (h *Host) takers() []peer.ID {
-	h.mu.Lock()
-	all := make([]peer.ID, 0, len(h.taking))
-	for p := range h.taking {
-		all = append(all, p)
-	}
-	h.mu.Unlock()
-	return slices.DeleteFunc(all, func(p peer.ID) bool {
-		return !h.members.Known(p) || h.host.Network().Connectedness(p) != network.Connected
-	})
 }
 
 func ignoreAbsent(err error) error {

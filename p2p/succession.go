@@ -395,7 +395,7 @@ func (m *Membership) reissueLocked() error {
 		if err != nil {
 			return err
 		}
-		m.revoked[p] = revokedState{signed, r.at}
+		m.revoked[p] = revokedState{signed, r.at, r.no}
 		all = append(all, signed)
 	}
 	if err := m.dir.write("revoked", revokedMagic, all); err != nil {

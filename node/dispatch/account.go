@@ -104,11 +104,13 @@ func (b *Board) account(w *worker, device string, j *jobState) {
 }
 
 // waited adds the time that s wanted work and had none to the jobs that had
-// some for it meanwhile.
+// some for it meanwhile. Of strangers those count that worked for the job: how
+// many others come by is nothing that its journal has to tell.
 func (b *Board) waited(s *seat) {
 	for _, j := range b.live {
-		if d := b.waits(s, j); d > 0 {
-			j.joined(account{s.w.peer, s.Name}).total += d
+		a := account{s.w.peer, s.Name}
+		if d := b.waits(s, j); d > 0 && (!s.w.stranger || j.account(a) != nil) {
+			j.joined(a).total += d
 		}
 	}
 }

@@ -52,8 +52,9 @@ type Dispatcher struct {
 	streamNo      uint64
 	streamsClosed bool
 
-	runs   map[job.ID]*jobRun // used by the committer alone
-	grants map[grantKey]readGrant
+	runs     map[job.ID]*jobRun // used by the committer alone
+	grants   map[grantKey]readGrant
+	grantsAt int // of them, before those that are over are forgotten
 
 	fetching, quick, judging, booking, delivering, preparing, saving, cleaning, announcing *pool
 }

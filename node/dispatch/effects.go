@@ -212,6 +212,7 @@ func (d *Dispatcher) sign(reader peer.ID, o *job.Order) {
 			if !d.note(Given{At: now, Peer: reader, Job: l.Job, Root: root, Expires: g.expires}) {
 				continue
 			}
+			d.forgetGrants(now)
 			d.grants[k] = g
 		}
 		l.Read = g.signed

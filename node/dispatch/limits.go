@@ -71,7 +71,7 @@ func (b *Board) unspent(j *jobState) float64 {
 		if l.check || l.device == job.HomeDevice {
 			continue
 		}
-		pace := b.worker(l.peer).seat(l.device).pace()
+		pace := b.paceOf(l.peer, l.device)
 		for _, g := range l.grants {
 			switch {
 			case g.t.Place == job.AtRequester:

@@ -12,7 +12,7 @@ import (
 )
 
 // worker is what the board knows of a peer that works for us. It outlives the
-// peer's streams.
+// peer's streams; see forgetGone.
 type worker struct {
 	peer      peer.ID
 	name      string // peer, as people read it
@@ -140,6 +140,9 @@ func (b *Board) worker(p peer.ID) *worker {
 }
 
 func (b *Board) opened(e Opened) {
+	if b.byPeer[e.Peer] == nil {
+		b.forgetGone()
+	}
 	w := b.worker(e.Peer)
 	if w.connected {
 		b.do(Hangup{w.peer, w.stream})
@@ -240,13 +243,16 @@ func (b *Board) described(w *worker, m job.Machine) {
 	for _, s := range w.seats {
 		s.there = false
 		b.tally(s) // it may be of another shape from now on
+		s.shape = nil
 	}
+	b.forgetSeats(w)
 	for _, d := range m.Devices {
 		s := w.seat(d.Name)
 		s.Device, s.there = d, true
 		s.shape = b.shapeOf(s)
 		w.machine.Facts = s.shape.machine.Facts // of machines of one sort once
 	}
+	b.forgetShapes()
 }
 
 // restFor keeps w off j for a time that grows with each call.

@@ -156,7 +156,11 @@ func (t *Table) open(server bool) error {
 	if server {
 		mode = dht.ModeServer
 	}
-	d, err := dht.New(t.cfg.Host,
+	records, err := keeps(t.key)
+	if err != nil {
+		return fmt.Errorf("kad: %w", err)
+	}
+	d, err := dht.New(newServingHost(t.cfg.Host), append(records,
 		dht.Mode(mode),
 		dht.ProtocolPrefix(Prefix(t.cfg.Farm)),
 		dht.DisableValues(),
@@ -165,7 +169,7 @@ func (t *Table) open(server bool) error {
 		dht.BootstrapPeersFunc(t.beginnings),
 		// Who has many addresses of one network has no more places for it.
 		dht.RoutingTablePeerDiversityFilter(dht.NewRTPeerDiversityFilter(t.cfg.Host, 8, 32)),
-	)
+	)...)
 	if err != nil {
 		return fmt.Errorf("kad: %w", err)
 	}
