@@ -294,6 +294,7 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.host.ConnManager().TagPeer(p, "member", 50) // one with a job is protected, see engage
 	h.keeper.met(p)
+	h.puncher.ready() // what it said of where it sees us counts now
 	h.reserver.wake()
 	offers := d.GetOffers()
 	for _, o := range offers[:min(len(offers), wire.MaxHelloOffers)] {
