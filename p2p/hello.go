@@ -79,7 +79,7 @@ func (h *Host) greet(ctx context.Context, p peer.ID) error {
 		return fmt.Errorf("hello to %s: %w", p, refusalError(r))
 	}
 	h.mine(theirs.GetYours())
-	h.absorb(p, theirs.GetDetails())
+	h.hear(p, theirs.GetDetails())
 	no := h.members.revocationNo()
 	if _, err := wire.Write(s, &wire.Hello{Details: h.details(p), Successions: h.members.successions(wire.MaxSuccessions), Yours: h.members.certificateOf(p)}, wire.MaxHello); err != nil {
 		return fmt.Errorf("hello to %s: %w", p, err)
@@ -142,7 +142,7 @@ func (h *Host) answerHello(s network.Stream) {
 	}
 	h.skews.over(p)
 	h.mine(last.GetYours())
-	h.absorb(p, last.GetDetails())
+	h.hear(p, last.GetDetails())
 }
 
 // meet checks the certificates that a peer showed of itself; nil lets it in, as a
@@ -241,13 +241,21 @@ func (h *Host) details(p peer.ID) *wire.Details {
 	return d
 }
 
-// absorb takes in what somebody tells who was let in.
+// hear takes in what somebody tells in a hello. Who is neither member nor
+// stranger any more, because its certificate has expired between two messages
+// say, tells nothing.
+func (h *Host) hear(p peer.ID, d *wire.Details) {
+	switch {
+	case h.members.Known(p):
+		h.absorb(p, d)
+	case h.members.Stranger(p):
+		h.heedStranger(p, d)
+	}
+}
+
+// absorb takes in what a member tells, or whoever let this node in.
 func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	if d == nil || !h.members.Known(p) && h.members.FarmID() == "" {
-		return
-	}
-	if h.members.Stranger(p) {
-		h.heedStranger(p, d)
 		return
 	}
 	h.hearOpening(p, d.GetOpening())
@@ -287,6 +295,7 @@ func (h *Host) absorb(p peer.ID, d *wire.Details) {
 	}
 	h.host.ConnManager().TagPeer(p, "member", 50) // one with a job is protected, see engage
 	h.keeper.met(p)
+	h.puncher.ready() // what it said of where it sees us counts now
 	h.reserver.wake()
 	offers := d.GetOffers()
 	for _, o := range offers[:min(len(offers), wire.MaxHelloOffers)] {

@@ -299,6 +299,7 @@ func wrap(lh host.Host, cfg Config, members *Membership, g *gate) (*Host, error)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	refused := func() { h.stats.refused.Add(1) }
 	h.guarded, h.shared = membersHost{lh, members, refused, false}, membersHost{lh, members, refused, true}
+	h.paths.member = members.Known
 	h.offers = newOffers(h)
 	h.keeper = newKeeper(h)
 	h.reserver = newReserver(h)

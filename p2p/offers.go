@@ -240,7 +240,7 @@ func (o *offers) note(v job.Offer, now time.Time) {
 	}
 	if !had {
 		most := maxOffersPerPeer
-		if v.Requester != o.self && o.h.members.Stranger(v.Requester) {
+		if v.Requester != o.self && !o.h.members.Known(v.Requester) {
 			most = maxStrangerOffers
 		}
 		if o.count[v.Requester] >= most {

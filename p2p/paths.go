@@ -23,6 +23,7 @@ type paths struct {
 	mu       sync.Mutex
 	peers    map[peer.ID]*pathState
 	observed map[peer.ID]map[string]observation // by whom, by transport
+	member   func(peer.ID) bool                 // nil: everybody is one
 }
 
 // observation is how a member sees one of our connections.
@@ -123,7 +124,7 @@ func (h *Host) observe(ctx context.Context) {
 				return
 			}
 			v := e.(event.EvtPeerIdentificationCompleted)
-			if v.ObservedAddr != nil && !relayed(v.Conn) {
+			if v.ObservedAddr != nil && !relayed(v.Conn) && !v.Conn.IsClosed() {
 				h.paths.see(v.Peer, v.ObservedAddr, h.listens(v.Conn.LocalMultiaddr()))
 				h.puncher.ready()
 			}
@@ -161,12 +162,23 @@ func (h *Host) listens(a ma.Multiaddr) bool {
 	return false
 }
 
+// told is what members say of where they see us. What others say is none of it:
+// members dial the addresses that come of it. mu is held.
+func (p *paths) told() (out []map[string]observation) {
+	for by, what := range p.observed {
+		if p.member == nil || p.member(by) {
+			out = append(out, what)
+		}
+	}
+	return out
+}
+
 // seen are the public addresses at which members see ports where we listen.
 func (p *paths) seen() []ma.Multiaddr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []ma.Multiaddr
-	for _, by := range p.observed {
+	for _, by := range p.told() {
 		for _, o := range by {
 			if o.port && manet.IsPublicAddr(o.addr) {
 				out = append(out, o.addr)
@@ -194,7 +206,7 @@ func (p *paths) natKind(own []ma.Multiaddr) (NAT, []ma.Multiaddr) {
 	seen := map[string]ma.Multiaddr{}
 	quic := map[string]bool{}
 	observers := 0
-	for _, by := range p.observed {
+	for _, by := range p.told() {
 		counted := false
 		for kind, o := range by {
 			a := o.addr

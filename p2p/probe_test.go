@@ -91,6 +91,28 @@ func TestNATKind(t *testing.T) {
 	}
 }
 
+// Anybody who connects may say where it sees us, and members dial what comes of
+// it: only members' words count.
+func TestWhereOthersSeeUsIsTheMembersWord(t *testing.T) {
+	p := newPaths()
+	member := false
+	p.member = func(id peer.ID) bool { return id == "a" && member }
+	for _, by := range []peer.ID{"a", "outsider"} {
+		p.see(by, addr(t, "/ip4/11.0.0.1/udp/4001/quic-v1"), true)
+	}
+	if got := p.seen(); len(got) != 0 {
+		t.Errorf("%v by the word of outsiders", got)
+	}
+	member = true // it showed its certificate after it was identified
+	p.see("outsider", addr(t, "/ip4/11.0.0.66/udp/53/quic-v1"), true)
+	if got := p.seen(); len(got) != 1 || got[0].String() != "/ip4/11.0.0.1/udp/4001/quic-v1" {
+		t.Errorf("seen at %v", got)
+	}
+	if kind, at := p.natKind(nil); kind != NATUnknown || len(at) != 1 {
+		t.Errorf("%s, seen at %v", kind, at)
+	}
+}
+
 // TestWakeDialsAtOnce: the pauses of before count no more.
 func TestWakeDialsAtOnce(t *testing.T) {
 	farm := newFarm(t, 2)

@@ -29,7 +29,7 @@ type puncher struct {
 // is relayed already.
 func (u *puncher) ready() {
 	ids, ok := u.h.host.(interface{ IDService() identify.IDService })
-	if !ok || len(u.h.punchAddrs()) == 0 {
+	if !u.h.cfg.Traverse || !ok || len(u.h.punchAddrs()) == 0 {
 		return
 	}
 	u.mu.Lock()

@@ -523,6 +523,42 @@ func TestStrangerAfterARestart(t *testing.T) {
 
 // TestFloodOfStrangers: as many as there is room for come in, of one network no
 // more than its share, and a member always comes in.
+// A stranger says itself until when its certificate counts: one that ends between
+// two messages of a hello makes nobody a member.
+func TestStrangerWhoseTimeEndsAmidAHello(t *testing.T) {
+	t.Parallel()
+	farm, text := openFarm(t, 1)
+	owner := farm[0]
+	s := stranger(t, text)
+	eventually(t, within, "the stranger is let in", func() bool { return hosts(owner, s) })
+	says := func() *wire.Details {
+		d := &wire.Details{Strangers: true}
+		for range 2 * maxStrangerOffers {
+			d.Offers = append(d.Offers, wire.FromOffer(job.Offer{Requester: s.ID(), Job: job.NewID(time.Now()), Kind: "echo", Open: 1, Expires: time.Now().Add(time.Minute)}))
+		}
+		return d
+	}
+	heard := func() (offers int, taker bool) {
+		owner.offers.mu.Lock()
+		defer owner.offers.mu.Unlock()
+		owner.mu.Lock()
+		defer owner.mu.Unlock()
+		return owner.offers.count[s.ID()], owner.taking[s.ID()]
+	}
+	owner.hear(s.ID(), says())
+	if n, taker := heard(); n != maxStrangerOffers || taker {
+		t.Errorf("%d offers of a stranger, and it takes others: %v", n, taker)
+	}
+	owner.offers.drop(s.ID())
+	owner.members.mu.Lock()
+	owner.members.strangers[s.ID()].pass.Expires = time.Now().Add(-time.Second)
+	owner.members.mu.Unlock()
+	owner.hear(s.ID(), says())
+	if n, taker := heard(); n != 0 || taker {
+		t.Errorf("%d offers of somebody whose time is over, and it takes others: %v", n, taker)
+	}
+}
+
 func TestFloodOfStrangers(t *testing.T) {
 	t.Parallel()
 	dir, key := t.TempDir(), newKey(t)

@@ -327,7 +327,7 @@ func FuzzStrangersHello(f *testing.F) {
 			t.Fatal("it counts as a member")
 		}
 		_ = owner.members.letIn(h.ID(), pass, networkOf(h.host.Addrs()[0]), time.Now()) // a pass of its own outdates it
-		owner.absorb(h.ID(), v.GetDetails())
+		owner.hear(h.ID(), v.GetDetails())
 		owner.members.mu.Lock()
 		defer owner.members.mu.Unlock()
 		if len(owner.members.members) != 1 || len(owner.members.revoked) > 0 || len(owner.members.strangers) != 1 || owner.members.opening.Epoch != o.Epoch {

@@ -41,27 +41,33 @@ class Project:
     """The tree of inputs as links, with the .blend and its caches in the open."""
 
     def __init__(self, tree: str, main: str, into: str) -> None:
+        self.root, self._tree, self._steps = into, tree, main.split("/")[:-1]
         self.main = os.path.join(into, *main.split("/"))
         folder, base = os.path.split(self.main)
         self.beside = os.path.join(folder, "blendcache_" + os.path.splitext(base)[0])
         self.folders = os.path.join(folder, NEW)
         shutil.rmtree(into, ignore_errors=True)
         os.makedirs(into)
-        at, to = tree, into
-        for step in main.split("/")[:-1]:
+        self.grow()
+
+    def grow(self) -> None:
+        """Links what is not here yet. The tree of a session gets more files: a
+        task has those that it reads, and the next one others."""
+        at, to = self._tree, self.root
+        for step in self._steps:
             self._fill(at, to, leave=step)
             at, to = os.path.join(at, step), os.path.join(to, step)
-            os.makedirs(to)
+            os.makedirs(to, exist_ok=True)
         self._fill(at, to, leave=os.path.basename(self.beside))
         if os.path.isdir(os.path.join(at, os.path.basename(self.beside))):
-            os.makedirs(self.beside)
+            os.makedirs(self.beside, exist_ok=True)
             self._fill(os.path.join(at, os.path.basename(self.beside)), self.beside)
 
     def _fill(self, source: str, target: str, leave: str = "") -> None:
         for name in sorted(os.listdir(source)):
-            if name == leave:
-                continue
             one, other = os.path.join(source, name), os.path.join(target, name)
+            if name == leave or os.path.lexists(other):
+                continue
             try:
                 os.symlink(one, other)
             except OSError:  # a system that does not let everybody make links
@@ -82,6 +88,9 @@ class Project:
                     path = os.path.join(self.folders, *steps[1:])
                 else:
                     raise Failed("the bake holds %r, which is no file of one" % member.name[:200])
+                folder = os.path.relpath(os.path.dirname(path), self.root)
+                if os.path.realpath(os.path.dirname(path)) != os.path.normpath(os.path.join(os.path.realpath(self.root), folder)):
+                    raise Failed("the bake's %r would lie among the job's own files" % member.name[:200])
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 if os.path.lexists(path):
                     os.unlink(path)
@@ -120,7 +129,8 @@ class Opened:
         is another file."""
         archive = os.path.join(request.prior[0], ARCHIVE) if request.baked else ""
         digest = hashed(archive) if archive else "unbaked"
-        if digest == self._digest:
+        if digest == self._digest and self.project is not None:
+            self.project.grow()
             return
         progress("loading", 0.0)
         tree = os.environ["IDLEWILD_IN"]
@@ -140,6 +150,13 @@ class Opened:
 
 
 opened = Opened()
+
+
+def roots() -> list[str]:
+    """The folders that this session's file reads from, first the one where it
+    lies."""
+    tree = os.environ.get("IDLEWILD_IN", "")
+    return [opened.project.root, tree] if opened.project else [tree]
 
 
 def hashed(path: str) -> str:

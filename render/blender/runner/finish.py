@@ -170,7 +170,7 @@ def finish(request: Request, progress: Progress) -> dict:
             files = outputs.Redirect(scene, request.out, request.files) if request.files else None
             progress("saving", 0.1)
             scene.frame_set(request.frame)
-            presence.look(os.environ.get("IDLEWILD_IN", ""), request.frame, request.reads, lambda: opened.files(scene, request.frame))
+            presence.look([os.environ.get("IDLEWILD_IN", "")], request.frame, request.reads, lambda: opened.files(scene, request.frame))
             result = bpy.ops.render.render(write_still=True)
             if request.film_frame:
                 compat.save_png(overlay, os.path.join(request.out, "film.png"))

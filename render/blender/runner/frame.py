@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 
+import bake
 import compat
 import device
 import keep
@@ -238,7 +239,7 @@ def shoot(overlay: Overlay, request: Request, path: str, progress: Progress, sta
     overlay.set(scene.render, "filepath", path)
     progress("loading", start)
     scene.frame_set(request.frame)
-    presence.look(os.environ.get("IDLEWILD_IN", ""), request.frame, request.reads, lambda: opened.files(scene, request.frame))
+    presence.look(bake.roots(), request.frame, request.reads, lambda: opened.files(scene, request.frame))
     progress("rendering", start + 0.05 * share)
     with Stats(progress, scene, start + 0.05 * share, start + 0.97 * share):
         result = bpy.ops.render.render(write_still=True)

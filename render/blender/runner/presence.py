@@ -13,12 +13,12 @@ from protocol import Broken
 DIGITS = 9  # of a number in a file's name
 
 
-def look(root: str, frame: int, reads: list, opened: Callable[[], list]) -> None:
+def look(roots: list[str], frame: int, reads: list, opened: Callable[[], list]) -> None:
     """Raises where a file that the frame reads is not here: of those that the
-    task says, and of those that Blender opens."""
-    lacking = absent(root, reads) if reads and root else ""
-    if not lacking and reads and root:
-        lacking = unread(root, reads, opened())
+    task says, in the first of the folders, and of those that Blender opens."""
+    if not reads or not roots[0]:
+        return
+    lacking = absent(roots[0], reads) or unread(roots, reads, opened())
     if lacking:
         raise Broken("the file %s, which frame %d reads, is not among the job's files here" % (lacking, frame))
 
@@ -43,14 +43,14 @@ def named(root: str, each: dict, number: int) -> Iterator[str]:
         seen = digits
 
 
-def unread(root: str, reads: list, opened: list) -> str:
+def unread(roots: list[str], reads: list, opened: list) -> str:
     """The first of the files that Blender opens for the frame which is of a
     sequence in reads, and not here, or ""."""
     for path in opened:
         if not path or os.path.isfile(path):
             continue
-        name = os.path.relpath(os.path.abspath(path), os.path.abspath(root)).replace(os.sep, "/")
-        for each in reads:
+        names = [os.path.relpath(os.path.abspath(path), os.path.abspath(root)).replace(os.sep, "/") for root in roots]
+        for name, each in ((name, each) for name in names for each in reads):
             digits = name[len(each["head"]) : len(name) - len(each["tail"])]
             if name == each["head"] + digits + each["tail"] and digits.isdigit() and within(each["of"] or (), int(digits)):
                 return name

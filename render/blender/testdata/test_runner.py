@@ -8,6 +8,7 @@ import json
 import os
 import struct
 import sys
+import tarfile
 import tempfile
 import types
 import unittest
@@ -295,14 +296,87 @@ class Presence(unittest.TestCase):
                 open(os.path.join(d, name), "w").close()
             reads = [{"head": "tex/a_", "tail": ".png", "of": [[1, 40]], "own": [[3, 4]]}]
             opened = [os.path.join(d, "tex", "a_0003.png"), "", "/elsewhere/a_0009.png", os.path.join(d, "tex", "a_0041.png")]
-            presence.look(d, 3, reads, lambda: opened)
-            presence.look("", 3, reads, lambda: ["/no/a_0001.png"])
-            presence.look(d, 3, [], lambda: self.fail("looked"))
+            presence.look([d], 3, reads, lambda: opened)
+            presence.look([""], 3, reads, lambda: ["/no/a_0001.png"])
+            presence.look([d], 3, [], lambda: self.fail("looked"))
             with self.assertRaisesRegex(protocol.Broken, "tex/a_5.png, which frame 5"):
-                presence.look(d, 5, [dict(reads[0], own=[[3, 5]])], lambda: [])
+                presence.look([d], 5, [dict(reads[0], own=[[3, 5]])], lambda: [])
             with self.assertRaisesRegex(protocol.Broken, "tex/a_0007.png, which frame 3"):
-                presence.look(d, 3, reads, lambda: [os.path.join(d, "tex", "a_0007.png")])
-            presence.look(d, 3, [dict(reads[0], own=None)], lambda: [])
+                presence.look([d], 3, reads, lambda: [os.path.join(d, "tex", "a_0007.png")])
+            presence.look([d], 3, [dict(reads[0], own=None)], lambda: [])
+
+
+class Bakes(unittest.TestCase):
+    """The project in which a baked file is opened."""
+
+    def setUp(self):
+        sys.modules.setdefault("bpy", types.ModuleType("bpy"))
+        import bake
+
+        self.bake = bake
+        top = tempfile.TemporaryDirectory()
+        self.addCleanup(top.cleanup)
+        self.tree, self.into = os.path.join(top.name, "in"), os.path.join(top.name, "project")
+        self.write("shot/a.blend")
+
+    def write(self, name):
+        path = os.path.join(self.tree, *name.split("/"))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as f:
+            f.write(name)
+
+    def archive(self, *names):
+        path = self.into + ".tar"
+        with tarfile.open(path, "w:") as tar:
+            for name in names:
+                tar.addfile(tarfile.TarInfo(name))
+        return path
+
+    def test_a_frame_of_a_later_lease_finds_its_files(self):
+        # Of a sequence that lies beside the .blend a worker has the files of its
+        # first lease when the session begins, and gets others later.
+        self.write("shot/a_0001.png")
+        self.write("b_0001.png")
+        self.bake.opened.project = project = self.bake.Project(self.tree, "shot/a.blend", self.into)
+        self.addCleanup(setattr, self.bake.opened, "project", None)
+        os.environ["IDLEWILD_IN"] = self.tree
+        self.addCleanup(os.environ.pop, "IDLEWILD_IN")
+        second = os.path.join(os.path.dirname(project.main), "a_0002.png")
+        reads = [
+            {"head": "shot/a_", "tail": ".png", "of": [[1, 9]], "own": [[2, 2]]},
+            {"head": "b_", "tail": ".png", "of": [[1, 9]], "own": [[2, 2]]},
+        ]
+        self.write("shot/a_0002.png")
+        self.write("b_0002.png")
+        with self.assertRaisesRegex(protocol.Broken, "shot/a_2.png, which frame 2"):
+            presence.look(self.bake.roots(), 2, reads, lambda: [])
+        with self.assertRaisesRegex(protocol.Broken, "shot/a_0002.png, which frame 2"):
+            presence.look(self.bake.roots(), 2, [dict(r, own=None) for r in reads], lambda: [second])
+        session = self.bake.Opened()
+        session.project, session._digest = project, "unbaked"
+        session.ready(protocol.Request.parse('{"op": "bake"}'), lambda *_: self.fail("opened again"))
+        self.assertTrue(os.path.isfile(second) and os.path.isfile(os.path.join(self.into, "b_0002.png")))
+        presence.look(self.bake.roots(), 2, reads, lambda: [second])
+
+    def test_what_was_baked_stays_when_files_come(self):
+        self.write("shot/blendcache_a/old.bphys")
+        project = self.bake.Project(self.tree, "shot/a.blend", self.into)
+        project.place(self.archive("file.blend", "blendcache/old.bphys", "blendcache/new.bphys", "cache/0/data/1.vdb"))
+        project.grow()
+        for path in (project.main, *(os.path.join(project.beside, n) for n in ("old.bphys", "new.bphys")), os.path.join(project.folders, "0", "data", "1.vdb")):
+            self.assertTrue(os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) == 0, path)
+        with open(os.path.join(self.tree, "shot", "a.blend")) as f:
+            self.assertEqual(f.read(), "shot/a.blend")
+
+    def test_a_bake_writes_nowhere_else(self):
+        self.write("shot/idlewild_bake/own")
+        project = self.bake.Project(self.tree, "shot/a.blend", self.into)
+        for name in ("../x", "cache/../../x", "/x", "blendcache/a/b", "other", "cache\\x", "cache/own", "cache/0/new"):
+            with self.assertRaises(protocol.Failed, msg=name):
+                project.place(self.archive(name))
+        self.assertEqual(os.listdir(os.path.join(self.tree, "shot", "idlewild_bake")), ["own"])
+        with open(os.path.join(self.tree, "shot", "idlewild_bake", "own")) as f:
+            self.assertEqual(f.read(), "shot/idlewild_bake/own")
 
 
 class ColourConfigurations(unittest.TestCase):
