@@ -35,11 +35,11 @@ func format(why string, a ...any) error {
 type Model struct {
 	Architecture string
 	Name         string
-	Context      int  // tokens that it was made for; 0: not said
-	Template     bool // it brings the template of its chats
-	Vocabulary   int  // tokens of its tokenizer; 0: it has none
-	Pools        bool // it says how tokens' embeddings become a text's
-	Parts        int  // files that it was split into; 0 and 1: it is whole
+	Context      int    // tokens that it was made for; 0: not said
+	Template     string // of its chats, in Jinja; "": it brings none
+	Vocabulary   int    // tokens of its tokenizer; 0: it has none
+	Pools        bool   // it says how tokens' embeddings become a text's
+	Parts        int    // files that it was split into; 0 and 1: it is whole
 	Tensors      []Tensor
 	Data         int64 // where the first tensor may begin
 }
@@ -232,7 +232,7 @@ func (h *header) model(size int64) *Model {
 		case "split.count":
 			m.Parts = int(number)
 		case "tokenizer.chat_template":
-			m.Template = text != ""
+			m.Template = text
 		case "tokenizer.ggml.tokens":
 			m.Vocabulary = int(number)
 		case m.Architecture + ".context_length":

@@ -13,7 +13,7 @@ func parse(b []byte) (*Model, error) { return Parse(bytes.NewReader(b), int64(le
 func TestReadsGGUF(t *testing.T) {
 	whole := llmtest.Transformer(1)
 	m, err := parse(whole)
-	if err != nil || m.Architecture != "llama" || m.Context != 512 || m.Vocabulary != 259 || !m.Template || len(m.Tensors) != 21 {
+	if err != nil || m.Architecture != "llama" || m.Context != 512 || m.Vocabulary != 259 || m.Template == "" || len(m.Tensors) != 21 {
 		t.Fatalf("%+v %v", m, err)
 	}
 	for n := range 4000 {

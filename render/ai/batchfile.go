@@ -190,6 +190,9 @@ func (k *Kind) inspectBatch(ctx context.Context, s Spec) (in job.Inspection, err
 		return in, job.Refuse(looked.Name, fmt.Sprintf("it does not answer %s: it is %s", f.Endpoint, looked.Is), "name another model")
 	}
 	f.Model, f.SHA256, f.Precision, f.Runtime, f.Pipeline = looked.Name, looked.SHA256, looked.Precision, looked.Runtime, looked.Pipeline
+	if looked.Dated && f.Endpoint == Chat {
+		f.Day = today()
+	}
 	in.Deps = append(looked.Deps, job.Dep{Path: s.Inputs, Name: "input/" + f.Input})
 	for _, d := range in.Deps {
 		if err := job.SafeName(d.Name); err != nil {
@@ -210,6 +213,7 @@ type Looked struct {
 	Is        string    // what it is, for people
 	Endpoints []string  // that it answers
 	Deps      []job.Dep // its files
+	Dated     bool      // its prompts say which day it is
 }
 
 // precisionTokens is that of an answer of tokens: a hair of difference somewhere
@@ -232,6 +236,7 @@ func (k *Kind) Look(ctx context.Context, file string) (l Looked, err error) {
 			return l, job.Refuse(l.Name, err.Error(), "name a language model of one file, with its tokenizer")
 		}
 		l.Runtime, l.Precision, l.Is, l.Endpoints = runtimeLLM, precisionTokens, "a language model ("+m.Architecture+")", Endpoints
+		l.Dated = dayOf(m.Template).template != ""
 	} else {
 		m, err := k.model(ctx, file)
 		if err != nil {
@@ -267,6 +272,10 @@ func (l Looked) AtOnce(endpoint string) int {
 // given; input is the manifest of the model's files.
 func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (job.Task, error) {
 	p := Params{Op: opRequests, Model: l.Name, SHA256: l.SHA256, Endpoint: endpoint, Runtime: l.Runtime, Pipeline: l.Pipeline, First: 1, Count: count, Batch: l.AtOnce(endpoint)}
+	need := needs(l.Runtime, "")
+	if l.Dated && endpoint == Chat {
+		p.Day, need.Require[string(Name)] = today(), versionDay
+	}
 	if err := p.validate(); err != nil {
 		return job.Task{}, err
 	}
@@ -276,7 +285,7 @@ func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (
 	}
 	t := job.Task{
 		Kind: Name, Params: p.encode(), Input: input, After: []job.TaskKey{job.GivenKey(given)}, Label: fmt.Sprintf("%d requests", count),
-		Outputs: []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}}, Needs: needs(l.Runtime, ""), Timeout: askTime,
+		Outputs: []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}}, Needs: need, Timeout: askTime,
 		Check: job.Check{Method: job.CheckRerun, Output: recordsFile, Params: check},
 	}
 	t.Needs.Latency = job.Interactive
@@ -318,11 +327,14 @@ func (p planner) requests() ([]job.Task, error) {
 	base := Params{
 		Op: opRequests, Model: p.facts.Model, SHA256: p.facts.SHA256, Batch: p.facts.Batch, Outputs: p.spec.Outputs,
 		Endpoint: p.facts.Endpoint, Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline, Format: formatRequests,
-		Commit: p.facts.Runtime == runtimeLLM && p.facts.Endpoint == Chat,
+		Commit: p.facts.Runtime == runtimeLLM && p.facts.Endpoint == Chat, Day: p.facts.Day,
 	}
 	need := p.needs()
 	if base.Commit {
 		need.Require[string(Name)] = versionCommit
+	}
+	if base.Day != "" {
+		need.Require[string(Name)] = versionDay
 	}
 	var tasks []job.Task
 	var level []job.TaskKey

@@ -42,10 +42,12 @@ const (
 	versionPrior = "2"
 	// versionCommit knows commitments to tokens.
 	versionCommit = "3"
-	runtimeFact   = "onnx"
-	runtimeVer    = "1"
-	runtimeLLM    = "llm"
-	runtimeTorch  = "torch"
+	// versionDay knows Params.Day.
+	versionDay   = "4"
+	runtimeFact  = "onnx"
+	runtimeVer   = "1"
+	runtimeLLM   = "llm"
+	runtimeTorch = "torch"
 )
 
 // Remedy says how a machine comes to have a fact that tasks need, "" where it is
@@ -116,7 +118,7 @@ func New(o Options) *Kind {
 // Probe implements render.Kind. A machine without onnxruntime still joins and
 // finishes.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
-	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit}}
+	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit, versionDay}}
 	var warnings []string
 	switch k.findLLM(ctx); {
 	case k.missingLLM == nil:

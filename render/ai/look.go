@@ -36,6 +36,7 @@ type facts struct {
 	Runtime  string `json:"runtime,omitempty"`
 	Endpoint string `json:"endpoint,omitempty"`
 	Pipeline string `json:"pipeline,omitempty"` // of the runtime torch
+	Day      string `json:"day,omitempty"`      // of a model whose template says it
 }
 
 // Inspect implements dispatch.Kind.

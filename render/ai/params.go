@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"idlewild/job"
 	"idlewild/media"
@@ -57,6 +58,9 @@ type Params struct {
 	// predecessor is the claim, Draw are the numbers by which places are drawn.
 	Commit bool  `json:"commit,omitempty"`
 	Draw   []int `json:"draw,omitempty"`
+	// Day is what the template of a model's chats is told as today, as
+	// time.DateOnly has it; nothing: what its machine has.
+	Day string `json:"day,omitempty"`
 
 	// Of a model that the runtime "torch" runs: what it is put to, and how. Such
 	// a model is a folder, and SHA256 the hash of its files' names and hashes.
@@ -177,6 +181,9 @@ func (p Params) validate() error {
 	}
 	if err := p.validatePipeline(); err != nil {
 		return err
+	}
+	if _, err := time.Parse(time.DateOnly, p.Day); err != nil && p.Day != "" {
+		return fmt.Errorf("day: %w", err)
 	}
 	if p.models() && (p.Model == "" || len(p.SHA256) != 64) {
 		return fmt.Errorf("no model is named")

@@ -228,6 +228,9 @@ func (m *replayer) prompt(q query) (tokens []int, why string, err error) {
 	for _, k := range serverOnly {
 		delete(body, k)
 	}
+	if err := m.dated.put(body, m.day); err != nil {
+		return nil, "", err
+	}
 	var templated struct{ Prompt string }
 	if why, err = m.ask("/apply-template", body, &templated); why != "" || err != nil {
 		return nil, why, err

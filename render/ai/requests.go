@@ -240,6 +240,9 @@ func (m *writer) one(q query, rec *media.Record, said *saying) error {
 	for _, k := range serverOnly {
 		delete(body, k)
 	}
+	if err := m.dated.put(body, m.day); err != nil {
+		return err
+	}
 	if m.endpoint == Embeddings {
 		delete(body, "dimensions")
 		body["encoding_format"] = json.RawMessage(`"float"`)

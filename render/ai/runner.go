@@ -59,6 +59,7 @@ type warm struct {
 	// vocabulary is how many tokens the server's model knows, context how many a
 	// request has.
 	vocabulary, context int
+	dated               dated  // its template
 	version             string // of the server
 	torch               *torch.Process
 	build               string // of its libraries
@@ -143,7 +144,7 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 			err := w.loadLLM(r, asked.Log)
 			return w.server, err
 		}
-		m := writer{server: w.server, endpoint: r.Params.Endpoint, commit: r.Params.Commit, fresh: fresh}
+		m := writer{server: w.server, endpoint: r.Params.Endpoint, commit: r.Params.Commit, dated: w.dated, day: r.Params.Day, fresh: fresh}
 		if r.Params.Op != opReplay {
 			return r.requests(&m, asked.Tell)
 		}
@@ -243,6 +244,8 @@ func (w *warm) loadLLM(r request, log io.Writer) error {
 		Server: r.Library, Model: file, Dir: dir, Threads: threads(), Embeddings: p.Endpoint == Embeddings, Mean: !m.Pools,
 		Context: maxContext, Parallel: atOnce, Log: log,
 	}
+	w.dated = dayOf(m.Template)
+	o.Template = w.dated.template
 	if m.Context > 0 {
 		o.Context = min(o.Context, m.Context)
 	}

@@ -17,6 +17,8 @@ type writer struct {
 	server   *llm.Server
 	endpoint string
 	commit   bool // answers come with commitments
+	dated    dated
+	day      string // Params.Day
 	// fresh ends the server and starts another one.
 	fresh func() (*llm.Server, error)
 }

@@ -96,7 +96,9 @@ type Options struct {
 	Embeddings bool
 	// Mean: a text's embedding is the mean of its tokens', because the model does
 	// not say otherwise.
-	Mean     bool
+	Mean bool
+	// Template is that of chats, in Jinja; "": the model's own.
+	Template string
 	Context  int // tokens of one request
 	Parallel int // requests at once
 	Log      io.Writer
@@ -110,7 +112,11 @@ type Server struct {
 	tail   *tail.Writer
 }
 
-const socket = "llm.sock"
+// Files in Options.Dir.
+const (
+	socket   = "llm.sock"
+	template = "chat.jinja"
+)
 
 // settled are settings that a server which does not know them passes over.
 //
@@ -129,6 +135,12 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		"--model", o.Model, "--host", socket, "--parallel", strconv.Itoa(o.Parallel),
 		"--ctx-size", strconv.Itoa(o.Context * o.Parallel), "--no-webui", "--offline", "--no-slots",
 		"--n-gpu-layers", "0", // nothing here could tell afterwards which device did the work
+	}
+	if o.Template != "" {
+		if err := os.WriteFile(filepath.Join(o.Dir, template), []byte(o.Template), 0o600); err != nil {
+			return nil, err
+		}
+		args = append(args, "--jinja", "--chat-template-file", template)
 	}
 	if o.Threads > 0 {
 		args = append(args, "--threads", strconv.Itoa(o.Threads), "--threads-batch", strconv.Itoa(o.Threads))
