@@ -143,7 +143,7 @@ func (m machineOf) plannedAll(batch, model string) ([]job.Task, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tasks[0].Check.Method != job.CheckRerun || tasks[0].Needs.Require["ai"] != "3" {
+	if tasks[0].Check.Method != job.CheckRerun || !slices.Contains([]string{"3", "4"}, tasks[0].Needs.Require["ai"]) {
 		t.Fatalf("%+v", tasks[0])
 	}
 	return slices.DeleteFunc(tasks, func(t job.Task) bool { return t.Check.Method != job.CheckRerun }), tree
@@ -278,6 +278,36 @@ func TestAnswersAreReadAgain(t *testing.T) {
 		if strings.Contains(body, "__verbose") || strings.Contains(body, "logprobs") != asks || strings.Count(body, `"id"`) > 3*48 {
 			t.Errorf("item %d: %.600s", number, body)
 		}
+	}
+}
+
+// TestPromptsThatSayTheDay: a model's template may say today's date; an answer that
+// is read again on another day has the prompt that it was written for.
+func TestPromptsThatSayTheDay(t *testing.T) {
+	server := llmServer(t)
+	o := agreed
+	o.Template = `{% if strftime_now is defined %}{% set day = strftime_now("%A %d %B %Y") %}{% endif %}` +
+		`{{ day }} {{ day }} {{ day }} {{ strftime_now('%F') }} {% for m in messages %}{{ m.content }} {% endfor %}`
+	m := newMachine(t, server, 1)
+	task, in := m.planned(wordsBatch(t, 8, "forest", "32"), makeWriter(t, "dated", o))
+	params := string(task.Params)
+	i := strings.Index(params, `"day":"`)
+	if i < 0 || task.Needs.Require["ai"] != "4" {
+		t.Fatalf("%s, %v", params, task.Needs)
+	}
+	on := func(day string) job.Task {
+		other := task
+		other.Params = []byte(params[:i] + `"day":"` + day + params[i+len(`"day":"2006-01-02`):])
+		return other
+	}
+	past, leaf := m.run(on("2001-02-03"), in)
+	if v := m.verdict(on("2001-02-03"), in, past, leaf, "a"); v.Ruling != job.Accepted {
+		t.Errorf("read on another day: %s: %s", v.Ruling, v.Reason)
+	}
+	// The day is in the prompt: an answer that was written for another one is that
+	// to another prompt.
+	if v := m.verdict(task, in, past, leaf, "a"); v.Ruling == job.Accepted {
+		t.Errorf("written for another day: %s", v.Reason)
 	}
 }
 

@@ -3,6 +3,7 @@
 package llmtest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -37,6 +38,8 @@ type Options struct {
 	Context int
 	Words   int // beside the bytes: of two letters, then three
 	Quant   Quant
+	// Template is that of its chats, in Jinja; "": one that says who said what.
+	Template string
 }
 
 // Types of values and tensors, by GGUF's numbers.
@@ -161,7 +164,7 @@ func half(x float32) uint16 {
 }
 
 // vocabulary adds a tokenizer of bytes and words, which have a blank before them.
-func (f *file) vocabulary(words int) int {
+func (f *file) vocabulary(words int, template string) int {
 	var tokens, scores, types []byte
 	add := func(name string, score float32, sort uint32) {
 		tokens = text(tokens, name)
@@ -215,7 +218,7 @@ func Make(o Options) []byte {
 	f.number("llama.attention.head_count_kv", uint32(w/64))
 	f.float("llama.attention.layer_norm_rms_epsilon", 1e-5)
 	f.number("llama.rope.dimension_count", 64)
-	n := f.vocabulary(o.Words)
+	n := f.vocabulary(o.Words, cmp.Or(o.Template, template))
 	f.number("llama.vocab_size", uint32(n))
 
 	f.quantised("token_embd.weight", o.Quant, noise(1), w, uint64(n))
