@@ -42,7 +42,7 @@ func crowdText(v localapi.CrowdView) string {
 	default:
 		out = append(out, fmt.Sprintf("%s here, %d of them at work", counted(int64(v.Here), "stranger is", "strangers are"), v.Working))
 		if v.Accepted+v.Rejected+v.Unsure > 0 {
-			out = append(out, fmt.Sprintf("of their results %d were accepted, %d rejected, %d unsure", v.Accepted, v.Rejected, v.Unsure))
+			out = append(out, fmt.Sprintf("of their results that were checked %d were accepted, %d rejected, %d unsure", v.Accepted, v.Rejected, v.Unsure))
 		}
 	}
 	if v.Refused > 0 {

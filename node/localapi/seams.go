@@ -208,7 +208,7 @@ type FarmView struct {
 type CrowdView struct {
 	Here     int    `json:"here"`
 	Working  int    `json:"working"`
-	Accepted int    `json:"accepted" doc:"Results of those that are here"`
+	Accepted int    `json:"accepted" doc:"Checked results of those that are here"`
 	Rejected int    `json:"rejected"`
 	Unsure   int    `json:"unsure"`
 	LetIn    int64  `json:"let_in" doc:"Since the program began, as are those that were refused"`
