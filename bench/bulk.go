@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -33,11 +34,23 @@ func bulkBench(ctx context.Context, args []string) ([]Figure, error) {
 	fileMiB := flags.Int("file", 32, "MiB that are moved over shaped links")
 	rounds := flags.Int("rounds", 3, "how often loopback is measured; medians count")
 	peers := flags.Bool("bitswap", true, "measure bitswap beside ours")
+	profile := flags.String("profile", "", "write where the processor's time goes to this file, of both ends")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if *loopMiB < 1 || *fileMiB < 1 || *rounds < 1 {
 		return nil, errors.New("--loopback, --file and --rounds must be at least 1")
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return nil, err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	b := &bulkRun{bitswap: *peers}
 	dir, err := os.MkdirTemp("", "idlewild-bulk-*")

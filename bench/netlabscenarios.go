@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"idlewild/internal/netlab"
+	"idlewild/p2p"
 )
 
 // homeLink is a household's: 40 Mbit/s up, 100 down, 10 ms to the provider.
@@ -422,24 +424,29 @@ func netlabBootstrap(ctx context.Context, b *netlabBed) ([]Figure, error) {
 	return out, nil
 }
 
-// netlabReach has machines find out whether they can be dialled from outside.
+// netlabReach has machines find out whether they can be dialled from outside, and
+// answer in the DHT of an open farm only where they can.
 func netlabReach(ctx context.Context, b *netlabBed) ([]Figure, error) {
-	owner, err := b.up(ctx, "owner", b.internet, netlab.LinkOptions{}, true)
+	const dht = "IDLEWILD_NETWORK_DHT=true"
+	owner, err := b.up(ctx, "owner", b.internet, netlab.LinkOptions{}, true, dht)
 	if err != nil {
 		return nil, err
 	}
-	open, err := b.up(ctx, "open", b.lab.Site(netlab.Cone), homeLink, true)
+	open, err := b.up(ctx, "open", b.lab.Site(netlab.Cone), homeLink, true, dht)
 	if err != nil {
 		return nil, err
 	}
-	shut, err := b.up(ctx, "shut", b.lab.Site(netlab.PortRestricted), homeLink, true)
+	shut, err := b.up(ctx, "shut", b.lab.Site(netlab.PortRestricted), homeLink, true, dht)
 	if err != nil {
 		return nil, err
 	}
 	if err := b.found(ctx, owner, open, shut); err != nil {
 		return nil, err
 	}
-	right := 0
+	if _, err := owner.client.OpenFarm(ctx, time.Hour, p2p.MinDifficulty); err != nil {
+		return nil, err
+	}
+	right, parts := 0, 0
 	for _, c := range []struct {
 		d    *daemon
 		open bool
@@ -461,6 +468,18 @@ func netlabReach(ctx context.Context, b *netlabBed) ([]Figure, error) {
 		if err != nil {
 			return nil, err
 		}
+		said := map[bool]string{true: "answers", false: "only asks"}[c.open]
+		err = poll(ctx, 2*time.Minute, c.d.name+"'s part in the farm's DHT", func() error {
+			v, err := c.d.client.Doctor(ctx, false)
+			if err == nil && !strings.HasPrefix(v.Network.DHT, said) {
+				err = fmt.Errorf("%q, not %q", v.Network.DHT, said)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		parts++
 	}
-	return []Figure{atLeast("machines that know whether they can be dialled from outside, of 3", float64(right), "", 3)}, nil
+	return []Figure{atLeast("machines that answer in an open farm's DHT where they were reached, and only ask where not, of 3", float64(parts), "", 3), atLeast("machines that know whether they can be dialled from outside, of 3", float64(right), "", 3)}, nil
 }

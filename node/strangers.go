@@ -84,7 +84,10 @@ func (n *Node) strangerFindings(farm p2p.Farm, in bool) (out []localapi.Finding)
 	case farm.Role == p2p.RoleStranger:
 		add("note", fmt.Sprintf("this machine is a stranger in farm %q: it works for members that take strangers, and gets work done by them", farm.Name), "a ticket of the owner's makes it a member: idlewild farm join TICKET")
 	case open:
-		what := fmt.Sprintf("the farm is open to strangers until %s, and %d are here", farm.Open.Local().Format(time.DateTime), len(n.host.Strangers()))
+		what := fmt.Sprintf("the farm is open to strangers until %s", farm.Open.Local().Format(time.DateTime))
+		if c := (farmView{n}).View().Crowd; c != nil {
+			what += "; " + c.Text
+		}
 		remedy := "swarm.accept = \"members\" keeps them off this machine; the farm's owner ends it with: idlewild farm close"
 		if !takes {
 			what, remedy = fmt.Sprintf("the farm is open to strangers until %s; this machine takes none", farm.Open.Local().Format(time.DateTime)), "swarm.accept = \"strangers\" lets them in here"
@@ -95,4 +98,16 @@ func (n *Node) strangerFindings(farm p2p.Farm, in bool) (out []localapi.Finding)
 		add("note", "no other node of the farm's DHT is reached", "name nodes in network.bootstraps that can be reached from anywhere; members are found by other ways meanwhile")
 	}
 	return out
+}
+
+// dhtText is how this machine takes part in the farm's DHT; "": it does not.
+func (n *Node) dhtText() string {
+	s, ok := n.host.DHT()
+	switch {
+	case !ok:
+		return ""
+	case s.Server:
+		return fmt.Sprintf("answers, because a member reached this machine from outside; it knows %d nodes", s.Nodes)
+	}
+	return fmt.Sprintf("only asks, because no member reached this machine from outside yet; it knows %d nodes", s.Nodes)
 }

@@ -242,6 +242,7 @@ func (f farmView) View() localapi.FarmView {
 	for _, p := range f.n.host.Strangers() {
 		v.Strangers = append(v.Strangers, view(p))
 	}
+	v.Crowd = f.n.crowd(farm, v.Strangers)
 	return v
 }
 

@@ -185,7 +185,9 @@ func (h *Host) meet(p peer.ID, shown *wire.Hello) *wire.Refusal {
 		return refusal
 	}
 	if w := shown.GetStranger(); w != nil {
-		return h.admitStranger(p, w)
+		r := h.admitStranger(p, w)
+		h.callers.refused(r)
+		return r
 	}
 	return refusal
 }

@@ -112,6 +112,7 @@ type Host struct {
 	ctx      context.Context // ends with Close
 	stop     context.CancelFunc
 	stats    counters
+	callers  callers
 	metered  atomic.Bool
 
 	mu     sync.Mutex

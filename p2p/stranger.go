@@ -301,6 +301,7 @@ func (m *Membership) letIn(p peer.ID, pass Pass, net netip.Prefix, now time.Time
 		return nil
 	}
 	m.strangers[p] = &strangerState{pass: pass, net: net, since: now, hellos: rate.NewLimiter(rate.Every(strangerPause), strangerHellos)}
+	m.host.callers.letIn.Add(1)
 	m.log.Info("stranger let in", "peer", p, "network", net)
 	m.tellLocked()
 	return nil

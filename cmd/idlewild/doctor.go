@@ -69,6 +69,9 @@ func sayDoctor(k *call, v localapi.DoctorView) {
 	if len(v.Network.Shut) > 0 {
 		k.say("  not reached from outside at %s", clean(strings.Join(v.Network.Shut, ", ")))
 	}
+	if v.Network.DHT != "" {
+		k.say("  the farm's DHT: %s", clean(v.Network.DHT))
+	}
 	if len(v.Network.Relays) > 0 {
 		k.say("  reached through %s", clean(strings.Join(v.Network.Relays, ", ")))
 	}

@@ -52,6 +52,7 @@ func tellPeers(k *call, v localapi.FarmView) {
 		})
 	}
 	if len(rows) == 1 {
+		defer tellCrowd(k, v)
 		if v.ID == "" {
 			k.say("no peers: in no farm; join one with: idlewild farm join TICKET")
 		} else if v.Stranger {
@@ -65,6 +66,7 @@ func tellPeers(k *call, v localapi.FarmView) {
 	if text := openText(v); text != "" {
 		k.say("%s", text)
 	}
+	tellCrowd(k, v)
 	for _, m := range all {
 		if m.Apart != "" {
 			k.say("%s", clean(m.Apart))
@@ -72,6 +74,13 @@ func tellPeers(k *call, v localapi.FarmView) {
 		if m.Standing.Banned != "" {
 			k.say("%s gets no work; if that is a mistake: idlewild peers pardon %s", clean(m.Name), m.Peer)
 		}
+	}
+}
+
+// tellCrowd says what became of strangers.
+func tellCrowd(k *call, v localapi.FarmView) {
+	if v.Crowd != nil {
+		k.say("%s", clean(v.Crowd.Text))
 	}
 }
 

@@ -35,14 +35,15 @@ type Finding struct {
 type NetworkView struct {
 	Profile      string   `json:"profile"`
 	NAT          string   `json:"nat" enum:"none,cone,symmetric,unknown"`
-	Listen       []string `json:"listen"`                 // multiaddresses
-	Seen         []string `json:"seen,omitempty"`         // public ones at which members see this machine
-	Open         []string `json:"open,omitempty"`         // those at which a member dialled it from outside
-	Shut         []string `json:"shut,omitempty"`         // those at which a member could not
-	Traverse     bool     `json:"traverse"`               // relays may be used, holes punched
-	Relays       []string `json:"relays,omitempty"`       // members through which this machine is reached
-	IsRelay      bool     `json:"is_relay"`               // for others
-	RelayedBytes int64    `json:"relayed_bytes"`          // for others, since the start
+	Listen       []string `json:"listen"`           // multiaddresses
+	Seen         []string `json:"seen,omitempty"`   // public ones at which members see this machine
+	Open         []string `json:"open,omitempty"`   // those at which a member dialled it from outside
+	Shut         []string `json:"shut,omitempty"`   // those at which a member could not
+	Traverse     bool     `json:"traverse"`         // relays may be used, holes punched
+	Relays       []string `json:"relays,omitempty"` // members through which this machine is reached
+	IsRelay      bool     `json:"is_relay"`         // for others
+	RelayedBytes int64    `json:"relayed_bytes"`    // for others, since the start
+	DHT          string   `json:"dht,omitempty" doc:"This machine's part in the farm's DHT, in words"`
 	UpLimit      int64    `json:"up_limit_bytes_per_s"`   // 0: none
 	DownLimit    int64    `json:"down_limit_bytes_per_s"` // 0: none
 }

@@ -201,6 +201,23 @@ type FarmView struct {
 	Stranger  bool       `json:"stranger,omitempty" doc:"This machine is a stranger in the farm"`
 	Takes     bool       `json:"takes_strangers,omitempty" doc:"This machine takes strangers (swarm.accept)"`
 	Strangers []PeerView `json:"strangers,omitempty" doc:"Strangers that are connected; they are no members"`
+	Crowd     *CrowdView `json:"crowd,omitempty" doc:"What became of strangers, where the farm is open"`
+}
+
+// CrowdView is what became of strangers, and what those did that are here.
+type CrowdView struct {
+	Here     int    `json:"here"`
+	Working  int    `json:"working"`
+	Accepted int    `json:"accepted" doc:"Checked results of those that are here"`
+	Rejected int    `json:"rejected"`
+	Unsure   int    `json:"unsure"`
+	LetIn    int64  `json:"let_in" doc:"Since the program began, as are those that were refused"`
+	Refused  int64  `json:"refused"`
+	Full     int64  `json:"refused_full" doc:"As many were here as are taken"`
+	Closed   int64  `json:"refused_closed" doc:"Not open to them"`
+	Banned   int64  `json:"refused_banned"`
+	Wrong    int64  `json:"refused_wrong" doc:"Without the work, or by what they showed"`
+	Text     string `json:"text" doc:"The same for people"`
 }
 
 // Standing is what this machine found out about a member, and what it follows

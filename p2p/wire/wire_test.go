@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"errors"
 	"io"
 	"math"
@@ -273,6 +274,21 @@ func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
 	if res.AllocedBytesPerOp() > 128<<10 {
 		t.Errorf("%d bytes for a frame that never came", res.AllocedBytesPerOp())
 	}
+	if n := testing.AllocsPerRun(10, func() { _, _ = ReadPayload(bytes.NewReader(nil), MaxPayloadsPer) }); n > 3 {
+		t.Errorf("%v allocations for a payload that never came", n)
+	}
+	for _, n := range []int{0, 1, payloadFirst, 2 * payloadFirst, 2*payloadFirst + 1, MaxPayloadsPer} {
+		want := bytes.Repeat([]byte{7, 11, 13}, n/3+1)[:n]
+		if b, err := ReadPayload(bytes.NewReader(want), n); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("payload of %d bytes: %d, %v", n, len(b), err)
+		}
+		if _, err := ReadPayload(bytes.NewReader(want[:max(n-1, 0)]), n); n > 0 && err != io.ErrUnexpectedEOF {
+			t.Errorf("a byte of %d is missing: %v", n, err)
+		}
+	}
+	if _, err := ReadPayload(bytes.NewReader(nil), MaxPayloadsPer+1); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a payload that is too large: %v", err)
+	}
 }
 
 func TestFramesKeepTheirContent(t *testing.T) {
@@ -376,4 +392,30 @@ func FuzzBlocks(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkReadPayload is what it takes to have one block in memory.
+func BenchmarkReadPayload(b *testing.B) {
+	for _, n := range []int{76 << 10, 256 << 10, MaxBlock} {
+		b.Run(fmt.Sprint(n>>10, "KiB"), func(b *testing.B) {
+			data := make([]byte, n)
+			b.SetBytes(int64(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ReadPayload(bytes.NewReader(data), n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprint(n>>10, "KiB in steps"), func(b *testing.B) {
+			data := make([]byte, n)
+			b.SetBytes(int64(n))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := readBounded(bytes.NewReader(data), n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

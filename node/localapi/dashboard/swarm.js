@@ -33,8 +33,28 @@ export async function swarm(refresh) {
         h("td", { class: /^banned/.test(m.score ?? "") ? "bad" : "" }, m.score ?? "",
           m.standing?.precedence > 1.05 ? h("div", { class: "soft small" }, "worked for you: its jobs get " + m.standing.precedence.toFixed(1) + " shares here") : null),
         f.owner ? h("td", {}, m.self ? null : h("button", { class: "danger", onclick: () => revoke(m) }, "Take out")) : null))))),
+    strangers(f, way, doing),
     h("p", { class: "soft small" }, "Whose jobs this machine takes is set with ", h("code", {}, "worker.only_from"), " and ", h("code", {}, "worker.never_from"), "; see ", h("a", { href: "#settings" }, "Settings"), "."),
   ];
+}
+
+// strangers are those who are here though nobody invited them, and what became of
+// the others.
+function strangers(f, way, doing) {
+  const here = f.strangers ?? [];
+  if (!f.open_until && !f.crowd && !f.stranger) return null;
+  const until = f.open_until ? "until " + new Date(f.open_until).toLocaleString([], { dateStyle: "short", timeStyle: "short" }) : null;
+  if (f.stranger) return h("section", { class: "card" }, h("h3", {}, "You are a stranger here"), h("p", {}, until ? "The farm is open " + until + ". A ticket of its owner's makes this machine a member." : "The farm is not open any more. Ask its owner for a ticket."));
+  return h("section", { class: "card scroll", tabindex: 0, "aria-label": "Strangers" }, h("h3", {}, "Strangers"),
+    h("p", {}, !until ? "The farm is closed to strangers." : "The farm is open to strangers " + until + (f.takes_strangers ? "." : "; this machine takes none (swarm.accept).")),
+    f.crowd ? h("p", { class: "soft" }, f.crowd.text[0].toUpperCase() + f.crowd.text.slice(1) + ".") : null,
+    here.length ? h("table", {},
+      h("thead", {}, h("tr", {}, ["Stranger", "Path", "Round trip", "Devices", "Results"].map((t) => h("th", { scope: "col" }, t)))),
+      h("tbody", {}, here.map((m) => h("tr", { "data-key": m.peer },
+        h("td", {}, m.name, m.apart ? h("div", { class: "bad small" }, m.apart) : null),
+        h("td", {}, way(m)), h("td", {}, m.rtt_ms ? m.rtt_ms.toFixed(1) + " ms" : ""),
+        h("td", {}, (m.devices ?? []).map((d) => h("div", {}, (d.model || d.name) + ": ", h("span", { class: /^(idle|resting|disabled)/.test(d.doing) ? "soft" : "busy" }, doing(d.doing))))),
+        h("td", { class: /^banned/.test(m.score ?? "") ? "bad" : "" }, m.score ?? ""))))) : null);
 }
 
 function outside(refresh) {
