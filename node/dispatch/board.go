@@ -25,30 +25,31 @@ type Board struct {
 	o     Options
 	epoch uint64
 
-	grants    uint32 // made in this epoch
-	steps     uint64
-	effort    int // of this step
-	nLeases   uint64
-	jobs      []*jobState
-	live      []*jobState // those that have not ended
-	byID      map[job.ID]*jobState
-	workers   []*worker // in the order in which they were first seen
-	byPeer    map[peer.ID]*worker
-	leases    map[job.LeaseID]*lease
-	shapes    []*shape
-	sharing   int       // jobs that have open work, as of this step; negative: not counted yet
-	waiting   []*seat   // want work, and may have got it since
-	restful   []*worker // may have to be told why they get none
-	connected int
-	rate      float64            // of a usual worker's link, bytes a second; 0: unknown
-	pace0     float64            // logarithm of the speed of a usual device
-	refined   uint32             // how often paces and costs were found anew
-	usual     float64            // what a task costs, roughly; 0: unknown
-	checkTime time.Duration      // that a check takes this machine; 0: unknown
-	checked   map[peer.ID]int    // checks of members that were found true
-	liars     map[peer.ID]string // members that check no more, and why
-	copied    time.Time          // when idle devices were last offered copies
-	fed       time.Time          // when what is open was last offered to all that wait
+	grants     uint32 // made in this epoch
+	steps      uint64
+	effort     int // of this step
+	nLeases    uint64
+	jobs       []*jobState
+	live       []*jobState // those that have not ended
+	byID       map[job.ID]*jobState
+	workers    []*worker // in the order in which they were first seen
+	byPeer     map[peer.ID]*worker
+	leases     map[job.LeaseID]*lease
+	shapes     []*shape
+	mostShapes int       // before it is looked which of them are of use
+	sharing    int       // jobs that have open work, as of this step; negative: not counted yet
+	waiting    []*seat   // want work, and may have got it since
+	restful    []*worker // may have to be told why they get none
+	connected  int
+	rate       float64            // of a usual worker's link, bytes a second; 0: unknown
+	pace0      float64            // logarithm of the speed of a usual device
+	refined    uint32             // how often paces and costs were found anew
+	usual      float64            // what a task costs, roughly; 0: unknown
+	checkTime  time.Duration      // that a check takes this machine; 0: unknown
+	checked    map[peer.ID]int    // checks of members that were found true
+	liars      map[peer.ID]string // members that check no more, and why
+	copied     time.Time          // when idle devices were last offered copies
+	fed        time.Time          // when what is open was last offered to all that wait
 
 	timers  timerHeap
 	timerNo uint64

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -182,5 +183,116 @@ func TestMembersPlaceIsNotForStrangers(t *testing.T) {
 	a, b := x.b.byPeer[x.id("stranger")].seats[0], x.b.byPeer[x.id("member")].seats[0]
 	if a.shape == b.shape {
 		t.Error("what fits one counts for the other")
+	}
+}
+
+// TestStrangersDoNotEndATask: two that say it cannot be done, or break it, may be
+// one liar; while a member could try, it is for the member to say.
+func TestStrangersDoNotEndATask(t *testing.T) {
+	for _, outcome := range []job.Outcome{job.Failed, job.Broken} {
+		t.Run(string(outcome), func(t *testing.T) {
+			x := withStrangers(t)
+			x.submit("J", fakeParams{Frames: 1, Check: job.CheckExact}, job.Policy{Strangers: true})
+			j := x.b.byID[x.jobs["J"]]
+			x.open("member") // which works, on something else just now
+			x.step(Reported{Peer: x.id("member"), Stream: x.streams["member"], Report: job.Report{Session: "s", Machine: machine(map[string][]string{"fake": {"1"}}, "cpu")}})
+			strangers := []string{"s1", "s2", "s3"}
+			for _, name := range strangers {
+				x.open(name)
+			}
+			for range 4 {
+				for _, name := range strangers {
+					x.bid(name)
+					w := x.b.byPeer[x.id(name)]
+					if len(w.leases) == 0 {
+						continue
+					}
+					for script, l := range x.leases {
+						if l.ID == w.leases[0].id {
+							x.bid(name, x.receipt(name, script, time.Second, map[int]job.Outcome{0: outcome}))
+							break
+						}
+					}
+					if len(w.leases) > 0 {
+						t.Fatalf("%s has a lease at once after it failed one", name)
+					}
+					x.step(Closed{Peer: x.id(name), Stream: x.streams[name]})
+					x.open(name)
+				}
+				x.now = x.now.Add(10 * time.Minute)
+			}
+			if n := len(j.tasks[0].also().ended); n < len(strangers) {
+				t.Fatalf("only %d attempts", n)
+			}
+			if j.state.Ended() || j.tasks[0].phase.final() {
+				t.Fatalf("strangers ended it: %s", j.state)
+			}
+			if x.bid("member"); x.leasesOf("member") == 0 {
+				t.Error("the member gets no try")
+			}
+		})
+	}
+}
+
+// TestOnlyStrangersMayEndATaskAlone: where nobody else is there, a job that cannot
+// be done ends all the same.
+func TestOnlyStrangersMayEndATaskAlone(t *testing.T) {
+	x := withStrangers(t)
+	x.submit("J", fakeParams{Frames: 1, Check: job.CheckExact}, job.Policy{Strangers: true})
+	j := x.b.byID[x.jobs["J"]]
+	for _, name := range []string{"s1", "s2"} {
+		x.open(name)
+		x.bid(name)
+		w := x.b.byPeer[x.id(name)]
+		if len(w.leases) == 0 {
+			t.Fatalf("%s gets no work", name)
+		}
+		for script, l := range x.leases {
+			if l.ID == w.leases[0].id {
+				x.bid(name, x.receipt(name, script, time.Second, map[int]job.Outcome{0: job.Failed}))
+				break
+			}
+		}
+	}
+	if !j.state.Ended() && !j.tasks[0].phase.final() {
+		t.Error("it goes on for ever")
+	}
+}
+
+// TestMachinesThatAreAnotherEveryMoment: what peers say of themselves, and how many
+// strangers there were, takes bounded room.
+func TestMachinesThatAreAnotherEveryMoment(t *testing.T) {
+	x := withStrangers(t)
+	says := func(name string, n int) {
+		m := machine(map[string][]string{"fake": {fmt.Sprint(n)}})
+		var bids []job.Bid
+		for i := range 8 {
+			d := fmt.Sprintf("cpu %d %d", n, i)
+			m.Devices = append(m.Devices, job.Device{Name: d, Type: "cpu", MemoryBytes: int64(n*8 + i)})
+			bids = append(bids, job.Bid{Device: d, Want: 1})
+		}
+		x.step(Reported{Peer: x.id(name), Stream: x.streams[name], Report: job.Report{Session: "s", Machine: m, Bids: bids}})
+	}
+	x.submit("J", fakeParams{Frames: 4, Check: job.CheckExact}, job.Policy{Strangers: true})
+	x.open("member")
+	for n := range 300 {
+		says("member", n)
+		x.now = x.now.Add(time.Second)
+	}
+	for n := range 300 {
+		name := fmt.Sprintf("s%d", n)
+		x.open(name)
+		says(name, 300+n)
+		x.step(Closed{Peer: x.id(name), Stream: x.streams[name]})
+		x.now = x.now.Add(time.Second)
+	}
+	if n := len(x.b.byPeer[x.id("member")].seats); n > 3*job.MaxDevices {
+		t.Errorf("%d seats of one machine", n)
+	}
+	if n := len(x.b.workers); n > 2 || len(x.b.byPeer) != n {
+		t.Errorf("%d of 300 strangers that are gone are remembered", n-1)
+	}
+	if n := len(x.b.shapes); n > 3*leastShapes {
+		t.Errorf("%d sorts of machines", n)
 	}
 }

@@ -162,6 +162,37 @@ func (b *Board) closed(e Closed) {
 	}
 	b.away(w)
 	b.hungry = true // others may be all that is left for some task
+	if w.stranger {
+		b.forgetStrangers()
+	}
+}
+
+// strangerKept is how long a stranger that rests from a job is remembered: it is
+// not to have an end of that by hanging up.
+const strangerKept = time.Hour
+
+// forgetStrangers forgets those that are away and hold nothing. There is no end
+// of them, and what each says of its machine takes room.
+func (b *Board) forgetStrangers() {
+	gone := func(w *worker) bool {
+		if !w.stranger || w.connected || len(w.leases) > 0 {
+			return false
+		}
+		for _, r := range w.rests {
+			if b.now.Before(r.until.Add(strangerKept)) {
+				return false
+			}
+		}
+		return true
+	}
+	b.restful = slices.DeleteFunc(b.restful, gone)
+	b.workers = slices.DeleteFunc(b.workers, func(w *worker) bool {
+		if !gone(w) {
+			return false
+		}
+		delete(b.byPeer, w.peer)
+		return true
+	})
 }
 
 // away marks w as gone. Its leases stay until they lapse: it may come back
@@ -246,6 +277,12 @@ func (b *Board) described(w *worker, m job.Machine) {
 		s.Device, s.there = d, true
 		s.shape = b.shapeOf(s)
 		w.machine.Facts = s.shape.machine.Facts // of machines of one sort once
+	}
+	if len(w.seats) > 2*job.MaxDevices { // what is known of their pace goes with those that are not there any more
+		w.seats = slices.DeleteFunc(w.seats, func(s *seat) bool {
+			work, checks := s.held()
+			return !s.there && !s.listed && work+checks == 0
+		})
 	}
 }
 
@@ -416,9 +453,30 @@ func (b *Board) shapeOf(s *seat) *shape {
 			return x
 		}
 	}
+	if len(b.shapes) >= b.mostShapes {
+		b.dropShapes()
+	}
 	x := &shape{machine: w.machine, device: s.Device, self: w.peer == b.self, home: w.home(), outside: w.stranger}
 	b.shapes = append(b.shapes, x)
 	return x
+}
+
+// leastShapes are kept without a look whether somebody still has them.
+const leastShapes = 64
+
+// dropShapes forgets those that nobody has any more: a machine may say every
+// moment that it is another.
+func (b *Board) dropShapes() {
+	had := map[*shape]bool{}
+	for _, w := range b.workers {
+		for _, s := range w.seats {
+			if s.there {
+				had[s.shape] = true
+			}
+		}
+	}
+	b.shapes = slices.DeleteFunc(b.shapes, func(x *shape) bool { return !had[x] })
+	b.mostShapes = max(leastShapes, 2*len(b.shapes))
 }
 
 func sameFacts(a, b map[string][]string) bool {
