@@ -105,3 +105,39 @@ func TestHeardIsBounded(t *testing.T) {
 		b.end()
 	})
 }
+
+// TestStrangersLeaveRoomForMembers: whoever says that it has work is joined, so
+// strangers that have none must not take every place.
+func TestStrangersLeaveRoomForMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		member := map[peer.ID]bool{}
+		b.start(Options{Stranger: func(id peer.ID) bool { return !member[id] }})
+		for n := range maxRequesters + 1 {
+			_, s := newPeer(t)
+			b.offer(s)
+			synctest.Wait()
+			if i := len(b.w.Heard()); i != n+1 {
+				t.Fatalf("%d offers heard, %d said", i, n+1)
+			}
+		}
+		full := 0
+		for _, h := range b.w.Heard() {
+			if h.Fate == FateFull {
+				full++
+			}
+		}
+		if want := maxRequesters + 1 - maxStrangers; full != want {
+			t.Errorf("%d strangers found no place, want %d", full, want)
+		}
+		_, m := newPeer(t)
+		member[m] = true
+		b.offer(m)
+		synctest.Wait()
+		for _, h := range b.w.Heard() {
+			if h.Requester == m && h.Fate == FateFull {
+				t.Error(h.Reason)
+			}
+		}
+	})
+}
