@@ -691,6 +691,9 @@ func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from
 		return err
 	}
 	if err := errors.Join(syncDir(t.dir), t.add(ctx, path, note.Build)); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause // nothing is known against it, and it is tried next time
+		}
 		return errors.Join(fmt.Errorf("it does not work here: %w", err), removeTree(done))
 	}
 	t.log.Info("a Blender came from members", "root", root, "build", note.Build, "bytes", size, "moved_bytes", from.moved.Load())

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -248,6 +249,43 @@ func TestABlenderThatCannotCome(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A pause while a Blender that came is tried says nothing against it.
+func TestATryOfABlenderThatIsCutOff(t *testing.T) {
+	noShell(t)
+	has, shared := sharer(t, blenderFolder(t, answeringAs(testBuild), 200_000))
+	lacks := startNode(t, "lacks", nil)
+	join(t, has, lacks)
+	add, first := lacks.trees.add, true
+	lacks.trees.add = func(ctx context.Context, path, build string) error {
+		if !first {
+			return add(ctx, path, build)
+		}
+		first = false
+		if _, err := lacks.client.SetPaused(t.Context(), true, "I work"); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := AllowTree(lacks.cfg, shared.Root); err != nil {
+		t.Fatal(err)
+	}
+	lacks.saysOf(t, testBuild, "I work")
+	if _, err := os.Stat(filepath.Join(lacks.cfg.DataDir, "blenders", "tree-"+shared.Root)); err != nil {
+		t.Errorf("what came is gone: %v", err)
+	}
+	if _, err := lacks.client.SetPaused(t.Context(), false, ""); err != nil {
+		t.Fatal(err)
+	}
+	lacks.hurry()
+	eventually(t, "the Blender is here", func() error {
+		if !lacks.hasBuild(testBuild) {
+			return errors.New(lacks.needs(testBuild))
+		}
+		return nil
+	})
 }
 
 // A fetch that a pause cut off is gone on with: what came is not asked for again.
