@@ -35,8 +35,10 @@ echo '{"version":"4.9.1","build":"` + build + `","engines":["CYCLES"],"rendered"
 func blenderFolder(t *testing.T, script string, size int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "blender-4.9")
-	if err := os.MkdirAll(filepath.Join(dir, "lib"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, sub := range []string{"lib", "4.9"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	err := os.WriteFile(filepath.Join(dir, "blender"), []byte(script), 0o755)
 	if err == nil {
@@ -380,6 +382,17 @@ func TestWhatCannotBeShared(t *testing.T) {
 		if _, err := has.client.ShareBlender(t.Context(), which); err == nil || !strings.Contains(err.Error(), "only "+testBuild) {
 			t.Errorf("%s: %v", which, err)
 		}
+	}
+	// A script of that name among a person's other programs.
+	bin := t.TempDir()
+	for name, text := range map[string]string{"blender": answeringAs(testBuild), "upload-with-token": "secret"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	among := startNode(t, "among", func(c *Config) { c.Blender.Path = filepath.Join(bin, "blender") })
+	if s, err := among.client.ShareBlender(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "folder of version 4.9.1") {
+		t.Errorf("a folder of programs: %+v, %v", s, err)
 	}
 	none := startNode(t, "none", nil)
 	if _, err := none.client.ShareBlender(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "no Blender here that can be shared") {
