@@ -80,9 +80,10 @@ type Table struct {
 	done chan struct{}
 	poke chan struct{}
 
-	mu     sync.Mutex
-	dht    *dht.IpfsDHT
-	server bool
+	mu      sync.Mutex
+	dht     *dht.IpfsDHT
+	records *records // of it
+	server  bool
 }
 
 // Prefix is what the protocol of a farm's DHT begins with.
@@ -156,8 +157,10 @@ func (t *Table) open(server bool) error {
 	if server {
 		mode = dht.ModeServer
 	}
+	kept := newRecords(t.key.Hash())
 	d, err := dht.New(t.cfg.Host,
 		dht.Mode(mode),
+		dht.Datastore(kept),
 		dht.ProtocolPrefix(Prefix(t.cfg.Farm)),
 		dht.DisableValues(),
 		dht.RoutingTableRefreshPeriod(t.cfg.Pace.Refresh),
@@ -169,7 +172,7 @@ func (t *Table) open(server bool) error {
 	if err != nil {
 		return fmt.Errorf("kad: %w", err)
 	}
-	t.dht, t.server = d, server
+	t.dht, t.records, t.server = d, kept, server
 	return nil
 }
 
