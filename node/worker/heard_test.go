@@ -141,3 +141,38 @@ func TestStrangersLeaveRoomForMembers(t *testing.T) {
 		}
 	})
 }
+
+// TestALinkIsNoWelcome: a machine may be joined to a requester whose work it does
+// not take any more, for the sake of receipts say. It gets none by that.
+func TestALinkIsNoWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(time.Second)
+		welcome := true
+		b.start(Options{Accept: func(peer.ID) error {
+			if !welcome {
+				return errors.New("there is no sandbox any more")
+			}
+			return nil
+		}})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		if all := said(c); len(all) == 0 || want(all[len(all)-1], "cpu") == 0 {
+			t.Fatalf("no bid: %+v", all)
+		}
+		welcome = false // the machine's owner changed something
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, job.Ref{})}})
+		time.Sleep(10 * time.Second)
+		reports := said(c)
+		leaves, _ := b.leaves(r, reports)
+		if _, cancelled := done(leaves); len(leaves) != 1 || cancelled != 1 || !strings.Contains(leaves[0].Reason, "no sandbox") {
+			t.Errorf("work that is not taken: %+v", leaves)
+		}
+		for _, rep := range reports {
+			if want(rep, "cpu") > 0 {
+				t.Error("it bids for more")
+			}
+		}
+	})
+}

@@ -349,6 +349,19 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 	return r
 }
 
+// unwelcome says why no work of r is taken, or "". A link may be there all the
+// same: for receipts of work from when it was, or because it was until now. mu is
+// held.
+func (w *Worker) unwelcome(r *requester) string {
+	if r.home || w.opts.Accept == nil {
+		return ""
+	}
+	if err := w.opts.Accept(r.id); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 // crowded reports whether id is a stranger, and as many are joined as may be. mu
 // is held.
 func (w *Worker) crowded(id peer.ID) bool {
