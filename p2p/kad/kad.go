@@ -18,6 +18,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
+	provided "github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -161,6 +162,7 @@ func (t *Table) open(server bool) error {
 	d, err := dht.New(t.cfg.Host,
 		dht.Mode(mode),
 		dht.Datastore(kept),
+		dht.ProviderManagerOpts(provided.Cache(noCache{})),
 		dht.ProtocolPrefix(Prefix(t.cfg.Farm)),
 		dht.DisableValues(),
 		dht.RoutingTableRefreshPeriod(t.cfg.Pace.Refresh),

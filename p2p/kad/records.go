@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/simplelru"
 	ds "github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
 	provided "github.com/libp2p/go-libp2p-kad-dht/records"
@@ -65,3 +66,13 @@ func (r *records) Delete(ctx context.Context, k ds.Key) error {
 
 // Batch implements ds.BatchingFeature.
 func (r *records) Batch(context.Context) (ds.Batch, error) { return ds.NewBasicBatch(r), nil }
+
+// noCache remembers nothing. The DHT's own keeps all that was ever said under a key
+// that is asked for; the records are in memory anyhow.
+type noCache struct{ lru.LRUCache }
+
+// Get implements lru.LRUCache.
+func (noCache) Get(any) (any, bool) { return nil, false }
+
+// Add implements lru.LRUCache.
+func (noCache) Add(any, any) bool { return false }
