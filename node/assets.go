@@ -63,11 +63,8 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 		return c, err
 	}
 	lacking := f.lacks(ctx)
-	wants, list := l.Wants(in), l.Disks
-	if a.stranger != nil && a.stranger(requester) {
-		list = job.Ref{} // whoever is no member is shown nothing that lies here
-	}
-	disk, err := a.disks.look(ctx, f, list, wants.Has, true)
+	wants := l.Wants(in)
+	disk, err := a.disks.look(ctx, f, a.disksOf(requester, l), wants.Has, true)
 	if err != nil {
 		return c, err
 	}
@@ -132,6 +129,15 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	return c, nil
 }
 
+// disksOf names the list of a lease's files that may lie on a disk of this machine.
+// Whoever is no member is shown nothing that lies here.
+func (a *assets) disksOf(requester peer.ID, l job.Lease) job.Ref {
+	if a.stranger != nil && a.stranger(requester) {
+		return job.Ref{}
+	}
+	return l.Disks
+}
+
 // Extend implements worker.Assets.
 func (a *assets) Extend(ctx context.Context, requester peer.ID, l job.Lease, in job.Ref, dir string, room int64, progress func(float64)) (c worker.Content, err error) {
 	store, r := a.from(requester, l.Job, l.Read)
@@ -164,7 +170,7 @@ func (a *assets) Extend(ctx context.Context, requester peer.ID, l job.Lease, in 
 		return c, fmt.Errorf("%w: %d bytes more, and %d are left (worker.tree_bytes)", worker.ErrNoRoom, size, room)
 	}
 	limits := diffupload.Limits{Only: func(name string) bool { return lacking[name] }}
-	disk, err := a.disks.look(ctx, f, l.Disks, limits.Only, false)
+	disk, err := a.disks.look(ctx, f, a.disksOf(requester, l), limits.Only, false)
 	if err != nil {
 		return c, err
 	}

@@ -244,6 +244,10 @@ func (t *blenderTrees) Share(ctx context.Context, which string) (localapi.Shared
 	if len(t.Shared()) >= maxTrees {
 		return none, job.Refuse(which, fmt.Sprintf("%d Blenders are shared already", maxTrees), "let go of one with: idlewild blender unshare ROOT")
 	}
+	if !ownFolder(filepath.Dir(p.Path), p.Version) {
+		return none, job.Refuse(p.Path, "it cannot be shared: its folder has more in it than a Blender, or less: there is no folder of version "+p.Version+" beside it",
+			"share a Blender that was downloaded, in a folder of its own: idlewild blender add "+p.Version)
+	}
 	note := treeNote{V: 1, Build: p.Build, Version: p.Version, System: install.System(), Program: filepath.Base(p.Path)}
 	files, err := treeFilesOf(filepath.Dir(p.Path))
 	if err != nil {
@@ -321,6 +325,18 @@ func (t *blenderTrees) choose(which string) (blender.Program, error) {
 		return blender.Program{}, job.Refuse(which, "several Blenders could be meant: "+strings.Join(names, ", "), "name the build or the path of one")
 	}
 	return found[0], nil
+}
+
+// ownFolder reports whether a Blender's scripts and data lie beside its program, as
+// in a folder of its own. A script of that name in a folder of many programs would
+// have all of them given to every member.
+func ownFolder(dir, version string) bool {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 2 {
+		return false
+	}
+	fi, err := os.Stat(filepath.Join(dir, parts[0]+"."+parts[1]))
+	return err == nil && fi.IsDir()
 }
 
 // treeFilesOf lists the files of a Blender's folder. Links to files are taken as
@@ -691,6 +707,9 @@ func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from
 		return err
 	}
 	if err := errors.Join(syncDir(t.dir), t.add(ctx, path, note.Build)); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause // nothing is known against it, and it is tried next time
+		}
 		return errors.Join(fmt.Errorf("it does not work here: %w", err), removeTree(done))
 	}
 	t.log.Info("a Blender came from members", "root", root, "build", note.Build, "bytes", size, "moved_bytes", from.moved.Load())

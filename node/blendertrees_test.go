@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -34,8 +35,10 @@ echo '{"version":"4.9.1","build":"` + build + `","engines":["CYCLES"],"rendered"
 func blenderFolder(t *testing.T, script string, size int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "blender-4.9")
-	if err := os.MkdirAll(filepath.Join(dir, "lib"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, sub := range []string{"lib", "4.9"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	err := os.WriteFile(filepath.Join(dir, "blender"), []byte(script), 0o755)
 	if err == nil {
@@ -250,6 +253,43 @@ func TestABlenderThatCannotCome(t *testing.T) {
 	}
 }
 
+// A pause while a Blender that came is tried says nothing against it.
+func TestATryOfABlenderThatIsCutOff(t *testing.T) {
+	noShell(t)
+	has, shared := sharer(t, blenderFolder(t, answeringAs(testBuild), 200_000))
+	lacks := startNode(t, "lacks", nil)
+	join(t, has, lacks)
+	add, first := lacks.trees.add, true
+	lacks.trees.add = func(ctx context.Context, path, build string) error {
+		if !first {
+			return add(ctx, path, build)
+		}
+		first = false
+		if _, err := lacks.client.SetPaused(t.Context(), true, "I work"); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := AllowTree(lacks.cfg, shared.Root); err != nil {
+		t.Fatal(err)
+	}
+	lacks.saysOf(t, testBuild, "I work")
+	if _, err := os.Stat(filepath.Join(lacks.cfg.DataDir, "blenders", "tree-"+shared.Root)); err != nil {
+		t.Errorf("what came is gone: %v", err)
+	}
+	if _, err := lacks.client.SetPaused(t.Context(), false, ""); err != nil {
+		t.Fatal(err)
+	}
+	lacks.hurry()
+	eventually(t, "the Blender is here", func() error {
+		if !lacks.hasBuild(testBuild) {
+			return errors.New(lacks.needs(testBuild))
+		}
+		return nil
+	})
+}
+
 // A fetch that a pause cut off is gone on with: what came is not asked for again.
 func TestAFetchOfABlenderThatIsCutOff(t *testing.T) {
 	noShell(t)
@@ -342,6 +382,17 @@ func TestWhatCannotBeShared(t *testing.T) {
 		if _, err := has.client.ShareBlender(t.Context(), which); err == nil || !strings.Contains(err.Error(), "only "+testBuild) {
 			t.Errorf("%s: %v", which, err)
 		}
+	}
+	// A script of that name among a person's other programs.
+	bin := t.TempDir()
+	for name, text := range map[string]string{"blender": answeringAs(testBuild), "upload-with-token": "secret"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	among := startNode(t, "among", func(c *Config) { c.Blender.Path = filepath.Join(bin, "blender") })
+	if s, err := among.client.ShareBlender(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "folder of version 4.9.1") {
+		t.Errorf("a folder of programs: %+v, %v", s, err)
 	}
 	none := startNode(t, "none", nil)
 	if _, err := none.client.ShareBlender(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "no Blender here that can be shared") {

@@ -504,3 +504,32 @@ func TestOwnFilesAreUsedInPlace(t *testing.T) {
 
 // all files are wanted.
 func all(string) bool { return true }
+
+// A stranger's lease uses no file of a shared disk, neither the first of a tree nor
+// one that adds files to it.
+func TestStrangersUseNoSharedDisk(t *testing.T) {
+	_, member, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, other, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &assets{stranger: func(p peer.ID) bool { return p == other }}
+	l := job.Lease{Disks: job.RefOf(diffupload.ChunkID([]byte("list")))}
+	if got := a.disksOf(other, l); got != (job.Ref{}) {
+		t.Errorf("a stranger's list: %v", got)
+	}
+	if got := a.disksOf(member, l); got != l.Disks {
+		t.Errorf("a member's list: %v", got)
+	}
+	// Whoever reads the lease's own word passes that by.
+	source, err := os.ReadFile("assets.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), "l.Disks"); n != 1 {
+		t.Errorf("assets.go reads l.Disks in %d places", n)
+	}
+}

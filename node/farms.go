@@ -199,15 +199,19 @@ func (f *farms) Drop(ctx context.Context, name string) error {
 	if x == nil {
 		return job.Refuse("farm", fmt.Sprintf("this machine has no further farm called %q", name), "see: idlewild farm list")
 	}
-	if x.n != nil {
-		v := x.n.oneFarm(name)
-		switch {
-		case v.Owner && !v.Revoked:
-			return job.Refuse("farm", fmt.Sprintf("this machine owns farm %q: nobody could let members in or put them out any more", v.Farm),
-				"make another machine an owner first: idlewild farm backup FILE --farm "+name+" here, farm recover FILE there; then idlewild farm drop --force "+name)
-		case v.OpenJobs > 0:
-			return job.Refuse("farm", fmt.Sprintf("%d jobs of this machine are open there", v.OpenJobs), "wait for them or cancel them: idlewild status --farm "+name)
-		}
+	if x.n == nil { // its root key may be among what would be removed
+		f.mu.Lock()
+		why := x.why
+		f.mu.Unlock()
+		return job.Refuse("farm", fmt.Sprintf("%s could not be opened, so that it is not known whether this machine owns it or has open jobs there: %s", name, why),
+			"mend that and start the daemon again, or remove it whatever is lost: idlewild farm drop --force "+name)
+	}
+	switch v := x.n.oneFarm(name); {
+	case v.Owner && !v.Revoked:
+		return job.Refuse("farm", fmt.Sprintf("this machine owns farm %q: nobody could let members in or put them out any more", v.Farm),
+			"make another machine an owner first: idlewild farm backup FILE --farm "+name+" here, farm recover FILE there; then idlewild farm drop --force "+name)
+	case v.OpenJobs > 0:
+		return job.Refuse("farm", fmt.Sprintf("%d jobs of this machine are open there", v.OpenJobs), "wait for them or cancel them: idlewild status --farm "+name)
 	}
 	return f.drop(ctx, name, x)
 }

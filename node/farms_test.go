@@ -142,6 +142,9 @@ func TestFurtherFarmsThatAreNotDroppedOrOpened(t *testing.T) {
 	if _, err := pc.client.DropFarm(t.Context(), "own", false); !errors.As(err, new(*job.RefusedError)) {
 		t.Errorf("the owner's farm: %v", err)
 	}
+	if _, err := further(t, pc, "damaged").CreateFarm(t.Context(), "mine too"); err != nil {
+		t.Fatal(err)
+	}
 	pc.end(t)
 	if err := os.WriteFile(filepath.Join(cfg.DataDir, farmsFolder, "damaged", "identity.key"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -155,6 +158,12 @@ func TestFurtherFarmsThatAreNotDroppedOrOpened(t *testing.T) {
 		}
 		return err
 	})
+	if _, err := pc.client.DropFarm(t.Context(), "damaged", false); !errors.As(err, new(*job.RefusedError)) {
+		t.Errorf("one that may be this machine's own, and cannot be opened: %v", err)
+	}
+	if keys, _ := filepath.Glob(filepath.Join(cfg.DataDir, farmsFolder, "damaged", "farm", "*", "root.key")); len(keys) != 1 {
+		t.Errorf("its root keys: %q", keys)
+	}
 	list, err := pc.client.DropFarm(t.Context(), "own", true)
 	if err != nil || len(list) != 2 {
 		t.Errorf("with force: %+v, %v", list, err)

@@ -225,7 +225,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		Dir:     filepath.Join(cfg.DataDir, "worker"), Log: log, Sum: sumFile,
 	}, worker.Options{
 		Home: n.self, CPU: n.kit.cpu, NoWork: !cfg.Worker.Enabled, Accept: n.accept, TreeBytes: cfg.Worker.TreeBytes,
-		Precedence: n.precedence, Unfit: n.trees.lacking,
+		Precedence: n.precedence, Stranger: n.stranger, Unfit: n.trees.lacking,
 	})
 	if n.steward, err = n.newSteward(filepath.Join(cfg.DataDir, "steward")); err != nil {
 		return nil, err

@@ -301,8 +301,11 @@ func (b *blockServer) answer(ctx context.Context, sc scope, w want) answer {
 	best, encoding := data, wire.Answer_RAW
 	if b.codec != nil {
 		for i, id := range w.bases {
-			// A base is named by its hash: who asks with it has, or had,
-			// it, and learns of it only where it equals the block.
+			// A base is named by its hash: who asks with it has, or had, it, or
+			// it guessed. That something is here is no word for a stranger.
+			if !b.mayBase(sc, id) {
+				continue
+			}
 			base, err := b.src.Get(ctx, id)
 			if err != nil {
 				continue
@@ -322,6 +325,12 @@ func (b *blockServer) answer(ctx context.Context, sc scope, w want) answer {
 	}
 	head.Encoding, head.Size = encoding, uint32(len(best))
 	return answer{head, best}
+}
+
+// mayBase reports whether a block may be told of by a difference to it. Members
+// may name what they had of earlier jobs, strangers only what they may read.
+func (b *blockServer) mayBase(sc scope, id cid.Cid) bool {
+	return b.h.members.Known(sc.reader) || b.grants.Allow(sc.reader, sc.requester, sc.job, sc.grant, id)
 }
 
 // write sends answers, several under one head while they are small and

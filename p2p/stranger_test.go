@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -523,6 +525,34 @@ func TestStrangerAfterARestart(t *testing.T) {
 
 // TestFloodOfStrangers: as many as there is room for come in, of one network no
 // more than its share, and a member always comes in.
+// A delta tells of its base: that it is here, and how it differs. A stranger gets
+// none of a block that it may not read.
+func TestStrangersGetNoDeltaOfWhatTheyMayNotRead(t *testing.T) {
+	t.Parallel()
+	farm, text := openFarm(t, 1)
+	owner := farm[0]
+	secret, open := noise(1, 100_000), noise(2, 100_000)
+	ofSecret, ofOpen := append(bytes.Clone(secret), noise(3, 500)...), append(bytes.Clone(open), noise(4, 500)...)
+	owner.ServeBlocks(newMemory(secret, open, ofSecret, ofOpen), grantsFunc(func(_, _ peer.ID, _ job.ID, _ job.Signed, id cid.Cid) bool {
+		return id != block(secret)
+	}), suffixCodec{}, nil)
+	s := stranger(t, text)
+	s.ServeBlocks(newMemory(secret, open), allowAll, suffixCodec{}, nil) // it guessed the one
+	eventually(t, within, "the stranger is let in", func() bool { return hosts(owner, s) && connected(s, owner.ID()) })
+	req := request(owner.ID(), ofSecret, ofOpen)
+	req.Wants[0].Bases, req.Wants[1].Bases = []cid.Cid{block(secret)}, []cid.Cid{block(open)}
+	got, err := fetchAll(t.Context(), s, owner.ID(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := got[block(ofSecret)]; r.Err != nil || !bytes.Equal(r.Data, ofSecret) || r.Moved < 100_000 {
+		t.Errorf("%d bytes for what is like a block that it may not read: %v", r.Moved, r.Err)
+	}
+	if r := got[block(ofOpen)]; r.Err != nil || !bytes.Equal(r.Data, ofOpen) || r.Moved > 1000 {
+		t.Errorf("%d bytes for a difference of 500: %v", r.Moved, r.Err)
+	}
+}
+
 // A stranger says itself until when its certificate counts: one that ends between
 // two messages of a hello makes nobody a member.
 func TestStrangerWhoseTimeEndsAmidAHello(t *testing.T) {

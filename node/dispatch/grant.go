@@ -331,8 +331,13 @@ func (b *Board) may(w *worker, j *jobState, t *task) bool {
 
 // others reports whether a connected peer other than p could try t.
 func (b *Board) others(p peer.ID, j *jobState, t *task) bool {
+	return b.could(j, t, func(o *worker) bool { return o.peer != p })
+}
+
+// could reports whether one of those that count is connected, and could try t.
+func (b *Board) could(j *jobState, t *task, counts func(*worker) bool) bool {
 	for _, o := range b.workers {
-		if o.peer == p || !b.can(o, j) || slices.Contains(t.also().avoid, o.peer) {
+		if !counts(o) || !b.can(o, j) || slices.Contains(t.also().avoid, o.peer) {
 			continue
 		}
 		if slices.ContainsFunc(t.also().ended, func(a attempt) bool { return a.peer == o.peer && a.outcome == job.Failed }) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 )
 
@@ -237,18 +239,18 @@ func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job
 	text := fmt.Sprintf("%s: %s", leaf.Outcome, reason)
 	switch leaf.Outcome {
 	case job.Failed, job.Broken:
-		if leaf.Outcome == job.Broken {
+		if leaf.Outcome == job.Broken || w.stranger { // one that fails everything it gets at once would get all of it
 			b.restFor(w, j, reason)
 			b.urge(w)
 		}
-		if why := hopeless(t); why != "" && t.active == nil {
+		if why := b.hopeless(j, t); why != "" && t.active == nil {
 			b.fail(j, t, why)
 			return
 		}
 	case job.OutOfMemory, job.OutOfVRAM:
 		if t.Place == job.AtRequester { // nobody else could
 			b.restFor(w, j, reason)
-			if why := hopeless(t); why != "" && t.active == nil {
+			if why := b.hopeless(j, t); why != "" && t.active == nil {
 				b.fail(j, t, why)
 				return
 			}
@@ -271,13 +273,26 @@ func (b *Board) attempt(w *worker, j *jobState, t *task, l job.LeaseID, leaf job
 	b.emit(j, job.Event{Type: job.EventBroken, Task: t.Label, Worker: w.name, Text: text})
 }
 
-// hopeless says why a task will not be tried again, or "".
-func hopeless(t *task) string {
+// hopeless says why a task will not be tried again, or "". What strangers say of
+// it counts only where no member could try it: any two of them may be one liar.
+func (b *Board) hopeless(j *jobState, t *task) string {
+	why := hopeless(t, func(p peer.ID) bool { return !b.stranger(p) })
+	if why == "" && !b.could(j, t, func(o *worker) bool { return !o.stranger }) {
+		why = hopeless(t, func(peer.ID) bool { return true })
+	}
+	return why
+}
+
+// hopeless is that by the word of those that count.
+func hopeless(t *task, counts func(peer.ID) bool) string {
 	const brokenPeers, brokenTimes = 3, 6
 	failed, broken := map[string]int{}, map[string]int{}
 	last := ""
 	nf, nb := 0, 0
 	for _, a := range t.also().ended {
+		if !counts(a.peer) {
+			continue
+		}
 		switch a.outcome {
 		case job.Failed:
 			failed[string(a.peer)]++

@@ -184,3 +184,76 @@ func TestMembersPlaceIsNotForStrangers(t *testing.T) {
 		t.Error("what fits one counts for the other")
 	}
 }
+
+// TestStrangersDoNotEndATask: two that say it cannot be done, or break it, may be
+// one liar; while a member could try, it is for the member to say.
+func TestStrangersDoNotEndATask(t *testing.T) {
+	for _, outcome := range []job.Outcome{job.Failed, job.Broken} {
+		t.Run(string(outcome), func(t *testing.T) {
+			x := withStrangers(t)
+			x.submit("J", fakeParams{Frames: 1, Check: job.CheckExact}, job.Policy{Strangers: true})
+			j := x.b.byID[x.jobs["J"]]
+			x.open("member") // which works, on something else just now
+			x.step(Reported{Peer: x.id("member"), Stream: x.streams["member"], Report: job.Report{Session: "s", Machine: machine(map[string][]string{"fake": {"1"}}, "cpu")}})
+			strangers := []string{"s1", "s2", "s3"}
+			for _, name := range strangers {
+				x.open(name)
+			}
+			for range 4 {
+				for _, name := range strangers {
+					x.bid(name)
+					w := x.b.byPeer[x.id(name)]
+					if len(w.leases) == 0 {
+						continue
+					}
+					for script, l := range x.leases {
+						if l.ID == w.leases[0].id {
+							x.bid(name, x.receipt(name, script, time.Second, map[int]job.Outcome{0: outcome}))
+							break
+						}
+					}
+					if len(w.leases) > 0 {
+						t.Fatalf("%s has a lease at once after it failed one", name)
+					}
+					x.step(Closed{Peer: x.id(name), Stream: x.streams[name]})
+					x.open(name)
+				}
+				x.now = x.now.Add(10 * time.Minute)
+			}
+			if n := len(j.tasks[0].also().ended); n < len(strangers) {
+				t.Fatalf("only %d attempts", n)
+			}
+			if j.state.Ended() || j.tasks[0].phase.final() {
+				t.Fatalf("strangers ended it: %s", j.state)
+			}
+			if x.bid("member"); x.leasesOf("member") == 0 {
+				t.Error("the member gets no try")
+			}
+		})
+	}
+}
+
+// TestOnlyStrangersMayEndATaskAlone: where nobody else is there, a job that cannot
+// be done ends all the same.
+func TestOnlyStrangersMayEndATaskAlone(t *testing.T) {
+	x := withStrangers(t)
+	x.submit("J", fakeParams{Frames: 1, Check: job.CheckExact}, job.Policy{Strangers: true})
+	j := x.b.byID[x.jobs["J"]]
+	for _, name := range []string{"s1", "s2"} {
+		x.open(name)
+		x.bid(name)
+		w := x.b.byPeer[x.id(name)]
+		if len(w.leases) == 0 {
+			t.Fatalf("%s gets no work", name)
+		}
+		for script, l := range x.leases {
+			if l.ID == w.leases[0].id {
+				x.bid(name, x.receipt(name, script, time.Second, map[int]job.Outcome{0: job.Failed}))
+				break
+			}
+		}
+	}
+	if !j.state.Ended() && !j.tasks[0].phase.final() {
+		t.Error("it goes on for ever")
+	}
+}

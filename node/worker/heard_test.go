@@ -105,3 +105,74 @@ func TestHeardIsBounded(t *testing.T) {
 		b.end()
 	})
 }
+
+// TestStrangersLeaveRoomForMembers: whoever says that it has work is joined, so
+// strangers that have none must not take every place.
+func TestStrangersLeaveRoomForMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		member := map[peer.ID]bool{}
+		b.start(Options{Stranger: func(id peer.ID) bool { return !member[id] }})
+		for n := range maxRequesters + 1 {
+			_, s := newPeer(t)
+			b.offer(s)
+			synctest.Wait()
+			if i := len(b.w.Heard()); i != n+1 {
+				t.Fatalf("%d offers heard, %d said", i, n+1)
+			}
+		}
+		full := 0
+		for _, h := range b.w.Heard() {
+			if h.Fate == FateFull {
+				full++
+			}
+		}
+		if want := maxRequesters + 1 - maxStrangers; full != want {
+			t.Errorf("%d strangers found no place, want %d", full, want)
+		}
+		_, m := newPeer(t)
+		member[m] = true
+		b.offer(m)
+		synctest.Wait()
+		for _, h := range b.w.Heard() {
+			if h.Requester == m && h.Fate == FateFull {
+				t.Error(h.Reason)
+			}
+		}
+	})
+}
+
+// TestALinkIsNoWelcome: a machine may be joined to a requester whose work it does
+// not take any more, for the sake of receipts say. It gets none by that.
+func TestALinkIsNoWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(time.Second)
+		welcome := true
+		b.start(Options{Accept: func(peer.ID) error {
+			if !welcome {
+				return errors.New("there is no sandbox any more")
+			}
+			return nil
+		}})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		if all := said(c); len(all) == 0 || want(all[len(all)-1], "cpu") == 0 {
+			t.Fatalf("no bid: %+v", all)
+		}
+		welcome = false // the machine's owner changed something
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, job.Ref{})}})
+		time.Sleep(10 * time.Second)
+		reports := said(c)
+		leaves, _ := b.leaves(r, reports)
+		if _, cancelled := done(leaves); len(leaves) != 1 || cancelled != 1 || !strings.Contains(leaves[0].Reason, "no sandbox") {
+			t.Errorf("work that is not taken: %+v", leaves)
+		}
+		for _, rep := range reports {
+			if want(rep, "cpu") > 0 {
+				t.Error("it bids for more")
+			}
+		}
+	})
+}

@@ -77,7 +77,9 @@ func (w *Worker) take(r *requester, g job.Lease) {
 	case len(r.held) >= 4*w.opts.Credit*len(w.devices) || len(r.held) >= job.MaxDevices:
 		why = "more than was asked for"
 	default:
-		why = w.refuse(r, g)
+		if why = w.unwelcome(r); why == "" {
+			why = w.refuse(r, g)
+		}
 	}
 	w.serial++
 	l := &lease{

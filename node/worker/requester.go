@@ -270,9 +270,10 @@ func (w *Worker) report(r *requester) (rep job.Report, sent []*receipt, more boo
 		rep.Leaving = w.resting("")
 	}
 	rep.Leaving = clip(rep.Leaving, job.MaxReasonBytes)
+	unwelcome := w.unwelcome(r) != ""
 	for _, name := range slices.Sorted(maps.Keys(w.devices)) {
 		d := w.devices[name]
-		if d.gone || name == job.HomeDevice && !r.home || w.resting(name) != "" {
+		if unwelcome || d.gone || name == job.HomeDevice && !r.home || w.resting(name) != "" {
 			continue
 		}
 		want := w.opts.Credit - d.load()

@@ -56,6 +56,8 @@ type Options struct {
 	// it must not wait. Nil: nobody is told.
 	Unfit func(needs job.Needs, why string) string
 	Price float64 // per device-second; offers that pay less are passed over
+	// Stranger reports whether a requester is no member of the farm. Nil: none is.
+	Stranger func(requester peer.ID) bool
 	// Precedence is how many times as much of this machine as others a requester
 	// gets beside them, at least 1. Nil: 1.
 	Precedence func(requester peer.ID) float64
@@ -89,6 +91,7 @@ func (o Options) withDefaults() Options {
 
 const (
 	maxRequesters = 64               // joined at a time
+	maxStrangers  = 16               // of them that are no members of the farm
 	lookEvery     = 2 * time.Second  // readiness, machine, things that grew old
 	lookResting   = 10 * time.Second // the same while nobody else is joined
 	goodbye       = 3 * time.Second  // for the last report at shutdown
@@ -329,7 +332,7 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 	if r := w.requesters[id]; r != nil {
 		return r
 	}
-	if w.closing || len(w.requesters) >= maxRequesters && !must {
+	if w.closing || !must && (len(w.requesters) >= maxRequesters || w.crowded(id)) {
 		return nil
 	}
 	now := time.Now()
@@ -344,6 +347,34 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 	w.peers.Go(func() { w.keep(r) })
 	poke(w.joined)
 	return r
+}
+
+// unwelcome says why no work of r is taken, or "". A link may be there all the
+// same: for receipts of work from when it was, or because it was until now. mu is
+// held.
+func (w *Worker) unwelcome(r *requester) string {
+	if r.home || w.opts.Accept == nil {
+		return ""
+	}
+	if err := w.opts.Accept(r.id); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// crowded reports whether id is a stranger, and as many are joined as may be. mu
+// is held.
+func (w *Worker) crowded(id peer.ID) bool {
+	if w.opts.Stranger == nil || !w.opts.Stranger(id) {
+		return false
+	}
+	n := 0
+	for p := range w.requesters {
+		if w.opts.Stranger(p) {
+			n++
+		}
+	}
+	return n >= maxStrangers
 }
 
 // clock looks at what changes by itself.
