@@ -114,7 +114,7 @@ func (j *jobState) apply(r record) error {
 		}
 		l := unpackLease(r.Lease)
 		t.add().ended = append(t.add().ended, attempt{p, r.Outcome, r.Reason, r.Fence, l})
-		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: l, peer: p, state: retEnded, receipt: -1, maker: j.maker("", ""), trial: &trial{settled: "recorded: " + string(r.Outcome)}}
+		j.rets[r.Fence] = &ret{t: t, fence: r.Fence, lease: -1, peer: p, state: retEnded, receipt: -1, maker: j.maker("", ""), trial: &trial{lost: l, settled: "recorded: " + string(r.Outcome)}}
 		j.touch(t)
 	case *judgeRecord:
 		return j.applyJudge(r)
@@ -350,7 +350,7 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 	k := &j.receipts[r.Receipt]
 	x := j.arriving(t)
 	if x == nil || x.receipt != int32(r.Receipt) || int(x.leafNo) != r.Leaf { // replay
-		lease, leaf, err := j.skim(*k, r.Leaf)
+		leaf, err := j.skim(*k, r.Leaf)
 		if err != nil {
 			return fmt.Errorf("leaf %d of receipt %d: %w", r.Leaf, r.Receipt, err)
 		}
@@ -359,12 +359,15 @@ func (j *jobState) applyReturn(r *returnRecord) error {
 			if err != nil {
 				return err
 			}
-			x = &ret{t: t, fence: leaf.Fence, lease: lease, peer: p, trial: &trial{}}
+			x = &ret{t: t, fence: leaf.Fence, lease: -1, peer: p, trial: &trial{}}
 			j.rets[leaf.Fence] = x
 			t.rets = append(t.rets, x)
 		}
 		j.note(x, leaf)
 		x.receipt, x.leafNo = int32(r.Receipt), uint16(r.Leaf)
+	}
+	if x.lease < 0 {
+		x.lease, x.lost = j.leaseNo(*k)
 	}
 	k.uses++
 	x.state, x.moved = retSafe, r.Moved
@@ -399,7 +402,7 @@ func (j *jobState) applyPiece(r *pieceRecord) error {
 	if r.Lease >= len(j.leaseIDs) || j.rets[r.Fence] != nil {
 		return fmt.Errorf("piece of lease %d, fence %x", r.Lease, r.Fence)
 	}
-	x := &ret{t: t, fence: r.Fence, lease: unpackLease([]byte(j.leaseIDs[r.Lease])), peer: p, receipt: -1, state: retSafe, moved: r.Moved, trial: quiet,
+	x := &ret{t: t, fence: r.Fence, lease: int32(r.Lease), peer: p, receipt: -1, state: retSafe, moved: r.Moved, trial: quiet,
 		wall: r.Wall, render: r.Render, load: r.Load, maker: j.maker(r.Device, "")}
 	if r.Log.Defined() {
 		j.logs[x.fence] = r.Log
@@ -427,7 +430,7 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 		v = &standardVerdicts[r.Standard]
 	}
 	x.verdict, x.state, x.taken = v, retJudged, r.Take
-	x.recheck, x.live, x.trial = false, nil, quiet
+	x.recheck, x.trial = false, j.judged(x)
 	if v.Ruling == job.Rejected {
 		j.barred[x.peer] = v.Reason
 		j.rejected = append(j.rejected, x)
@@ -447,6 +450,14 @@ func (j *jobState) applyJudge(r *judgeRecord) error {
 	}
 	j.touch(t)
 	return nil
+}
+
+// judged is the trial of x once it is judged.
+func (j *jobState) judged(x *ret) *trial {
+	if x.lease < 0 {
+		return &trial{lost: x.lost}
+	}
+	return quiet
 }
 
 // reset makes t, and whatever was made from it, run again.

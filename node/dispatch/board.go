@@ -560,7 +560,7 @@ func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Prob
 		t.grants, t.active = list[*grant]{}, nil
 		for _, x := range t.rets {
 			if x.trial != quiet {
-				x.trial = &trial{settled: x.settled}
+				x.trial = &trial{settled: x.settled, live: x.live, lost: x.lost}
 			}
 			x.forgetInline()
 			if x.state < retJudged {

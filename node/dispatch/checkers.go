@@ -231,7 +231,7 @@ func (b *Board) audits(j *jobState, x *ret) bool {
 		return false
 	}
 	n := b.checked[x.checker]
-	return n < audited || j.secretOf(x.peer, x.lease, x.t.key(), x.fence)[31]%auditEvery == 0
+	return n < audited || j.secretOf(x.peer, j.leaseOf(x), x.t.key(), x.fence)[31]%auditEvery == 0
 }
 
 func (b *Board) trustChecker(p peer.ID) {

@@ -23,7 +23,7 @@ func (b *Board) check(j *jobState, x *ret) {
 			rate = &one
 		}
 		b.do(Challenge{ID: j.id, Fence: x.fence, Worker: x.peer, Task: t.Task(), Leaf: j.leaf(x),
-			Secret: j.secretOf(x.peer, x.lease, t.key(), x.fence), Rate: rate, Stranger: b.stranger(x.peer)})
+			Secret: j.secretOf(x.peer, j.leaseOf(x), t.key(), x.fence), Rate: rate, Stranger: b.stranger(x.peer)})
 	}
 }
 
@@ -189,7 +189,7 @@ func (b *Board) checkLeaf(w *worker, j *jobState, g *grant, leaf job.Leaf, inlin
 		if w.peer == b.self {
 			b.timeCheck(leaf.Meter.Wall)
 		}
-		g.t.rets = []*ret{{t: g.t, fence: g.fence, live: &arrival{leaf: leaf}, peer: w.peer, maker: j.maker("", ""), trial: quiet}}
+		g.t.rets = []*ret{{t: g.t, fence: g.fence, lease: -1, peer: w.peer, maker: j.maker("", ""), trial: &trial{live: &arrival{leaf: leaf}}}}
 		b.do(Fetch{ID: j.id, Fence: g.fence, For: x.fence, Worker: w.peer, Leaf: leaf, Inline: inline})
 		return
 	}
@@ -468,7 +468,7 @@ func (b *Board) unseen(x *ret) bool {
 func (b *Board) suspect(j *jobState, x *ret) {
 	if !x.suspect && b.unseen(x) {
 		x.recheck, x.suspect = true, true
-		x.trial = &trial{}
+		x.trial = &trial{lost: x.lost}
 		j.rechecks++
 		b.check(j, x)
 	}

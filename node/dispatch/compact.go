@@ -186,9 +186,11 @@ func (j *jobState) resultsAgain(w *rewriter) error {
 				s = isStandard(*x.verdict)
 			}
 			if !needed[x.receipt] {
-				no, ok := leases[string(packLease(x.lease))]
+				no, ok := int(x.lease), x.lease >= 0
 				if !ok {
-					return fmt.Errorf("lease %s is not in the journal", x.lease)
+					if no, ok = leases[string(packLease(x.lost))]; !ok {
+						return fmt.Errorf("lease %s is not in the journal", x.lost)
+					}
 				}
 				p := &pieceRecord{Task: i, Peer: j.peerNo[x.peer], Lease: no, Fence: x.fence, Take: x.taken, Standard: s, Moved: x.moved,
 					Wall: x.wall, Render: x.render, Load: x.load, Device: x.device, Log: j.logOf(x)}

@@ -29,7 +29,7 @@ func lasting(t tester, x *table, j *jobState) string {
 			if r.state != retSafe && r.state != retJudged {
 				continue
 			}
-			fmt.Fprintf(&s, " ret %x lease %s peer %s moved %d taken %v %v %v %v %s %v", r.fence, r.lease, r.peer, r.moved, r.taken, r.wall, r.render, r.load, r.device, j.logOf(r))
+			fmt.Fprintf(&s, " ret %x lease %s peer %s moved %d taken %v %v %v %v %s %v", r.fence, j.leaseOf(r), r.peer, r.moved, r.taken, r.wall, r.render, r.load, r.device, j.logOf(r))
 			if !j.over(r) {
 				l, sig := j.leaf(r), j.signed(r)
 				fmt.Fprintf(&s, " %v %x %x", l, sig.Body, sig.Sig)

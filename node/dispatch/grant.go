@@ -653,8 +653,9 @@ func (b *Board) lease(s *seat, j *jobState, tasks []*task) {
 		}
 		b.do(Write{j.id, &accountRecord{Peer: r.Peer, Device: s.Name, Millis: total.Milliseconds()}})
 	}
-	if n := len(j.leaseSeq); n >= 64 && n&(n-1) == 0 {
+	if len(j.leaseSeq) >= max(64, j.compactAt) {
 		j.compact()
+		j.compactAt = 2 * len(j.leaseSeq)
 	}
 	b.sweep(j)
 	b.write(j, r)

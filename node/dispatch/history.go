@@ -190,7 +190,7 @@ func (h *History) record(p *past, r record) error {
 			}
 		}
 	case *returnRecord:
-		_, leaf, err := p.j.skim(p.j.receipts[r.Receipt], r.Leaf)
+		leaf, err := p.j.skim(p.j.receipts[r.Receipt], r.Leaf)
 		if err != nil {
 			return err
 		}
@@ -363,7 +363,7 @@ func (h *History) held(p *past) {
 		}
 		for _, x := range t.rets {
 			if x.state == retSafe || x.state == retJudged {
-				has[promise{x.lease, t.key()}] = true
+				has[promise{j.leaseOf(x), t.key()}] = true
 			}
 		}
 	}

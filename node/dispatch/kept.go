@@ -220,16 +220,16 @@ func (j *jobState) read(k kept, whole bool) (r job.Receipt, s job.Signed, err er
 
 // skim reads one leaf of a receipt, without key and outputs: a start reads very
 // many of them.
-func (j *jobState) skim(k kept, no int) (job.LeaseID, job.Leaf, error) {
+func (j *jobState) skim(k kept, no int) (job.Leaf, error) {
 	if k.packed == "" || k.packed[0] == keptRaw {
 		r, _, err := j.read(k, false)
 		if err == nil && (no < 0 || no >= len(r.Leaves)) {
 			err = errShort
 		}
 		if err != nil {
-			return "", job.Leaf{}, err
+			return job.Leaf{}, err
 		}
-		return r.Lease, r.Leaves[no], nil
+		return r.Leaves[no], nil
 	}
 	u := unpacker{s: k.packed[1:]}
 	j.text(&u)
@@ -241,10 +241,35 @@ func (j *jobState) skim(k kept, no int) (job.LeaseID, job.Leaf, error) {
 	for i := 0; i <= no && u.err == nil; i++ {
 		leaf = j.readLeaf(&u, k.packed[0], epoch, false)
 	}
-	if u.err != nil {
-		return "", leaf, u.err
+	return leaf, u.err
+}
+
+// leaseNo is the index of a receipt's lease among those of the journal; where it is
+// not among them -1, and its name.
+func (j *jobState) leaseNo(k kept) (int32, job.LeaseID) {
+	if k.packed != "" && k.packed[0] != keptRaw {
+		u := unpacker{s: k.packed[1:]}
+		j.text(&u)
+		if no := u.index(); u.err == nil && no < len(j.leaseIDs) {
+			return int32(no), ""
+		}
 	}
-	return unpackLease([]byte(j.leaseIDs[lease])), leaf, nil
+	r, _, err := j.read(k, false)
+	if err != nil {
+		return -1, ""
+	}
+	if l := j.leases[r.Lease]; l != nil && l.no >= 0 {
+		return l.no, ""
+	}
+	return -1, r.Lease
+}
+
+// leaseOf is the name of the lease that x came of.
+func (j *jobState) leaseOf(x *ret) job.LeaseID {
+	if x.lease < 0 {
+		return x.lost
+	}
+	return unpackLease([]byte(j.leaseIDs[x.lease]))
 }
 
 // text reads a name that is kept once for all, or one that is not.
@@ -333,7 +358,7 @@ func (j *jobState) logOf(x *ret) job.Ref {
 		return x.live.leaf.Log
 	}
 	if x.receipt >= 0 && int(x.receipt) < len(j.receipts) {
-		if _, l, err := j.skim(j.receipts[x.receipt], int(x.leafNo)); err == nil {
+		if l, err := j.skim(j.receipts[x.receipt], int(x.leafNo)); err == nil {
 			return l.Log
 		}
 	}

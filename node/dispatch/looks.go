@@ -237,7 +237,7 @@ func (b *Board) lookAgain(j *jobState, x *ret, draw int) {
 
 // drawSecret is what the places of the present look are drawn from.
 func (j *jobState) drawSecret(x *ret) []byte {
-	s := j.secretOf(x.peer, x.lease, x.t.key(), x.fence)
+	s := j.secretOf(x.peer, j.leaseOf(x), x.t.key(), x.fence)
 	if x.draw <= 1 {
 		return s
 	}

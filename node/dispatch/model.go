@@ -205,10 +205,8 @@ type attempt struct {
 type ret struct {
 	t       *task
 	fence   uint64
-	lease   job.LeaseID
 	peer    peer.ID
-	live    *arrival // until it is judged
-	*trial           // never nil; quiet once it is judged
+	*trial  // never nil; quiet once it is judged
 	verdict *job.Verdict
 	moved   int64
 	elapsed time.Duration // by this machine's clock, with the content's way; 0: not known
@@ -217,13 +215,13 @@ type ret struct {
 	wall, render, load time.Duration
 	*maker             // never nil
 
+	lease   int32 // index among the job's leases, -1: see leaseOf
 	receipt int32 // index among the job's receipts, -1 before it is recorded
 	leafNo  uint16
 	state   retState
 	taken   bool // verdict made it the task's result
 	// recheck: it was accepted unseen from a peer that was caught since.
 	recheck bool
-	force   bool // check it whatever the rate says
 	suspect bool // it was looked at again, or is being
 	struck  bool // something it did is booked against its worker
 	first   bool // of its worker's for the job: elapsed says little of the work
@@ -248,6 +246,9 @@ func (j *jobState) maker(device, class string) *maker {
 
 // trial is what is known of a result while it is judged.
 type trial struct {
+	live     *arrival     // until it is judged
+	lost     job.LeaseID  // its lease, where the journal does not have that
+	force    bool         // check it whatever the rate says
 	settled  string       // what a late or useless one was told
 	pending  *job.Verdict // found, being booked
 	checks   []*task
@@ -532,6 +533,7 @@ type jobState struct {
 	learnt    int // results whose costs were taken in
 	refineAt  int // of them, when costs and paces are found anew
 	sweepAt   int // leases at which those that are over are forgotten
+	compactAt int // the same of their order
 }
 
 type account struct {

@@ -67,7 +67,7 @@ func (b *Board) settle(j *jobState, x *ret) {
 	if w == nil || !w.connected || x.live != nil && x.live.via != "" {
 		return
 	}
-	s := job.Settled{Job: j.id, Lease: x.lease, Task: x.t.key()}
+	s := job.Settled{Job: j.id, Lease: j.leaseOf(x), Task: x.t.key()}
 	switch x.state {
 	case retHeld, retFetching:
 		return // nothing is certain yet
@@ -78,7 +78,7 @@ func (b *Board) settle(j *jobState, x *ret) {
 		s.Ruling, s.Reason = job.Unsure, x.settled
 	}
 	if s.Ruling != "" && !j.foreign(x.fence) {
-		s.Secret = j.secretOf(x.peer, x.lease, s.Task, x.fence)
+		s.Secret = j.secretOf(x.peer, s.Lease, s.Task, x.fence)
 	}
 	b.sayTo(w, s)
 }
@@ -98,7 +98,7 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		return
 	}
 	if x := j.rets[leaf.Fence]; x != nil {
-		if x.peer == w.peer && x.lease == r.Lease && x.t.is(leaf.Task) {
+		if x.peer == w.peer && j.leaseOf(x) == r.Lease && x.t.is(leaf.Task) {
 			if x.live != nil && x.live.leaf.Root() != leaf.Root() {
 				b.strike(j, x, "it signed two different accounts of one task")
 			}
@@ -153,10 +153,10 @@ func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []j
 		b.attempt(w, j, t, r.Lease, leaf)
 		return
 	}
-	x := &ret{t: t, fence: leaf.Fence, lease: r.Lease, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed, trial: &trial{},
-		live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf)}}
+	x := &ret{t: t, fence: leaf.Fence, lease: -1, peer: w.peer, receipt: -1, leafNo: uint16(no), elapsed: elapsed,
+		trial: &trial{lost: r.Lease, live: &arrival{leaf: leaf, receipt: o, inline: only(inline, leaf)}}}
 	if g != nil {
-		x.lease = g.lease.id // of which there is one copy
+		x.lease, x.lost = g.lease.no, ""
 	}
 	j.note(x, leaf)
 	j.rets[x.fence] = x
@@ -370,10 +370,10 @@ func (b *Board) fetched(e Fetched) {
 		b.after(time.Duration(x.live.tries)*time.Second, func() { b.fetchAgain(j, x) })
 	default:
 		b.strike(j, x, fmt.Sprintf("it does not give what it signed for: %v", e.Err))
-		leaf := x.live.leaf
+		leaf, lease := x.live.leaf, j.leaseOf(x)
 		leaf.Outcome, leaf.Reason = job.Broken, fmt.Sprintf("its outputs could not be fetched: %v", e.Err)
 		b.forget(j, x)
-		b.attempt(w, j, t, x.lease, leaf)
+		b.attempt(w, j, t, lease, leaf)
 		b.next(j, t)
 	}
 }

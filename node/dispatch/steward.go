@@ -342,8 +342,8 @@ func (b *Board) bring(j *jobState, steward peer.ID, r OpenedResult) (missing boo
 	case j.barred[r.Peer] != "" || t.phase >= taken:
 		return false
 	}
-	x = &ret{t: t, fence: leaf.Fence, lease: r.Receipt.Lease, peer: r.Peer, receipt: -1, leafNo: uint16(r.Leaf), trial: &trial{},
-		live: &arrival{leaf: leaf, receipt: r.OpenedReceipt, via: steward}, state: retHeld}
+	x = &ret{t: t, fence: leaf.Fence, lease: -1, peer: r.Peer, receipt: -1, leafNo: uint16(r.Leaf), state: retHeld,
+		trial: &trial{lost: r.Receipt.Lease, live: &arrival{leaf: leaf, receipt: r.OpenedReceipt, via: steward}}}
 	j.note(x, leaf)
 	j.rets[x.fence] = x
 	t.rets = append(t.rets, x)
