@@ -411,10 +411,10 @@ func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int
 		r.Wrong = "its tokens are no text: " + why
 		return nil
 	}
-	rest := text.Content
+	rest := letters(text.Content)
 	message := a.Choices[0].Message
 	for _, part := range []string{message.Reasoning, message.Content} {
-		before, after, ok := strings.Cut(rest, strings.TrimRight(part, "\ufffd"))
+		before, after, ok := strings.Cut(rest, letters(part))
 		if !ok {
 			r.Wrong = "its tokens are those of another text"
 			return nil
@@ -431,6 +431,10 @@ func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int
 	}
 	return nil
 }
+
+// letters is a text without what stands for bytes that are no letter: how many of
+// those there are says each who looks at another piece of it.
+func letters(s string) string { return strings.ReplaceAll(s, "\ufffd", "") }
 
 func blankless(s string) string {
 	return strings.Map(func(c rune) rune {
