@@ -156,7 +156,7 @@ func (s spoken) writing() (media.Writing, error) {
 }
 
 // mostPieces is how many tokens the server holds back at most before one that
-// completes a letter of theirs.
+// completes a letter of theirs, where they are one.
 const mostPieces = 7
 
 // places says which of an answer's tokens each of those is that the server told
@@ -190,7 +190,9 @@ func (s spoken) places(tokens []int) ([]int, error) {
 			if !ahead[i][skipped] {
 				continue
 			}
-			leads := i == n-1 && (left-skipped <= mostPieces || s.Stop == "word")
+			// What follows the last one is a word that ends it, or a letter that does not
+			// end: of bytes that are none, any number.
+			leads := i == n-1
 			for g := 0; i < n-1 && g <= s.Probed[i+1].held() && skipped+g <= left; g++ {
 				leads = leads || ahead[i+1][skipped+g]
 			}
@@ -224,7 +226,8 @@ func (p probed) held() int {
 		}
 	}
 	if slices.ContainsFunc(p.Bytes, func(b int) bool { return b >= 0x80 }) {
-		return mostPieces
+		// Bytes that are no letter are held back longer; each is of one token at most.
+		return max(mostPieces, len(p.Bytes))
 	}
 	return 0
 }

@@ -40,6 +40,8 @@ func TestTokensWithinALetterAreFound(t *testing.T) {
 		// Either of the two may be the one: nobody says.
 		"the same token twice":       {spoken{Tokens: []int{9, 9, 1, 9, 9, 9}, Probed: []probed{told(9, "\x82", letter), told(1, "a", "a"), told(9, "\x82", letter)}}, []int{1, 2, -1}, ""},
 		"a letter that does not end": {spoken{Tokens: []int{1, 7, 8}, Probed: []probed{told(1, "a", "a")}}, []int{0}, ""},
+		"bytes that are no letter":   {spoken{Tokens: []int{1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 10}, Probed: []probed{told(1, "a", "a"), told(10, "\x82", strings.Repeat("\xf0", 9)+"\x82")}}, []int{0, 10}, ""},
+		"many that do not end":       {spoken{Tokens: []int{1, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7}, Stop: "limit", Probed: []probed{told(1, "a", "a")}}, []int{0}, ""},
 		"a word that ends it":        {spoken{Tokens: []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, Stop: "word", Probed: []probed{told(1, "a", "a")}}, []int{0}, ""},
 		"others":                     {spoken{Tokens: []int{1, 2}, Probed: []probed{told(3, "a", "a")}}, nil, "other tokens"},
 		"too many":                   {spoken{Tokens: []int{1}, Probed: []probed{told(1, "a", "a"), told(1, "a", "a")}}, nil, "more tokens"},

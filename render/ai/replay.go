@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"idlewild/job"
@@ -72,12 +73,15 @@ func newReplayer(r request, w writer, vocabulary, context int) (*replayer, error
 	return m, nil
 }
 
-// answer implements answerer.
+// answer implements answerer. As many answers are read side by side as are written
+// side by side: each in a place of the server's own, so that what was computed for
+// one of an answer's places is there for its next, and the server puts what it is
+// asked at the same time into one pass over the weights.
 func (m *replayer) answer(qs []query, _ func(int, []byte)) ([]media.Record, error) {
 	out := make([]media.Record, len(qs))
+	var readable []int
 	for i, q := range qs {
 		claim := m.claims[q.number]
-		w, err := media.WritingOf(claim)
 		if q.err != nil || unanswerable(m.endpoint, q.body) != "" || claim.Error != "" || !commits(q.body) {
 			// There is nothing to read: it is written here, if it can be.
 			again, err := m.writer.answer([]query{q}, func(int, []byte) {})
@@ -87,16 +91,68 @@ func (m *replayer) answer(qs []query, _ func(int, []byte)) ([]media.Record, erro
 			out[i] = again[0].WithoutWriting()
 			continue
 		}
-		out[i] = media.Record{Item: q.number, ID: q.id}
-		r := media.Replay{Short: short(q.body)}
-		if err != nil {
-			r.Wrong = "its commitments: " + err.Error()
-		} else if err := m.replay(q, claim, w, &r); err != nil {
+		readable = append(readable, i)
+	}
+	for _, i := range readable {
+		if err := m.prepare(qs[i]); err != nil {
 			return nil, trouble{job.Broken, err}
 		}
-		out[i].Outputs = r.Outputs()
+	}
+	failed := make([]error, atOnce)
+	var all sync.WaitGroup
+	for slot := range min(atOnce, len(readable)) {
+		all.Go(func() {
+			for k := slot; k < len(readable) && failed[slot] == nil; k += atOnce {
+				i := readable[k]
+				out[i], failed[slot] = m.read(qs[i], slot)
+			}
+		})
+	}
+	all.Wait()
+	for _, err := range failed {
+		if err != nil {
+			return nil, trouble{job.Broken, err}
+		}
 	}
 	return out, nil
+}
+
+// read gives what is found in one claim. An error is about the server.
+func (m *replayer) read(q query, slot int) (media.Record, error) {
+	claim := m.claims[q.number]
+	r := media.Replay{Short: short(q.body), Noise: max(m.noise, 0)}
+	w, err := media.WritingOf(claim)
+	if err != nil {
+		r.Wrong, err = "its commitments: "+err.Error(), nil
+	} else {
+		err = m.replay(q, claim, w, slot, &r)
+	}
+	return media.Record{Item: q.number, ID: q.id, Outputs: r.Outputs()}, err
+}
+
+// prepare finds out, before claims are read side by side, what is the same for all
+// of them. A request that cannot be answered leaves the noise to a later one.
+func (m *replayer) prepare(q query) error {
+	if m.noise >= 0 {
+		return nil
+	}
+	if m.letter < 0 {
+		var split struct{ Tokens []int }
+		why, err := m.ask("/tokenize", map[string]any{"content": "a"}, &split)
+		if err == nil && (why != "" || len(split.Tokens) == 0) {
+			err = fmt.Errorf("llama.cpp makes no tokens of a letter: %s", why)
+		}
+		if err != nil {
+			return err
+		}
+		m.letter = split.Tokens[len(split.Tokens)-1]
+	}
+	prompt, why, err := m.prompt(q)
+	if err != nil || why != "" || len(prompt) >= m.context {
+		return err
+	}
+	m.noise, err = m.measure(prompt)
+	return err
 }
 
 // commits reports whether answers to a request have commitments.
@@ -110,18 +166,7 @@ func commits(body map[string]json.RawMessage) bool {
 }
 
 // replay reads one claim. An error is about the server.
-func (m *replayer) replay(q query, claim media.Record, w media.Writing, r *media.Replay) error {
-	if m.letter < 0 {
-		var split struct{ Tokens []int }
-		why, err := m.ask("/tokenize", map[string]any{"content": "a"}, &split)
-		if err == nil && (why != "" || len(split.Tokens) == 0) {
-			err = fmt.Errorf("llama.cpp makes no tokens of a letter: %s", why)
-		}
-		if err != nil {
-			return err
-		}
-		m.letter = split.Tokens[len(split.Tokens)-1]
-	}
+func (m *replayer) replay(q query, claim media.Record, w media.Writing, slot int, r *media.Replay) error {
 	if i := slices.IndexFunc(w.Tokens, func(t int) bool { return t >= m.vocabulary }); i >= 0 {
 		r.Wrong = fmt.Sprintf("token %d of it is %d, and the model has %d", i+1, w.Tokens[i], m.vocabulary)
 		return nil
@@ -141,19 +186,13 @@ func (m *replayer) replay(q query, claim media.Record, w media.Writing, r *media
 	if err := m.form(q, claim, w, len(prompt), r); err != nil || r.Wrong != "" {
 		return err
 	}
-	if m.noise < 0 {
-		if m.noise, err = m.measure(prompt); err != nil {
-			return err
-		}
-	}
-	r.Noise = m.noise
 	var open int
 	r.Places, open = m.places(q.number, w)
 	if leastCommitted*(len(w.Tokens)-open) < len(w.Tokens) {
 		r.Doubt = fmt.Sprintf("nothing is committed to at %d of its %d places", open, len(w.Tokens))
 	}
 	for _, place := range r.Places {
-		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:place]...), m.letter)
+		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:place]...), m.letter, slot)
 		if err != nil {
 			return err
 		}
@@ -166,7 +205,7 @@ func (m *replayer) replay(q query, claim media.Record, w media.Writing, r *media
 		r.Likely, r.Chosen = append(r.Likely, nextOf(s.Probed[0], media.LikelyKept)), append(r.Chosen, chosen)
 	}
 	if finishOf(claim) != "length" && !m.stopped(q, r, w) {
-		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:len(w.Tokens)-1]...), w.Tokens[len(w.Tokens)-1])
+		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:len(w.Tokens)-1]...), w.Tokens[len(w.Tokens)-1], slot)
 		if err != nil {
 			return err
 		}
@@ -242,11 +281,11 @@ func (m *replayer) prompt(q query) (tokens []int, why string, err error) {
 
 // next has the server say what may come after some tokens. The one that it then
 // writes is forced, since it tells nothing of one in the middle of a letter.
-func (m *replayer) next(tokens []int, force int) (spoken, error) {
+func (m *replayer) next(tokens []int, force, slot int) (spoken, error) {
 	var s spoken
 	why, err := m.ask("/completion", map[string]any{
 		"prompt": tokens, "n_predict": 1, "n_probs": askedLikely, "temperature": 0, "logit_bias": [][2]int{{force, 100000}},
-		"cache_prompt": true, "id_slot": 0,
+		"cache_prompt": true, "id_slot": slot,
 	}, &s)
 	if why != "" {
 		err = fmt.Errorf("llama.cpp does not go on with %d tokens: %s", len(tokens), why)
@@ -282,7 +321,7 @@ func (m *replayer) measure(prompt []int) (noise float64, err error) {
 		if place < measured/2 || place%4 != 3 {
 			continue // many at once are read, as of a claim
 		}
-		read, err := m.next(append(slices.Clone(prompt), s.Tokens[:place]...), m.letter)
+		read, err := m.next(append(slices.Clone(prompt), s.Tokens[:place]...), m.letter, 0)
 		if err != nil {
 			return 0, err
 		}
@@ -375,10 +414,10 @@ func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int
 		r.Wrong = "its tokens are no text: " + why
 		return nil
 	}
-	rest := text.Content
+	rest := letters(text.Content)
 	message := a.Choices[0].Message
 	for _, part := range []string{message.Reasoning, message.Content} {
-		before, after, ok := strings.Cut(rest, strings.TrimRight(part, "\ufffd"))
+		before, after, ok := strings.Cut(rest, letters(part))
 		if !ok {
 			r.Wrong = "its tokens are those of another text"
 			return nil
@@ -395,6 +434,10 @@ func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int
 	}
 	return nil
 }
+
+// letters is a text without what stands for bytes that are no letter: how many of
+// those there are says each who looks at another piece of it.
+func letters(s string) string { return strings.ReplaceAll(s, "\ufffd", "") }
 
 func blankless(s string) string {
 	return strings.Map(func(c rune) rune {

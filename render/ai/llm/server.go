@@ -126,7 +126,11 @@ const (
 //
 // Flash attention is off, because with it the number of threads says in which order
 // is summed: an answer that is read again elsewhere would differ by more.
-var settled = []string{"LLAMA_ARG_REPACK=0", "LLAMA_ARG_FLASH_ATTN=off"}
+//
+// The time zone is the same everywhere: a template that writes today's date makes
+// the same prompt of a request here and where the answer is read again, but for
+// one that is read on another day.
+var settled = []string{"LLAMA_ARG_REPACK=0", "LLAMA_ARG_FLASH_ATTN=off", "TZ=UTC"}
 
 // Start starts a server and returns once it has loaded the model. An error says
 // what the server said.
