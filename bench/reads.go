@@ -2,22 +2,18 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 
 	"idlewild/diffupload"
+	"idlewild/internal/scenes"
 	"idlewild/job"
 	"idlewild/node"
 	kinds "idlewild/render/blender"
 )
-
-//go:embed reads.py
-var readsScene []byte
 
 func init() {
 	benchmarks["reads"] = benchmark{"what a worker fetches of a scene of sequences for ten of its frames, beside all of it", reads}
@@ -35,23 +31,15 @@ func reads(ctx context.Context, args []string) ([]Figure, error) {
 	if *lease < 1 || *count < *lease {
 		return nil, fmt.Errorf("a lease of %d of %d frames", *lease, *count)
 	}
-	program, err := exec.LookPath(kinds.OnPath)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := os.MkdirTemp("", "bench-reads-*")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	scene, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "scene.py")
-	if err := os.WriteFile(script, readsScene, 0o600); err != nil {
-		return nil, err
-	}
+	scene := filepath.Join(dir, "scene.blend")
 	fmt.Fprintf(os.Stderr, "baking %d frames\n", *count)
-	cmd := exec.CommandContext(ctx, program, "-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene, strconv.Itoa(*count))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("make the scene: %w\n%s", err, out)
+	if err := (scenes.Program{Path: kinds.OnPath}).Make(ctx, "reads", scene, strconv.Itoa(*count), "256", "32"); err != nil {
+		return nil, err
 	}
 	kind, err := kinds.New(kinds.Options{Scratch: filepath.Join(dir, "scratch")})
 	if err != nil {

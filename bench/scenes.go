@@ -15,22 +15,24 @@ import (
 	"strings"
 	"time"
 
+	"idlewild/internal/scenes"
 	"idlewild/media"
 )
 
 func init() {
-	benchmarks["scenes"] = benchmark{"frames that went through the farm, whole and in tiles, against the same frames rendered locally", scenes}
+	benchmarks["scenes"] = benchmark{"frames that went through the farm, whole and in tiles, against the same frames rendered locally", compareScenes}
 }
 
-// scenes renders frames of each scene in Blender, which opens the file anew for
+// compareScenes renders frames of each scene in Blender, which opens the file anew for
 // each, and through a whole farm, whose worker keeps what it can from frame to
 // frame, and compares the files. Every second scene gets what a new Cycles scene has:
 // adaptive sampling and denoising.
-func scenes(ctx context.Context, args []string) ([]Figure, error) {
+func compareScenes(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("scenes", flag.ContinueOnError)
 	name := fs.String("program", "", "a Blender executable (default: blender on PATH)")
 	python := fs.String("python", "", "instead: a Python that has the bpy package")
 	parts := fs.String("parts", "no,2x2", "how frames are cut, one way after the other")
+	sorts := fs.String("sorts", sceneSorts, "of the scenes that are made where no files are given")
 	count := fs.Int("frames", 3, "frames of each scene")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -50,23 +52,79 @@ func scenes(ctx context.Context, args []string) ([]Figure, error) {
 	if err := b.addProgram(ctx, kind); err != nil {
 		return nil, err
 	}
-	files := fs.Args()
-	if len(files) == 0 {
-		if files, err = b.make(ctx); err != nil {
-			return nil, err
-		}
+	if err := scenes.Scripts(b.scripts); err != nil { // plain.py bakes by one of them
+		return nil, err
 	}
 	bin := filepath.Join(b.dir, "idlewild")
 	if err := buildProgram(ctx, bin); err != nil {
 		return nil, err
 	}
 	t := &sceneTable{blendBench: b, bin: bin, parts: strings.Split(*parts, ","), count: *count}
+	var files []sceneFile
+	for _, path := range fs.Args() {
+		files = append(files, sceneFile{path: path})
+	}
+	if len(files) == 0 {
+		if files, err = t.makeAll(ctx, strings.Split(*sorts, ",")); err != nil {
+			return nil, err
+		}
+	}
 	for i, file := range files {
 		if err := t.scene(ctx, i, file); err != nil {
 			return nil, err
 		}
 	}
 	return t.figures(), nil
+}
+
+// sceneSorts are the sorts of scenes that the benchmark makes.
+const sceneSorts = "data,bakes,views,strips"
+
+// sceneFile is a scene of the table.
+type sceneFile struct {
+	path string
+	bake bool // with --bake
+}
+
+// makeAll makes scenes of the sorts that are asked for.
+func (t *sceneTable) makeAll(ctx context.Context, sorts []string) (out []sceneFile, err error) {
+	p := t.programs[0]
+	maker := scenes.Program{Path: p.path, Python: p.module}
+	for _, sort := range sorts {
+		dir := filepath.Join(t.dir, "made", sort)
+		var made []string
+		switch sort {
+		case "data":
+			if made, err = t.make(ctx); err != nil {
+				return nil, err
+			}
+		case "bakes":
+			names := []string{"cloth", "softbody", "particles", "rigid", "paint", "smoke"}
+			if p.version >= 403 {
+				names = append(names, "nodes")
+			}
+			for _, name := range names { // each in a folder of its own: caches lie beside the file
+				at := filepath.Join(dir, name)
+				if err = errors.Join(os.MkdirAll(at, 0o700), maker.Make(ctx, sort, at, name)); err != nil {
+					return nil, err
+				}
+				made = append(made, filepath.Join(at, name+".blend"))
+			}
+		case "views", "strips":
+			if err = errors.Join(os.MkdirAll(dir, 0o700), maker.Make(ctx, sort, dir)); err != nil {
+				return nil, err
+			}
+			if made, err = filepath.Glob(filepath.Join(dir, "*.blend")); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("there is no sort of scenes %q, but %s", sort, sceneSorts)
+		}
+		for _, path := range made {
+			out = append(out, sceneFile{path, sort == "bakes"})
+		}
+	}
+	return out, nil
 }
 
 // sceneTable is one run of the benchmark.
@@ -81,7 +139,8 @@ type sceneTable struct {
 }
 
 // scene compares one file and prints its line.
-func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
+func (t *sceneTable) scene(ctx context.Context, i int, f sceneFile) error {
+	file := f.path
 	p := t.programs[0]
 	dir := filepath.Join(t.dir, "scene", fmt.Sprint(i))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -93,7 +152,7 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 	}
 	file = filepath.Join(folder, filepath.Base(file))
 	variant := filepath.Join(folder, "variant-"+filepath.Base(file))
-	request, err := json.Marshal(map[string]any{"file": file, "copy": variant, "defaults": i%2 == 1, "out": dir, "count": t.count})
+	request, err := json.Marshal(map[string]any{"file": file, "copy": variant, "defaults": i%2 == 1, "out": dir, "count": t.count, "bake": f.bake})
 	if err != nil {
 		return err
 	}
@@ -127,7 +186,7 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 		return err
 	}
 	for _, parts := range t.parts {
-		have, why := t.farm(ctx, variant, filepath.Join(dir, "out-"+parts), done.Frames, parts)
+		have, why := t.farm(ctx, sceneFile{variant, f.bake}, filepath.Join(dir, "out-"+parts), done.Frames, parts)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -147,18 +206,18 @@ func (t *sceneTable) scene(ctx context.Context, i int, file string) error {
 				say("%-4s FAILED: %v", parts, err)
 				continue
 			}
-			say("%-4s %d frames, largest difference %.3g", parts, len(want), worst)
+			say("%-4s %d pictures, largest difference %.3g", parts, len(want), worst)
 		}
 	}
 	return nil
 }
 
-// compare counts the frames of one scene and returns their largest difference.
-func (t *sceneTable) compare(want, have map[int]string, defaults bool) (worst float64, err error) {
+// compare counts the pictures of one scene and returns their largest difference.
+func (t *sceneTable) compare(want, have map[frameView]string, defaults bool) (worst float64, err error) {
 	for n, file := range want {
 		d, err := pictureDifference(file, have[n])
 		if err != nil {
-			return 0, fmt.Errorf("frame %d: %w", n, err)
+			return 0, fmt.Errorf("frame %d%s: %w", n.frame, n.view, err)
 		}
 		t.compared++
 		if defaults {
@@ -173,19 +232,26 @@ func (t *sceneTable) compare(want, have map[int]string, defaults bool) (worst fl
 	return worst, nil
 }
 
-var lastNumber = regexp.MustCompile(`(\d+)\.\w+$`)
+// frameView is one picture: its frame, and what its file's name has after that
+// where there are several views.
+type frameView struct {
+	frame int
+	view  string
+}
 
-// numbered are the files of a pattern by the number before their extension.
-func numbered(pattern string) (map[int]string, error) {
+var lastNumber = regexp.MustCompile(`(\d+)(\D*)\.\w+$`)
+
+// numbered are the files of a pattern by the numbers in their names.
+func numbered(pattern string) (map[frameView]string, error) {
 	found, err := filepath.Glob(pattern)
 	if err != nil {
 		return nil, err
 	}
-	out := map[int]string{}
+	out := map[frameView]string{}
 	for _, file := range found {
 		if m := lastNumber.FindStringSubmatch(file); m != nil {
 			if n, err := strconv.Atoi(m[1]); err == nil {
-				out[n] = file
+				out[frameView{n, m[2]}] = file
 			}
 		}
 	}
@@ -193,10 +259,14 @@ func numbered(pattern string) (map[int]string, error) {
 }
 
 // farm renders through a farm inside one process; why says what kept it.
-func (t *sceneTable) farm(ctx context.Context, file, out string, frames []int, parts string) (have map[int]string, why string) {
+func (t *sceneTable) farm(ctx context.Context, f sceneFile, out string, frames []int, parts string) (have map[frameView]string, why string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, t.bin, "render", file, "-f", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(frames)), ","), "[]"), "-o", out, "--parts", parts, "--recheck", "0", "--log-level", "error")
+	args := []string{"render", f.path, "-f", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(frames)), ","), "[]"), "-o", out, "--parts", parts, "--recheck", "0", "--log-level", "error"}
+	if f.bake {
+		args = append(args, "--bake")
+	}
+	c := exec.CommandContext(ctx, t.bin, args...)
 	c.Env = append(os.Environ(), "IDLEWILD_BLENDER_PATH="+t.programs[0].path, "IDLEWILD_DATA_DIR="+filepath.Join(t.dir, "data"))
 	said, err := c.CombinedOutput()
 	if err != nil {
@@ -214,7 +284,7 @@ func (t *sceneTable) farm(ctx context.Context, file, out string, frames []int, p
 
 func (t *sceneTable) figures() []Figure {
 	return []Figure{
-		plain("frames compared", float64(t.compared), ""),
+		plain("pictures compared", float64(t.compared), ""),
 		plain("of them with adaptive sampling and denoising on", float64(t.defaults), ""),
 		atLeast("of them equal to the last bit", float64(t.equal)/float64(max(t.compared, 1)), "", 1),
 		atMost("largest difference of a sample", t.worst, "", 1e-5),

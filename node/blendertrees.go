@@ -658,7 +658,7 @@ func away(err error) error {
 // install fetches a tree, checks and tries it, and takes it up. What came stays
 // in the store until then, so that it is gone on with.
 func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from *holders, root cid.Cid, note treeNote, keep int64) error {
-	done := filepath.Join(t.dir, "tree-"+root.String())
+	done := filepath.Join(t.dir, wholeTree+root.String())
 	path := filepath.Join(done, filepath.FromSlash(note.Program))
 	if _, err := os.Lstat(done); err == nil {
 		// Complete: it was checked and renamed. It may have been taken off the list.
@@ -681,7 +681,7 @@ func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from
 			"make room, or: idlewild blender add PATH"}
 	}
 	t.state(note.Build, treeState{text: fmt.Sprintf("it is being fetched from members (%s)", job.Gigabytes(size)), working: true})
-	coming := filepath.Join(t.dir, "coming-"+root.String())
+	coming := filepath.Join(t.dir, comingTree+root.String())
 	if err := removeTree(coming); err != nil {
 		return err
 	}
@@ -710,10 +710,42 @@ func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // nothing is known against it, and it is tried next time
 		}
-		return errors.Join(fmt.Errorf("it does not work here: %w", err), removeTree(done))
+		return errors.Join(fmt.Errorf("it does not work here: %w", err), t.discard(done))
 	}
 	t.log.Info("a Blender came from members", "root", root, "build", note.Build, "bytes", size, "moved_bytes", from.moved.Load())
 	return t.store.Unpin(context.WithoutCancel(ctx), fetchedTree(root.String()))
+}
+
+// Beginnings of the names of folders: a tree has the first only while it is whole.
+const (
+	wholeTree  = "tree-"
+	comingTree = "coming-"
+	goingTree  = "going-"
+)
+
+// discard removes a whole tree. It loses its name first: what is left of it where
+// the program is killed meanwhile must not be taken for a Blender.
+func (t *blenderTrees) discard(done string) error {
+	going := filepath.Join(t.dir, goingTree+strings.TrimPrefix(filepath.Base(done), wholeTree))
+	if err := os.Rename(done, going); err != nil {
+		return err
+	}
+	return removeTree(going)
+}
+
+// sweep removes what a program that was killed left of trees that came or went.
+func (t *blenderTrees) sweep() {
+	for _, name := range []string{comingTree, goingTree, "note-"} {
+		found, err := filepath.Glob(filepath.Join(t.dir, name+"*"))
+		if err != nil {
+			continue // no such pattern
+		}
+		for _, path := range found {
+			if err := removeTree(path); err != nil {
+				t.log.Warn("what is left of a Blender stays", "path", path, "err", err)
+			}
+		}
+	}
 }
 
 // check reads a folder again, and has it on disk: it is the tree of that root or

@@ -152,13 +152,7 @@ func TestABlenderComesFromAMember(t *testing.T) {
 		t.Errorf("of what is here: %s", why)
 	}
 	at := filepath.Join(lacks.cfg.DataDir, "blenders", "tree-"+shared.Root)
-	for _, name := range []string{"blender", "lib/libembree.so.4", "lib/libembree.so.4.3"} {
-		want, err1 := os.ReadFile(filepath.Join(dir, name))
-		got, err2 := os.ReadFile(filepath.Join(at, name))
-		if err1 != nil || err2 != nil || string(got) != string(want) {
-			t.Errorf("%s: %d bytes, want %d: %v %v", name, len(got), len(want), err1, err2)
-		}
-	}
+	sameTree(t, dir, at)
 	if fi, err := os.Stat(filepath.Join(at, "blender")); err != nil || fi.Mode()&0o100 == 0 {
 		t.Errorf("the program: %v, %v", fi, err)
 	}
@@ -308,21 +302,7 @@ func TestAFetchOfABlenderThatIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	lacks.saysOf(t, testBuild, "it is not fetched while this machine rests")
-	count := func() (n int) {
-		root, err := treeRoot(shared.Root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all, err := diffupload.All(t.Context(), has.blocks, root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		missing, err := lacks.blocks.Missing(t.Context(), all)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(all) - len(missing)
-	}
+	count := func() int { return blocksHere(t, has, lacks, shared.Root) }
 	came := count()
 	if came == 0 || lacks.hasBuild(testBuild) {
 		t.Fatalf("%d blocks came", came)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -137,7 +138,7 @@ type WorkerConfig struct {
 	Spare       bool     `toml:"spare"`        // after work, keep a Blender that is started for the next scene, while 4 GiB of memory are free
 	OnlyFrom    []string `toml:"only_from"`    // members, by id or name, whose jobs are wanted; empty: everybody's
 	NeverFrom   []string `toml:"never_from"`   // members whose jobs are not
-	Saboteur    string   `toml:"saboteur"`     // for tests of verification: half-samples or stale
+	Saboteur    string   `toml:"saboteur"`     // for tests of verification: one of render.Modes
 }
 
 // FarmConfig is about how this machine's jobs use the farm.
@@ -437,8 +438,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("worker.threads is out of range 0 to 1024")
 	case c.Worker.MemoryBytes < 0 || c.Worker.TreeBytes < 0 || c.Store.QuotaBytes < 0:
 		return fmt.Errorf("a size in the configuration is negative")
-	case c.Worker.Saboteur != "" && c.Worker.Saboteur != "half-samples" && c.Worker.Saboteur != "stale":
-		return fmt.Errorf("worker.saboteur is %q; it may be half-samples or stale", c.Worker.Saboteur)
+	case c.Worker.Saboteur != "" && !slices.Contains(render.Modes, render.SabotageMode(c.Worker.Saboteur)):
+		return fmt.Errorf("worker.saboteur is %q; it may be one of %q", c.Worker.Saboteur, render.Modes)
 	}
 	if a := c.Metrics.Address; a != "" {
 		if _, _, err := net.SplitHostPort(a); err != nil {

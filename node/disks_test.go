@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/diffupload"
+	"idlewild/internal/scenes"
 	"idlewild/job"
 	"idlewild/render/echo"
 )
@@ -402,10 +402,7 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-2])
 
 // What Blender renders with a texture in place is what it renders at the artist's.
 func TestBlenderReadsATextureInPlace(t *testing.T) {
-	program := needBlender(t)
-	if testing.Short() {
-		t.Skip("NOT RUN: -short")
-	}
+	p := realBlender(t)
 	dir, theirs, ours := t.TempDir(), filepath.Join(t.TempDir(), "P"), filepath.Join(t.TempDir(), "mnt")
 	img := image.NewNRGBA(image.Rect(0, 0, 1200, 1200))
 	for i := range img.Pix {
@@ -421,53 +418,34 @@ func TestBlenderReadsATextureInPlace(t *testing.T) {
 	for _, disk := range []string{theirs, ours} {
 		put(t, filepath.Join(disk, "tex", "wood.png"), b.Bytes())
 	}
-	scene, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "scene.py")
+	// As the artist's machine names it, and as one with Windows does.
+	scene, windows, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "windows.blend"), filepath.Join(dir, "scene.py")
 	put(t, script, []byte(texturedScene))
-	for _, args := range [][]string{
-		{"-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene, filepath.Join(theirs, "tex", "wood.png")},
-		{"-b", scene, "--factory-startup", "-o", filepath.Join(dir, "plain-####"), "-f", "1"},
-	} {
-		if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	blenderRun(t, p.Path, "-b", "--factory-startup", "--python-exit-code", "1", "-P", script, "--", scene, filepath.Join(theirs, "tex", "wood.png"))
+	blenderRun(t, p.Path, "-b", "--factory-startup", "--python-exit-code", "1", scene, "--python-expr",
+		fmt.Sprintf("import bpy\nbpy.data.images['wood.png'].filepath = r'p:\\TEX\\wood.png'\nbpy.ops.wm.save_as_mainfile(filepath=%q, relative_remap=False)", windows))
+	plain := plainly(t, p, scenes.Render{File: scene, Frames: []int{1}})
 	with := func(to string, work bool) func(c *Config) {
 		return func(c *Config) {
-			c.Blender.Path, c.Sandbox.Mode, c.Worker.Threads, c.Worker.Enabled = "", "auto", 1, work
-			c.Paths.Map = []DiskMap{{From: `P:\`, To: to}}
-			knowBlender(t, filepath.Join(c.DataDir, "runners"))
+			withBlender(t, c)
+			c.Worker.Enabled, c.Paths.Map = work, []DiskMap{{From: `P:\`, To: to}}
 		}
 	}
 	artist, helper := startNode(t, "artist", with(theirs, false)), startNode(t, "helper", with(ours, true))
 	needShown(t, helper)
 	join(t, artist, helper)
 	settled(t, filepath.Join(ours, "tex", "wood.png"))
-	out := filepath.Join(dir, "out")
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	spec, err := SpecFor(scene, SpecOptions{Output: out})
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := artist.client.Submit(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := artist.finish(t, id)
-	files, err := filepath.Glob(filepath.Join(out, "*.png"))
-	if err != nil || len(files) != 1 || s.State != job.StateFinished {
-		t.Fatalf("%v, %s: %s", files, s.State, s.Reason)
-	}
-	if n := difference(t, files[0], filepath.Join(dir, "plain-0001.png")); n > 1 {
-		t.Errorf("it differs from the artist's own by %d", n)
-	}
-	if s.UploadedBytes > int64(b.Len())/8 {
-		t.Errorf("%d bytes were sent", s.UploadedBytes)
-	}
-	v, err := helper.client.Doctor(t.Context(), false)
-	if err != nil || !strings.Contains(fmt.Sprint(v.Findings), "1 files with") {
-		t.Errorf("findings %v, %v", v.Findings, err)
+	for i, file := range []string{scene, windows} {
+		out := t.TempDir()
+		s := artist.renders(t, file, SpecOptions{Output: out}, 1)
+		asPlain(t, out, plain)
+		if s.UploadedBytes > int64(b.Len())/8 {
+			t.Errorf("%s: %d bytes were sent", filepath.Base(file), s.UploadedBytes)
+		}
+		v, err := helper.client.Doctor(t.Context(), false)
+		if err != nil || !strings.Contains(fmt.Sprint(v.Findings), fmt.Sprintf("%d files with", i+1)) {
+			t.Errorf("%s: findings %v, %v", filepath.Base(file), v.Findings, err)
+		}
 	}
 }
 

@@ -59,7 +59,7 @@ func (d doctor) Doctor(ctx context.Context, speed bool) localapi.DoctorView {
 	}
 	v.Network.DHT = n.dhtText()
 	farm, in := n.host.Membership().Farm()
-	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), slices.Concat(n.kit.deviceFindings(), n.disks.findings(), n.trees.findings(), n.strangerFindings(farm, in))...))
+	v.Findings = worstFirst(append(findings(v, farm, in, n.cfg, reach.Port), slices.Concat(n.kit.deviceFindings(), n.kit.engineFindings(), n.disks.findings(), n.trees.findings(), n.strangerFindings(farm, in))...))
 	return v
 }
 

@@ -86,10 +86,14 @@ func newKit(ctx context.Context, cfg Config, scratch string, log *slog.Logger) (
 		Server: cfg.LLM.Server, Servers: installedServers(cfg.DataDir), Python: cfg.Torch.Python, Pythons: installedPythons(cfg.DataDir),
 		Allowed: allowedModels(cfg), MemoryBytes: memory, Log: log,
 	})
+	var known []blender.Disk
+	for _, m := range cfg.Paths.Map {
+		known = append(known, blender.Disk{From: m.From, To: m.here()})
+	}
 	blend := func(threads int, env []string) (*blender.Kind, error) {
 		return blender.New(blender.Options{
 			Blender: cfg.Blender.Path, Programs: more, Threads: threads, Scratch: runners, Private: []string{cfg.DataDir},
-			Env: env, MemoryBytes: memory, Roots: roots, Outline: outline, Compare: compareBlends, Enlarger: models, Log: log,
+			Env: env, MemoryBytes: memory, Roots: roots, Disks: known, Outline: outline, Compare: compareBlends, Enlarger: models, Log: log,
 		})
 	}
 	away, err := blend(cfg.Worker.Threads, cfg.Worker.Env)
@@ -283,6 +287,11 @@ func (k *kit) takeBlender(ctx context.Context, path string) error {
 			return err
 		}
 	}
+	return k.askBlenders(ctx)
+}
+
+// askBlenders takes up what the Blenders of this machine can do now.
+func (k *kit) askBlenders(ctx context.Context) error {
 	facts, _, err := k.blenders[0].Probe(ctx)
 	if err != nil {
 		return err

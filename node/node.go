@@ -196,6 +196,9 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	if n.trees, err = n.newBlenderTrees(); err != nil {
 		return nil, err
 	}
+	if first == nil {
+		n.trees.sweep()
+	}
 	allowed := newGrants(n.self, blocks, n.jobs.Allows)
 	allowed.trees = n.trees.allows
 	n.host.ServeBlocks(blocks, allowed, diffupload.Codec{}, content.count)
@@ -337,6 +340,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.first == nil {
 		run(&work, workCtx, "idle policy", n.owner.run)
 		run(&work, workCtx, "turns", func(ctx context.Context) error { return n.turns.run(ctx, n.owner.devices) })
+		run(&door, all, "engines", n.retryEngines)
 		run(&door, all, "metrics", func(ctx context.Context) error { return n.serveMetrics(ctx, metrics) })
 		run(&door, all, "hooks", n.hooks.Run)
 		run(&door, all, "updates", n.updater.run)

@@ -19,9 +19,11 @@ import (
 	"idlewild/render/echo"
 )
 
-// TestMain lets this test program be the process of an echo session.
+// TestMain lets this test program be the process of an echo session, and a daemon
+// that can be killed.
 func TestMain(m *testing.M) {
 	RunnerMain()
+	daemonMain()
 	code := m.Run()
 	torchtest.Clean()
 	os.Exit(code)

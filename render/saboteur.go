@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"idlewild/job"
+	"idlewild/media"
 )
 
 // SabotageMode is a way to cheat.
@@ -20,7 +22,13 @@ const (
 	// Stale runs the first task of a job and delivers that one's outputs for
 	// every later one.
 	Stale SabotageMode = "stale"
+	// LaterLayers runs the first layer of a picture as it should be and less than was
+	// asked for of all others: of the second view, of other view layers.
+	LaterLayers SabotageMode = "later-layers"
 )
+
+// Modes are the ways that there are.
+var Modes = []SabotageMode{HalfSamples, Stale, LaterLayers}
 
 // Saboteur is an Executor that cheats, for tests and for showing that cheats
 // are found. It is never part of an honest worker's stack.
@@ -42,24 +50,32 @@ type stale struct {
 }
 
 // NewSaboteur returns a Saboteur. cheat makes a task cheaper to run and is
-// needed for HalfSamples; dir is a folder for what Stale delivers again.
+// needed but for Stale; dir is a folder for what is put away.
 func NewSaboteur(e Executor, mode SabotageMode, cheat func(job.Task) job.Task, dir string) (*Saboteur, error) {
 	switch {
-	case mode == HalfSamples && cheat == nil:
+	case !slices.Contains(Modes, mode):
+		return nil, fmt.Errorf("saboteur: mode %q, there are %q", mode, Modes)
+	case mode != Stale && cheat == nil:
 		return nil, errors.New("saboteur: no way to make a task cheaper")
-	case mode == Stale && dir == "":
-		return nil, errors.New("saboteur: no folder for stale outputs")
-	case mode != HalfSamples && mode != Stale:
-		return nil, fmt.Errorf("saboteur: mode %q, there are %q and %q", mode, HalfSamples, Stale)
+	case mode != HalfSamples && dir == "":
+		return nil, errors.New("saboteur: no folder for what is put away")
+	}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("saboteur: %w", err)
+		}
 	}
 	return &Saboteur{Executor: e, mode: mode, cut: cheat, dir: dir, kept: make(map[string]stale)}, nil
 }
 
 // Execute implements Executor.
 func (s *Saboteur) Execute(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) Result {
-	if s.mode == HalfSamples {
+	switch s.mode {
+	case HalfSamples:
 		t.Task = s.cut(t.Task)
 		return s.Executor.Execute(ctx, t, dirs, progress)
+	case LaterLayers:
+		return s.later(ctx, t, dirs, progress)
 	}
 	key := t.Requester + "\x00" + string(t.Kind) + "\x00" + t.Content
 	s.mu.Lock()
@@ -78,6 +94,56 @@ func (s *Saboteur) Execute(ctx context.Context, t Task, dirs Dirs, progress func
 		}
 	}
 	return r
+}
+
+// later runs the task as it should be, and once more cheaply, and mixes the two.
+func (s *Saboteur) later(ctx context.Context, t Task, dirs Dirs, progress func(Progress)) Result {
+	r := s.Executor.Execute(ctx, t, dirs, progress)
+	cheap := t
+	cheap.Task = s.cut(t.Task)
+	if r.Outcome != job.Succeeded || string(cheap.Params) == string(t.Params) && cheap.Part == t.Part {
+		return r
+	}
+	out, err := os.MkdirTemp(s.dir, "cheap-")
+	if err != nil {
+		return Result{}.end(err, job.Broken)
+	}
+	defer os.RemoveAll(out)
+	at := dirs
+	at.Out = out
+	if c := s.Executor.Execute(ctx, cheap, at, progress); c.Outcome != job.Succeeded {
+		return c
+	}
+	for _, o := range t.Outputs {
+		if o.Media != job.MediaEXR {
+			continue
+		}
+		if err := mix(filepath.Join(dirs.Out, filepath.FromSlash(o.Name)), filepath.Join(out, filepath.FromSlash(o.Name))); err != nil {
+			return Result{}.end(err, job.Broken)
+		}
+	}
+	return r
+}
+
+// mix gives a picture all layers but the first of another.
+func mix(path, other string) error {
+	m, err := media.DecodeFile(path, media.Limits{})
+	if err != nil {
+		return err
+	}
+	c, err := media.DecodeFile(other, media.Limits{})
+	if err != nil {
+		return err
+	}
+	first := m.Layers()[0]
+	for i, ch := range m.Channels {
+		layer, _, _ := media.Split(ch.Name)
+		from, ok := c.Channel(ch.Name)
+		if layer != first && ok && len(from.Data) == len(ch.Data) {
+			m.Channels[i].Data = from.Data
+		}
+	}
+	return media.WriteEXR(path, m, false)
 }
 
 // keep puts copies of the outputs away, numbered like their rules.

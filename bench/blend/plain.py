@@ -2,15 +2,20 @@
 
 The request is JSON, the last argument: `file`, `copy` (the variant, saved beside the file), `defaults` (adaptive sampling
 and denoising on, as in a new Cycles scene), `out` (folder), `count` (frames, each rendered after the file was opened
-anew). Writes out/plain.json: the frames' numbers and what kept them from being rendered.
+anew), `bake` (its simulations are baked first, and it stays open). Writes out/plain.json: the frames' numbers and what
+kept them from being rendered.
 """
 
 import json
 import os
 import sys
 
-import _cycles
-import bpy
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import _cycles  # noqa: E402
+import bpy  # noqa: E402
+
+import bakeall  # noqa: E402
 
 
 def prepare(request):
@@ -43,8 +48,11 @@ def main(request):
     except RuntimeError as e:
         print("report:", e)
     for n in range(request["count"]):
-        read(request["copy"])
+        if n == 0 or not request["bake"]:
+            read(request["copy"])
         scene = bpy.context.scene
+        if n == 0 and request["bake"]:
+            bakeall.bake(scene)
         number = min(scene.frame_start + 2 + 3 * n, scene.frame_end)
         if number in done["frames"]:
             break

@@ -29,7 +29,7 @@ func upCommand(p *program) *cli.Command {
 			&cli.BoolFlag{DisableDefaultText: true, Name: "no-work", Usage: "take no work from others"},
 			&cli.StringFlag{Name: "sandbox", Usage: "`MODE` is auto, required or off"},
 			&cli.StringFlag{Name: "log-level", Usage: "`LEVEL` is debug, info, warn or error"},
-			&cli.StringFlag{Name: "saboteur", Hidden: true, Usage: "half-samples or stale: deliver wrong frames, to test that it is seen"},
+			&cli.StringFlag{Name: "saboteur", Hidden: true, Usage: "half-samples, stale or later-layers: deliver wrong frames, to test that it is seen"},
 			&cli.StringSliceFlag{Name: "cpu-kernel-env", Hidden: true, Usage: "KEY=VALUE for the programs that render; may be repeated"},
 		},
 	}, 0, 0, up)

@@ -45,7 +45,7 @@ var table = map[string][]string{
 
 	"render":                    {"job", "media", "render/gpu", "render/confine"},
 	"render/confine":            {},
-	"render/blender":            {"internal/tail", "job", "media", "render", "render/assemble"},
+	"render/blender":            {"internal/scenes", "internal/tail", "job", "media", "render", "render/assemble"}, // internal/scenes: its tests
 	"render/ai":                 {"internal/gguf", "job", "media", "render", "render/ai/llm", "render/ai/llm/llmtest", "render/ai/onnx", "render/ai/torch", "render/ai/torch/torchtest", "render/ai/wordpiece", "render/assemble", "render/gorunner"},
 	"render/ai/llm":             {"internal/tail"},
 	"render/ai/wordpiece":       {},
@@ -92,6 +92,7 @@ var table = map[string][]string{
 	"internal/netlab":           {},
 	"internal/recordlog":        {"internal/recordlog/faulty"}, // its tests
 	"internal/recordlog/faulty": {"internal/recordlog"},
+	"internal/scenes":           {},
 	"internal/service":          {"packaging"},
 	"internal/tail":             {},
 	"packaging":                 {},

@@ -278,9 +278,9 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 	}
 	defer os.RemoveAll(work)
 	ask, out := filepath.Join(work, "ask.json"), filepath.Join(work, "out.json")
-	wanted := s.Params
-	if len(wanted) == 0 {
-		wanted = json.RawMessage("{}")
+	wanted, err := k.asked(s.Params)
+	if err != nil {
+		return found, nil, err
 	}
 	if err := os.WriteFile(ask, wanted, 0o600); err != nil {
 		return found, nil, err
@@ -325,6 +325,24 @@ func (k *Kind) survey(ctx context.Context, p *program, s job.Spec, watch io.Writ
 		p.Where, p.Message = real(p.Where), real(p.Message)
 	}
 	return found, log, nil
+}
+
+// asked is what survey.py is asked: a person's overrides, and the disks.
+func (k *Kind) asked(params json.RawMessage) ([]byte, error) {
+	all := map[string]json.RawMessage{}
+	if len(params) > 0 {
+		if err := json.Unmarshal(params, &all); err != nil {
+			return nil, err
+		}
+	}
+	if len(k.opts.Disks) > 0 {
+		disks, err := json.Marshal(k.opts.Disks)
+		if err != nil {
+			return nil, err
+		}
+		all["disks"] = disks
+	}
+	return json.Marshal(all)
 }
 
 func isReadError(log []byte) bool {

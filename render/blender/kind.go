@@ -53,6 +53,9 @@ type Options struct {
 	Timeout time.Duration
 	// Roots say which files may leave this machine with a job.
 	Roots Roots
+	// Disks are where files are looked for that a .blend names by the path of another
+	// machine.
+	Disks []Disk
 	// Outline is a hash of a .blend that stays as it is while nothing changes
 	// that a look at the file could find. nil: Blender opens it every time.
 	Outline func(ctx context.Context, path string) ([sha256.Size]byte, error)
@@ -62,6 +65,12 @@ type Options struct {
 	// Enlarger makes frames larger. nil: nothing does.
 	Enlarger Enlarger
 	Log      *slog.Logger // nil: silent
+}
+
+// Disk is a disk that several machines have.
+type Disk struct {
+	From string `json:"from"` // its name, a path of any system
+	To   string `json:"to"`   // the folder where it is on this machine
 }
 
 // Kind plans Blender jobs and runs their tasks. It implements render.Kind and
@@ -74,6 +83,7 @@ type Kind struct {
 	runner   string     // folder of the runner's files
 	runners  string     // hash over them
 	prober   string     // how a Blender is asked, see proberName
+	drivers  string     // of this machine when the process began
 	looks    looks
 }
 
@@ -99,7 +109,7 @@ func New(opts Options) (*Kind, error) {
 		}
 		opts.Scratch = filepath.Join(cache, "idlewild", "blender")
 	}
-	k := &Kind{opts: opts}
+	k := &Kind{opts: opts, drivers: drivers()}
 	k.programs, k.absent = programs(opts.Blender, opts.Programs)
 	if err := k.unpack(); err != nil {
 		return nil, fmt.Errorf("unpack the Blender runner: %w", err)

@@ -27,6 +27,8 @@ type probe struct {
 	Engines   []string `json:"engines"`   // that it has
 	Rendered  []string `json:"rendered"`  // that brought out a picture here
 	Denoisers []string `json:"denoisers"` // that need no GPU
+	// Failed are engines that it has and that were tried without a picture.
+	Failed []failedEngine `json:"failed,omitempty"`
 	// Of a Python with the package bpy: the folders that it reads, and a file
 	// that changes with the package, with the stamp it had.
 	Folders []string `json:"folders,omitempty"`
@@ -43,10 +45,15 @@ const (
 
 func (p *probe) validate() error {
 	n := 0
+	for _, f := range p.Failed {
+		if len(f.Engine) > maxFact || len(f.Why) > maxWhy || f.Times < 1 {
+			return errors.New("its answer makes no sense")
+		}
+	}
 	for _, s := range slices.Concat([]string{p.Version, p.Build}, p.Engines, p.Rendered, p.Denoisers) {
 		n = max(n, len(s))
 	}
-	if n > maxFact || len(p.Engines)+len(p.Rendered)+len(p.Denoisers) > maxEngines || len(p.Folders) > maxFolders || p.Version == "" || p.Build == "" {
+	if n > maxFact || len(p.Engines)+len(p.Rendered)+len(p.Denoisers)+len(p.Failed) > maxEngines || len(p.Folders) > maxFolders || p.Version == "" || p.Build == "" {
 		return errors.New("its answer makes no sense")
 	}
 	for _, dir := range p.Folders {
@@ -78,7 +85,7 @@ func fact(build, ability string) string { return build + " " + ability }
 var probeFiles = []string{"compat.py", "launch.py", "probe.py"}
 
 // probeForm grows when learn asks otherwise, or an answer is read otherwise.
-const probeForm = 1
+const probeForm = 2
 
 // proberName stands for how a Blender is asked.
 func proberName() (string, error) {
@@ -95,7 +102,8 @@ func proberName() (string, error) {
 }
 
 // Probe implements render.Kind. The first call starts each Blender two or three
-// times; what it finds is kept as long as the program stays the same.
+// times; what it finds is kept as long as the program and the graphics drivers
+// stay the same, but for engines that did not render: see Retry.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
 	here, wrong, err := k.ables(ctx)
 	if err != nil {
@@ -150,7 +158,7 @@ func (k *Kind) ask(ctx context.Context, p *program) (*probe, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	asked := p.stamp() + " " + k.prober
+	asked := p.stamp() + " " + k.prober + " " + k.drivers
 	if p.asked == asked && (p.failed != nil || p.probed.current()) {
 		return p.probed, p.failed
 	}
@@ -158,13 +166,13 @@ func (k *Kind) ask(ctx context.Context, p *program) (*probe, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p.asked, p.probed, p.failed, p.specimen = asked, found, err, specimen
+	p.asked, p.probed, p.failed, p.specimen, p.retried = asked, found, err, specimen, false
 	return found, err
 }
 
 // learn reads what was remembered of a program, or starts it.
 func (k *Kind) learn(ctx context.Context, p *program, asked string) (*probe, string, error) {
-	file := filepath.Join(k.opts.Scratch, "probe-"+strconv.FormatUint(hash64(asked), 16)+".json")
+	file := k.probeFile(asked)
 	specimen := file + ".blend"
 	if found := loadProbe(file, asked); found != nil {
 		return found, specimen, nil
@@ -177,21 +185,22 @@ func (k *Kind) learn(ctx context.Context, p *program, asked string) (*probe, str
 		if !strings.HasPrefix(engine, "BLENDER_EEVEE") {
 			continue
 		}
-		// In a Blender of its own: a broken graphics driver ends the process.
-		if e, err := k.start(ctx, p, engine, ""); err == nil && len(e.Rendered) > 0 {
-			found.Rendered = append(found.Rendered, engine)
-			if slices.Contains(found.Engines, "BLENDER_WORKBENCH") && !slices.Contains(found.Rendered, "BLENDER_WORKBENCH") {
-				found.Rendered = append(found.Rendered, "BLENDER_WORKBENCH") // same way to the screen
-			}
-		} else if ctx.Err() != nil {
+		why := k.try(ctx, p, engine)
+		if ctx.Err() != nil {
 			return nil, "", context.Cause(ctx)
 		}
+		found.took(engine, why, time.Now())
 	}
 	found.Program = asked
 	if err := saveProbe(file, found); err != nil {
 		k.opts.Log.Warn("what Blender can do is not remembered", "err", err)
 	}
 	return found, specimen, nil
+}
+
+// probeFile is where the answer of a program is remembered.
+func (k *Kind) probeFile(asked string) string {
+	return filepath.Join(k.opts.Scratch, "probe-"+strconv.FormatUint(hash64(asked), 16)+".json")
 }
 
 // Specimens returns a file that each Blender saved, of those that were probed
@@ -237,6 +246,7 @@ func (k *Kind) start(ctx context.Context, p *program, engine, specimen string) (
 	if err := strict(b, &found); err != nil {
 		return nil, fmt.Errorf("%s does not work %s: %w", p.path, what, err)
 	}
+	found.Failed = nil // that is not for it to say
 	if err := found.validate(); err != nil {
 		return nil, fmt.Errorf("%s does not work %s: %w", p.path, what, err)
 	}

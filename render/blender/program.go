@@ -30,6 +30,7 @@ type program struct {
 	failed   error      // what asking came to, for asked
 	asked    string
 	specimen string // path of an empty file that it saved
+	retried  bool   // engines that failed, by this process
 }
 
 // newProgram resolves a name to what is executed.

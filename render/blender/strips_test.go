@@ -1,23 +1,30 @@
 package blender
 
 import (
-	"fmt"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"idlewild/internal/scenes"
 	"idlewild/job"
 )
 
-// sequences renders the scenes of testdata/strips.py through tasks, and
-// compares with what plainly makes of frames 3 and 6.
-func sequences(t *testing.T, k *Kind, dir string, plainly func(file, to string)) {
-	for _, name := range []string{"images", "floats", "scenes"} {
+// sequences renders the scenes of scenes/strips.py through tasks, and compares with
+// what plain Blender makes of frames 3 and 6.
+func sequences(t *testing.T, k *Kind, p scenes.Program, dir string) {
+	for _, name := range []string{"images", "floats", "scenes", "movies"} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(dir, name+".blend")
 			tasks, in := plan(t, k, file, SpecParams{Frames: "3,6", Name: "####"})
 			if len(tasks) != 2 {
 				t.Fatalf("%d tasks for two frames", len(tasks))
+			}
+			if name == "movies" {
+				for _, want := range []string{"films/near.mp4", "films/far.mp4"} {
+					if !slices.ContainsFunc(in.Deps, func(d job.Dep) bool { return d.Path == filepath.Join(dir, filepath.FromSlash(want)) }) {
+						t.Errorf("no %s among %v", want, in.Deps)
+					}
+				}
 			}
 			place, method := job.AtRequester, job.CheckNone
 			if name == "scenes" {
@@ -26,8 +33,8 @@ func sequences(t *testing.T, k *Kind, dir string, plainly func(file, to string))
 			if tasks[0].Place != place || tasks[0].Check.Method != method {
 				t.Errorf("frames are made at %q and checked by %q", tasks[0].Place, tasks[0].Check.Method)
 			}
-			work, to := newShop(t, k, in.Deps), t.TempDir()
-			plainly(file, to)
+			work := newShop(t, k, in.Deps)
+			to := plainly(t, p, scenes.Render{File: file, Frames: []int{3, 6}})
 			have := map[string]string{}
 			for _, i := range []int{1, 0} { // the later one first
 				o := tasks[i].Outputs[0]
@@ -52,29 +59,12 @@ func sequences(t *testing.T, k *Kind, dir string, plainly func(file, to string))
 }
 
 func TestSequencer(t *testing.T) {
-	needBlender(t)
-	dir := t.TempDir()
-	build(t, "testdata/strips.py", dir)
-	k := testKind(t, Options{})
-	sequences(t, k, dir, func(file, to string) { plain(t, file, "", "-o", filepath.Join(to, "####"), "-f", "3,6") })
-	in := inspect(t, k, filepath.Join(dir, "wrong.blend"), "")
-	hasProblem(t, in, job.SeverityError, "multilayer", "--no-sequencer")
-	hasProblem(t, in, job.SeverityError, "Scene 'Far'", "no active camera")
-}
-
-func TestSequencerOfANewerBlender(t *testing.T) {
-	python := needBpy(t)
-	dir := t.TempDir()
-	run := func(args ...string) {
-		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), python, append([]string{"-I"}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, lastLines(out, 20))
-		}
-	}
-	run("testdata/strips.py", "--", dir)
-	sequences(t, testKind(t, Options{Blender: python}), dir, func(file, to string) {
-		for _, n := range []int{3, 6} {
-			run("-c", fmt.Sprintf("import bpy; bpy.ops.wm.open_mainfile(filepath=%q); sc = bpy.context.scene; sc.frame_set(%d); sc.render.filepath = %q; bpy.ops.render.render(write_still=True)", file, n, filepath.Join(to, fmt.Sprintf("%04d", n))))
-		}
+	onEach(t, func(t *testing.T, k *Kind, p scenes.Program) {
+		dir := t.TempDir()
+		makeScenes(t, p, "strips", dir)
+		sequences(t, k, p, dir)
+		in := inspect(t, k, filepath.Join(dir, "wrong.blend"), "")
+		hasProblem(t, in, job.SeverityError, "multilayer", "--no-sequencer")
+		hasProblem(t, in, job.SeverityError, "Scene 'Far'", "no active camera")
 	})
 }

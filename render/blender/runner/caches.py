@@ -92,7 +92,7 @@ def zones(mod: Any, library: Any) -> Iterator[tuple[str, Optional[bool]]]:
 
 def baked_below(raw: str, library: Any) -> bool:
     """Whether a folder holds a bake: one small file of a frame's shape each."""
-    top = bpy.path.abspath(raw.replace("\\", "/"), library=library) if raw else ""
+    top = bpy.path.abspath(paths.native(raw), library=library) if raw else ""
     return bool(top) and any(os.path.basename(os.path.dirname(path)) == "meta" for path in paths.below(top))
 
 

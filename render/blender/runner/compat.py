@@ -354,6 +354,12 @@ def views(scene: Any) -> list[Any]:
     return [view for view in found if view.use]
 
 
+def views_in_one_part() -> bool:
+    """Whether a multilayer file holds all views side by side: since 5.0 each has
+    parts of its own, in which channels of the views have the same names."""
+    return bpy.app.version < (5, 0, 0)
+
+
 def set_png(image: Any) -> None:
     """Output as PNG files that hold what the frames of a movie would: for
     files that ask for one."""

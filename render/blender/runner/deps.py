@@ -25,11 +25,12 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool, scene:
     which frames read it. Of image sequences only what the frames show is taken,
     where that is sure. What is missing for other scenes than the one that is
     rendered is said, and no more."""
+    written = link_here()
     tree = paths.Tree(main)
     owners: dict[str, str] = {}
     readers = Readers(compat.plays_straight())
     scenes = Scenes(scene)
-    for what, raw, owner, find, item in wanted(frames, heard):
+    for what, raw, owner, find, item in wanted(frames, heard, written):
         if find is alone and raw.endswith(("/", "\\")):
             continue  # a folder: no file was chosen, and saving made the empty path a relative one
         path = bpy.path.abspath(paths.native(raw), library=owner)
@@ -37,12 +38,12 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool, scene:
         if not found:
             found = [p for p in find(essential(raw)) if os.path.isfile(p)] if essential(raw) else []
         if not found:
-            missing = "the file %s is missing" % (raw if paths.DRIVE.match(raw) else path)
+            missing = "the file %s is missing" % (raw if paths.foreign(raw) else path)
             if scenes.elsewhere(item):
                 paths.look(os.path.dirname(path))  # it may come back
                 problems.warning(what, missing + ", and only scenes that are not rendered use it", "nothing, if that is meant")
                 continue
-            problems.error(what, missing,
+            problems.error(what, missing, AWAY if paths.foreign(raw) and os.name != "nt" else
                            "put it back, or relink it with File > External Data > Find Missing Files")
             continue
         for each in found:
@@ -60,6 +61,29 @@ def collect(main: str, problems: Problems, frames: set[int], heard: bool, scene:
             tree.add("//", each)
             readers.add(os.path.abspath(each), alone)
     return tree, owners, readers
+
+
+AWAY = ("say where that disk is on this machine with [[paths.map]] in config.toml, or relink it with "
+        "File > External Data > Find Missing Files")
+
+
+def link_here() -> dict[str, str]:
+    """Has libraries that the file names by paths of another machine read from where
+    they are on this one; returns what it calls them."""
+    written: dict[str, str] = {}
+    done: set[str] = set()
+    while True:
+        new = [lib for lib in bpy.data.libraries if lib.filepath not in done]
+        if not new:
+            return written
+        for lib in new:
+            done.add(lib.filepath)
+            here = "" if packed(lib) or getattr(lib, "is_archive", False) else paths.mapped(lib.filepath)
+            if here and os.path.isfile(here):
+                written[here] = lib.filepath
+                done.add(here)
+                lib.filepath = here
+                lib.reload()
 
 
 class Scenes:
@@ -148,13 +172,13 @@ def essential(raw: str) -> str:
     return os.path.join(top, *rest.split("/")) if top and ".." not in rest else ""
 
 
-def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finder, Any]]:
+def wanted(frames: set[int], heard: bool, written: dict[str, str]) -> Iterator[tuple[str, str, Any, Finder, Any]]:
     """(what for people, path as written, library that writes it, finder, the
     datablock whose file it is: None where its users are not known)."""
     for lib in libraries():
         if packed(lib) or getattr(lib, "is_archive", False):
             continue
-        yield "Library '%s'" % lib.name, lib.filepath, lib.parent, alone, None
+        yield "Library '%s'" % lib.name, written.get(lib.filepath, lib.filepath), lib.parent, alone, None
     uses = Uses(frames)
     for image in bpy.data.images:
         if used(image) and image.filepath and not packed(image):
@@ -188,10 +212,9 @@ def wanted(frames: set[int], heard: bool) -> Iterator[tuple[str, str, Any, Finde
         for node in tree.nodes:
             if node.bl_idname in ("ShaderNodeTexIES", "ShaderNodeScript") and node.mode == "EXTERNAL" and node.filepath:
                 yield "Node '%s'" % node.name, node.filepath, tree.library, alone, None
-    for scene in bpy.data.scenes:
-        if compat.uses_sequencer(scene):
-            for what, raw in sequencer.files(scene):
-                yield what, raw, scene.library, alone, scene
+    for scene in sequencer.composed():
+        for what, raw in sequencer.files(scene):
+            yield what, raw, scene.library, alone, scene
     yield from modifiers()
 
 

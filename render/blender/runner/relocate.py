@@ -36,15 +36,7 @@ def relocate(root: str) -> Rewritten:
     done = Rewritten()
     if not root:
         return done
-    for lib in list(bpy.data.libraries):
-        if getattr(lib, "packed_file", None) or getattr(lib, "is_archive", False):
-            continue
-        new = place(root, lib.filepath)
-        if new:
-            done.set(lib, "filepath", new)
-            lib.reload()
-        elif new is None:
-            done.missing.append(lib.filepath)
+    libraries(root, done)
     for strip in (s for scene in bpy.data.scenes for s in compat.all_strips(scene) if s.type == "IMAGE" and len(s.elements)):
         new = place(root, strip.directory.rstrip("/\\") + "/" + strip.elements[0].filename)
         if new:
@@ -59,6 +51,26 @@ def relocate(root: str) -> Rewritten:
         elif new is None:
             done.missing.append(raw)
     return done
+
+
+def libraries(root: str, done: Rewritten) -> None:
+    """One that is read now may link others."""
+    seen: set[str] = set()
+    while True:
+        new = [lib for lib in bpy.data.libraries if lib.filepath not in seen]
+        if not new:
+            return
+        for lib in new:
+            seen.add(lib.filepath)
+            if getattr(lib, "packed_file", None) or getattr(lib, "is_archive", False):
+                continue
+            to = place(root, lib.filepath)
+            if to:
+                seen.add(to)
+                done.set(lib, "filepath", to)
+                lib.reload()
+            elif to is None:
+                done.missing.append(lib.filepath)
 
 
 def place(root: str, raw: str) -> str | None:

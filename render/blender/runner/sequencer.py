@@ -38,6 +38,18 @@ def shown(scene: Any) -> list[Any]:
     return found
 
 
+def composed() -> list[Any]:
+    """The scenes whose strips are shown: by themselves, or by strips of others."""
+    found: list[Any] = []
+    waiting = [scene for scene in bpy.data.scenes if compat.uses_sequencer(scene)]
+    while waiting:
+        each = waiting.pop(0)
+        if each not in found:
+            found.append(each)
+            waiting += [s.scene for s in compat.all_strips(each) if s.type == "SCENE" and s.scene is not None and s.scene_input == "SEQUENCER"]
+    return found
+
+
 def files(scene: Any) -> Iterator[tuple[str, str]]:
     """(what for people, path as written) of what its strips show."""
     for strip in compat.all_strips(scene):

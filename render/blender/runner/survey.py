@@ -2,7 +2,7 @@
 """Looks at a file before anything moves: `blender -b -Y --factory-startup
 FILE.blend -P survey.py -- REQUEST.json OUT.json`.
 
-REQUEST holds the overrides a person gave; OUT gets facts for the planner, the
+REQUEST holds the overrides a person gave, and the disks that are known; OUT gets facts for the planner, the
 files that a render reads, and problems, each with a remedy.
 """
 
@@ -35,6 +35,7 @@ def main() -> None:
     ask, out = sys.argv[sys.argv.index("--") + 1 :][:2]
     with open(ask, encoding="utf-8") as f:
         wanted = json.load(f)
+    paths.know(wanted.pop("disks", []))
     result = {"opened": bool(bpy.data.filepath), "version": compat.version(), "build": compat.build()}
     if bpy.data.filepath:
         problems = Problems()

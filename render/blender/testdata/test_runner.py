@@ -222,6 +222,39 @@ class TreeNames(unittest.TestCase):
                           ("/a/b.png", "/a/b.png"), ("//a/b", "//a/b"), ("", "")):
             self.assertEqual(paths.native(raw), want)
 
+    def test_paths_of_other_systems_are_found_on_disks(self):
+        self.addCleanup(paths.know, [])
+        with tempfile.TemporaryDirectory() as d:
+            os.makedirs(os.path.join(d, "Tex"))
+            for name in ("Wall.png", "s_0007.EXR"):
+                open(os.path.join(d, "Tex", name), "w").close()
+            paths.know([{"from": "P:\\projects", "to": "/elsewhere"}, {"from": "P:\\projects\\ship", "to": d}, {"from": "//nas/share", "to": d},
+                        {"from": "/mnt/ship", "to": d}])
+            have = os.path.join(d, "Tex", "Wall.png")
+            for raw in ("P:\\projects\\ship\\Tex\\Wall.png", "p:/Projects/SHIP/tex/wall.PNG", "\\\\NAS\\share\\tex\\WALL.png", "/mnt/ship/Tex/Wall.png",
+                        "P:\\projects\\other\\..\\ship\\Tex\\Wall.png"):
+                self.assertEqual(paths.native(raw), have, raw)
+            for raw, want in (("P:\\projects\\x.png", "/elsewhere/x.png"), ("P:\\projectsx\\a.png", "/p/projectsx/a.png"), ("/mnt/shipwreck/a.png", "/mnt/shipwreck/a.png"),
+                              ("//nas/share/a.png", "//nas/share/a.png"), ("/mnt/ship/tex/wall.png", os.path.join(d, "tex", "wall.png")), (have, have),
+                              ("\\\\nas\\other\\a.png", "\\\\nas\\other\\a.png")):
+                self.assertEqual(paths.native(raw), want, raw)
+            # In the tree they are looked for as they are written.
+            tree = paths.Tree("/p/scene.blend")
+            tree.add("p:/Projects/SHIP/tex/wall.PNG", have)
+            tree.add("/mnt/ship/Tex/Wall.png", have)
+            self.assertEqual(sorted(n for p, n in tree.files() if p == have),
+                             sorted([paths.absolute_name("p:/Projects/SHIP/tex/wall.PNG"), paths.absolute_name("/mnt/ship/Tex/Wall.png")]))
+            self.assertEqual([paths.as_written(raw, base) for raw, base in
+                              (("P:/x/S_0001.exr", "s_0007.EXR"), ("P:/x/S_0001.exr", "t_0007.EXR"), ("P:/x/a.png", "A.PNG"), ("w.<UDIM>.png", "w.1001.png"))],
+                             ["S_0007.exr", "t_0007.EXR", "a.png", "w.1001.png"])
+
+    def test_disks_of_windows(self):
+        self.addCleanup(paths.know, [])
+        self.assertEqual(paths.under("P:\\", "p:\\a\\b.png"), "a/b.png")
+        self.assertEqual(paths.under("//nas/p", "\\\\nas\\P\\a.png"), "a.png")
+        self.assertIsNone(paths.under("/nas/p", "\\\\nas\\p\\a.png"))
+        self.assertIsNone(paths.under("P:\\a", "P:\\a"))
+
     def test_sequences_share_a_folder(self):
         self.assertEqual(os.path.dirname(paths.absolute_name("/t/s_001.exr")), os.path.dirname(paths.absolute_name("/t/s_002.exr")))
         self.assertEqual(paths.absolute_name("C:\\t\\a.png"), paths.absolute_name("C:/t/a.png"))

@@ -21,8 +21,14 @@ layer = scene.view_layers[0]
 layer.use_pass_normal = layer.use_pass_z = layer.use_pass_cryptomatte_object = True
 
 
-def save(name, file_format, views, **stereo):
+def written_as(file_format):
+    if hasattr(image, "media_type"):  # 5.0
+        image.media_type = "MULTI_LAYER_IMAGE" if file_format == "OPEN_EXR_MULTILAYER" else "IMAGE"
     image.file_format = file_format
+
+
+def save(name, file_format, views, **stereo):
+    written_as(file_format)
     image.views_format = views
     for key, value in stereo.items():
         setattr(image.stereo_3d_format, key, value)
@@ -34,7 +40,7 @@ save("anaglyph", "PNG", "STEREO_3D", display_mode="ANAGLYPH")
 save("sidebyside", "PNG", "STEREO_3D", display_mode="SIDEBYSIDE", use_squeezed_frame=False)
 save("topbottom", "PNG", "STEREO_3D", display_mode="TOPBOTTOM", use_squeezed_frame=True)
 save("interlace", "PNG", "STEREO_3D", display_mode="INTERLACE")
-image.file_format = "OPEN_EXR"
+written_as("OPEN_EXR")
 image.exr_codec, image.color_depth = "ZIP", "32"
 save("exr", "OPEN_EXR", "MULTIVIEW")
 save("multilayer", "OPEN_EXR_MULTILAYER", "MULTIVIEW")
@@ -52,18 +58,30 @@ render.views_format = "MULTIVIEW"
 centre = render.views.new("centre")
 centre.camera_suffix, centre.file_suffix = "_C", ".mid"
 scene.view_layers.new("Second")
-scene.use_nodes = True
-tree = scene.node_tree
-source = tree.nodes["Render Layers"]
+if hasattr(scene, "compositing_node_group"):  # 5.0: a group, and nodes with other names
+    tree = scene.compositing_node_group = bpy.data.node_groups.new("Compositor", "CompositorNodeTree")
+    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    source, end = tree.nodes.new("CompositorNodeRLayers"), tree.nodes.new("NodeGroupOutput")
+    mix, blur = tree.nodes.new("ShaderNodeMix"), tree.nodes.new("CompositorNodeBlur")
+    mix.data_type = "RGBA"
+    blur.inputs["Size"].default_value = 3, 3
+    factor, one, other = mix.inputs["Factor"], *[i for i in mix.inputs if i.type == "RGBA"]
+    mixed = next(o for o in mix.outputs if o.type == "RGBA")
+else:
+    scene.use_nodes = True
+    tree = scene.node_tree
+    source, end = tree.nodes["Render Layers"], tree.nodes["Composite"]
+    mix, blur = tree.nodes.new("CompositorNodeMixRGB"), tree.nodes.new("CompositorNodeBlur")
+    blur.size_x = blur.size_y = 3
+    (factor, one, other), mixed = list(mix.inputs)[:3], mix.outputs[0]
 second = tree.nodes.new("CompositorNodeRLayers")
+second.scene = source.scene = scene
 second.layer = "Second"
-mix, blur = tree.nodes.new("CompositorNodeMixRGB"), tree.nodes.new("CompositorNodeBlur")
-blur.size_x = blur.size_y = 3
 tree.links.new(source.outputs["Image"], blur.inputs[0])
-tree.links.new(blur.outputs[0], mix.inputs[1])
-tree.links.new(source.outputs["Depth"], mix.inputs[0])
-tree.links.new(second.outputs["Image"], mix.inputs[2])
-tree.links.new(mix.outputs[0], tree.nodes["Composite"].inputs[0])
+tree.links.new(blur.outputs[0], one)
+tree.links.new(source.outputs["Depth"], factor)
+tree.links.new(second.outputs["Image"], other)
+tree.links.new(mixed, end.inputs[0])
 save("cameras", "PNG", "INDIVIDUAL")
 for view in ("right", "centre"):
     render.views[view].use = False
@@ -71,7 +89,12 @@ save("single", "PNG", "INDIVIDUAL")
 render.views["left"].use = False
 save("none", "PNG", "INDIVIDUAL")
 render.views["left"].use = render.views["right"].use = True
-tree.nodes.new("CompositorNodeOutputFile").base_path = "//files"
-tree.links.new(source.outputs["Image"], tree.nodes[-1].inputs[0])
+file = tree.nodes.new("CompositorNodeOutputFile")
+if hasattr(file, "file_output_items"):
+    file.directory = "//files"
+    file.file_output_items.new("RGBA", "Image")
+else:
+    file.base_path = "//files"
+tree.links.new(source.outputs["Image"], file.inputs[0])
 render.views["right"].file_suffix = "_l"
 save("wrong", "PNG", "INDIVIDUAL")

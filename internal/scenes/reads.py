@@ -1,15 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 """A scene of sequences: an image, a file of a baked gas and a volume for each
-frame. Arguments: FILE.blend COUNT."""
+frame. Arguments: FILE.blend COUNT SIZE RESOLUTION, of the images and the gas."""
 import bpy, os, random, struct, sys, zlib
-out, count = sys.argv[-2], int(sys.argv[-1])
+out = sys.argv[-4]
+count, size, resolution = (int(a) for a in sys.argv[-3:])
 folder = os.path.dirname(out)
 os.makedirs(folder + "/tex", exist_ok=True)
 random.seed(7)
 for i in range(1, count + 1):
-    rows = b"".join(b"\0" + bytes(random.randrange(256) for _ in range(256 * 3)) for _ in range(256))
+    rows = b"".join(b"\0" + bytes(random.randrange(256) for _ in range(size * 3)) for _ in range(size))
     chunk = lambda t, d: struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d))
     with open(folder + "/tex/wall_%04d.png" % i, "wb") as f:
-        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 256, 256, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 bpy.ops.wm.read_factory_settings(use_empty=True)
 scene = bpy.context.scene
 bpy.ops.mesh.primitive_plane_add(size=8, location=(0, 3, 0), rotation=(1.5708, 0, 0))
@@ -26,7 +28,7 @@ domain = bpy.context.object
 settings = domain.modifiers.new("Fluid", "FLUID")
 settings.fluid_type = "DOMAIN"
 settings = settings.domain_settings
-settings.domain_type, settings.resolution_max = "GAS", 32
+settings.domain_type, settings.resolution_max = "GAS", resolution
 settings.cache_type, settings.cache_frame_start, settings.cache_frame_end = "ALL", 1, count
 settings.cache_directory = "//smoke"
 bpy.ops.mesh.primitive_ico_sphere_add(radius=0.6, location=(0, 0, -1.2))

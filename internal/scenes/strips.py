@@ -50,6 +50,44 @@ def images(folder, written, channel, start):
     return strip
 
 
+def film(name, folder):
+    """The pictures of a folder as a film."""
+    maker = bpy.data.scenes.new("Maker")
+    render, image = maker.render, maker.render.image_settings
+    render.resolution_x, render.resolution_y, render.resolution_percentage = 96, 64, 100
+    maker.view_settings.view_transform = "Standard"
+    maker.frame_start, maker.frame_end = 1, 8
+    editor = maker.sequence_editor_create()
+    shown = (editor.strips if hasattr(editor, "strips") else editor.sequences).new_image("p", os.path.join(top, folder, "p01.png"), 1, 1)
+    for n in range(2, 9):
+        shown.elements.append("p%02d.png" % n)
+    shown.frame_final_duration = 8
+    if hasattr(image, "media_type"):
+        image.media_type = "VIDEO"
+    image.file_format = "FFMPEG"
+    render.ffmpeg.format, render.ffmpeg.codec, render.ffmpeg.gopsize = "MPEG4", "H264", 4
+    render.filepath, render.use_file_extension = os.path.join(top, name), False
+    bpy.ops.render.render(animation=True, scene=maker.name)
+    bpy.data.scenes.remove(maker)
+    assert os.path.getsize(os.path.join(top, name)) > 0
+
+
+def movies(name):
+    """Films as strips: by a relative path and by an absolute one, cut, and one over the other."""
+    for each in list(strips()):
+        strips().remove(each)
+    films = os.path.join(top, "films")
+    os.makedirs(films, exist_ok=True)
+    for folder in ("near", "far"):
+        film(os.path.join("films", folder + ".mp4"), folder)
+    near = strips().new_movie("near", os.path.join(films, "near.mp4"), 1, 1)
+    near.filepath = "//films/near.mp4"
+    over = strips().new_movie("far", os.path.join(films, "far.mp4"), 2, 1)
+    over.frame_offset_start = 1
+    over.blend_type, over.blend_alpha = "ALPHA_OVER", 0.5
+    save(name)
+
+
 def save(name):
     bpy.ops.wm.save_as_mainfile(filepath=os.path.join(top, name + ".blend"))
 
@@ -57,7 +95,8 @@ def save(name):
 images("near", "//near/", 1, 1)
 over = images("far", os.path.join(top, "far") + "/", 2, 2)
 over.blend_type, over.blend_alpha = "ALPHA_OVER", 0.5
-text = strips().new_effect("words", "TEXT", 3, frame_start=1, frame_end=9)
+length = {"length": 8} if "length" in strips().bl_rna.functions["new_effect"].parameters else {"frame_end": 9}  # 5.0
+text = strips().new_effect("words", "TEXT", 3, frame_start=1, **length)
 text.text = "idlewild"
 save("images")
 scene.render.image_settings.file_format = "OPEN_EXR"
@@ -66,6 +105,10 @@ scene.render.image_settings.file_format = "PNG"
 shot = strips().new_scene("shot", far, 4, 1)
 shot.blend_type, shot.blend_alpha = "ALPHA_OVER", 0.7
 save("scenes")
+movies("movies")
+shot = strips().new_scene("shot", far, 4, 1)
+if hasattr(scene.render.image_settings, "media_type"):
+    scene.render.image_settings.media_type = "MULTI_LAYER_IMAGE"
 scene.render.image_settings.file_format = "OPEN_EXR_MULTILAYER"
 far.camera = None
 save("wrong")
