@@ -32,7 +32,7 @@ var rounds = []round{
 	{"verify", []string{"--kept"}}, {"game", []string{"--kept"}}, {"verdict", nil}, {"viewport", nil},
 	{"sim", []string{"--table", "hundred,liar,thousand"}}, {"quota", nil}, {"journal", nil}, {"chaos", nil}, {"steward", nil},
 	{"bulk", nil}, {"netlab", nil},
-	{"ai", nil}, {"tokens", nil}, {"door", nil},
+	{string(aiKind), nil}, {"tokens", nil}, {"door", nil},
 	{"idle", nil}, {"yield", nil}, {"first", nil}, {"dashboard", nil}, {"addon", nil},
 }
 
