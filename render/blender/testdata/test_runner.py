@@ -234,7 +234,8 @@ class TreeNames(unittest.TestCase):
             for raw in ("P:\\projects\\ship\\Tex\\Wall.png", "p:/Projects/SHIP/tex/wall.PNG", "\\\\NAS\\share\\tex\\WALL.png", "/mnt/ship/Tex/Wall.png",
                         "P:\\projects\\other\\..\\ship\\Tex\\Wall.png"):
                 self.assertEqual(paths.native(raw), have, raw)
-            for raw, want in (("P:\\projects\\x.png", "/elsewhere/x.png"), ("P:\\projectsx\\a.png", "/p/projectsx/a.png"), ("/mnt/shipwreck/a.png", "/mnt/shipwreck/a.png"),
+            for raw, want in (("P:\\projects\\x.png", "/elsewhere/x.png"), ("P:\\projectsx\\a.png", "/p/projectsx/a.png"),
+                              ("/mnt/shipwreck/a.png", "/mnt/shipwreck/a.png"),
                               ("//nas/share/a.png", "//nas/share/a.png"), ("/mnt/ship/tex/wall.png", os.path.join(d, "tex", "wall.png")), (have, have),
                               ("\\\\nas\\other\\a.png", "\\\\nas\\other\\a.png")):
                 self.assertEqual(paths.native(raw), want, raw)
