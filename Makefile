@@ -28,8 +28,9 @@ race:
 demo: setup build
 	$(GO) run ./bench demo $(if $(FILE),--file "$(FILE)")
 
+# Every benchmark, one after the other, into bench/RESULTS.md: hours. ONLY=overhead,efficiency runs some of them.
 bench: setup build
-	$(GO) run ./bench overhead && $(GO) run ./bench efficiency
+	$(GO) run ./bench all $(if $(ONLY),--only $(ONLY))
 
 chaos: setup build
 	IDLEWILD_CRASHES=20000 $(GO) test -count=1 -run PowerCuts -v ./internal/recordlog

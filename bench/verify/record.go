@@ -96,7 +96,7 @@ func (r Record) save(path string) error {
 //go:embed testdata/record.json.gz
 var kept []byte
 
-// Kept is the record of the run that bench/RESULTS.md tells of.
+// Kept is the record of the run that bench/NOTES.md tells of.
 func Kept() (Record, error) {
 	r, err := load(kept)
 	if err != nil {
