@@ -86,10 +86,17 @@ func TestStrangersWorkForAMember(t *testing.T) {
 	}
 	found := false
 	for _, f := range (doctor{owner.Node}).Doctor(t.Context(), false).Findings {
-		found = found || strings.Contains(f.What, "open to strangers until") && strings.Contains(f.What, "1 are here")
+		found = found || strings.Contains(f.What, "open to strangers until") && strings.Contains(f.What, "1 stranger is here") && strings.Contains(f.What, "were accepted, 0 rejected")
 	}
 	if !found {
 		t.Error("doctor says nothing of the open farm")
+	}
+	// Its page and idlewild peers say the same, and who was refused.
+	if c := (farmView{owner.Node}).View().Crowd; c == nil || c.Here != 1 || c.LetIn == 0 || c.Accepted == 0 || c.Rejected > 0 || c.Refused > 0 {
+		t.Errorf("what the farm's page says of strangers: %+v", c)
+	}
+	if c := (farmView{stranger.Node}).View().Crowd; c != nil {
+		t.Errorf("a stranger says of strangers: %+v", c)
 	}
 	// The owner ends it.
 	if v, err = owner.client.CloseFarm(t.Context()); err != nil || !v.Open.IsZero() {
