@@ -36,7 +36,7 @@ func viewport(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("viewport", flag.ContinueOnError)
 	rounds := fs.Int("rounds", 6, "turns of each")
 	block := fs.Duration("block", 8*time.Second, "how long one is")
-	frames := fs.Int("frames", 40, "of a job: so many results wait")
+	frames := fs.Int("frames", 100, "of a job: so many results wait")
 	capMB := fs.Int64("memory", 1500, "MB that the requester's Blender may have (worker.memory_bytes)")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -81,6 +81,9 @@ func viewport(ctx context.Context, args []string) ([]Figure, error) {
 		atMost("memory of the Blender that checks", float64(at.memory)/(1<<20), "MB", float64(*capMB)),
 	}, nil
 }
+
+// fewestTurns are enough for a median, where the checks end early.
+const fewestTurns = 3
 
 type viewportBench struct {
 	farm     *farm
@@ -220,6 +223,12 @@ func (v *viewportBench) measure(ctx context.Context, name string, env []string) 
 	var quiet, ratios []float64
 	before := judged.Load()
 	for i := range v.rounds {
+		if int(judged.Load()) >= v.frames {
+			if i < fewestTurns {
+				return m, fmt.Errorf("all %d frames were checked within %d turns; give more of them: --frames", v.frames, i)
+			}
+			break
+		}
 		if _, err := d.client.Steer(ctx, id, job.Pause); err != nil {
 			return m, err
 		}
