@@ -21,8 +21,8 @@ func (n *Node) retryEngines(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if n.owner.paused() != "" {
-			continue
+		if !n.owner.free() {
+			continue // a try takes processor and GPU, which its owner may want
 		}
 		if err := n.kit.retryEngines(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			n.log.Debug("engines are not known", "err", err)

@@ -304,6 +304,17 @@ func (o *owner) attended() bool {
 	return desk
 }
 
+// free reports whether all devices may work now.
+func (o *owner) free() bool {
+	decisions, _, _ := o.view()
+	for _, x := range decisions {
+		if !x.Level.Works() {
+			return false
+		}
+	}
+	return true
+}
+
 // mode is how it decides.
 func (o *owner) mode() idle.Mode {
 	o.mu.Lock()

@@ -195,6 +195,26 @@ func TestChecksMakeWayForTheOwnersPrograms(t *testing.T) {
 	}
 }
 
+// Nothing is tried beside a game or in a pause.
+func TestDevicesAreFreeOrNot(t *testing.T) {
+	n := startNode(t, "worker", nil)
+	if !n.owner.free() {
+		t.Error("nobody wants it, and it is not free")
+	}
+	n.owner.mu.Lock()
+	n.owner.decisions = map[string]idle.Decision{"cpu": {Level: idle.Free}, "gpu": {Level: idle.Stop, Signal: idle.SignalProgram}}
+	n.owner.mu.Unlock()
+	if n.owner.free() {
+		t.Error("free beside a game")
+	}
+	if _, err := n.client.Pause(t.Context(), localapi.PauseWish{Paused: true}); err != nil {
+		t.Fatal(err)
+	}
+	if n.owner.free() {
+		t.Error("free in a pause")
+	}
+}
+
 func TestEnergyOfADay(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Date(2026, 3, 4, 23, 50, 0, 0, time.Local)
