@@ -10,6 +10,7 @@ import (
 // TestBakedOnAFarm has one of two workers bake a cloth, and both render frames
 // of it in whatever order. Each is what one Blender bakes and renders alone.
 func TestBakedOnAFarm(t *testing.T) {
+	t.Parallel()
 	p := realBlender(t)
 	dir := t.TempDir()
 	if err := p.Make(t.Context(), "bakes", dir, "cloth"); err != nil {

@@ -405,6 +405,7 @@ func TestRootsOfTrees(t *testing.T) {
 // A real Blender in a folder of its own comes from the requester, and renders its
 // job.
 func TestARealBlenderComesFromAMember(t *testing.T) {
+	t.Parallel()
 	program := needBlender(t)
 	if testing.Short() {
 		t.Skip("NOT RUN: -short")

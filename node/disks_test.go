@@ -402,6 +402,7 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-2])
 
 // What Blender renders with a texture in place is what it renders at the artist's.
 func TestBlenderReadsATextureInPlace(t *testing.T) {
+	t.Parallel()
 	p := realBlender(t)
 	dir, theirs, ours := t.TempDir(), filepath.Join(t.TempDir(), "P"), filepath.Join(t.TempDir(), "mnt")
 	img := image.NewNRGBA(image.Rect(0, 0, 1200, 1200))

@@ -16,6 +16,7 @@ import (
 // TestFramesBecomeLargerOnAFarm has one machine render and another, which has
 // no Blender, make frames larger. With another model nothing is rendered again.
 func TestFramesBecomeLargerOnAFarm(t *testing.T) {
+	t.Parallel()
 	program := needBlender(t)
 	cfg := aiConfig(t)
 	dir := t.TempDir()

@@ -67,6 +67,7 @@ func numbersIn(t *testing.T, n *testNode) map[string]map[int]bool {
 // A file that a frame reads and that is not there is an error, and never a frame
 // without it; other frames of the same session come out.
 func TestAFileThatIsNotThereIsAnError(t *testing.T) {
+	t.Parallel()
 	p := realBlender(t)
 	scene := sequencesBlend(t, p, 4)
 	dir, out := filepath.Dir(scene), t.TempDir()
@@ -121,6 +122,7 @@ func TestAFileThatIsNotThereIsAnError(t *testing.T) {
 // Two workers render a scene of sequences, each with the files of its own
 // frames, and every frame is plain Blender's.
 func TestWorkersHaveTheFilesOfTheirFrames(t *testing.T) {
+	t.Parallel()
 	p := realBlender(t)
 	const count = 40
 	scene := sequencesBlend(t, p, count)

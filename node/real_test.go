@@ -106,6 +106,7 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1], compress=True)
 // rendered on two machines, one of which takes half of the samples, and what
 // is delivered is what plain Blender writes.
 func TestBlenderJobWithACheat(t *testing.T) {
+	t.Parallel()
 	program := needBlender(t)
 	if testing.Short() {
 		t.Skip("NOT RUN: -short")
@@ -180,6 +181,7 @@ func cheated(t *testing.T, scene, parts, plain string, real func(*Config)) {
 // A frame that is ended for its memory goes to the machine with more; until there
 // is one the job says what it needs, and what was measured arrives.
 func TestFrameOverItsMemoryGoesToTheMachineWithMore(t *testing.T) {
+	t.Parallel()
 	program := needBlender(t)
 	if testing.Short() {
 		t.Skip("NOT RUN: -short")

@@ -19,6 +19,7 @@ var sameEdits = []string{"mesh", "move", "material", "light", "always hidden", "
 // TestHiddenObjectsThatMatter edits an object that is hidden in the frame, in
 // very many ways in which it matters all the same.
 func TestHiddenObjectsThatMatter(t *testing.T) {
+	t.Parallel()
 	programs := []string{needBlender(t)}
 	if p := os.Getenv("IDLEWILD_TEST_BPY"); p != "" {
 		programs = append(programs, p)

@@ -12,6 +12,7 @@ import (
 // the samples, in both views or in the second alone: it is found out, and what
 // arrives is what plain Blender writes.
 func TestViewsOnAFarm(t *testing.T) {
+	t.Parallel()
 	p := realBlender(t)
 	scene := filepath.Join(t.TempDir(), "scene.blend")
 	source := strings.Replace(smallScene, "scene.frame_start", "scene.render.use_multiview = True\nscene.frame_start", 1)

@@ -15,6 +15,7 @@ import (
 // TestALongFrameIsSeenToGetOn renders one frame of many tiles on another
 // machine until its requester has heard several times how far it is.
 func TestALongFrameIsSeenToGetOn(t *testing.T) {
+	t.Parallel()
 	program := needBlender(t)
 	dir := t.TempDir()
 	scene, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "scene.py")
