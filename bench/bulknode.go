@@ -108,7 +108,7 @@ func (b *bulkRun) node(ctx context.Context, exchange string, line *shapedNode) (
 	}
 	n := &bulkNode{store: &bulkStore{blocks: map[cid.Cid][]byte{}}, line: line}
 	if line == nil {
-		n.Host, err = p2p.New(ctx, cfg)
+		n.Host, err = p2p.New(cfg)
 	} else {
 		lh, e := libp2p.New(
 			libp2p.Identity(key), libp2p.ListenAddrStrings(cfg.Listen...),
@@ -128,7 +128,7 @@ func (b *bulkRun) node(ctx context.Context, exchange string, line *shapedNode) (
 				}
 			}
 		}
-		n.Host, err = p2p.Wrap(ctx, lh, cfg)
+		n.Host, err = p2p.Wrap(lh, cfg)
 	}
 	if err != nil {
 		return nil, err

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"testing/iotest"
 
-	chunk "github.com/ipfs/boxo/chunker"
 	"pgregory.net/rapid"
 )
 
@@ -609,59 +608,6 @@ func TestARunWhosePeriodIsNominated(t *testing.T) {
 		t.Errorf("only %d runs found", tried)
 	}
 	t.Logf("%d runs, %d of them with more than one nominated position", tried, many)
-}
-
-func TestSplitterIsBoxos(t *testing.T) {
-	d := noise(3, 1<<20)
-	r := bytes.NewReader(d)
-	var s chunk.Splitter = NewSplitter(r, Params{})
-	if s.Reader() != r {
-		t.Error("another reader")
-	}
-	blocks, errs := chunk.Chan(s)
-	var whole []byte
-	var cuts []int
-	for b := range blocks {
-		whole = append(whole, b...)
-		cuts = append(cuts, len(b))
-	}
-	if err := <-errs; err != io.EOF {
-		t.Errorf("ended with %v", err)
-	}
-	if !bytes.Equal(whole, d) || !slices.Equal(cuts, lengths(t, bytes.NewReader(d), Params{})) {
-		t.Error("blocks are not the chunks of the input")
-	}
-	if _, err := s.NextBytes(); err != io.EOF {
-		t.Errorf("after the end: %v", err)
-	}
-}
-
-func TestSplitterGivesErrorsAgainAndCloses(t *testing.T) {
-	fire := errors.New("disk on fire")
-	s := NewSplitter(iotest.ErrReader(fire), Params{})
-	for range 2 {
-		if _, err := s.NextBytes(); err != fire {
-			t.Errorf("got %v", err)
-		}
-	}
-	s = NewSplitter(bytes.NewReader(noise(1, 1<<20)), Params{})
-	first, err := s.NextBytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	kept := bytes.Clone(first)
-	if _, err := s.NextBytes(); err != nil || !bytes.Equal(first, kept) {
-		t.Errorf("the next block changed the last one, or %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.NextBytes(); err != io.EOF {
-		t.Errorf("after Close: %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
 }
 
 func BenchmarkKernels(b *testing.B) {

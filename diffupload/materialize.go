@@ -15,6 +15,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"idlewild/diffupload/imagefile"
+	"idlewild/internal/ondisk"
 )
 
 // Bounds of the memory of a materialisation: windows in flight, and the most
@@ -100,14 +101,10 @@ func MaterializeFrom(ctx context.Context, store Store, earlier Earlier, here Her
 }
 
 // MaterializeFile writes the file whose node is at file, as SnapshotFile
-// returned it, to path: beside it, synced, then renamed over what was there.
-func MaterializeFile(ctx context.Context, store Store, file cid.Cid, path string) error {
-	return MaterializeFileWithin(ctx, store, file, path, MaxFileBytes)
-}
-
-// MaterializeFileWithin is MaterializeFile for a file of at most max bytes:
-// who was told a size by the peer that names the file should hold it to that.
-func MaterializeFileWithin(ctx context.Context, store Store, file cid.Cid, path string, max int64) error {
+// returned it, to path: beside it, synced, then renamed over what was there. A
+// file of more than max bytes is refused: who was told a size by the peer that
+// names the file should hold it to that.
+func MaterializeFile(ctx context.Context, store Store, file cid.Cid, path string, max int64) error {
 	nodes, err := fetchNodes(ctx, store, []cid.Cid{file})
 	if err != nil {
 		return err
@@ -139,7 +136,7 @@ func MaterializeEntry(ctx context.Context, store Store, e Entry, path string) er
 	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("materialize: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return ondisk.SyncDir(filepath.Dir(path))
 }
 
 // beside is a name next to path that nothing has. Unlike os.MkdirTemp's way it

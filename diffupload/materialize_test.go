@@ -188,11 +188,11 @@ func TestOneFile(t *testing.T) {
 	if err := os.WriteFile(out, []byte("older"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := MaterializeFile(t.Context(), store, res.Root, out); err != nil {
+	if err := MaterializeFile(t.Context(), store, res.Root, out, MaxFileBytes); err != nil {
 		t.Fatal(err)
 	}
 	wantTree(t, dir, map[string][]byte{"a.exr": data, "out.exr": data})
-	if err := MaterializeFileWithin(t.Context(), store, res.Root, out, int64(len(data))-1); err == nil {
+	if err := MaterializeFile(t.Context(), store, res.Root, out, int64(len(data))-1); err == nil {
 		t.Error("a file over its bound was written")
 	}
 	same, err := SnapshotReader(t.Context(), store, strings.NewReader(string(data)), Options{})
@@ -202,7 +202,7 @@ func TestOneFile(t *testing.T) {
 
 	// A failure leaves the older file.
 	bad := &Faulty{Store: store, Drop: func(id cid.Cid) bool { return id.Type() == cid.Raw }}
-	if err := MaterializeFile(t.Context(), bad, res.Root, out); !errors.Is(err, ErrNotFound) {
+	if err := MaterializeFile(t.Context(), bad, res.Root, out, MaxFileBytes); !errors.Is(err, ErrNotFound) {
 		t.Errorf("dropped blocks: %v", err)
 	}
 	wantTree(t, dir, map[string][]byte{"a.exr": data, "out.exr": data})
@@ -228,7 +228,7 @@ func TestMaterialiseThroughTrouble(t *testing.T) {
 	}
 	t.Run("corrupt", func(t *testing.T) {
 		var n atomic.Int64
-		bad := Verifying{&Faulty{Store: far, Corrupt: func(id cid.Cid) bool { return n.Add(1) == 40 }}}
+		bad := &Faulty{Store: far, Corrupt: func(id cid.Cid) bool { return n.Add(1) == 40 }}
 		err, dir := materialise(bad, &Memory{})
 		if !errors.Is(err, ErrCorrupt) {
 			t.Errorf("a corrupted block: %v", err)

@@ -74,7 +74,7 @@ func TestSmallFilesStandInTheirFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join(t.TempDir(), "file")
-		if err := MaterializeFile(t.Context(), &store, f.Root, path); err != nil {
+		if err := MaterializeFile(t.Context(), &store, f.Root, path, MaxFileBytes); err != nil {
 			t.Fatal(err)
 		}
 		if b, _ := os.ReadFile(path); !bytes.Equal(b, noise(5, n)) {

@@ -52,7 +52,7 @@ func TestHolesAreCutAsZeros(t *testing.T) {
 			t.Errorf("%s, want %s", got.Root, want.Root)
 		}
 		out := filepath.Join(t.TempDir(), "out")
-		if err := MaterializeFile(t.Context(), &store, got.Root, out); err != nil {
+		if err := MaterializeFile(t.Context(), &store, got.Root, out, MaxFileBytes); err != nil {
 			t.Fatal(err)
 		}
 		if b, err := os.ReadFile(out); err != nil || !bytes.Equal(b, whole) {

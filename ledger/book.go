@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/ondisk"
 	"idlewild/internal/recordlog"
 	"idlewild/job"
 )
@@ -96,7 +97,7 @@ type Options struct {
 
 // Open opens the book in dir, making it if need be.
 func Open(dir string, o Options) (*Book, error) {
-	lock, err := recordlog.Lock(dir)
+	lock, err := ondisk.Lock(dir)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/ondisk"
 	"idlewild/internal/recordlog"
 	"idlewild/job"
 )
@@ -81,7 +82,7 @@ func TestScoreSurvivesReopeningAndALeafCountsOnce(t *testing.T) {
 	key, _ := newPeer(t)
 	wk, w := newPeer(t)
 	b := open(t, dir, key)
-	if _, err := Open(dir, options(t, key)); !errors.Is(err, recordlog.ErrLocked) {
+	if _, err := Open(dir, options(t, key)); !errors.Is(err, ondisk.ErrLocked) {
 		t.Fatalf("opened twice: %v", err)
 	}
 	s, leaves := work(t, wk, w, 1, 2, 3, 4, 5)

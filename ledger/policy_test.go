@@ -386,6 +386,27 @@ func TestWordsAreBounded(t *testing.T) {
 	if _, err := b.Import(a, say(t, ak, word), b.now); err == nil {
 		t.Error("words about any number of peers are kept")
 	}
+	// Where no more members are heard about a peer, each of those that were can
+	// still take back what it said.
+	b.mu.Lock()
+	b.heardOf = 0
+	about := b.account(key2(w))
+	about.words = []heard{{Word: word, author: a}}
+	for i := 1; i < maxAuthors; i++ {
+		about.words = append(about.words, heard{author: peer.ID(fmt.Sprint(i))})
+	}
+	b.mu.Unlock()
+	ck, c := newPeer(t)
+	late := word
+	late.Author = c.String()
+	if _, err := b.Import(c, say(t, ck, late), b.now); err == nil {
+		t.Error("any number of members is heard about one peer")
+	}
+	back := word
+	back.Pardon, back.Root, back.At = true, nil, b.now.Add(time.Second)
+	if _, err := b.Import(a, say(t, ak, back), b.now); err != nil || len(about.words) != maxAuthors-1 {
+		t.Errorf("taken back: %v, %d words are left", err, len(about.words))
+	}
 	// What is said is bounded as well, and the newest goes first.
 	for i := range MaxWords + 10 {
 		_, p := newPeer(t)

@@ -135,10 +135,12 @@ func (b *Book) mayHear(w heard) error {
 	}
 	authors := 0
 	for _, o := range a.words {
-		if o.author == w.author && !o.At.Before(w.At) {
+		switch {
+		case o.author != w.author:
+			authors++
+		case !o.At.Before(w.At):
 			return ErrStale
 		}
-		authors++
 	}
 	if authors >= maxAuthors {
 		return fmt.Errorf("words of %d members about one peer are kept already", authors)

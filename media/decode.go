@@ -53,9 +53,9 @@ func decode(r io.ReaderAt, size int64, l Limits) (*Image, error) {
 	}
 	switch {
 	case bytes.HasPrefix(head[:], magicEXR):
-		return DecodeEXR(r, size, l)
+		return decodeEXR(r, size, l)
 	case bytes.HasPrefix(head[:], magicPNG):
-		return DecodePNG(io.NewSectionReader(r, 0, size), size, l)
+		return decodePNG(io.NewSectionReader(r, 0, size), size, l)
 	case bytes.HasPrefix(head[:], magicJPG):
 		return decodeJPEG(io.NewSectionReader(r, 0, size), size, l)
 	}

@@ -25,12 +25,12 @@ func rescue(what string, err *error) {
 	}
 }
 
-// DecodeEXR decodes the flat scanline parts of an OpenEXR file with any of the
+// decodeEXR decodes the flat scanline parts of an OpenEXR file with any of the
 // compressions that Blender writes. Tiled and deep images and subsampled
 // channels, which no renderer of ours leaves, are refused. All parts must have
 // the same size; channels of a named part that carry no group of their own get
 // the part's name as one.
-func DecodeEXR(r io.ReaderAt, size int64, l Limits) (m *Image, err error) {
+func decodeEXR(r io.ReaderAt, size int64, l Limits) (m *Image, err error) {
 	defer rescue("exr", &err)
 	calm()
 	b, err := openBands(r, size, l)

@@ -10,7 +10,7 @@ import (
 )
 
 // WriteEXR writes m as a ZIP-compressed scanline file with the channels' names
-// kept. With half set, the passes that hold light (see LightPass) are stored
+// kept. With half set, the passes that hold light (see lightPass) are stored
 // as 16-bit floats; depth, indices, positions and the like stay 32-bit, because
 // they do not survive it.
 //
@@ -21,7 +21,7 @@ func WriteEXR(path string, m *Image, half bool) error {
 	if err != nil {
 		return err
 	}
-	err = EncodeEXR(f, m, half)
+	err = encodeEXR(f, m, half)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -35,8 +35,8 @@ func WriteEXR(path string, m *Image, half bool) error {
 	return nil
 }
 
-// EncodeEXR is WriteEXR to an open file.
-func EncodeEXR(w io.WriteSeeker, m *Image, half bool) (err error) {
+// encodeEXR is WriteEXR to an open file.
+func encodeEXR(w io.WriteSeeker, m *Image, half bool) (err error) {
 	defer rescue("exr", &err)
 	calm()
 	if err := m.check(); err != nil {
@@ -62,7 +62,7 @@ func EncodeEXR(w io.WriteSeeker, m *Image, half bool) (err error) {
 	for _, c := range m.Channels {
 		t := exr.PixelTypeFloat
 		_, pass, _ := Split(c.Name)
-		if half && LightPass(pass) {
+		if half && lightPass(pass) {
 			t = exr.PixelTypeHalf
 		}
 		cl.Add(exr.NewChannel(c.Name, t))

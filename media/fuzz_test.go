@@ -35,7 +35,7 @@ func FuzzDecodeEXR(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := DecodeEXR(bytes.NewReader(b), int64(len(b)), small)
+		m, err := decodeEXR(bytes.NewReader(b), int64(len(b)), small)
 		root, rootErr := exrRoot(bytes.NewReader(b), int64(len(b)), small)
 		if err != nil {
 			return
@@ -62,7 +62,7 @@ func FuzzDecodePNG(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := DecodePNG(bytes.NewReader(b), int64(len(b)), small)
+		m, err := decodePNG(bytes.NewReader(b), int64(len(b)), small)
 		if err != nil {
 			return
 		}

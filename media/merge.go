@@ -104,7 +104,7 @@ func (a *Average) Add(m *Image, samples int) error {
 	}
 	if a.first == nil {
 		for _, c := range m.Channels {
-			if _, pass, _ := Split(c.Name); !Averageable(pass) {
+			if _, pass, _ := Split(c.Name); !averageable(pass) {
 				return fmt.Errorf("merge samples: pass %q cannot be averaged", pass)
 			}
 		}
@@ -179,18 +179,18 @@ var lightPasses = []string{
 	"Emission", "Environment", "Ambient Occlusion",
 }
 
-// LightPass reports whether a pass of that name holds light: averages over
+// lightPass reports whether a pass of that name holds light: averages over
 // samples, which may be averaged again and survive a half float. Light groups
 // ("Combined_key") count; passes of unknown names do not.
-func LightPass(pass string) bool {
+func lightPass(pass string) bool {
 	return slices.Contains(lightPasses, pass) || strings.HasPrefix(pass, "Combined_")
 }
 
-// Averageable reports whether samples of a pass of that name are averages over
+// averageable reports whether samples of a pass of that name are averages over
 // samples, so that those of disjoint ranges may be averaged: light, and what a
 // denoiser is guided by.
-func Averageable(pass string) bool {
-	return LightPass(pass) || slices.Contains(guidePasses, pass)
+func averageable(pass string) bool {
+	return lightPass(pass) || slices.Contains(guidePasses, pass)
 }
 
 // guidePasses are what Cycles keeps for a denoiser.

@@ -11,10 +11,10 @@ import (
 	"math"
 )
 
-// DecodePNG decodes a PNG of 8 or 16 bits into the channels R, G, B and, where
+// decodePNG decodes a PNG of 8 or 16 bits into the channels R, G, B and, where
 // the file has transparency, A. Samples are 0 to 1 through the file's own
 // (sRGB) curve, colour not multiplied by alpha.
-func DecodePNG(r io.ReadSeeker, size int64, l Limits) (m *Image, err error) {
+func decodePNG(r io.ReadSeeker, size int64, l Limits) (m *Image, err error) {
 	defer rescue("png", &err)
 	l = l.withDefaults()
 	if size > l.FileBytes {

@@ -282,7 +282,7 @@ func (a *assets) Prior(ctx context.Context, requester peer.ID, l job.Lease, p jo
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
-		if err := diffupload.MaterializeFileWithin(ctx, store, o.File.Cid, path, o.Bytes); err != nil {
+		if err := diffupload.MaterializeFile(ctx, store, o.File.Cid, path, o.Bytes); err != nil {
 			return fmt.Errorf("result %s of an earlier task: %w", o.Name, err)
 		}
 	}
@@ -371,7 +371,7 @@ func readFile(ctx context.Context, store diffupload.Store, id cid.Cid, max int64
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "file")
-	if err := diffupload.MaterializeFileWithin(ctx, store, id, path, max); err != nil {
+	if err := diffupload.MaterializeFile(ctx, store, id, path, max); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(path)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"idlewild/internal/ondisk"
 	"idlewild/node/dispatch"
 	"idlewild/node/localapi"
 )
@@ -86,7 +87,7 @@ func (a *audit) openLocked() error {
 		_, err = f.Seek(size, io.SeekStart)
 	}
 	if err == nil {
-		err = syncDir(a.dir)
+		err = ondisk.SyncDir(a.dir)
 	}
 	if err != nil {
 		f.Close()

@@ -21,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/diffupload"
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 	"idlewild/node/idle/sense"
 	"idlewild/node/localapi"
@@ -409,7 +410,7 @@ func (t *blenderTrees) write(b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(t.list), 0o700); err != nil {
 		return err
 	}
-	return writeFileAtomic(t.list, b, 0o600)
+	return ondisk.WriteFile(t.list, b, 0o600)
 }
 
 // set changes what is shared, on disk first. sharing is held.
@@ -706,7 +707,7 @@ func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from
 	if err := os.Rename(coming, done); err != nil {
 		return err
 	}
-	if err := errors.Join(syncDir(t.dir), t.add(ctx, path, note.Build)); err != nil {
+	if err := errors.Join(ondisk.SyncDir(t.dir), t.add(ctx, path, note.Build)); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // nothing is known against it, and it is tried next time
 		}
@@ -771,7 +772,7 @@ func (t *blenderTrees) check(ctx context.Context, dir string, root cid.Cid) erro
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		return syncDir(path)
+		return ondisk.SyncDir(path)
 	})
 }
 

@@ -8,7 +8,7 @@ import (
 	"os"
 	"sync"
 
-	"idlewild/internal/recordlog"
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 	"idlewild/verify"
 )
@@ -69,7 +69,7 @@ func (c *canaries) learn(name string, pair verify.Distance) verify.Tolerance {
 	if c.path != "" {
 		b, err := json.Marshal(c.known)
 		if err == nil {
-			err = recordlog.WriteFile(c.path, b, 0o600)
+			err = ondisk.WriteFile(c.path, b, 0o600)
 		}
 		if err != nil {
 			c.log.Warn("what was learnt of a device class is not kept", "error", err)

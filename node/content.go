@@ -17,6 +17,7 @@ import (
 
 	"idlewild/chunker"
 	"idlewild/diffupload"
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 	"idlewild/node/dispatch"
 	"idlewild/p2p"
@@ -207,7 +208,7 @@ func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (i
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return moved, err
 		}
-		err := diffupload.MaterializeFileWithin(ctx, store, o.File.Cid, path, o.Bytes)
+		err := diffupload.MaterializeFile(ctx, store, o.File.Cid, path, o.Bytes)
 		if err == nil {
 			var fi fs.FileInfo
 			if fi, err = os.Stat(path); err == nil && fi.Size() != o.Bytes {
@@ -219,7 +220,7 @@ func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (i
 		}
 		// The file's own folder is synced with it; those above are not.
 		for d := filepath.Dir(filepath.Dir(path)); len(d) >= len(dir); d = filepath.Dir(d) {
-			if err := syncDir(d); err != nil {
+			if err := ondisk.SyncDir(d); err != nil {
 				return moved + r.moved.Load(), err
 			}
 		}

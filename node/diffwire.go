@@ -254,3 +254,38 @@ func readBlock(r *bufio.Reader, base func(i int) ([]byte, error)) ([]byte, error
 func appendBytes(b, data []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(data))), data...)
 }
+
+// errPipeWrite is matched by trouble with writing to the decoder.
+var errPipeWrite = errors.New("write to the decoder")
+
+// wire counts what crosses the pipe, and on what it was spent.
+type wire struct {
+	r              io.Reader
+	w              io.Writer
+	sent, received int64
+	told           int64 // of received, what is in parts
+	parts          map[string]int64
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.r.Read(b)
+	w.received += int64(n)
+	return n, err
+}
+
+func (w *wire) send(part string, b []byte) error {
+	n, err := w.w.Write(b)
+	w.sent += int64(n)
+	w.parts[part] += int64(n)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPipeWrite, err)
+	}
+	return nil
+}
+
+// took books what came since the last time. Each message is answered before
+// the next is sent, so that nothing of the next is among it.
+func (w *wire) took(part string) {
+	w.parts[part] += w.received - w.told
+	w.told = w.received
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/diffupload"
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 )
 
@@ -142,7 +143,7 @@ func (e *earlier) add(requester peer.ID, c earlierContent) error {
 	if err != nil {
 		return err
 	}
-	return writeFileAtomic(e.path, b, 0o600)
+	return ondisk.WriteFile(e.path, b, 0o600)
 }
 
 // nearest picks the folder of which fresh is most likely a later state: the one

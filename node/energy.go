@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"idlewild/internal/ondisk"
 )
 
 // energyFile is where today's energy is kept.
@@ -80,7 +82,7 @@ func (e *energy) keep() {
 func (e *energy) write() {
 	e.wrote = e.now()
 	b, err := json.Marshal(energyNote{e.day, e.wh})
-	if err == nil && writeFileAtomic(e.path, b, 0o600) == nil {
+	if err == nil && ondisk.WriteFile(e.path, b, 0o600) == nil {
 		e.kept = e.wh
 	}
 }

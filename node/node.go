@@ -149,6 +149,9 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 		return nil, err
 	}
 	n.onClose(book.Close)
+	if cut := book.Repaired(); cut != "" {
+		log.Warn("ledger repaired", "reason", cut)
+	}
 	n.book = book
 	if first == nil {
 		if n.kit, err = newKit(ctx, cfg, filepath.Join(cfg.DataDir, "scratch"), log); err != nil {
@@ -164,7 +167,7 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, release *p2p.Releas
 	if err != nil {
 		return nil, err
 	}
-	n.host, err = p2p.New(ctx, p2p.Config{
+	n.host, err = p2p.New(p2p.Config{
 		Key: n.key, DataDir: cfg.DataDir, Log: log, Listen: listen,
 		Traverse: cfg.Network.Traverse, PortMap: cfg.Network.PortMap, RelayBytes: cfg.Network.RelayBytes,
 		Name: cfg.Name, Version: Version, MDNS: cfg.Network.MDNS, Codec: diffupload.Codec{}, Editor: editor{blocks},

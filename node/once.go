@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"idlewild/diffupload"
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 	"idlewild/media"
 	"idlewild/node/dispatch"
@@ -270,5 +271,5 @@ func writeHeatmap(path string, task job.Task, leaf job.Leaf, img *media.Image, e
 	if err != nil {
 		return fmt.Errorf("heat map: %w", err)
 	}
-	return writeFileAtomic(path, b, 0o644)
+	return ondisk.WriteFile(path, b, 0o644)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"idlewild/internal/ondisk"
 	"idlewild/node/idle"
 	"idlewild/node/idle/sense"
 	"idlewild/render"
@@ -54,11 +55,11 @@ func savePause(dir string, p *idle.Pause) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("resume: %w", err)
 		}
-		return syncDir(dir)
+		return ondisk.SyncDir(dir)
 	}
 	b, err := json.Marshal(p)
 	if err == nil {
-		err = writeFileAtomic(path, b, 0o600)
+		err = ondisk.WriteFile(path, b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("pause: %w", err)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 
+	"idlewild/internal/ondisk"
 	"idlewild/render/gpu"
 )
 
@@ -122,7 +123,7 @@ func (p *powerCap) keep() error {
 	if err != nil {
 		return err
 	}
-	return writeFileAtomic(file, b, 0o600)
+	return ondisk.WriteFile(file, b, 0o600)
 }
 
 // watch starts the guard, once.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"idlewild/internal/ondisk"
 )
 
 // WriteSettings puts values, in the form of flags and by dotted key, into the
@@ -61,11 +63,11 @@ func WriteSettings(dir string, values map[string]string) error {
 // replaceSettings writes the file and keeps the one before beside it.
 func replaceSettings(file string, old, text []byte) error {
 	if len(old) > 0 {
-		if err := writeFileAtomic(file+".before", old, 0o600); err != nil {
+		if err := ondisk.WriteFile(file+".before", old, 0o600); err != nil {
 			return err
 		}
 	}
-	return writeFileAtomic(file, text, 0o600)
+	return ondisk.WriteFile(file, text, 0o600)
 }
 
 // atPath is the table of a dotted key, made where it is not there, and the

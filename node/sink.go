@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 )
 
@@ -103,7 +104,7 @@ func (folderSink) Deliver(ctx context.Context, s job.Spec, t job.Task, dir strin
 		files = append(files, to)
 	}
 	for d := range folders {
-		if err := syncDir(d); err != nil {
+		if err := ondisk.SyncDir(d); err != nil {
 			return files, err
 		}
 	}

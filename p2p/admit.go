@@ -26,7 +26,7 @@ const exchangeTime = 10 * time.Second
 // in the one that an opening is of. Once it returns without error that is on
 // disk. A stranger may not have met anybody yet.
 func (m *Membership) Join(ctx context.Context, text string) (Farm, error) {
-	if IsOpening(text) {
+	if isOpening(text) {
 		return m.joinOpen(ctx, text)
 	}
 	h := m.host

@@ -63,7 +63,7 @@ func bootstraps(t *testing.T) (addrs []string, serve func(FarmID)) {
 // without takes the contacts out of the text of an opening.
 func without(t *testing.T, text string) string {
 	t.Helper()
-	v, err := ParseOpening(text)
+	v, err := parseOpening(text)
 	if err != nil {
 		t.Fatal(err)
 	}

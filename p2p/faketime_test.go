@@ -150,7 +150,7 @@ func newFakeFarm(t *testing.T, n int) *fakeFarm {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		h, err := Wrap(t.Context(), lh, Config{Key: key, DataDir: dir, Name: "n", Log: testLog(t)})
+		h, err := Wrap(lh, Config{Key: key, DataDir: dir, Name: "n", Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

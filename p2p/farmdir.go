@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 )
 
@@ -102,7 +102,7 @@ func (d farmDir) write(name, magic string, v any) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(d.file(name), append([]byte(magic), b...))
+	return ondisk.WriteFile(d.file(name), append([]byte(magic), b...), 0o600)
 }
 
 func (d farmDir) read(name, magic string, v any) error {
@@ -121,7 +121,7 @@ func (d farmDir) writeRoot(name string, key crypto.PrivKey) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(d.file(name), append([]byte(rootMagic), b...))
+	return ondisk.WriteFile(d.file(name), append([]byte(rootMagic), b...), 0o600)
 }
 
 // The root key, and the next one while it is being replaced: it takes the
@@ -174,8 +174,7 @@ func (d farmDir) takeNext() error {
 	if err := os.Rename(d.file(nextKeyFile), d.file(rootKeyFile)); err != nil {
 		return err
 	}
-	syncFolder(d.path)
-	return nil
+	return ondisk.SyncDir(d.path)
 }
 
 func spentName(secret []byte) string { return filepath.Join("tickets", hex.EncodeToString(secret)) }
@@ -194,41 +193,6 @@ func (d farmDir) spent(secret []byte) (spentFile, bool, error) {
 // happens to this machine.
 func (d farmDir) spend(secret []byte, s spentFile) error {
 	return d.write(spentName(secret), spentMagic, s)
-}
-
-// writeFile replaces a file so that after any crash the old or the new
-// content is there, and the new one once it returned.
-func writeFile(path string, b []byte) error {
-	tmp := path + ".new-" + rand.Text()[:8]
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return err
-	}
-	syncFolder(filepath.Dir(path))
-	return nil
-}
-
-func syncFolder(path string) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return // not every system opens folders; the rename stands
-	}
-	defer dir.Close()
-	_ = dir.Sync() // nor syncs them
 }
 
 func readFile(path, magic string) ([]byte, error) {

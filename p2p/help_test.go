@@ -45,7 +45,7 @@ func newHost(t testing.TB, name string, change ...func(*Config)) *Host {
 	for _, f := range change {
 		f(&cfg)
 	}
-	h, err := New(t.Context(), cfg)
+	h, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

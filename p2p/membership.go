@@ -1,14 +1,12 @@
 package p2p
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -78,12 +76,6 @@ type memberState struct {
 	addrs    []ma.Multiaddr // newest first
 	lastSeen time.Time
 	kept     time.Time // lastSeen as it is on disk
-}
-
-type revokedState struct {
-	signed job.Signed
-	at     time.Time
-	no     uint64 // of those that this program took in
 }
 
 // Farm is what this node is a member of.
@@ -255,11 +247,6 @@ func (m *Membership) knownLocked(p peer.ID, now time.Time) bool {
 	}
 	s, ok := m.members[p]
 	return ok && now.Before(s.cert.Expires) && !m.revokedLocked(p, s.cert) && (s.turn == len(m.chain) || now.Before(m.carried))
-}
-
-func (m *Membership) revokedLocked(p peer.ID, c Certificate) bool {
-	r, ok := m.revoked[p]
-	return ok && !c.Issued.After(r.at)
 }
 
 // nameOf is what p's certificate calls it; empty: none is known.
@@ -472,282 +459,6 @@ func (m *Membership) invite(valid time.Duration, role Role, stay time.Duration) 
 		Issued: issued, Farm: m.id, Turn: len(m.chain), Name: m.farm.Name, Root: []byte(m.root), Inviter: m.self.String(),
 		Addrs: addrBytes(addrs), Role: role, Expires: time.Now().Add(valid), Stay: int64(stay / time.Second),
 	})
-}
-
-// Revoke takes a peer's membership away, for good until it is invited anew.
-// Every member closes its connections as soon as it hears of it.
-func (m *Membership) Revoke(p peer.ID) error {
-	m.mu.Lock()
-	if m.root == "" {
-		m.mu.Unlock()
-		return ErrNoFarm
-	}
-	if m.rootKey == nil {
-		m.mu.Unlock()
-		return ErrNotOwner
-	}
-	id, key := m.id, m.rootKey
-	_, known := m.members[p]
-	known = known || m.opening.Epoch > 0 // a stranger may be at another member
-	m.mu.Unlock()
-	if p == m.self {
-		return fmt.Errorf("revoke: the owner cannot revoke itself")
-	}
-	if !known {
-		return fmt.Errorf("revoke %s: %w", p, ErrNotMember)
-	}
-	s, err := job.Sign(key, job.ContextRevoke, Revocation{Version: 1, Farm: id, Peer: p.String(), At: time.Now()})
-	if err != nil {
-		return err
-	}
-	if _, err := m.applyRevocation(s); err != nil {
-		return fmt.Errorf("revoke %s: %w", p, err)
-	}
-	m.log.Info("member revoked", "peer", p)
-	m.host.spread(s)
-	return nil
-}
-
-// applyRevocation takes in a statement from whomever; news reports whether it
-// was not known before. It is on disk when it takes effect.
-func (m *Membership) applyRevocation(s job.Signed) (news bool, err error) {
-	return m.applyRevocations([]job.Signed{s})
-}
-
-// applyRevocations does the same for several with one write. What is wrong with
-// one of them keeps out no other.
-func (m *Membership) applyRevocations(said []job.Signed) (news bool, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.root == "" {
-		return false, ErrNoFarm
-	}
-	before := maps.Clone(m.revoked)
-	var wrong error // the first one
-	for _, s := range said {
-		r, p, err := openRevocation(s, m.root, m.id)
-		if err == nil {
-			err = m.roomForLocked(p)
-		}
-		if err != nil {
-			wrong = cmp.Or(wrong, err)
-		} else if old, ok := m.revoked[p]; !ok || r.At.After(old.at) {
-			m.revokeLocked(p, s, r.At)
-			news = true
-		}
-	}
-	if !news {
-		return false, wrong
-	}
-	all := make([]job.Signed, 0, len(m.revoked))
-	for _, v := range m.revoked {
-		all = append(all, v.signed)
-	}
-	if err := m.dir.write("revoked", revokedMagic, all); err != nil {
-		m.revoked = before
-		return false, err
-	}
-	if _, ok := m.revoked[m.self]; ok && !m.farm.Revoked && m.revokedLocked(m.self, m.members[m.self].cert) {
-		m.farm.Revoked = true
-		m.log.Warn("this node's membership was revoked by the farm's owner", "farm", m.farm.Name)
-		if err := m.dir.write("farm", farmMagic, m.farm); err != nil {
-			m.log.Error("farm file not written", "err", err)
-		}
-	}
-	m.host.keeper.wake() // closes its connections
-	return true, wrong
-}
-
-// roomForLocked says why no statement about p is taken in that is the first about
-// it; nil: it is.
-func (m *Membership) roomForLocked(p peer.ID) error {
-	if _, ok := m.revoked[p]; ok {
-		return nil
-	}
-	if len(m.revoked) >= wire.MaxRevocations {
-		return fmt.Errorf("%d revocations already: make a new farm", len(m.revoked))
-	}
-	if _, member := m.members[p]; !member && m.rootKey != nil && len(m.revoked) >= wire.MaxRevocations/2 {
-		return fmt.Errorf("%d revocations already, and the rest is kept for members: close the farm and open it anew, with more work", len(m.revoked))
-	}
-	return nil
-}
-
-func (m *Membership) revokeLocked(p peer.ID, s job.Signed, at time.Time) {
-	m.revocationsIn++
-	m.revoked[p] = revokedState{s, at, m.revocationsIn}
-}
-
-// learn takes in a certificate and addresses that somebody showed. Older
-// certificates than the known one are ignored.
-func (m *Membership) learn(s job.Signed, addrs []ma.Multiaddr) (peer.ID, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.root == "" {
-		return "", ErrNoFarm
-	}
-	cert, p, err := openCertificate(s, m.root, m.id)
-	if err != nil {
-		return "", err
-	}
-	if m.revokedLocked(p, cert) {
-		return p, fmt.Errorf("%s: %w", p, ErrRevoked)
-	}
-	if !time.Now().Before(cert.Expires) {
-		return p, fmt.Errorf("%s: certificate expired at %s", p, cert.Expires.Format(time.DateTime))
-	}
-	old, ok := m.members[p]
-	switch {
-	case !ok && len(m.members) >= maxMembers:
-		return p, fmt.Errorf("farm is full: %d members", len(m.members))
-	case p == m.self && m.farm.Stranger:
-		return p, nil // members come in with a ticket
-	case !ok:
-		m.members[p] = &memberState{cert: cert, signed: s, turn: len(m.chain), addrs: addrs}
-	case old.turn != len(m.chain) || cert.Issued.After(old.cert.Issued):
-		old.cert, old.signed, old.turn = cert, s, len(m.chain)
-		if p == m.self {
-			m.farm.Certificate = s
-			if err := m.dir.write("farm", farmMagic, m.farm); err != nil {
-				return p, err
-			}
-		}
-	default:
-		// What others say of addresses only fills a gap: the peer itself
-		// and our own connections know better.
-		if len(old.addrs) == 0 && len(addrs) > 0 && p != m.self {
-			old.addrs, m.dirty = addrs, true
-		}
-		return p, nil
-	}
-	delete(m.strangers, p) // it is more now
-	m.dirty, m.fresh = true, true
-	m.tellLocked()
-	return p, nil
-}
-
-// seen notes that p is here now, and where it says it listens.
-func (m *Membership) seen(p peer.ID, addrs []ma.Multiaddr) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, ok := m.members[p]
-	if !ok || p == m.self {
-		return
-	}
-	s.lastSeen, m.moved = time.Now(), true
-	// An idle machine writes nothing: who was here a moment ago is worth a write
-	// at the end, or now and then.
-	m.dirty = m.dirty || s.lastSeen.Sub(s.kept) > keepSeen
-	addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
-	if len(addrs) > 0 && !slices.EqualFunc(s.addrs, addrs, ma.Multiaddr.Equal) {
-		// Where a member is must survive a crash: both sides may restart.
-		s.addrs, m.fresh = addrs, true
-	}
-}
-
-// keepSeen is how old the time may be that is on disk for a member that is here.
-const keepSeen = time.Hour
-
-// save writes what changed since the last time; at the end also what changes
-// all the time.
-func (m *Membership) save(end bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.dirty && !(end && m.moved) || m.root == "" {
-		return nil
-	}
-	return m.saveLocked()
-}
-
-// saveFresh writes new members and addresses, of which many may have come at
-// once.
-func (m *Membership) saveFresh() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.fresh || m.root == "" {
-		return
-	}
-	if err := m.saveLocked(); err != nil {
-		m.log.Error("members not written", "err", err) // tried again with the next save
-	}
-}
-
-func (m *Membership) saveLocked() error {
-	all := make([]memberFile, 0, len(m.members))
-	for p, s := range m.members {
-		if p != m.self {
-			all = append(all, memberFile{s.signed, addrBytes(s.addrs), s.lastSeen})
-			s.kept = s.lastSeen
-		}
-	}
-	if err := m.dir.write("members", membersMagic, all); err != nil {
-		return fmt.Errorf("members: %w", err)
-	}
-	m.dirty, m.fresh, m.moved = false, false, false
-	return nil
-}
-
-// contacts returns the known members but us, with where they were.
-func (m *Membership) contacts() map[peer.ID]contact {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := make(map[peer.ID]contact, len(m.members))
-	now := time.Now()
-	for p, s := range m.members {
-		// One whose certificate is by an earlier root is dialled too: either side
-		// may have what the other one lacks.
-		late := s.turn != len(m.chain) && now.Before(s.cert.Expires) && !m.revokedLocked(p, s.cert) && !m.farm.Revoked
-		if p != m.self && (late || m.knownLocked(p, now)) {
-			out[p] = contact{slices.Clone(s.addrs), s.lastSeen}
-		}
-	}
-	return out
-}
-
-type contact struct {
-	addrs    []ma.Multiaddr
-	lastSeen time.Time
-}
-
-// records are the members for a hello, the newest seen first.
-func (m *Membership) records() []*wire.MemberRecord {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	var out []*wire.MemberRecord
-	for p, s := range m.members {
-		if p == m.self || s.turn != len(m.chain) || !m.knownLocked(p, now) {
-			continue
-		}
-		r := &wire.MemberRecord{Certificate: wire.FromSigned(s.signed), Addrs: addrBytes(s.addrs)}
-		if !s.lastSeen.IsZero() {
-			r.LastSeenMs = s.lastSeen.UnixMilli()
-		}
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b *wire.MemberRecord) int { return int(b.LastSeenMs - a.LastSeenMs) })
-	return out[:min(len(out), wire.MaxHelloMembers)]
-}
-
-func (m *Membership) revocations() []*wire.Signed {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []*wire.Signed
-	for _, r := range m.revoked {
-		out = append(out, wire.FromSigned(r.signed))
-	}
-	return out
-}
-
-// revocationOf returns the root's statement about p that is in force.
-func (m *Membership) revocationOf(p peer.ID) (job.Signed, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, ok := m.revoked[p]
-	if s, member := m.members[p]; ok && member && !m.revokedLocked(p, s.cert) {
-		ok = false
-	}
-	return r.signed, ok
 }
 
 // certificates are ours, to be shown to members.

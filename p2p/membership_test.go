@@ -430,7 +430,7 @@ func TestPortTaken(t *testing.T) {
 		"/ip4/127.0.0.1/udp/" + udpPort + "/quic-v1",
 		h.host.Addrs()[0].String(), // of another idlewild, which shares its port
 	} {
-		other, err := New(t.Context(), Config{Key: newKey(t), DataDir: t.TempDir(), Listen: []string{"/ip4/127.0.0.1/tcp/0", addr}})
+		other, err := New(Config{Key: newKey(t), DataDir: t.TempDir(), Listen: []string{"/ip4/127.0.0.1/tcp/0", addr}})
 		if err == nil {
 			other.Close()
 			t.Errorf("%s: no error", addr)
@@ -469,7 +469,7 @@ func TestDataFolderOfAnotherIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Close()
-	if _, err := New(context.Background(), Config{Key: newKey(t), DataDir: dir, Listen: loopback}); err == nil || !strings.Contains(err.Error(), "identity") {
+	if _, err := New(Config{Key: newKey(t), DataDir: dir, Listen: loopback}); err == nil || !strings.Contains(err.Error(), "identity") {
 		t.Errorf("%v", err)
 	}
 }

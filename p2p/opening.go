@@ -117,16 +117,16 @@ var ErrOpeningMalformed = errors.New("this is not a valid opening of a farm")
 // ErrClosed is matched by a refusal because a farm takes no strangers.
 var ErrClosed = errors.New("this farm is not open to strangers")
 
-// IsOpening reports whether a text that a person pasted claims to be an opening,
+// isOpening reports whether a text that a person pasted claims to be an opening,
 // and no ticket.
-func IsOpening(text string) bool { return strings.HasPrefix(strings.TrimSpace(text), openingPrefix) }
+func isOpening(text string) bool { return strings.HasPrefix(strings.TrimSpace(text), openingPrefix) }
 
 // maxOpeningBytes holds a whole chain of successions.
 const maxOpeningBytes = 32 << 10
 
-// ParseOpening reads an opening as a person pasted it, and checks that the farm
+// parseOpening reads an opening as a person pasted it, and checks that the farm
 // that it names said so. Its time is not checked.
-func ParseOpening(text string) (OpenText, error) {
+func parseOpening(text string) (OpenText, error) {
 	malformed := func(why string) (OpenText, error) {
 		return OpenText{}, fmt.Errorf("%w: %s", ErrOpeningMalformed, why)
 	}

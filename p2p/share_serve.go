@@ -22,7 +22,6 @@ const (
 	shareQuiet = 5 * time.Minute        // without a message from an asker
 	maxPulls   = 1024                   // of one asker, not answered yet
 	maxSeeds   = wire.MaxSharers
-	peersAgain = 64 // answers between two lists of peers, where there are new ones
 )
 
 // asker is somebody's stream here. Its share's mutex guards what follows it.

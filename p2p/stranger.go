@@ -374,7 +374,7 @@ func (h *Host) certify(ctx context.Context, o Opening) (job.Signed, error) {
 // joinOpen makes this node a stranger in the farm that an opening is of.
 func (m *Membership) joinOpen(ctx context.Context, text string) (Farm, error) {
 	h := m.host
-	t, err := ParseOpening(text)
+	t, err := parseOpening(text)
 	if err != nil {
 		return Farm{}, err
 	}
@@ -403,7 +403,7 @@ func (m *Membership) joinOpen(ctx context.Context, text string) (Farm, error) {
 			return Farm{}, err
 		}
 	}
-	root, _ := peer.IDFromBytes(o.Root) // ParseOpening looked
+	root, _ := peer.IDFromBytes(o.Root) // parseOpening looked
 	f, err := m.enter(root, nil, farmFile{Root: o.Root, Chain: t.Chain, Name: o.Name, Certificate: s, Stranger: true, Contacts: t.Contacts})
 	if err != nil {
 		return Farm{}, fmt.Errorf("join: %w", err)

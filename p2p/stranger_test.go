@@ -350,7 +350,7 @@ func TestOpeningsThatDoNotWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := ParseOpening(good)
+	parsed, err := parseOpening(good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +452,7 @@ func TestClosingAFarm(t *testing.T) {
 	}
 	eventually(t, within, "back", func() bool { return hosts(owner, s) && hosts(member, s) })
 	// A statement of before changes nothing.
-	old, err := ParseOpening(text)
+	old, err := parseOpening(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -728,7 +728,7 @@ func FuzzParseOpening(f *testing.F) {
 	f.Add(openingPrefix)
 	f.Add(good[:100])
 	f.Fuzz(func(t *testing.T, s string) {
-		v, err := ParseOpening(s)
+		v, err := parseOpening(s)
 		if err != nil {
 			return
 		}

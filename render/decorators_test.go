@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,41 +30,6 @@ func (f fakeExecutor) Ready(context.Context) error { return f.ready }
 
 func (f fakeExecutor) Execute(ctx context.Context, t render.Task, _ render.Dirs, _ func(render.Progress)) render.Result {
 	return f.execute(ctx, t)
-}
-
-func TestSlotsBoundTasksPerDevice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		now, most := map[string]int{}, map[string]int{}
-		e := render.WithSlots(fakeExecutor{execute: func(ctx context.Context, t render.Task) render.Result {
-			mu.Lock()
-			now[t.Device.Name]++
-			most[t.Device.Name] = max(most[t.Device.Name], now[t.Device.Name])
-			mu.Unlock()
-			time.Sleep(time.Second)
-			mu.Lock()
-			now[t.Device.Name]--
-			mu.Unlock()
-			return render.Result{Outcome: job.Succeeded}
-		}}, 1)
-		start := time.Now()
-		var wg sync.WaitGroup
-		for i := range 6 {
-			wg.Go(func() {
-				e.Execute(t.Context(), render.Task{Device: job.Device{Name: []string{"a", "b"}[i%2]}}, render.Dirs{}, nil)
-			})
-		}
-		synctest.Wait()
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errors.New("stopped"))
-		if r := e.Execute(ctx, render.Task{Device: job.Device{Name: "a"}}, render.Dirs{}, nil); r.Outcome != job.Cancelled || r.Reason != "stopped" {
-			t.Errorf("%+v", r)
-		}
-		wg.Wait()
-		if most["a"] != 1 || most["b"] != 1 || time.Since(start) != 3*time.Second {
-			t.Errorf("%v in %v", most, time.Since(start))
-		}
-	})
 }
 
 func TestHealthRestsAndComesBack(t *testing.T) {

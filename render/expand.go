@@ -2,9 +2,9 @@ package render
 
 import "strings"
 
-// Expand replaces the variables {in}, {work} and {runner} of a Command by the
+// expand replaces the variables {in}, {work} and {runner} of a Command by the
 // folders as the process sees them.
-func Expand(s, in, work, runner string) string {
+func expand(s, in, work, runner string) string {
 	return strings.NewReplacer("{in}", in, "{work}", work, "{runner}", runner).Replace(s)
 }
 
@@ -12,7 +12,7 @@ func Expand(s, in, work, runner string) string {
 func expandAll(list []string, in, work, runner string) []string {
 	out := make([]string, len(list))
 	for i, s := range list {
-		out[i] = Expand(s, in, work, runner)
+		out[i] = expand(s, in, work, runner)
 	}
 	return out
 }

@@ -22,11 +22,6 @@ func BrokenError(format string, args ...any) error {
 	return &OutcomeError{Outcome: job.Broken, Reason: fmt.Sprintf(format, args...)}
 }
 
-// FailedError returns an error that means Failed: another peer would fail too.
-func FailedError(format string, args ...any) error {
-	return &OutcomeError{Outcome: job.Failed, Reason: fmt.Sprintf(format, args...)}
-}
-
 // Why a request got no closing event, besides the end of its context.
 var (
 	// ErrDied is matched by the error of a process that ended by itself.

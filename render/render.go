@@ -134,7 +134,7 @@ type Mount struct {
 // Command starts a session's process.
 type Command struct {
 	Path string   // of the program
-	Args []string // In is at MountIn inside the sandbox: use Expand's variables {in} and {runner}
+	Args []string // In is at MountIn inside the sandbox: use expand's variables {in} and {runner}
 	Env  []string // complete: nothing is inherited
 	// Runner is a folder of files that the process may read, at {runner}.
 	Runner string

@@ -80,14 +80,21 @@ func TestSandboxShowsTheTaskAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestDetectSandboxSaysWhatOrWhyNot(t *testing.T) {
-	layers, ok, reason := render.DetectSandbox(t.Context())
+func TestNewSandboxSaysWhatOrWhyNot(t *testing.T) {
+	detect := func() (layers string, ok bool, reason string) {
+		s, err := render.NewSandbox(t.Context(), nil, render.Limits{})
+		if err != nil {
+			return "", false, err.Error()
+		}
+		return s.Layers(), true, ""
+	}
+	layers, ok, reason := detect()
 	t.Logf("%v %q %q", ok, layers, reason)
 	if ok != (layers != "") || ok == (reason != "") {
 		t.Errorf("%v %q %q", ok, layers, reason)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, ok, reason := render.DetectSandbox(t.Context()); ok || !strings.Contains(reason, "not installed") {
+	if _, ok, reason := detect(); ok || !strings.Contains(reason, "not installed") {
 		t.Errorf("without bubblewrap: %v %q", ok, reason)
 	}
 	// One that runs and protects from nothing.
@@ -97,7 +104,7 @@ func TestDetectSandboxSaysWhatOrWhyNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", fake)
-	if _, ok, reason := render.DetectSandbox(t.Context()); ok || !strings.Contains(reason, "not ready") {
+	if _, ok, reason := detect(); ok || !strings.Contains(reason, "not ready") {
 		t.Errorf("with a fake: %v %q", ok, reason)
 	}
 }

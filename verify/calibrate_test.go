@@ -65,66 +65,60 @@ func TestCalibratedThresholdsFindWhatConstantsDoNot(t *testing.T) {
 	want(t, Compare(c, Claim{Image: truth.render(0, fakeN)}, crops, th), job.Accepted)
 }
 
-func TestSequential(t *testing.T) {
-	s := DefaultSequential()
-	run := func(of map[job.Ruling]float64, n int, seed uint64) (Decision, int) {
+func TestSuspicion(t *testing.T) {
+	run := func(rejected, unsure float64, n int, seed uint64) (suspect bool, results int) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		var history []job.Ruling
 		for i := range n {
 			r, x := job.Accepted, rnd.Float64()
-			if x < of[job.Rejected] {
+			if x < rejected {
 				r = job.Rejected
-			} else if x < of[job.Rejected]+of[job.Unsure] {
+			} else if x < rejected+unsure {
 				r = job.Unsure
 			}
 			history = append(history, r)
-			if d, _ := s.Decide(history); d == Banned {
-				return d, i + 1
+			if suspicion(history) >= surely {
+				return true, i + 1
 			}
 		}
-		d, _ := s.Decide(history)
-		return d, n
+		return false, n
 	}
-	honest := map[job.Ruling]float64{job.Rejected: s.HonestRejected, job.Unsure: s.HonestUnsure}
-	cheat := map[job.Ruling]float64{job.Rejected: s.CheatRejected, job.Unsure: s.CheatUnsure}
 	caught, results := 0, 0
 	for seed := range uint64(300) {
-		if d, _ := run(honest, 100, seed); d == Banned {
-			t.Errorf("an honest peer is banned with seed %d", seed)
+		if is, _ := run(honestRejected, honestUnsure, 100, seed); is {
+			t.Errorf("an honest peer is surely a cheat with seed %d", seed)
 		}
-		d, n := run(cheat, 60, seed)
+		is, n := run(cheatRejected, cheatUnsure, 60, seed)
 		results += n
-		if d == Banned {
+		if is {
 			caught++
 		}
 	}
 	if caught < 297 {
-		t.Errorf("%d of 300 cheats banned", caught)
+		t.Errorf("%d of 300 cheats seen", caught)
 	}
-	t.Logf("a cheat is banned after %.1f checks", float64(results)/300)
+	t.Logf("a cheat is seen after %.1f checks", float64(results)/300)
 
-	repeat := func(n int, r job.Ruling) []job.Ruling {
-		var out []job.Ruling
-		for range n {
-			out = append(out, r)
-		}
-		return out
-	}
+	repeat := func(n int, r job.Ruling) []job.Ruling { return slices.Repeat([]job.Ruling{r}, n) }
+	open := func(e float64) bool { return e > hardly && e < surely }
+	good := func(e float64) bool { return e == hardly }
+	bad := func(e float64) bool { return e >= surely }
 	for name, c := range map[string]struct {
 		history []job.Ruling
-		want    Decision
+		want    func(float64) bool
 	}{
-		"nobody":                 {nil, Undecided},
-		"a good start":           {repeat(10, job.Accepted), Undecided},
-		"long good":              {repeat(40, job.Accepted), Trusted},
-		"one rejection":          {[]job.Ruling{job.Rejected}, Undecided},
-		"two rejections":         {[]job.Ruling{job.Rejected, job.Rejected}, Banned},
-		"unsure three times":     {repeat(3, job.Unsure), Undecided},
-		"bad after years":        {append(repeat(5000, job.Accepted), repeat(3, job.Rejected)...), Banned},
-		"words that are unknown": {repeat(40, "great"), Undecided},
+		"nobody":                 {nil, open},
+		"a good start":           {repeat(10, job.Accepted), open},
+		"long good":              {repeat(40, job.Accepted), good},
+		"one rejection":          {[]job.Ruling{job.Rejected}, open},
+		"two rejections":         {[]job.Ruling{job.Rejected, job.Rejected}, bad},
+		"and good for ever":      {append(repeat(2, job.Rejected), repeat(5000, job.Accepted)...), bad},
+		"unsure three times":     {repeat(3, job.Unsure), open},
+		"bad after years":        {append(repeat(5000, job.Accepted), repeat(3, job.Rejected)...), bad},
+		"words that are unknown": {repeat(40, "great"), open},
 	} {
-		if d, e := s.Decide(c.history); d != c.want {
-			t.Errorf("%s: %s (%.1f), want %s", name, d, e, c.want)
+		if e := suspicion(c.history); !c.want(e) {
+			t.Errorf("%s: %.1f", name, e)
 		}
 	}
 }

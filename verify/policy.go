@@ -17,9 +17,6 @@ const (
 	// Unvested is how many of a peer's newest verified results it can still lose
 	// the credit of: its stake.
 	Unvested = 50
-	// Independent is how many members a device class needs before one of them
-	// may decide about another: who claims, who checks, and who decides.
-	Independent = 3
 )
 
 // Rate is the share of a peer's results to check, by what was found before:

@@ -84,7 +84,7 @@ func ticketFor(t *testing.T, addrs int) string {
 	for i := range addrs {
 		cfg.Listen = append(cfg.Listen, fmt.Sprintf("/ip4/127.0.0.%d/udp/0/quic-v1", i+1))
 	}
-	h, err := p2p.New(t.Context(), cfg)
+	h, err := p2p.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,8 +61,8 @@ func Encode(base, fresh []byte, hints []Hint) []byte {
 	return out
 }
 
-// DeclaredSize returns how long the result of a patch says it is.
-func DeclaredSize(patch []byte) (int, error) {
+// declaredSize returns how long the result of a patch says it is.
+func declaredSize(patch []byte) (int, error) {
 	s := newStream(newDecoder(patch), nil, nil)
 	n := s.num(numSize, 0)
 	if n > MaxSize {
@@ -75,7 +75,7 @@ func DeclaredSize(patch []byte) (int, error) {
 // size that the patch declares, at most max bytes; with any other base, or a
 // patch that was altered, the result is other bytes or ErrPatch.
 func Decode(base, patch []byte, max int) ([]byte, error) {
-	n, err := DeclaredSize(patch)
+	n, err := declaredSize(patch)
 	if err != nil {
 		return nil, err
 	}

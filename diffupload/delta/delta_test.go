@@ -26,7 +26,7 @@ func TestRoundTrips(t *testing.T) {
 		if len(patch) > len(fresh)+16 {
 			t.Fatalf("%d bytes for %d", len(patch), len(fresh))
 		}
-		if n, err := DeclaredSize(patch); err != nil || n != len(fresh) {
+		if n, err := declaredSize(patch); err != nil || n != len(fresh) {
 			t.Fatalf("declared %d, %v; want %d", n, err, len(fresh))
 		}
 		got, err := Decode(base, patch, len(fresh))

@@ -14,7 +14,7 @@ import (
 func wellBehaved(t *testing.T, base, patch []byte, max int) {
 	t.Helper()
 	got, err := Decode(base, patch, max)
-	switch n, _ := DeclaredSize(patch); {
+	switch n, _ := declaredSize(patch); {
 	case err != nil && !errors.Is(err, ErrPatch):
 		t.Fatalf("error %v is no ErrPatch", err)
 	case err != nil && got != nil:

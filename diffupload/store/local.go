@@ -1,6 +1,5 @@
 // Package store keeps blocks on this machine's disk, in packs: files in which
-// blocks lie one behind the other, with an index in bbolt. Blockstore makes it
-// one of boxo's.
+// blocks lie one behind the other, with an index in bbolt.
 //
 // The index knows where each block lies, its size and last use and who pinned
 // it, so that questions cost no look at the disk and the least recently used

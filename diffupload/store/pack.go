@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"idlewild/diffupload"
+	"idlewild/internal/ondisk"
 )
 
 // A pack is a file of blocks, one behind the other:
@@ -253,7 +253,7 @@ func (p *packs) writable() error {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = syncDir(p.dir)
+		err = ondisk.SyncDir(p.dir)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close(), os.Remove(p.path(n)))
@@ -417,17 +417,3 @@ func (p *packs) cut(n uint32, end int64) error {
 }
 
 func notExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
-
-// syncDir makes a new name in dir survive a power cut; elsewhere than on Unix a
-// folder cannot be synced.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}

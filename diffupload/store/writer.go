@@ -19,13 +19,12 @@ const (
 )
 
 // request is something for the writer, the one goroutine that changes what is
-// on disk. One of put, drop, remove and gc is set.
+// on disk. One of put, drop and gc is set.
 type request struct {
-	put    []diffupload.Block
-	drop   cid.Cid // if it is damaged
-	remove cid.Cid // if nobody pinned it
-	gc     bool
-	keep   int64 // of gc: bytes to leave
+	put  []diffupload.Block
+	drop cid.Cid // if it is damaged
+	gc   bool
+	keep int64 // of gc: bytes to leave
 
 	freed int64 // of gc
 	err   error
@@ -99,8 +98,6 @@ func (l *Local) serve(r *request) {
 	switch {
 	case r.gc:
 		r.freed, r.err = l.collect(l.index.bytes.Load() - r.keep)
-	case r.remove.Defined():
-		r.err = l.removeBlock(r.remove)
 	default:
 		r.err = l.dropDamaged(r.drop)
 	}

@@ -73,10 +73,10 @@ func (o *onnxReader) initializer(f field) error {
 	case err != nil:
 		return err
 	case at.location == "":
-		o.model.inside = append(o.model.inside, Span{KeyOf(name), f.begin, f.to})
+		o.model.inside = append(o.model.inside, Span{keyOf(name), f.begin, f.to})
 		return nil
 	}
-	s := Span{KeyOf(name), at.offset, toNext}
+	s := Span{keyOf(name), at.offset, toNext}
 	if at.sized {
 		if at.length > 1<<62-at.offset {
 			return notRead("a tensor of %d bytes", at.length)

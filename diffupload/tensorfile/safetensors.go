@@ -55,7 +55,7 @@ func tensorsOf(d *json.Decoder, data, size int64) ([]Span, error) {
 		case o[0] < 0 || o[0] > o[1] || o[1] > size-data:
 			return nil, notRead("a tensor at the bytes %d of %d", o, size-data)
 		}
-		spans = append(spans, Span{KeyOf(name), data + o[0], data + o[1]})
+		spans = append(spans, Span{keyOf(name), data + o[0], data + o[1]})
 	}
 	_, err := d.Token() // the end: a header that breaks off has none
 	return spans, err

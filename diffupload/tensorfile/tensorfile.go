@@ -43,8 +43,8 @@ func notRead(why string, a ...any) error {
 // Key stands for a tensor's name.
 type Key [16]byte
 
-// KeyOf is that of a name.
-func KeyOf(name string) Key {
+// keyOf is that of a name.
+func keyOf(name string) Key {
 	sum := sha256.Sum256([]byte(name))
 	return Key(sum[:16])
 }
@@ -136,7 +136,7 @@ func ggufSpans(r io.ReaderAt, size int64) ([]Span, error) {
 	}
 	spans := make([]Span, 0, len(m.Tensors))
 	for _, t := range m.Tensors {
-		spans = append(spans, Span{KeyOf(t.Name), m.Data + int64(t.Offset), toNext})
+		spans = append(spans, Span{keyOf(t.Name), m.Data + int64(t.Offset), toNext})
 	}
 	return Fit(spans, size)
 }

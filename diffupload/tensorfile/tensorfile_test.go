@@ -60,7 +60,7 @@ func TestFindsTensors(t *testing.T) {
 		for _, want := range tensors {
 			found := false
 			for _, s := range spans {
-				if s.Key == KeyOf(want.Name) {
+				if s.Key == keyOf(want.Name) {
 					found = bytes.Contains(c.file[s.Offset:s.End], want.Data) && s.End-s.Offset < int64(len(want.Data))+4096
 				}
 			}
@@ -77,7 +77,7 @@ func TestFindsTensors(t *testing.T) {
 }
 
 func TestOneTensorWithTwoNames(t *testing.T) {
-	spans, err := Fit([]Span{{KeyOf("b"), 10, 50}, {KeyOf("a"), 10, 50}, {KeyOf("c"), 50, 90}}, 100)
+	spans, err := Fit([]Span{{keyOf("b"), 10, 50}, {keyOf("a"), 10, 50}, {keyOf("c"), 50, 90}}, 100)
 	if err != nil || len(spans) != 2 || spans[1].End != 100 {
 		t.Error(spans, err)
 	}

@@ -69,13 +69,6 @@ func (w *Worker) Crash() {
 	w.stop() // of the ghost: it can neither say nor keep anything any more
 }
 
-// Break makes the machine unable to work, or able with nil.
-func (w *Worker) Break(err error) {
-	w.runner.mu.Lock()
-	defer w.runner.mu.Unlock()
-	w.runner.bad = err
-}
-
 func (h *host) startWorker(o WorkerOptions) (*worker.Worker, *runner, func()) {
 	if o.Speed <= 0 {
 		o.Speed = 1

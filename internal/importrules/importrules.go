@@ -33,14 +33,14 @@ var table = map[string][]string{
 	"media":   {},
 	"chunker": {},
 
-	"diffupload":                       {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "diffupload/tensorfile", "diffupload/tensorfile/tensortest", "internal/digest"},
+	"diffupload":                       {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "diffupload/tensorfile", "diffupload/tensorfile/tensortest", "internal/digest", "internal/ondisk"},
 	"diffupload/delta":                 {},
 	"diffupload/tensorfile":            {"diffupload/tensorfile/tensortest", "internal/gguf", "render/ai/llm/llmtest", "render/ai/onnxtest"}, // but for internal/gguf: its tests
 	"diffupload/tensorfile/tensortest": {},
 	"diffupload/imagefile":             {},
 	"diffupload/blendfile":             {"chunker", "diffupload"},
 	"diffupload/car":                   {"diffupload"},
-	"diffupload/store":                 {"chunker", "diffupload"},
+	"diffupload/store":                 {"chunker", "diffupload", "internal/ondisk"},
 	"diffupload/store/storetest":       {"diffupload"},
 
 	"render":                    {"job", "media", "render/gpu", "render/confine"},
@@ -59,17 +59,17 @@ var table = map[string][]string{
 	"render/gpu":                {},
 
 	"render/ai/onnxtest":     {},
-	"render/blender/install": {"internal/recordlog"},
+	"render/blender/install": {"internal/ondisk"},
 
-	"p2p":             {"job", "p2p/kad", "p2p/kad/kadtest", "p2p/wire", "internal/beat", "internal/digest"},
+	"p2p":             {"job", "p2p/kad", "p2p/kad/kadtest", "p2p/wire", "internal/beat", "internal/digest", "internal/ondisk"},
 	"p2p/kad":         {"p2p/kad/kadtest"}, // its tests
 	"p2p/kad/kadtest": {"p2p/kad"},
 	"p2p/wire":        {"job"},
 
 	"verify": {"job", "media"},
-	"ledger": {"job", "internal/recordlog"},
+	"ledger": {"job", "internal/ondisk", "internal/recordlog"},
 
-	"node/dispatch":   {"job", "internal/recordlog", "internal/recordlog/faulty"},
+	"node/dispatch":   {"job", "internal/ondisk", "internal/recordlog", "internal/recordlog/faulty"},
 	"node/steward":    {"job", "internal/beat", "internal/recordlog", "node/dispatch"},
 	"node/worker":     {"job", "render", "render/gpu", "internal/beat"},
 	"node/idle":       {},
@@ -81,16 +81,18 @@ var table = map[string][]string{
 	"node":            {everything},
 
 	"blender-addon": {},
+	"docs":          {}, // a test
 	"cmd":           {everything},
 	"bench":         {everything},
 
 	"internal/beat":             {},
 	"internal/digest":           {},
+	"internal/ondisk":           {},
 	"internal/farmtest":         {everything},
 	"internal/gguf":             {"render/ai/llm/llmtest"}, // its tests
 	"internal/importrules":      {},
 	"internal/netlab":           {},
-	"internal/recordlog":        {"internal/recordlog/faulty"}, // its tests
+	"internal/recordlog":        {"internal/ondisk", "internal/recordlog/faulty"}, // the second: its tests
 	"internal/recordlog/faulty": {"internal/recordlog"},
 	"internal/scenes":           {},
 	"internal/service":          {"packaging"},
@@ -112,7 +114,7 @@ var libraries = []library{
 		values: []string{"github.com/libp2p/go-libp2p/core/peer", "github.com/libp2p/go-libp2p/core/crypto"},
 	},
 	{prefix: "github.com/libp2p/go-libp2p-kad-dht", in: []string{"p2p/kad"}},
-	{prefix: "github.com/ipfs/boxo", in: []string{"p2p", "diffupload/store", "chunker", "bench"}},
+	{prefix: "github.com/ipfs/boxo", in: []string{"p2p", "bench"}},
 	{prefix: "github.com/NVIDIA/go-nvml", in: []string{"render/gpu"}},
 	{prefix: "github.com/landlock-lsm/go-landlock", in: []string{"render/confine"}},
 	{prefix: "github.com/elastic/go-seccomp-bpf", in: []string{"render/confine"}},

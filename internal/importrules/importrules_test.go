@@ -31,7 +31,7 @@ func TestEachRuleIsSeenBroken(t *testing.T) {
 	want := []string{
 		"bench/b.go:8: the kind \"blender\" as a string literal: only in node/node.go, render/blender, render/ai",
 		"cmd/idlewild/main.go:10: the kind \"blender\" as a string literal: only in node/node.go, render/blender, render/ai",
-		"diffupload/d.go: diffupload may not import github.com/ipfs/boxo/blockstore: it stays inside p2p, diffupload/store, chunker, bench",
+		"diffupload/d.go: diffupload may not import github.com/ipfs/boxo/blockstore: it stays inside p2p, bench",
 		"job/job.go: job may not import media",
 		"ledger/l_test.go: ledger may not import github.com/libp2p/go-libp2p/core/host: it stays inside p2p, bench",
 		"node/dispatch/d.go: node/dispatch may not import node/worker",

@@ -64,8 +64,8 @@ type mapping struct {
 	sent map[netip.AddrPort]bool // where the host has sent
 }
 
-// NewNAT makes one without mappings.
-func NewNAT(kind NATKind, public netip.Addr) *NAT {
+// newNAT makes one without mappings.
+func newNAT(kind NATKind, public netip.Addr) *NAT {
 	return &NAT{kind: kind, public: public, out: map[flow]*mapping{}, in: map[outer]*mapping{}}
 }
 

@@ -77,7 +77,7 @@ func TestNATKeepsChecksums(t *testing.T) {
 			p := made(proto, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, byte(rand.N(256)), byte(rand.N(256))}), somePort()).String(),
 				netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(rand.N(256)), 0, byte(rand.N(256))}), somePort()).String(), rand.N(50))
 			intact(t, p)
-			n := NewNAT(NATKind(1+rand.N(3)), netip.MustParseAddr("11.0.9.1"))
+			n := newNAT(NATKind(1+rand.N(3)), netip.MustParseAddr("11.0.9.1"))
 			if !n.Out(p, time.Time{}) {
 				t.Fatal("dropped on the way out")
 			}
@@ -91,7 +91,7 @@ func TestNATKeepsChecksums(t *testing.T) {
 	}
 	p := made(protoUDP, "192.168.1.2:5", "11.0.0.1:6", 4)
 	binary.BigEndian.PutUint16(p.body()[6:], 0) // none
-	NewNAT(Cone, netip.MustParseAddr("11.0.9.1")).Out(p, time.Time{})
+	newNAT(Cone, netip.MustParseAddr("11.0.9.1")).Out(p, time.Time{})
 	if binary.BigEndian.Uint16(p.body()[6:]) != 0 {
 		t.Error("a datagram without a checksum got one")
 	}
@@ -111,7 +111,7 @@ func TestNATKinds(t *testing.T) {
 		{Symmetric, false, false, false},
 	} {
 		t.Run(c.kind.String(), func(t *testing.T) {
-			n := NewNAT(c.kind, netip.MustParseAddr("11.0.9.1"))
+			n := newNAT(c.kind, netip.MustParseAddr("11.0.9.1"))
 			out := func(from, to string) netip.AddrPort {
 				p := made(protoUDP, from, to, 9)
 				if !n.Out(p, time.Time{}) {
@@ -157,7 +157,7 @@ func TestNATKinds(t *testing.T) {
 }
 
 func TestNATForgets(t *testing.T) {
-	n := NewNAT(PortRestricted, netip.MustParseAddr("11.0.9.1"))
+	n := newNAT(PortRestricted, netip.MustParseAddr("11.0.9.1"))
 	start := time.Now()
 	p := made(protoUDP, "192.168.1.2:4001", "11.0.0.1:80", 1)
 	n.Out(p, start)
@@ -185,7 +185,7 @@ func TestParseBounds(t *testing.T) {
 		b := append([]byte(nil), whole...)
 		b[rand.N(len(b))] = byte(rand.N(256))
 		if p, ok := parse(b); ok {
-			NewNAT(Symmetric, netip.MustParseAddr("11.0.9.1")).Out(p, time.Time{})
+			newNAT(Symmetric, netip.MustParseAddr("11.0.9.1")).Out(p, time.Time{})
 		}
 	}
 }

@@ -129,7 +129,7 @@ func (s *Site) Renumber() {
 }
 
 func (s *Site) moveLocked(public netip.Addr) {
-	s.public, s.nat = public, NewNAT(s.kind, public)
+	s.public, s.nat = public, newNAT(s.kind, public)
 	s.lab.routers[public] = s
 }
 

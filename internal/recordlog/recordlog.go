@@ -13,13 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -96,7 +94,7 @@ type Log struct {
 // Open opens the log in dir, making it if need be, and hands every record to
 // replay in order; the slice is valid during the call only. What it handed out
 // survives a power cut once it returns, also where a process that was killed had
-// not synced it. Only one Log may be open in a folder (see Lock).
+// not synced it. Only one Log may be open in a folder (see ondisk.Lock).
 func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -160,56 +158,6 @@ func Open(dir string, o Options, replay func(rec []byte) error) (*Log, error) {
 	return l, err
 }
 
-// segments lists the segments of the log, and those before its start.
-func (l *Log) segments() (old, segs []uint64, err error) {
-	if segs, err = segments(l.o.Disk, l.dir); err != nil {
-		return nil, nil, err
-	}
-	for i := len(segs) - 1; i > 0; i-- {
-		h, err := l.header(segs[i])
-		if err != nil {
-			return nil, nil, err
-		}
-		if _, flags, why, err := l.parse(segs[i], h); err == nil && why == "" && flags&flagStart != 0 {
-			return segs[:i], segs[i:], nil
-		}
-	}
-	return nil, segs, nil
-}
-
-// header reads the first bytes of a segment, fewer where there are fewer.
-func (l *Log) header(seq uint64) ([]byte, error) {
-	f, err := l.o.Disk.Open(l.path(seq), os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	h := make([]byte, headerSize)
-	n, err := f.ReadAt(h, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return h[:n], nil
-}
-
-// parse reads a header; why says what is wrong with it.
-func (l *Log) parse(seq uint64, b []byte) (version, flags uint16, why string, err error) {
-	if len(b) < headerSize {
-		return 0, 0, "torn header", nil
-	}
-	if binary.LittleEndian.Uint32(b[headerSize-4:]) != crc32.Checksum(b[:headerSize-4], table) || string(b[:8]) != magic || binary.LittleEndian.Uint64(b[16:]) != seq {
-		return 0, 0, "damaged header", nil
-	}
-	if string(b[8:12]) != l.o.Magic {
-		return 0, 0, "", fmt.Errorf("holds %q, not %q", b[8:12], l.o.Magic)
-	}
-	version, flags = binary.LittleEndian.Uint16(b[12:]), binary.LittleEndian.Uint16(b[14:])
-	if version > l.o.Version {
-		return 0, 0, "", fmt.Errorf("format %d: %w (it knows %d)", version, ErrNewer, l.o.Version)
-	}
-	return version, flags, "", nil
-}
-
 // remove deletes segments, the oldest first, and files of a rewriting.
 func (l *Log) remove(segs []uint64) error {
 	names, err := l.o.Disk.List(l.dir)
@@ -237,106 +185,6 @@ func (l *Log) remove(segs []uint64) error {
 }
 
 func (l *Log) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprintf("%08d.log", seq)) }
-
-func segments(d Disk, dir string) ([]uint64, error) {
-	names, err := d.List(dir)
-	if err != nil {
-		return nil, err
-	}
-	var out []uint64
-	for _, name := range names {
-		name, ok := strings.CutSuffix(name, ".log")
-		if n, err := strconv.ParseUint(name, 10, 64); ok && err == nil && n > 0 {
-			out = append(out, n)
-		}
-	}
-	slices.Sort(out)
-	return out, nil
-}
-
-// read replays one segment. good is the offset behind the last valid frame, 0
-// where not even the header is; why says what follows it, "" for nothing.
-func (l *Log) read(seq uint64, replay func([]byte) error) (good int64, crc uint32, version uint16, why string, err error) {
-	b, err := l.o.Disk.Read(l.path(seq))
-	if err != nil {
-		return 0, 0, 0, "", err
-	}
-	version, _, why, err = l.parse(seq, b)
-	if err != nil || why != "" {
-		return 0, 0, 0, why, err
-	}
-	crc = binary.LittleEndian.Uint32(b[headerSize-4:])
-	good = headerSize
-	for rest := b[headerSize:]; len(rest) > 0; {
-		if len(rest) < FrameBytes {
-			return good, crc, version, "torn frame", nil
-		}
-		n := binary.LittleEndian.Uint32(rest)
-		if int64(n) > int64(l.o.MaxRecord) || int64(n) > int64(len(rest)-FrameBytes) {
-			return good, crc, version, "torn frame", nil
-		}
-		rec := rest[FrameBytes : FrameBytes+int(n)]
-		sum := frameSum(crc, rest[:4], rec)
-		if binary.LittleEndian.Uint32(rest[4:]) != sum {
-			return good, crc, version, "checksum does not match", nil
-		}
-		if err := replay(rec); err != nil {
-			return 0, 0, 0, "", fmt.Errorf("record at %d: %w", good, err)
-		}
-		crc, good, rest = sum, good+FrameBytes+int64(n), rest[FrameBytes+int(n):]
-	}
-	return good, crc, version, "", nil
-}
-
-func frameSum(prev uint32, length, rec []byte) uint32 {
-	var seed [4]byte
-	binary.LittleEndian.PutUint32(seed[:], ^prev) // so that zeros are no valid frame
-	c := crc32.Update(0, table, seed[:])
-	c = crc32.Update(c, table, length)
-	return crc32.Update(c, table, rec)
-}
-
-// repair cuts segs[0] at good and puts everything after it aside.
-func (l *Log) repair(segs []uint64, good int64, why string) error {
-	l.Torn = fmt.Sprintf("%s at byte %d of segment %d", why, good, segs[0])
-	for _, seq := range segs[1:] {
-		if b, err := l.o.Disk.Read(l.path(seq)); err == nil {
-			l.Cut += int64(len(b))
-		}
-		if err := l.o.Disk.Rename(l.path(seq), l.path(seq)+".damaged"); err != nil {
-			return err
-		}
-	}
-	b, err := l.o.Disk.Read(l.path(segs[0]))
-	if err != nil {
-		return err
-	}
-	tail := b[good:]
-	l.Cut += int64(len(tail))
-	// More than one torn write can leave is kept for a person to look at.
-	if len(segs) > 1 || (len(tail) > FrameBytes && int64(binary.LittleEndian.Uint32(tail)) < int64(len(tail)-FrameBytes)) {
-		f, err := l.o.Disk.Open(l.path(segs[0])+".damaged", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-		if err != nil {
-			return err
-		}
-		_, err = f.WriteAt(tail, 0)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-	}
-	f, err := l.o.Disk.Open(l.path(segs[0]), os.O_RDWR)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Truncate(good); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return l.o.Disk.SyncDir(l.dir)
-}
 
 // head is the header of a segment and its checksum.
 func (l *Log) head(seq uint64, flags uint16) ([]byte, uint32) {
@@ -543,81 +391,4 @@ func (l *Log) Close() error {
 		err = cerr
 	}
 	return err
-}
-
-// SyncDir makes names in a folder survive a power cut.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return syncDir(d)
-}
-
-// WriteFile replaces a file: the old or the new content is there, whenever the
-// power is cut.
-func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Chmod(perm)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(path))
-}
-
-// WriteFileOn is WriteFile on a Disk, for a folder that nobody else writes to.
-func WriteFileOn(d Disk, path string, data []byte) error {
-	tmp := path + ".new"
-	f, err := d.Open(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(data, 0); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = d.Rename(tmp, path)
-	}
-	if err != nil {
-		d.Remove(tmp)
-		return err
-	}
-	return d.SyncDir(filepath.Dir(path))
-}
-
-// ErrLocked is returned by Lock where another process, or another part of this
-// one, holds the folder.
-var ErrLocked = errors.New("in use by another process")
-
-// Lock takes a folder for this process until the closer is closed or the
-// process ends.
-func Lock(dir string) (io.Closer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	return lockFile(filepath.Join(dir, "lock"))
 }

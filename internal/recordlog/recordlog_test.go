@@ -198,23 +198,6 @@ func TestConcurrentWritersAreAllKept(t *testing.T) {
 	}
 }
 
-func TestLockIsExclusive(t *testing.T) {
-	dir := t.TempDir()
-	a, err := Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Lock(dir); !errors.Is(err, ErrLocked) {
-		t.Fatalf("second lock: %v", err)
-	}
-	a.Close()
-	b, err := Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Close()
-}
-
 func TestAnyRecordsComeBack(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")

@@ -13,7 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"idlewild/internal/recordlog"
+	"idlewild/internal/ondisk"
 	"idlewild/job"
 )
 
@@ -267,7 +267,7 @@ func (d *Dispatcher) fetch(ctx context.Context, e Fetch) Event {
 	}
 	out.Moved, out.Err = d.deps.Results.Fetch(ctx, Returned{Worker: e.Worker, Job: e.ID, Leaf: e.Leaf, Inline: e.Inline, Keep: e.Keep, Origin: e.Origin, Delegation: e.Delegation}, dir)
 	if out.Err == nil && e.For == 0 {
-		out.Err = recordlog.SyncDir(filepath.Dir(dir))
+		out.Err = ondisk.SyncDir(filepath.Dir(dir))
 	}
 	if out.Err != nil {
 		out.Local = ours(out.Err)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"idlewild/internal/ondisk"
 	"idlewild/internal/recordlog"
 	"idlewild/job"
 )
@@ -43,7 +44,7 @@ type journal struct {
 // the order of submission. A job whose journal cannot be understood is left
 // alone and said.
 func openJournal(dir string, disk recordlog.Disk, log *slog.Logger) (*journal, []*jobState, error) {
-	lock, err := recordlog.Lock(dir)
+	lock, err := ondisk.Lock(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("journal: %w", err)
 	}

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"idlewild/internal/recordlog"
+	"idlewild/internal/ondisk"
 )
 
 // Fetch installs a release below dir and returns its program. A download that
@@ -27,7 +27,7 @@ func Fetch(ctx context.Context, r Release, mirror, dir string, progress Progress
 	if p := Resolve(final); p != final {
 		return p, nil
 	}
-	held, err := recordlog.Lock(dir)
+	held, err := ondisk.Lock(dir)
 	if err != nil {
 		return "", fmt.Errorf("another installation is under way: %w", err)
 	}

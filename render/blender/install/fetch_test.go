@@ -256,6 +256,8 @@ func TestHostileArchives(t *testing.T) {
 		"link out":          {[]entry{{name: top + "/a", link: "../../evil"}}, "out of its folder"},
 		"absolute link":     {[]entry{{name: top + "/a", link: "/etc/passwd"}}, "out of its folder"},
 		"through a link":    {[]entry{{name: top + "/d/"}, {name: top + "/a", link: "d"}, {name: top + "/a", text: "over it"}}, "exists"},
+		"a link by a link":  {[]entry{{name: top + "/z/"}, {name: top + "/a/b/s", link: "../../z"}, {name: top + "/a/b/l", link: "s/../../evil"}}, "out of its folder"},
+		"below a link":      {[]entry{{name: top + "/z/"}, {name: top + "/a", link: "z"}, {name: top + "/a/evil", text: "x"}}, "below a link"},
 		"the same twice":    {[]entry{{name: top + "/a", text: "1"}, {name: top + "/a", text: "2"}}, "exists"},
 		"a pipe":            {[]entry{{name: top + "/p", text: "pipe"}}, "neither a file"},
 		"a bomb":            {[]entry{{name: top + "/blender", text: bomb}}, "more than a Blender has"},

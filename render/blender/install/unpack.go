@@ -36,6 +36,7 @@ type unpacker struct {
 	root     *os.Root
 	top      string // the one folder that the archive holds
 	left     bounds
+	links    map[string]bool // that were made
 	progress func()
 }
 
@@ -56,7 +57,7 @@ func unpack(ctx context.Context, from, dir, top string, limits bounds, progress 
 	if err != nil {
 		return err
 	}
-	u := &unpacker{ctx: ctx, root: root, top: top, left: limits}
+	u := &unpacker{ctx: ctx, root: root, top: top, left: limits, links: map[string]bool{}}
 	if strings.HasSuffix(from, ".zip") {
 		u.progress = func() {}
 		return u.zip(f, st.Size(), progress)
@@ -158,6 +159,12 @@ func (u *unpacker) place(name string) (string, error) {
 	if clean != u.top && !strings.HasPrefix(clean, u.top+"/") {
 		return "", fmt.Errorf("%q is not in the folder %s", name, u.top)
 	}
+	// A name is where it says only where no folder above it is a link.
+	for dir := path.Dir(clean); dir != "."; dir = path.Dir(dir) {
+		if u.links[dir] {
+			return "", fmt.Errorf("%q lies below a link", name)
+		}
+	}
 	return clean, u.root.MkdirAll(path.Dir(clean), 0o755)
 }
 
@@ -206,15 +213,17 @@ func (u *unpacker) file(name string, mode fs.FileMode, from io.Reader) error {
 	return f.Close()
 }
 
-// link makes a link beside its target or below the archive's folder.
+// link makes a link to what is below the archive's folder. In a target that
+// goes up again after a name, that name could be a link to anywhere higher.
 func (u *unpacker) link(name, target string) error {
 	name, err := u.place(name)
 	if err != nil {
 		return err
 	}
 	to := path.Join(path.Dir(name), target)
-	if path.IsAbs(target) || !strings.HasPrefix(to, u.top+"/") || strings.ContainsAny(target, "\\:\x00") {
+	if path.IsAbs(target) || path.Clean(target) != target || !strings.HasPrefix(to, u.top+"/") || strings.ContainsAny(target, "\\:\x00") {
 		return fmt.Errorf("the link %q leads to %q, out of its folder", name, target)
 	}
+	u.links[name] = true
 	return u.root.Symlink(target, name)
 }

@@ -1,4 +1,4 @@
-package recordlog
+package ondisk
 
 import (
 	"errors"
@@ -24,6 +24,3 @@ func lockFile(path string) (io.Closer, error) {
 	}
 	return os.NewFile(uintptr(h), path), nil
 }
-
-// syncDir does nothing: Windows keeps names with the file.
-func syncDir(*os.File) error { return nil }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package recordlog
+package ondisk
 
 import (
 	"errors"
@@ -24,5 +24,3 @@ func lockFile(path string) (io.Closer, error) {
 	}
 	return f, nil
 }
-
-func syncDir(d *os.File) error { return d.Sync() }
