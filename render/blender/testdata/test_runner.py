@@ -402,6 +402,63 @@ class Bakes(unittest.TestCase):
         with open(os.path.join(self.tree, "shot", "a.blend")) as f:
             self.assertEqual(f.read(), "shot/a.blend")
 
+    def test_a_frame_has_its_part_of_a_bake(self):
+        import baketree
+
+        names = ["blendcache/41_%06d_00.bphys" % n for n in (0, 1, 2, 3, 4, 5)] + ["blendcache/42_%06d_00.bphys" % n for n in (1, 3, 5)]
+        names += ["cache/0/data/fluid_data_%04d.vdb" % n for n in (1, 2, 3)] + ["cache/0/notes_2.txt", "blendcache/41_-00002_00.bphys"]
+        made, out = self.into + "-made", self.into + "-bake"
+        for name in names + ["saved.blend"]:
+            path = os.path.join(made, *name.split("/"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                f.write(name)
+        os.symlink("/dev/null", os.path.join(made, "blendcache", "41_000006_00.bphys"))  # not made: of the job's own files
+        baketree.write(out, os.path.join(made, "saved.blend"), [(os.path.join(made, n), n) for n in ("blendcache", "cache")], 4)
+        have = {os.path.relpath(os.path.join(at, n), out).replace(os.sep, "/") for at, _, names in os.walk(out) for n in names}
+        apart = {n for n in have if n.startswith("frames/")}
+        self.assertEqual(apart, {"frames/2/blendcache/41_000002_00.bphys", "frames/3/blendcache/41_000003_00.bphys", "frames/2/cache/0/data/fluid_data_0002.vdb"})
+        self.assertEqual(have - apart, (set(names) - {n.split("/", 2)[2] for n in apart}) | {"file.blend", "index.json"})
+
+        baketree.look(out, [[1, 3]], 2)
+        lost = os.path.join(out, "frames", "2", "cache", "0", "data", "fluid_data_0002.vdb")
+        os.rename(lost, lost + "-")
+        os.replace(lost + "-", self.into + "-lost")
+        baketree.look(out, [[3, 9]], 3)
+        for runs in ([[2, 2]], []):
+            with self.assertRaisesRegex(protocol.Broken, "of the bake's 2 files for frame 2, which frame 2 reads, 1 are here"):
+                baketree.look(out, runs, 2)
+        with self.assertRaises(protocol.Failed):
+            baketree.look(made, [], 2)
+
+        project = self.bake.Project(self.tree, "shot/a.blend", self.into)
+        project.show(out)
+        with open(project.main) as f:
+            self.assertEqual(f.read(), "saved.blend")
+        self.assertFalse(project.grow(), "opened again for nothing")
+        late = os.path.join(project.folders, "0", "data", "fluid_data_0002.vdb")
+        self.assertFalse(os.path.exists(late))
+        os.replace(self.into + "-lost", lost)
+        self.assertFalse(project.grow(), "a fluid's file is looked for at each frame")
+        self.assertTrue(os.path.isfile(late) and os.path.isfile(os.path.join(project.beside, "41_000003_00.bphys")))
+        more = os.path.join(out, "frames", "7", "blendcache")
+        os.makedirs(more)
+        with open(os.path.join(more, "41_000007_00.bphys"), "w"):
+            pass
+        self.assertTrue(project.grow(), "Blender has looked which files a point cache has")
+
+    def test_a_bakes_folder_holds_nothing_else(self):
+        self.write("shot/idlewild_bake/own")
+        for name in ("other", "frames/2/other", "frames/x/blendcache/a", "blendcache/a/b", "frames/2", "cache/own", "frames/2/cache/0/new"):
+            with self.subTest(name), tempfile.TemporaryDirectory() as bake:
+                path = os.path.join(bake, *name.split("/"))
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "w"):
+                    pass
+                with self.assertRaises(protocol.Failed):
+                    self.bake.Project(self.tree, "shot/a.blend", self.into).show(bake)
+        self.assertEqual(os.listdir(os.path.join(self.tree, "shot", "idlewild_bake")), ["own"])
+
     def test_a_bake_writes_nowhere_else(self):
         self.write("shot/idlewild_bake/own")
         project = self.bake.Project(self.tree, "shot/a.blend", self.into)
