@@ -95,7 +95,9 @@ func TestBakedByATask(t *testing.T) {
 		}
 		makeScenes(t, p, "bakes", append([]string{dir, "hidden"}, names...)...)
 		for _, name := range names {
-			t.Run(name, func(t *testing.T) { baked(t, k, p, filepath.Join(dir, name+".blend"), name != "rigid" && name != "nodes") })
+			t.Run(name, func(t *testing.T) {
+				baked(t, k, p, filepath.Join(dir, name+".blend"), name != "rigid" && name != "nodes")
+			})
 		}
 		t.Run("hidden", func(t *testing.T) {
 			in := inspect(t, k, filepath.Join(dir, "hidden.blend"), `{"bake":true}`)

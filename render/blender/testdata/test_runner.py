@@ -32,7 +32,7 @@ class Requests(unittest.TestCase):
     def test_contract_examples(self):
         with open(os.path.join(HERE, "contract", "requests.jsonl"), encoding="utf-8") as f:
             parsed = [protocol.Request.parse(line) for line in f]
-        self.assertEqual([r.op for r in parsed], ["render", "finish", "crop"])
+        self.assertEqual([r.op for r in parsed], ["render", "finish", "crop", "render"])
         self.assertEqual(parsed[2].crops[0]["rect"], {"x0": 0, "y0": 0, "x1": 8, "y1": 4})
 
     def test_refuses(self):
