@@ -1008,19 +1008,15 @@ func TestAFolderOfAPredecessorIsSharedByItsTasks(t *testing.T) {
 		b.offer(r)
 		c := b.joined().c
 		var leases []job.Lease
-		for i := range 2 {
+		for i, frames := range [][2]int{{1, 2}, {4, 4}} {
 			l := newLease("cpu", 2, ref("scene"))
 			for n := range l.Tasks {
 				g := &l.Tasks[n]
 				g.Task.Label = fmt.Sprint(i, n)
 				g.Task.Params = []byte(g.Task.Label)
 				g.Task.After = []job.TaskKey{ref("bake")}
-				g.Task.Reads = []job.Reads{{Head: job.Within("bake") + "frames/", Tail: "/", Of: [][2]int{{0, 9}}, Own: [][2]int{{2*i + 1, 2*i + 1 + i}}}}
+				g.Task.Reads = []job.Reads{{Head: job.Within("bake") + "frames/", Tail: "/", Of: [][2]int{{0, 9}}, Own: [][2]int{{frames[n], frames[n]}}}}
 				g.Prior = []job.Prior{{Task: ref("bake"), Outputs: []job.Output{{Name: "bake", Media: job.MediaTree, File: ref("left"), Bytes: 1}}}}
-			}
-			l.Tasks[1].Task.Reads[0].Own = [][2]int{{2*i + 2, 2*i + 2}}
-			if i == 1 {
-				l.Tasks[0].Task.Reads[0].Own = [][2]int{{4, 4}}
 			}
 			leases = append(leases, l)
 		}
