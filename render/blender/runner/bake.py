@@ -84,7 +84,7 @@ class Project:
         self._show()
 
     def _show(self) -> bool:
-        points = False
+        looked = False
         for steps, source in baketree.files(self._bake):
             path = self._path(steps)
             if self._shown.get(path) == source:
@@ -95,9 +95,9 @@ class Project:
             except OSError:  # a system that does not let everybody make links
                 shutil.copy2(source, path)
             self._shown[path] = source
-            # Blender looks once which files a point cache has.
-            points = points or path.endswith(".bphys")
-        return points
+            # Blender looks once which frames a point cache and a zone have.
+            looked = looked or path.endswith((".bphys", ".json"))
+        return looked
 
     def _path(self, steps: list[str]) -> str:
         if steps == [FILE]:
@@ -249,7 +249,7 @@ def bake(request: Request, progress: Progress) -> dict:
             bpy.ops.ptcache.bake_all(bake=True)
         for number, sim in enumerate(unique([s for s in wanted if s.sort == "fluid"])):
             fluid(sim, number, request.frame)
-        zones(unique([s for s in wanted if s.sort == "nodes"]))
+        zones(unique([s for s in wanted if s.sort == "nodes"]), request.tree)
     finally:
         bpy.app.handlers.frame_change_post.remove(step)
     for sim in wanted:
@@ -305,14 +305,16 @@ def fluid(sim: Any, number: int, last: int) -> None:
         bpy.ops.fluid.bake_all()
 
 
-def zones(sims: list[Any]) -> None:
-    """Into the file."""
-    for sim in sims:
-        sim.thing.bake_target = "PACKED"
+def zones(sims: list[Any], apart: bool) -> None:
+    """Into the file, or into a file for each frame."""
+    for number, sim in enumerate(sims):
         for each in sim.thing.bakes:
             if not each.node or each.node.bl_idname != "GeometryNodeSimulationOutput":
                 continue
-            each.bake_target = "INHERIT"
+            each.bake_target = "DISK" if apart else "PACKED"
+            if apart:
+                each.use_custom_path = True
+                each.directory = "//%s/zone%d/%d" % (NEW, number, each.bake_id)
             with bpy.context.temp_override(object=sim.owner, active_object=sim.owner):
                 bpy.ops.object.geometry_node_bake_single(
                     session_uid=sim.owner.session_uid, modifier_name=sim.thing.name, bake_id=each.bake_id)

@@ -26,16 +26,12 @@ FRAMES, INDEX = "frames", "index.json"
 # Files of point caches, and of fluids: what all frames of one have in common, the
 # number, the rest.
 NUMBERED = (re.compile(r"(.+_)(\d{6,})(_\d\d\.bphys)"), re.compile(r"(.+_)(\d{4,})(\.(?:vdb|uni|bobj\.gz|obj|raw))"))
+# Of a simulation zone each frame has a file that names pieces of others.
+META, BLOB = re.compile(r"(.+/)meta/(\d+)_(0+)\.json"), re.compile(r'"([^"/\\]+\.blob)"')
 
 
 def split(names: list[str], current: int) -> dict[str, int]:
-    """Which files only frames of one number read, and that number.
-
-    Where a number lacks its neighbours frames look for what is next: before the
-    first file, after the last one, and where only some frames were kept. Such
-    files are for all. So is number 0, where particles keep what does not change,
-    and the current frame's, at which Blender opens the file.
-    """
+    """Which files only frames of one number read, and that number."""
     series: dict[tuple[str, str], dict[int, str]] = {}
     for name in names:
         for pattern in NUMBERED:
@@ -43,8 +39,40 @@ def split(names: list[str], current: int) -> dict[str, int]:
             if found:
                 series.setdefault((found[1], found[3]), {})[int(found[2])] = name
                 break
-    return {name: n for files in series.values() for n, name in files.items()
-            if n > 1 and n != current and n - 1 in files and n + 1 in files}
+    return {name: n for files in series.values() for n, name in files.items() if alone(n, files, current)}
+
+
+def alone(number: int, files: dict[int, str], current: int) -> bool:
+    """Whether only frames of that number read its file.
+
+    Where a number lacks its neighbours frames look for what is next: before the
+    first file, after the last one, and where only some frames were kept. Such
+    files are for all. So is number 0, where particles keep what does not change,
+    and the current frame's, at which Blender opens the file.
+    """
+    return number > 1 and number != current and number - 1 in files and number + 1 in files
+
+
+def zones(found: list[tuple[str, str]], current: int) -> dict[str, int]:
+    """As split, of the files of simulation zones, by their names and paths. A piece
+    that did not change is written once, and named by later frames too."""
+    frames: dict[str, dict[int, str]] = {}
+    users: dict[tuple[str, str], set[int]] = {}
+    for name, path in found:
+        meta = META.fullmatch(name)
+        if not meta:
+            continue
+        number = int(meta[2])
+        frames.setdefault(meta[1], {})[number] = name
+        with open(path, encoding="utf-8") as f:
+            for blob in BLOB.findall(f.read()):
+                users.setdefault((meta[1], meta[1] + "blobs/" + blob), set()).add(number)
+    out = {name: n for files in frames.values() for n, name in files.items() if alone(n, files, current)}
+    for (folder, blob), numbers in users.items():
+        number = min(numbers)
+        if len(numbers) == 1 and frames[folder][number] in out:
+            out[blob] = number
+    return out
 
 
 def write(target: str, saved: str, tops: list[tuple[str, str]], current: int) -> None:
@@ -58,7 +86,7 @@ def write(target: str, saved: str, tops: list[tuple[str, str]], current: int) ->
                 path = os.path.join(at, each)
                 if not os.path.islink(path):
                     found.append((called + "/" + os.path.relpath(path, top).replace(os.sep, "/"), path))
-    numbers = split([name for name, _ in found], current)
+    numbers = {**split([name for name, _ in found], current), **zones(found, current)}
     index: dict[str, int] = {}
     for name, path in found:
         if name in numbers:

@@ -447,6 +447,27 @@ class Bakes(unittest.TestCase):
             pass
         self.assertTrue(project.grow(), "Blender has looked which files a point cache has")
 
+    def test_pieces_of_simulation_zones(self):
+        import baketree
+
+        made, out = self.into + "-made", self.into + "-bake"
+        zone = {n: '{"x": {"name": "%06d_000.blob"}, "same": {"name": "000003_000.blob"}}' % n for n in (1, 2, 3, 4, 5, 6)}
+        zone[3] = '{"same": {"name": "000003_000.blob"}}'
+        files = {"cache/zone0/7/meta/%06d_000.json" % n: text for n, text in zone.items()}
+        files.update({"cache/zone0/7/blobs/%06d_000.blob" % n: "" for n in zone}, **{"cache/zone0/8/meta/000002_000.json": "{}", "saved.blend": ""})
+        for name, text in files.items():
+            path = os.path.join(made, *name.split("/"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                f.write(text)
+        baketree.write(out, os.path.join(made, "saved.blend"), [(os.path.join(made, "cache"), "cache")], 5)
+        have = {os.path.relpath(os.path.join(at, n), out).replace(os.sep, "/") for at, _, names in os.walk(out) for n in names}
+        self.assertEqual({n for n in have if n.startswith("frames/")}, {
+            "frames/%d/cache/zone0/7/%s" % (n, x) for n, x in (
+                (2, "meta/000002_000.json"), (2, "blobs/000002_000.blob"), (3, "meta/000003_000.json"), (4, "meta/000004_000.json"), (4, "blobs/000004_000.blob"))})
+        self.assertIn("cache/zone0/7/blobs/000003_000.blob", have)  # frames from 3 on name it
+        self.assertEqual(len(have), len(files) + 1)
+
     def test_a_bakes_folder_holds_nothing_else(self):
         self.write("shot/idlewild_bake/own")
         for name in ("other", "frames/2/other", "frames/x/blendcache/a", "blendcache/a/b", "frames/2", "cache/own", "frames/2/cache/0/new"):
