@@ -18,7 +18,6 @@ import (
 	"idlewild/diffupload"
 	"idlewild/internal/recordlog"
 	"idlewild/job"
-	"idlewild/render/blender"
 	"idlewild/render/blender/install"
 )
 

@@ -11,8 +11,6 @@ import (
 
 	"idlewild/diffupload"
 	"idlewild/job"
-	"idlewild/render/blender"
-	"idlewild/render/blender/install"
 )
 
 // noteName is the file of a tree that says what it is.
