@@ -19,12 +19,22 @@ const (
 // the job reads, which of them this one reads. It changes nothing of what a task
 // makes, only what a worker has to have for it. All tasks that read the same
 // input should name the same files in Of; else all of these count as read.
+//
+// Files of a folder that a predecessor left (MediaTree) are named in the same
+// way, with Within(output) before the head.
 type Reads struct {
 	Head string   `json:"head" cbor:"head"` // of their names, before the number
-	Tail string   `json:"tail" cbor:"tail"`
-	Of   [][2]int `json:"of" cbor:"of"`   // first and last of each run of their numbers
-	Own  [][2]int `json:"own" cbor:"own"` // of these, those that are read; empty: none
+	Tail string   `json:"tail" cbor:"tail"` // "/": all in the folder of that number
+	Of   [][2]int `json:"of" cbor:"of"`     // first and last of each run of their numbers
+	Own  [][2]int `json:"own" cbor:"own"`   // of these, those that are read; empty: none
 }
+
+// Within is how the heads of those Reads begin that are of a predecessor's folder
+// of that name. No file of an input is called so (SafeName).
+func Within(output string) string { return "prior:" + output + "/" }
+
+// OfInput reports whether r is of the input, and not of what a predecessor left.
+func (r Reads) OfInput() bool { return !strings.HasPrefix(r.Head, "prior:") }
 
 func (r Reads) validate() error {
 	if len(r.Head) > MaxNameBytes || len(r.Tail) > MaxNameBytes {
@@ -49,7 +59,12 @@ func (r Reads) number(name string) (int, bool) {
 	if !ok {
 		return 0, false
 	}
-	if digits, ok = strings.CutSuffix(digits, r.Tail); !ok || digits == "" || strings.Trim(digits, "0123456789") != "" {
+	if r.Tail == "/" {
+		digits, _, ok = strings.Cut(digits, "/")
+	} else {
+		digits, ok = strings.CutSuffix(digits, r.Tail)
+	}
+	if !ok || digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return 0, false
 	}
 	n, err := strconv.Atoi(digits)
@@ -67,15 +82,49 @@ type Wanted struct {
 	key string
 }
 
-// Wants returns which files of an input the tasks of l read.
+// Wants returns which files of an input the tasks of l read, or of a folder that
+// a predecessor left.
 func (l Lease) Wants(input Ref) Wanted {
 	var of [][]Reads
 	for _, g := range l.Tasks {
 		if g.Task.Input == input {
-			of = append(of, g.Task.Reads)
+			of = append(of, slices.DeleteFunc(slices.Clone(g.Task.Reads), func(r Reads) bool { return !r.OfInput() }))
+		}
+		for _, o := range g.Trees() {
+			if o.File != input {
+				continue
+			}
+			var inside []Reads
+			for _, r := range g.Task.Reads {
+				if head, ok := strings.CutPrefix(r.Head, Within(o.Name)); ok {
+					r.Head = head
+					inside = append(inside, r)
+				}
+			}
+			of = append(of, inside)
 		}
 	}
 	return wanted(of)
+}
+
+// Made reports whether input is a folder that a predecessor of l's tasks left.
+func (l Lease) Made(input Ref) bool {
+	return slices.ContainsFunc(l.Tasks, func(g Granted) bool {
+		return slices.ContainsFunc(g.Trees(), func(o Output) bool { return o.File == input })
+	})
+}
+
+// Trees are the folders that predecessors of the task left.
+func (g Granted) Trees() []Output {
+	var out []Output
+	for _, p := range g.Prior {
+		for _, o := range p.Outputs {
+			if o.Media == MediaTree {
+				out = append(out, o)
+			}
+		}
+	}
+	return out
 }
 
 func wanted(tasks [][]Reads) Wanted {

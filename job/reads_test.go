@@ -52,6 +52,45 @@ func TestWantedFiles(t *testing.T) {
 	}
 }
 
+// Of a folder that a predecessor left a lease wants what its tasks read in it, and
+// what they say of that has nothing to do with the input's files.
+func TestWantedOfAPredecessorsFolder(t *testing.T) {
+	in, left := RefOf(sum([]byte("in"))), RefOf(sum([]byte("left")))
+	task := func(frame int) Granted {
+		return Granted{
+			Task: Task{Input: in, Reads: []Reads{
+				{Head: "tex/a_", Tail: ".png", Of: [][2]int{{1, 9}}, Own: [][2]int{{frame, frame}}},
+				{Head: Within("bake") + "frames/", Tail: "/", Of: [][2]int{{0, 9}}, Own: [][2]int{{frame, frame + 1}}},
+			}},
+			Prior: []Prior{{Outputs: []Output{{Name: "bake", Media: MediaTree, File: left}, {Name: "frame.exr", Media: MediaEXR, File: in}}}},
+		}
+	}
+	l := Lease{Tasks: []Granted{task(2), task(5)}}
+	if l.Made(in) || !l.Made(left) {
+		t.Error("a folder that was left is taken for an input, or the other way about")
+	}
+	for input, names := range map[Ref][2]string{
+		in:   {"tex/a_2.png tex/a_5.png frames/4/x bake/frames/4/x", "tex/a_3.png tex/a_6.png"},
+		left: {"file.blend tex/a_3.png frames/2/x frames/6/a/b/c.vdb frames/10/x frames/x/4 frames/4", "frames/1/x frames/4/a/b.vdb frames/7/x"},
+	} {
+		w := l.Wants(input)
+		for i, list := range names {
+			for _, f := range strings.Fields(list) {
+				if w.Has(f) != (i == 0) {
+					t.Errorf("%s of %s: wanted %v", f, input, i != 0)
+				}
+			}
+		}
+	}
+	l.Tasks[1].Task.Reads = nil
+	if !l.Wants(left).All() || !l.Wants(in).All() {
+		t.Error("a task that reads everything gets a part")
+	}
+	if err := (Task{Kind: "x", Outputs: []OutputRule{{Name: "bake", Media: MediaTree, Final: "bake"}}}).Validate(); err == nil {
+		t.Error("a folder is to be delivered")
+	}
+}
+
 func TestReadsAreNoPartOfATasksKey(t *testing.T) {
 	a := Task{Kind: "x"}
 	b := a

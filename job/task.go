@@ -94,6 +94,9 @@ func (t Task) Validate() error {
 			return fmt.Errorf("task output: %w", err)
 		}
 		if o.Final != "" {
+			if o.Media == MediaTree {
+				return fmt.Errorf("task output %q: a folder is not delivered", o.Name)
+			}
 			if err := SafeName(o.Final); err != nil {
 				return fmt.Errorf("task output: %w", err)
 			}
@@ -177,6 +180,9 @@ const (
 	MediaEXR  Media = "exr" // OpenEXR, scene-linear
 	MediaPNG  Media = "png"
 	MediaFile Media = "file" // opaque bytes
+	// MediaTree is a folder of files, stored as a manifest: who comes after its
+	// task has of it what Task.Reads names. It is never delivered.
+	MediaTree Media = "tree"
 )
 
 // Needs is what a machine must have to run a task.

@@ -117,9 +117,26 @@ func viewed(name string, views []string) string {
 	return group[:i] + "." + view + "." + group[i+1:] + "." + channel
 }
 
-// exrPixels appends the channels of one part to m: of the rows that m has, the
-// first of which is top rows below the part's own.
-func exrPixels(f *exr.File, part int, m *Image, top int) error {
+// partViews are the views of a file's parts, where it has several views and each has
+// parts of its own, as Blender writes them since 5.0; else nil.
+func partViews(f *exr.File) []string {
+	out := make([]string, f.NumParts())
+	several := false
+	for part := range out {
+		if a := f.Header(part).Get("view"); a != nil {
+			out[part], _ = a.Value.(string)
+		}
+		several = several || out[part] != out[0]
+	}
+	if !several {
+		return nil
+	}
+	return out
+}
+
+// exrPixels appends the channels of one part, which is of that view, to m: of the
+// rows that m has, the first of which is top rows below the part's own.
+func exrPixels(f *exr.File, part int, view string, m *Image, top int) error {
 	h := f.Header(part)
 	cl := h.Channels()
 	min := h.DataWindow().Min
@@ -146,7 +163,11 @@ func exrPixels(f *exr.File, part int, m *Image, top int) error {
 		if layer, _, _ := Split(name); group != "" && layer == "" {
 			name = group + "." + name
 		}
-		name = viewed(name, views)
+		if layer, pass, channel := Split(name); view != "" && layer != "" {
+			name = layer + "." + view + "." + pass + "." + channel
+		} else {
+			name = viewed(name, views)
+		}
 		if names[name] {
 			return fmt.Errorf("channel %q twice", name)
 		}

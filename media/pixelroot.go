@@ -127,7 +127,8 @@ func exrRoot(r io.ReaderAt, size int64, l Limits) (root [32]byte, err error) {
 // exrBands reads bands of an EXR file.
 type exrBands struct {
 	file  *exr.File
-	frame *Image // without channels
+	frame *Image   // without channels
+	views []string // of the parts; nil: they have none
 }
 
 func openBands(r io.ReaderAt, size int64, l Limits) (*exrBands, error) {
@@ -145,7 +146,7 @@ func openBands(r io.ReaderAt, size int64, l Limits) (*exrBands, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &exrBands{f, m}, nil
+	return &exrBands{f, m, partViews(f)}, nil
 }
 
 // read returns rows from the one at y on, counted from the top.
@@ -153,7 +154,11 @@ func (b *exrBands) read(y, rows int) (*Image, error) {
 	m := *b.frame
 	m.Height, m.Channels = rows, nil
 	for part := range b.file.NumParts() {
-		if err := exrPixels(b.file, part, &m, y); err != nil {
+		view := ""
+		if b.views != nil {
+			view = b.views[part]
+		}
+		if err := exrPixels(b.file, part, view, &m, y); err != nil {
 			return nil, err
 		}
 	}

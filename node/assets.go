@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,13 +59,13 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	store, r := a.from(requester, l.Job, l.Read)
 	defer func() { c.Moved = r.moved.Load() }()
 	f := &fetching{a: a, requester: requester, lease: l, root: in.Cid, store: store, far: r}
-	known := a.earlier.list(requester, in.Cid)
+	known := a.known(requester, l, in)
 	if err := f.fetchTop(ctx, known); err != nil {
 		return c, err
 	}
 	lacking := f.lacks(ctx)
 	wants := l.Wants(in)
-	disk, err := a.disks.look(ctx, f, a.disksOf(requester, l), wants.Has, true)
+	disk, err := a.disks.look(ctx, f, a.disksOf(requester, l, in), wants.Has, true)
 	if err != nil {
 		return c, err
 	}
@@ -121,7 +122,7 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	if err != nil {
 		return c, err
 	}
-	if len(r.from) > 0 {
+	if len(r.from) > 0 && !l.Made(in) {
 		a.remember(requester, in, l.Read)
 	}
 	a.disks.keep(dir, disk.shown)
@@ -129,9 +130,20 @@ func (a *assets) Materialize(ctx context.Context, requester peer.ID, l job.Lease
 	return c, nil
 }
 
+// known are earlier contents of which this one may be a version.
+func (a *assets) known(requester peer.ID, l job.Lease, in job.Ref) []earlierContent {
+	if l.Made(in) {
+		return nil
+	}
+	return a.earlier.list(requester, in.Cid)
+}
+
 // disksOf names the list of a lease's files that may lie on a disk of this machine.
 // Whoever is no member is shown nothing that lies here.
-func (a *assets) disksOf(requester peer.ID, l job.Lease) job.Ref {
+func (a *assets) disksOf(requester peer.ID, l job.Lease, in job.Ref) job.Ref {
+	if l.Made(in) {
+		return job.Ref{}
+	}
 	if a.stranger != nil && a.stranger(requester) {
 		return job.Ref{}
 	}
@@ -170,13 +182,13 @@ func (a *assets) Extend(ctx context.Context, requester peer.ID, l job.Lease, in 
 		return c, fmt.Errorf("%w: %d bytes more, and %d are left (worker.tree_bytes)", worker.ErrNoRoom, size, room)
 	}
 	limits := diffupload.Limits{Only: func(name string) bool { return lacking[name] }}
-	disk, err := a.disks.look(ctx, f, a.disksOf(requester, l), limits.Only, false)
+	disk, err := a.disks.look(ctx, f, a.disksOf(requester, l, in), limits.Only, false)
 	if err != nil {
 		return c, err
 	}
 	defer disk.close()
 	earlier := diffupload.Earlier{Store: a.store}
-	if known := a.earlier.list(requester, in.Cid); len(known) > 0 {
+	if known := a.known(requester, l, in); len(known) > 0 {
 		if err := f.fetchTop(ctx, known); err != nil {
 			return c, err
 		}
@@ -278,6 +290,9 @@ func (a *assets) Prior(ctx context.Context, requester peer.ID, l job.Lease, p jo
 		}
 	}
 	for _, o := range p.Outputs {
+		if o.Media == job.MediaTree {
+			continue
+		}
 		path := filepath.Join(dir, filepath.FromSlash(o.Name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
@@ -299,6 +314,14 @@ func (a *assets) Collect(ctx context.Context, requester peer.ID, id job.ID, dir 
 	sent := 0
 	for _, rule := range rules {
 		path := filepath.Join(dir, filepath.FromSlash(rule.Name))
+		if rule.Media == job.MediaTree {
+			o, err := a.collectTree(ctx, path, rule, output(requester, id))
+			if err != nil {
+				return nil, nil, fmt.Errorf("output %s: %w", rule.Name, err)
+			}
+			outs = append(outs, o)
+			continue
+		}
 		// Storing waits for the disk, hashing pixels for the processor.
 		pixels := func() ([]byte, error) { return nil, nil }
 		if rule.Media == job.MediaEXR || rule.Media == job.MediaPNG {
@@ -334,6 +357,22 @@ func (a *assets) Collect(ctx context.Context, requester peer.ID, id job.ID, dir 
 		}
 	}
 	return outs, inline, nil
+}
+
+// collectTree stores a folder that a task left.
+func (a *assets) collectTree(ctx context.Context, dir string, rule job.OutputRule, owner string) (job.Output, error) {
+	files, leftOut, err := filesBelow(dir)
+	if err == nil && len(leftOut) > 0 {
+		err = errors.New(leftOut[0])
+	}
+	if err != nil {
+		return job.Output{}, err
+	}
+	r, err := diffupload.Snapshot(ctx, a.store, files, diffupload.Options{Exact: true, Owner: owner})
+	if err != nil {
+		return job.Output{}, err
+	}
+	return job.Output{Name: rule.Name, Media: rule.Media, File: job.RefOf(r.Root), Bytes: r.Bytes}, nil
 }
 
 // Log implements worker.Assets.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,6 +202,85 @@ func TestABlenderComesFromAMember(t *testing.T) {
 	}
 }
 
+// leftOfTrees is what stands in the folder of Blenders, but for the lock.
+func leftOfTrees(t *testing.T, n *testNode) []string {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(n.cfg.DataDir, "blenders", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(left, func(path string) bool { return filepath.Base(path) == fetchingDir })
+}
+
+// Two farms of one machine may want the same Blender at once: one fetches it, and
+// the other leaves alone what comes, waits, and takes up what came.
+func TestTwoFarmsFetchTheSameBlender(t *testing.T) {
+	noShell(t)
+	src := blenderFolder(t, answeringAs(testBuild), 50_000)
+	files, err := treeFilesOf(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &diffupload.Memory{}
+	snap, err := diffupload.Snapshot(t.Context(), store, files, diffupload.Options{Exact: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "blenders")
+	added := make(chan string, 2)
+	farm := func(name string) *blenderTrees {
+		return &blenderTrees{
+			dir: dir, list: filepath.Join(filepath.Dir(dir), name, "shared.json"), store: store, log: slog.New(slog.DiscardHandler),
+			paused: func() string { return "" }, free: func(string) (int64, error) { return 1 << 40, nil }, states: map[string]treeState{},
+			add: func(_ context.Context, path, _ string) error {
+				added <- name
+				_, err := os.Stat(path)
+				return err
+			},
+		}
+	}
+	note := treeNote{V: 1, Build: testBuild, Version: "4.9.1", Program: "blender"}
+	one, two := farm("one"), farm("two")
+	// The first is in the middle of it while the second comes, starts anew and sweeps.
+	midway, go1 := make(chan struct{}), make(chan struct{})
+	slow := &stopping{Store: store, at: func() { close(midway); <-go1 }}
+	done := make(chan error, 1)
+	go func() { done <- one.install(t.Context(), slow, &holders{}, snap.Root, note, 0) }()
+	<-midway
+	two.sweep()
+	var n *notYet
+	if err := two.install(t.Context(), store, &holders{}, snap.Root, note, 0); !errors.As(err, &n) || !strings.Contains(err.Error(), "another farm") {
+		t.Errorf("both fetch it: %v", err)
+	}
+	close(go1)
+	if err := <-done; err != nil {
+		t.Fatalf("the one that was first: %v", err)
+	}
+	if err := two.install(t.Context(), &stopping{Store: store, at: func() { t.Error("it is fetched again") }}, &holders{}, snap.Root, note, 0); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := <-added, <-added; a != "one" || b != "two" {
+		t.Errorf("taken up by %s and %s", a, b)
+	}
+	sameTree(t, src, filepath.Join(dir, wholeTree+snap.Root.String()))
+}
+
+// stopping is a store that calls at once when it is asked for something.
+type stopping struct {
+	diffupload.Store
+	once sync.Once
+	at   func()
+}
+
+func (s *stopping) Fetch(ctx context.Context, wants []diffupload.Want) iter.Seq2[diffupload.Block, error] {
+	for _, w := range wants {
+		if w.ID.Type() == cid.Raw {
+			s.once.Do(s.at)
+		}
+	}
+	return s.Store.Fetch(ctx, wants)
+}
+
 // What stands in the way is said, and nothing of it stays that could be taken
 // for a Blender.
 func TestABlenderThatCannotCome(t *testing.T) {
@@ -239,9 +321,8 @@ func TestABlenderThatCannotCome(t *testing.T) {
 			if lacks.hasBuild(testBuild) {
 				t.Error("it is taken nevertheless")
 			}
-			left, err := filepath.Glob(filepath.Join(lacks.cfg.DataDir, "blenders", "*"))
-			if err != nil || len(left) > 0 {
-				t.Errorf("left: %v, %v", left, err)
+			if left := leftOfTrees(t, lacks); len(left) > 0 {
+				t.Errorf("left: %v", left)
 			}
 		})
 	}
@@ -307,8 +388,8 @@ func TestAFetchOfABlenderThatIsCutOff(t *testing.T) {
 	if came == 0 || lacks.hasBuild(testBuild) {
 		t.Fatalf("%d blocks came", came)
 	}
-	if left, err := filepath.Glob(filepath.Join(lacks.cfg.DataDir, "blenders", "*")); err != nil || len(left) > 0 {
-		t.Errorf("left: %v, %v", left, err)
+	if left := leftOfTrees(t, lacks); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 	// Another process goes on.
 	lacks.end(t)

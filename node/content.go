@@ -204,6 +204,12 @@ func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (i
 		store = inlineFirst{here, store}
 	}
 	for _, o := range x.Leaf.Outputs {
+		if o.Media == job.MediaTree {
+			if err := takeTree(ctx, store, o); err != nil {
+				return moved + r.moved.Load(), fmt.Errorf("result %s of %s: %w", o.Name, x.Worker, err)
+			}
+			continue
+		}
 		path := filepath.Join(dir, filepath.FromSlash(o.Name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return moved, err
@@ -231,6 +237,64 @@ func (c *content) Fetch(ctx context.Context, x dispatch.Returned, dir string) (i
 		}
 	}
 	return moved + r.moved.Load(), nil
+}
+
+// takeTree has store hold all blocks of a folder that a task left. Only tasks
+// that come after it read its files, so none is written here.
+func takeTree(ctx context.Context, store diffupload.Store, o job.Output) error {
+	files, err := diffupload.List(ctx, store, o.File.Cid, diffupload.Limits{Bytes: o.Bytes})
+	if err != nil {
+		return err
+	}
+	left := o.Bytes
+	for _, f := range files {
+		left -= f.Size
+	}
+	if left != 0 {
+		return fmt.Errorf("has %d bytes where its receipt says %d", o.Bytes-left, o.Bytes)
+	}
+	var wants []diffupload.Want
+	chunks := o.Bytes // a manifest may link to more than its sizes add up to
+	fetch := func() error {
+		open := make(map[cid.Cid]bool, len(wants))
+		for _, w := range wants {
+			open[w.ID] = true
+		}
+		for b, err := range store.Fetch(ctx, wants) {
+			switch {
+			case err != nil && (!b.ID.Defined() || open[b.ID]):
+				return err
+			case err != nil || !open[b.ID]:
+				continue
+			}
+			delete(open, b.ID)
+			if chunks -= int64(len(b.Data)); chunks < 0 {
+				return fmt.Errorf("its chunks have more than %d bytes", o.Bytes)
+			}
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if len(open) > 0 {
+			return diffupload.ErrNotFound
+		}
+		wants = wants[:0]
+		return nil
+	}
+	for id, err := range diffupload.Blocks(ctx, store, o.File.Cid) {
+		if err != nil {
+			return err
+		}
+		if id.Type() != cid.Raw {
+			continue // read already
+		}
+		if wants = append(wants, diffupload.Want{ID: id}); len(wants) == wardBatch {
+			if err := fetch(); err != nil {
+				return err
+			}
+		}
+	}
+	return fetch()
 }
 
 // keep checks the blocks that came with a report. They are stored, as one

@@ -497,10 +497,10 @@ func TestStrangersUseNoSharedDisk(t *testing.T) {
 	}
 	a := &assets{stranger: func(p peer.ID) bool { return p == other }}
 	l := job.Lease{Disks: job.RefOf(diffupload.ChunkID([]byte("list")))}
-	if got := a.disksOf(other, l); got != (job.Ref{}) {
+	if got := a.disksOf(other, l, job.Ref{}); got != (job.Ref{}) {
 		t.Errorf("a stranger's list: %v", got)
 	}
-	if got := a.disksOf(member, l); got != l.Disks {
+	if got := a.disksOf(member, l, job.Ref{}); got != l.Disks {
 		t.Errorf("a member's list: %v", got)
 	}
 	// Whoever reads the lease's own word passes that by.

@@ -15,6 +15,7 @@ import (
 
 	"idlewild/diffupload"
 	"idlewild/job"
+	"idlewild/node/dispatch"
 	"idlewild/node/worker"
 )
 
@@ -146,6 +147,120 @@ func TestLeasesFetchWhatTheirTasksRead(t *testing.T) {
 	}
 	if got := filesIn(t, dir); len(got) != len(files) {
 		t.Errorf("%d of %d files", len(got), len(files))
+	}
+}
+
+// A folder that a task left goes to the requester as blocks, and from there each
+// worker fetches of it what its own tasks read.
+func TestAFolderThatATaskLeft(t *testing.T) {
+	const size = 100_000
+	f := newEditsFarm(t, "")
+	out, id := t.TempDir(), job.NewID(time.Now())
+	for _, name := range []string{"file.blend", "frames/2/blendcache/a_000002_00.bphys", "frames/3/blendcache/a_000003_00.bphys", "frames/4/cache/0/data/d_0004.vdb"} {
+		path := filepath.Join(out, "bake", filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytesOf(uint64(len(name)+int(name[7])), size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(out, "other.txt"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The one that bakes.
+	_, baker, err := newPeer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bakers := &diffupload.Memory{}
+	rules := []job.OutputRule{{Name: "bake", Media: job.MediaTree}, {Name: "other.txt", Media: job.MediaFile}}
+	outputs, inline, err := (&assets{self: baker, store: bakers}).Collect(t.Context(), f.requester, id, out, rules)
+	if err != nil || len(outputs) != 2 || outputs[0].Bytes != 4*size || outputs[0].Media != job.MediaTree {
+		t.Fatalf("collected %+v: %v", outputs, err)
+	}
+	if err := os.Symlink("/etc", filepath.Join(out, "bake", "folder")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := (&assets{self: baker, store: bakers}).Collect(t.Context(), f.requester, id, out, rules); err == nil {
+		t.Error("a link to a folder is collected")
+	}
+
+	// The requester.
+	requester := &content{self: f.requester, store: f.peer.store, blocks: &editsPeer{store: bakers}, served: map[job.ID]int64{}}
+	take := func(change func(*job.Output)) error {
+		x := dispatch.Returned{Worker: baker, Job: id, Leaf: job.Leaf{Outputs: slices.Clone(outputs)}, Inline: inline, Keep: true}
+		if change != nil {
+			change(&x.Leaf.Outputs[0])
+		}
+		to := t.TempDir()
+		_, err := requester.Fetch(t.Context(), x, to)
+		if _, gone := os.Stat(filepath.Join(to, "bake")); gone == nil {
+			t.Error("its files are written, which nobody here reads")
+		}
+		return err
+	}
+	for name, change := range map[string]func(*job.Output){
+		"another size": func(o *job.Output) { o.Bytes++ },
+		"too small":    func(o *job.Output) { o.Bytes = size },
+		"too large":    func(o *job.Output) { o.Bytes = maxOutputBytes + 1 },
+		"a file":       func(o *job.Output) { o.File = outputs[1].File },
+	} {
+		if err := take(change); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if err := take(nil); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := diffupload.All(t.Context(), f.peer.store, outputs[0].File.Cid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := f.peer.store.Missing(t.Context(), ids); err != nil || len(missing) > 0 {
+		t.Errorf("%d of %d blocks are not here: %v", len(missing), len(ids), err)
+	}
+	for _, b := range ids {
+		if pinned, err := f.peer.store.Pinned(t.Context(), ownResults(id), b); err != nil || !pinned {
+			t.Fatalf("block %s may be collected: %v", b, err)
+		}
+	}
+
+	// Workers.
+	lease := func(frames ...int) job.Lease {
+		l := job.Lease{Job: id}
+		for _, n := range frames {
+			l.Tasks = append(l.Tasks, job.Granted{
+				Task:  job.Task{Kind: "x", Reads: []job.Reads{{Head: job.Within("bake") + "frames/", Tail: "/", Of: [][2]int{{0, 9}}, Own: [][2]int{{n, n}}}}},
+				Prior: []job.Prior{{Outputs: outputs}},
+			})
+		}
+		return l
+	}
+	root, dir := outputs[0].File, filepath.Join(t.TempDir(), "tree")
+	c, err := f.assets.Materialize(t.Context(), f.requester, lease(3), root, dir, nothingUnpacked, nil)
+	if err != nil || c.Moved < 2*size || c.Moved > 2*size+20_000 {
+		t.Errorf("%d bytes came for two files of %d: %v", c.Moved, size, err)
+	}
+	want := []string{"file.blend", "frames/3/blendcache/a_000003_00.bphys"}
+	if got := filesIn(t, dir); !slices.Equal(got, want) {
+		t.Errorf("the first lease has %v", got)
+	}
+	if _, err := f.assets.Extend(t.Context(), f.requester, lease(3, 4), root, dir, 2*size, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := filesIn(t, dir); !slices.Equal(got, append(want, "frames/4/cache/0/data/d_0004.vdb")) {
+		t.Errorf("the second lease has %v", got)
+	}
+	if known := f.assets.earlier.list(f.requester, root.Cid); len(known) > 0 {
+		t.Errorf("what a task left is taken for a version of the scene: %v", known)
+	}
+	prior := t.TempDir()
+	if err := f.assets.Prior(t.Context(), f.requester, lease(3), job.Prior{Outputs: outputs}, prior); err != nil {
+		t.Fatal(err)
+	}
+	if got := filesIn(t, prior); !slices.Equal(got, []string{"other.txt"}) {
+		t.Errorf("beside it: %v", got)
 	}
 }
 

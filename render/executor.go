@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -137,7 +138,12 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 	}
 	r.bound(&cmd, t.Device.Name)
 	// What a session may see and what it has seen are one requester's.
-	key = strings.Join([]string{t.Requester, string(t.Kind), t.Content, t.Device.Name, dirs.In, key}, "\x00")
+	parts := []string{t.Requester, string(t.Kind), t.Content, t.Device.Name, dirs.In}
+	var trees []string
+	for _, x := range dirs.Trees {
+		trees = append(trees, x.Dir)
+	}
+	key = strings.Join(append(append(parts, trees...), key), "\x00")
 	s, err := r.pool.acquire(ctx, key, t.Device.Name)
 	if err != nil {
 		if errors.Is(err, errPoolClosed) {
@@ -154,7 +160,7 @@ func (r *Runner) execute(ctx context.Context, t Task, dirs Dirs, progress func(P
 			s.spareKind = &spareKind{strings.Join([]string{string(t.Kind), key}, "\x00"), cmd}
 		}
 	}
-	if err := r.pool.open(ctx, s, cmd, dirs.In, dirs.Shown); err != nil {
+	if err := r.pool.open(ctx, s, cmd, dirs.In, dirs.Shown, trees); err != nil {
 		return res.end(err, r.stopped(ctx))
 	}
 	vram := r.watch(s.session, t.Device)
@@ -304,6 +310,14 @@ func (r *Runner) prepare(s *slot, dirs Dirs) (at Mount, name string, err error) 
 		}
 		at.Prior = append(at.Prior, path.Join(work, sub))
 	}
+	seen := s.session.Trees()
+	if len(seen) != len(dirs.Trees) {
+		return Mount{}, name, fmt.Errorf("the process sees %d folders of predecessors where there are %d", len(seen), len(dirs.Trees))
+	}
+	for i, x := range dirs.Trees {
+		x.Dir = seen[i]
+		at.Trees = append(at.Trees, x)
+	}
 	return at, name, nil
 }
 
@@ -316,6 +330,10 @@ func (r *Runner) give(s *slot, from, sub string) error {
 	defer src.Close()
 	return copyTree(src, ".", s.work, sub, r.limits())
 }
+
+// maxTreeFiles bounds what a task leaves whose output is a folder: some files for
+// each frame.
+const maxTreeFiles = 1 << 17
 
 func (r *Runner) limits() copyLimits {
 	return copyLimits{files: r.opts.MaxOutputFiles, bytes: r.opts.MaxOutputBytes}
@@ -334,7 +352,11 @@ func (r *Runner) collect(s *slot, name string, t Task, out string) (err error) {
 		return fmt.Errorf("collect outputs: %w", err)
 	}
 	defer dst.Close()
-	if err := copyTree(s.work, path.Join(name, "out"), dst, ".", r.limits()); err != nil {
+	limits := r.limits()
+	if slices.ContainsFunc(t.Outputs, func(o job.OutputRule) bool { return o.Media == job.MediaTree }) {
+		limits.files = max(limits.files, maxTreeFiles)
+	}
+	if err := copyTree(s.work, path.Join(name, "out"), dst, ".", limits); err != nil {
 		return fmt.Errorf("collect outputs: %w", err)
 	}
 	for _, o := range t.Outputs {
@@ -345,7 +367,11 @@ func (r *Runner) collect(s *slot, name string, t Task, out string) (err error) {
 		if err != nil {
 			return err
 		}
-		if !fi.Mode().IsRegular() {
+		if o.Media == job.MediaTree {
+			if !fi.IsDir() {
+				return fmt.Errorf("%s is no folder: %w", o.Name, errUnsafe)
+			}
+		} else if !fi.Mode().IsRegular() {
 			return fmt.Errorf("%s is no file: %w", o.Name, errUnsafe)
 		}
 	}

@@ -83,6 +83,66 @@ func TestOutputsAndPredecessors(t *testing.T) {
 	})
 }
 
+// A folder that a predecessor left is seen where it lies, with the files that come to
+// it later, by one warm process; that of another predecessor is another process's.
+func TestFoldersOfPredecessors(t *testing.T) {
+	eachProcess(t, func(t *testing.T, p render.Process) {
+		b := newBench(t, testKind{}, p, render.Options{})
+		one, other := t.TempDir(), t.TempDir()
+		read := func(tree, name string) (pid string) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(tree, name), []byte("of "+name), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			out := t.TempDir()
+			r := b.Execute(t.Context(), b.task(ask{Do: "tree", Text: name}), render.Dirs{
+				In: b.in, Out: out, Prior: []string{t.TempDir()}, Trees: []render.Tree{{Name: "left", Dir: tree}},
+			}, nil)
+			text, _ := os.ReadFile(filepath.Join(out, "out.txt"))
+			f := strings.Fields(string(text))
+			if r.Outcome != job.Succeeded || len(f) != 4 || f[2] != name {
+				t.Fatalf("%s: %s: %q", r.Outcome, r.Reason, text)
+			}
+			if _, sandboxed := p.(*render.Sandbox); sandboxed && f[3] != "false" {
+				t.Error("it could be written to")
+			}
+			return f[0]
+		}
+		first := read(one, "a")
+		if read(one, "b") != first {
+			t.Error("a file that came ends the warm process")
+		}
+		if read(other, "a") == first {
+			t.Error("a process sees two bakes")
+		}
+	})
+}
+
+func TestAFolderIsAnOutput(t *testing.T) {
+	b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{MaxOutputFiles: 10})
+	x := b.task(ask{Do: "files", N: 50})
+	x.Outputs = []job.OutputRule{{Name: "out.txt", Media: job.MediaTree}}
+	if r, _ := b.runTask(t.Context(), b, x); r.Outcome != job.Failed || !strings.Contains(r.Reason, "no folder") {
+		t.Errorf("a file for a folder: %s (%s)", r.Outcome, r.Reason)
+	}
+	prior := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(prior, "p"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(prior, "p", "q.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x = b.task(ask{Do: "folders"})
+	x.Outputs = []job.OutputRule{{Name: "a", Media: job.MediaTree}}
+	out := t.TempDir()
+	if r := b.Execute(t.Context(), x, render.Dirs{In: b.in, Prior: []string{prior}, Out: out}, nil); r.Outcome != job.Succeeded {
+		t.Errorf("%s (%s)", r.Outcome, r.Reason)
+	}
+	if _, err := os.Stat(filepath.Join(out, "a", "b", "c.txt")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatARunnerMayNotLeave(t *testing.T) {
 	eachProcess(t, func(t *testing.T, p render.Process) {
 		b := newBench(t, testKind{}, p, render.Options{MaxOutputBytes: 1 << 20, MaxOutputFiles: 10})

@@ -61,6 +61,9 @@ func (k testKind) Request(t render.Task, at render.Mount) (render.Request, error
 		return render.Request{}, err
 	}
 	a.In, a.Out, a.Prior = at.In, at.Out, at.Prior
+	for _, x := range at.Trees {
+		a.Trees = append(a.Trees, x.Dir)
+	}
 	b, err := json.MarshalIndent(a, "", "  ") // over several lines, which the session mends
 	return render.Request{JSON: b}, err
 }

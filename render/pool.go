@@ -194,25 +194,25 @@ func (p *pool) endSession(s *slot) {
 
 // open sees to it that the slot has a session that lives: its own, the device's
 // spare, or a new one.
-func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string, shown []Shown) error {
+func (p *pool) open(ctx context.Context, s *slot, cmd Command, in string, shown []Shown, trees []string) error {
 	if s.session != nil && s.session.Alive() && s.sees(in) {
 		return nil
 	}
 	p.endSession(s)
 	s.requests, s.served, s.emptied = 0, 0, ""
 	// A process that runs gets no further mounts.
-	if len(shown) == 0 && p.adopt(ctx, s, in) {
+	if len(shown)+len(trees) == 0 && p.adopt(ctx, s, in) {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	return p.start(ctx, s, cmd, in, shown)
+	return p.start(ctx, s, cmd, in, shown, trees)
 }
 
 // start makes the slot's folders and starts its session. Where in is empty so
 // is its folder of inputs.
-func (p *pool) start(ctx context.Context, s *slot, cmd Command, in string, shown []Shown) error {
+func (p *pool) start(ctx context.Context, s *slot, cmd Command, in string, shown []Shown, trees []string) error {
 	if err := os.MkdirAll(p.scratch, 0o700); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}
@@ -221,7 +221,7 @@ func (p *pool) start(ctx context.Context, s *slot, cmd Command, in string, shown
 		return fmt.Errorf("scratch folder: %w", err)
 	}
 	s.dir = dir
-	s.root = SessionRoot{In: in, Work: filepath.Join(dir, "work"), Shown: shown}
+	s.root = SessionRoot{In: in, Work: filepath.Join(dir, "work"), Shown: shown, Trees: trees}
 	if err := os.Mkdir(s.root.Work, 0o700); err != nil {
 		return fmt.Errorf("scratch folder: %w", err)
 	}

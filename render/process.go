@@ -61,7 +61,7 @@ func localLaunch(cmd Command, root SessionRoot) (launch, error) {
 		return launch{}, errNotShown
 	}
 	l := launch{
-		path: cmd.Path, in: root.In, work: root.Work, dir: root.Work, hostWork: root.Work,
+		path: cmd.Path, in: root.In, work: root.Work, trees: root.Trees, dir: root.Work, hostWork: root.Work,
 		args:         expandAll(cmd.Args, root.In, root.Work, cmd.Runner),
 		env:          expandAll(cmd.Env, root.In, root.Work, cmd.Runner),
 		memory:       cmd.MemoryBytes,
@@ -89,6 +89,7 @@ type launch struct {
 	args, env    []string
 	dir          string // working directory
 	in, work     string // where the process sees its folders
+	trees        []string
 	hostWork     string // where the work folder is for us
 	memory       int64
 	most         int64

@@ -39,9 +39,19 @@ type Dirs struct {
 	In    string   // the materialised input tree; the same folder for all tasks of one Content
 	Prior []string // outputs of the predecessors, same order as Task.After
 	Out   string   // empty at the start
+	// Trees are folders that predecessors left, in no folder of Prior: they are
+	// shown where they lie, and may get more files.
+	Trees []Tree
 	// Shown are files that lie elsewhere and appear in In, in place of the empty
 	// ones there; the same for all tasks of one In.
 	Shown []Shown
+}
+
+// Tree is a folder that a predecessor left.
+type Tree struct {
+	Prior int    // its index
+	Name  string // the predecessor's output
+	Dir   string // on this machine; in a Mount, where the process sees it
 }
 
 // Shown is a file of this machine that a process sees, read-only, among its
@@ -128,6 +138,7 @@ type Measurer interface {
 type Mount struct {
 	In    string
 	Prior []string
+	Trees []Tree
 	Out   string
 }
 
@@ -189,6 +200,8 @@ type SessionRoot struct {
 	Work string // writable, at MountWork; holds one folder per request
 	// Shown are files that appear in In; see Dirs.
 	Shown []Shown
+	// Trees are further folders, read-only, at MountTrees by their number.
+	Trees []string
 }
 
 // Where a session's folders appear inside the sandbox. Without a sandbox they
@@ -197,12 +210,15 @@ const (
 	MountIn     = "/idlewild/in"
 	MountWork   = "/idlewild/work"
 	MountRunner = "/idlewild/runner"
+	MountTrees  = "/idlewild/trees"
 )
 
 // Session is a warm process.
 type Session interface {
 	// Mounts tells where the process sees In and Work.
 	Mounts() (in, work string)
+	// Trees tells where it sees SessionRoot.Trees, in their order.
+	Trees() []string
 	// Do sends one request and passes on its events until the closing one.
 	// When ctx ends the whole process tree is killed; the session is over.
 	Do(ctx context.Context, r Request, events func(Event)) Exit

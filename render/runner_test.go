@@ -29,6 +29,7 @@ type ask struct {
 	In    string   `json:"in"`
 	Out   string   `json:"out"`
 	Prior []string `json:"prior,omitempty"`
+	Trees []string `json:"trees,omitempty"`
 }
 
 // sight is what a process sees of the machine around it.
@@ -133,6 +134,11 @@ func (a ask) answer(events *os.File) string {
 		b, err := os.ReadFile(filepath.Join(a.In, a.Text))
 		must(err)
 		must(os.WriteFile(out, b, 0o600))
+	case "tree":
+		b, err := os.ReadFile(filepath.Join(a.Trees[0], a.Text))
+		must(err)
+		wrote := os.WriteFile(filepath.Join(a.Trees[0], "spoilt"), nil, 0o600) == nil
+		must(os.WriteFile(out, fmt.Append(nil, os.Getpid(), " ", string(b), " ", wrote), 0o600))
 	case "progress":
 		fmt.Fprintf(events, `{"event":"progress","id":%d,"phase":"rendering","fraction":0.5}`+"\n", a.ID)
 		fmt.Fprintf(events, `{"event":"progress","id":%d,"phase":"rendering","fraction":9}`+"\n", a.ID-1)

@@ -224,6 +224,11 @@ echo '{"event":"ready"}' > "$IDLEWILD_EVENTS"
 // Start implements Process.
 func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Session, error) {
 	spec := s.spec(cmd)
+	var trees []string
+	for i := range root.Trees {
+		trees = append(trees, path.Join(MountTrees, strconv.Itoa(i)))
+	}
+	spec.Read = append(spec.Read, trees...)
 	if err := s.show(root, &spec); err != nil {
 		return nil, err
 	}
@@ -233,7 +238,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 	}
 	se, err := s.local.start(ctx, launch{
 		path: s.bwrap, args: args,
-		dir: root.Work, in: MountIn, work: MountWork, hostWork: root.Work,
+		dir: root.Work, in: MountIn, work: MountWork, trees: trees, hostWork: root.Work,
 		memory: cmd.MemoryBytes, most: cmd.MemoryLimit, startTimeout: cmd.StartTimeout, priority: cmd.Priority, wrapped: true,
 		data: data,
 	})
@@ -374,6 +379,9 @@ func (s *Sandbox) args(cmd Command, root SessionRoot, spec confine.Spec) (_, dat
 	a = append(a, "--ro-bind", root.In, MountIn, "--bind", root.Work, MountWork)
 	for _, f := range root.Shown {
 		a = append(a, "--ro-bind", f.Path, path.Join(MountIn, f.Name))
+	}
+	for i, dir := range root.Trees {
+		a = append(a, "--ro-bind", dir, path.Join(MountTrees, strconv.Itoa(i)))
 	}
 	runner := ""
 	if cmd.Runner != "" {

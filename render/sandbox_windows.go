@@ -120,7 +120,7 @@ func (s *Sandbox) start(ctx context.Context, cmd Command, root SessionRoot) (Ses
 	if err := lowIntegrity(root.Work); err != nil {
 		return nil, err
 	}
-	read := append([]string{root.In}, cmd.ReadOnly...)
+	read := append(append([]string{root.In}, cmd.ReadOnly...), root.Trees...)
 	if cmd.Runner != "" {
 		read = append(read, cmd.Runner)
 	}

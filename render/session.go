@@ -51,6 +51,9 @@ type session struct {
 // Mounts implements Session.
 func (s *session) Mounts() (in, work string) { return s.launch.in, s.launch.work }
 
+// Trees implements Session.
+func (s *session) Trees() []string { return s.launch.trees }
+
 // Alive implements Session.
 func (s *session) Alive() bool {
 	select {

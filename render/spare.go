@@ -87,7 +87,7 @@ func (p *pool) restock(s *slot) {
 	go func(cmd Command) {
 		defer p.closing.Done()
 		defer cancel()
-		sp.err = p.start(ctx, sp.slot, cmd, "", nil)
+		sp.err = p.start(ctx, sp.slot, cmd, "", nil, nil)
 		if sp.err != nil {
 			p.endSession(sp.slot)
 			p.log.Debug("no spare process", "device", sp.slot.device, "err", sp.err)

@@ -26,15 +26,9 @@ func (w *Worker) dirs(l *lease, i int) (d render.Dirs, remove func(), err error)
 	g := l.grant.Tasks[i]
 	d.In = w.emptyDir()
 	if in := l.inputs[g.Task.Input]; in != nil {
-		select {
-		case <-in.ready:
-		case <-l.ctx.Done():
-			return d, remove, context.Cause(l.ctx)
+		if d.In, err = in.wait(l.ctx); err != nil {
+			return d, remove, fmt.Errorf("fetch the job's files: %w", err)
 		}
-		if in.err != nil {
-			return d, remove, fmt.Errorf("fetch the job's files: %w", in.err)
-		}
-		d.In = in.dir
 	}
 	d.Out = filepath.Join(base, "out")
 	if err := os.MkdirAll(d.Out, 0o700); err != nil {
@@ -49,8 +43,28 @@ func (w *Worker) dirs(l *lease, i int) (d render.Dirs, remove func(), err error)
 			return d, remove, fmt.Errorf("fetch the result of predecessor %d: %w", j, err)
 		}
 		d.Prior = append(d.Prior, dir)
+		for _, o := range p.Outputs {
+			if o.Media != job.MediaTree {
+				continue
+			}
+			dir, err := l.inputs[o.File].wait(l.ctx)
+			if err != nil {
+				return d, remove, fmt.Errorf("fetch the result of predecessor %d: %w", j, err)
+			}
+			d.Trees = append(d.Trees, render.Tree{Prior: j, Name: o.Name, Dir: dir})
+		}
 	}
 	return d, remove, nil
+}
+
+// wait returns the folder of an input once it is there.
+func (in *input) wait(ctx context.Context) (string, error) {
+	select {
+	case <-in.ready:
+		return in.dir, in.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 }
 
 // sane keeps metering within what a requester accepts.

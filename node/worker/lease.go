@@ -103,8 +103,10 @@ func (w *Worker) take(r *requester, g job.Lease) {
 		if !l.skip[i] {
 			left++
 		}
-		if in := t.Task.Input; in.Defined() && l.inputs[in] == nil {
-			l.inputs[in] = &input{ready: make(chan struct{})}
+		for _, in := range inputs(t) {
+			if l.inputs[in] == nil {
+				l.inputs[in] = &input{ready: make(chan struct{})}
+			}
 		}
 	}
 	if why != "" {
@@ -184,27 +186,51 @@ func (w *Worker) end(l *lease, why error) {
 	l.device.queue = slices.DeleteFunc(l.device.queue, func(x *lease) bool { return x == l })
 }
 
+// inputs are the trees that a task reads: its files, and folders that its
+// predecessors left.
+func inputs(g job.Granted) []job.Ref {
+	var out []job.Ref
+	if g.Task.Input.Defined() {
+		out = append(out, g.Task.Input)
+	}
+	for _, o := range g.Trees() {
+		out = append(out, o.File)
+	}
+	return out
+}
+
 // prepare unpacks the inputs of a lease, in the order of its tasks, while the
 // device still works on the one before; and keeps them until the lease ends.
 func (w *Worker) prepare(l *lease) {
 	for _, t := range l.grant.Tasks {
-		ref := t.Task.Input
-		in := l.inputs[ref]
-		if in == nil || in.dir != "" || in.err != nil {
-			continue
-		}
-		var tr *tree
-		in.err = w.retry(l, func() (err error) {
-			ctx := l.ctx
-			if w.waitsFor(l) {
-				ctx = withWaiting(ctx)
+		for _, ref := range inputs(t) {
+			if tr := w.unpack(l, ref); tr != nil {
+				defer w.trees.release(tr)
 			}
-			tr, err = w.fetch(ctx, l.r.id, l.grant, ref, func(f float64) { w.progress(l, -1, "fetching", f) })
-			return err
-		})
-		if in.err == nil {
-			in.dir = tr.dir
-			defer w.trees.release(tr)
+		}
+	}
+	<-l.ctx.Done()
+}
+
+// unpack makes one of a lease's inputs ready, unless it is already. The caller
+// releases the tree that it returns.
+func (w *Worker) unpack(l *lease, ref job.Ref) *tree {
+	in := l.inputs[ref]
+	if in.dir != "" || in.err != nil {
+		return nil
+	}
+	var tr *tree
+	in.err = w.retry(l, func() (err error) {
+		ctx := l.ctx
+		if w.waitsFor(l) {
+			ctx = withWaiting(ctx)
+		}
+		tr, err = w.fetch(ctx, l.r.id, l.grant, ref, func(f float64) { w.progress(l, -1, "fetching", f) })
+		return err
+	})
+	if in.err == nil {
+		in.dir = tr.dir
+		if !l.grant.Made(ref) {
 			w.mu.Lock()
 			if len(l.r.content) >= 256 {
 				clear(l.r.content)
@@ -212,9 +238,9 @@ func (w *Worker) prepare(l *lease) {
 			l.r.content[l.grant.Job] = ref
 			w.mu.Unlock()
 		}
-		close(in.ready)
 	}
-	<-l.ctx.Done()
+	close(in.ready)
+	return tr
 }
 
 // waitsFor reports whether the lease's device has nothing else to do.

@@ -67,7 +67,8 @@ type Assets interface {
 	// Sound reports why a folder that Materialize made may not be used any more;
 	// nil: it may.
 	Sound(dir string) error
-	// Prior makes dir hold a predecessor's outputs under their names.
+	// Prior makes dir hold a predecessor's outputs under their names, but for
+	// folders (job.MediaTree): these are inputs like others.
 	Prior(ctx context.Context, requester peer.ID, l job.Lease, p job.Prior, dir string) error
 	// Collect stores the outputs that rules name in dir as blocks pinned
 	// under the job, and the small ones once more for the report. A file that

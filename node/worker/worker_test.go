@@ -978,6 +978,76 @@ func TestPriorOutputsAndFoldersOfATask(t *testing.T) {
 	})
 }
 
+// A folder that a predecessor left is unpacked once for all tasks that read it, as
+// the job's files are, with what each lease reads; the task is shown where it lies.
+func TestAFolderOfAPredecessorIsSharedByItsTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		made, more := map[job.Ref]int{}, 0
+		b.assets.materialize = func(_ context.Context, input job.Ref, dir string, _ func(float64)) error {
+			made[input]++
+			return os.WriteFile(filepath.Join(dir, "of"), []byte(input.String()), 0o600)
+		}
+		b.assets.extend = func(wants job.Wanted, dir string, _ int64) error {
+			if wants.Has("frames/4/x") && !wants.Has("frames/3/x") {
+				more++
+			}
+			return nil
+		}
+		var seen []render.Tree
+		b.exec.run = func(_ context.Context, rt render.Task, d render.Dirs, _ func(render.Progress)) render.Result {
+			if e, err := os.ReadDir(d.Prior[0]); err != nil || len(e) != 0 {
+				t.Errorf("the folder is copied too: %v, %v", e, err)
+			}
+			seen = append(seen, d.Trees...)
+			os.WriteFile(filepath.Join(d.Out, "out.txt"), []byte("x"), 0o600)
+			return render.Result{Outcome: job.Succeeded}
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		var leases []job.Lease
+		for i, frames := range [][2]int{{1, 2}, {4, 4}} {
+			l := newLease("cpu", 2, ref("scene"))
+			for n := range l.Tasks {
+				g := &l.Tasks[n]
+				g.Task.Label = fmt.Sprint(i, n)
+				g.Task.Params = []byte(g.Task.Label)
+				g.Task.After = []job.TaskKey{ref("bake")}
+				g.Task.Reads = []job.Reads{{Head: job.Within("bake") + "frames/", Tail: "/", Of: [][2]int{{0, 9}}, Own: [][2]int{{frames[n], frames[n]}}}}
+				g.Prior = []job.Prior{{Task: ref("bake"), Outputs: []job.Output{{Name: "bake", Media: job.MediaTree, File: ref("left"), Bytes: 1}}}}
+			}
+			leases = append(leases, l)
+		}
+		order(c, job.Order{Leases: leases})
+		synctest.Wait()
+		leaves, _ := b.leaves(r, said(c))
+		if len(leaves) != 4 {
+			t.Fatalf("%+v", leaves)
+		}
+		for _, l := range leaves {
+			if l.Outcome != job.Succeeded {
+				t.Errorf("%s: %s", l.Outcome, l.Reason)
+			}
+		}
+		if made[ref("left")] != 1 || made[ref("scene")] != 1 || more != 1 {
+			t.Errorf("unpacked %v, then more %d times", made, more)
+		}
+		if len(seen) != 4 {
+			t.Fatalf("%d tasks saw it", len(seen))
+		}
+		for _, s := range seen {
+			if s != seen[0] || s.Prior != 0 || s.Name != "bake" {
+				t.Errorf("a task saw %+v, another %+v", s, seen[0])
+			}
+			if text, err := os.ReadFile(filepath.Join(s.Dir, "of")); err != nil || string(text) != ref("left").String() {
+				t.Errorf("it holds %q, %v", text, err)
+			}
+		}
+	})
+}
+
 func TestPinsAreReleasedOnceNothingSpeaksOfTheJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)

@@ -3,6 +3,7 @@ package blender
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,8 +15,9 @@ import (
 )
 
 // baked checks one scene: frames that were rendered of a task's bake, in any
-// order and by two machines, are those of a Blender that baked and rendered.
-func baked(t *testing.T, k *Kind, p scenes.Program, file string) {
+// order and by two machines that have of the bake what they read, are those of a
+// Blender that baked and rendered. apart: it has files for single frames.
+func baked(t *testing.T, k *Kind, p scenes.Program, file string, apart bool) {
 	frames := []int{9, 3, 12}
 	if in := inspect(t, k, file, ""); len(in.Refused()) == 0 {
 		t.Fatal("an unbaked simulation was not refused")
@@ -43,6 +45,9 @@ func baked(t *testing.T, k *Kind, p scenes.Program, file string) {
 			}
 		}
 	}
+	if whole, part := filesIn(t, filepath.Join(bake, bakeTree)), filesIn(t, other.laid[filepath.Join(bake, bakeTree)]); apart != (part < whole) {
+		t.Errorf("the machine with one frame has %d of %d files of the bake", part, whole)
+	}
 	dir := plainly(t, p, scenes.Render{File: file, Frames: []int{3, 9, 12}, Bake: true})
 	for _, frame := range frames {
 		sameDecoded(t, fmt.Sprintf("frame %d", frame), filepath.Join(dir, fmt.Sprintf("%04d.png", frame)), filepath.Join(have[frame], "frame.png"))
@@ -50,6 +55,20 @@ func baked(t *testing.T, k *Kind, p scenes.Program, file string) {
 	if equalFiles(t, filepath.Join(dir, "0003.png"), filepath.Join(dir, "0012.png")) {
 		t.Error("nothing moves in the scene")
 	}
+}
+
+func filesIn(t *testing.T, dir string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func equalFiles(t *testing.T, a, b string) bool {
@@ -76,7 +95,9 @@ func TestBakedByATask(t *testing.T) {
 		}
 		makeScenes(t, p, "bakes", append([]string{dir, "hidden"}, names...)...)
 		for _, name := range names {
-			t.Run(name, func(t *testing.T) { baked(t, k, p, filepath.Join(dir, name+".blend")) })
+			t.Run(name, func(t *testing.T) {
+				baked(t, k, p, filepath.Join(dir, name+".blend"), name != "rigid")
+			})
 		}
 		t.Run("hidden", func(t *testing.T) {
 			in := inspect(t, k, filepath.Join(dir, "hidden.blend"), `{"bake":true}`)

@@ -169,6 +169,10 @@ type line struct {
 	// Reads are what the task has of numbered files: one that is not there,
 	// though the frame reads it, would be missing in the picture in silence.
 	Reads []job.Reads `json:"reads,omitempty"`
+	// Bake is the folder that the bake left, and BakeFrames of which frames the task
+	// has the files in it; none: of all.
+	Bake       string   `json:"bake,omitempty"`
+	BakeFrames [][2]int `json:"bake_frames,omitempty"`
 }
 
 // Request implements render.Kind.
@@ -183,7 +187,19 @@ func (k *Kind) Request(t render.Task, at render.Mount) (render.Request, error) {
 	if p.Baked && len(at.Prior) == 0 {
 		return render.Request{}, errors.New("blender task: nothing baked to render")
 	}
-	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}, Reads: t.Reads}
+	l := line{Params: p, Out: at.Out, Prior: at.Prior, Device: map[string]any{"type": t.Device.Type, "name": t.Device.Name}}
+	for _, r := range t.Reads {
+		if r.OfInput() {
+			l.Reads = append(l.Reads, r)
+		} else if r.Head == job.Within(bakeTree)+bakeFrames {
+			l.BakeFrames = r.Own
+		}
+	}
+	for _, x := range at.Trees {
+		if p.Baked && x.Prior == 0 && x.Name == bakeTree {
+			l.Bake = x.Dir
+		}
+	}
 	if r := t.Part.Tile; r != (job.Rect{}) {
 		l.Tile = &r
 	}

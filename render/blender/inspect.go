@@ -80,6 +80,9 @@ type Facts struct {
 	StripEngines []string `json:"strip_engines,omitempty"`
 
 	Bakes []string `json:"bakes,omitempty"` // simulations that a task bakes before all frames
+	// BakesByFrame says that a frame looks at no other time than its own, but for
+	// Reach: of a bake's files it reads those of its number.
+	BakesByFrame bool `json:"bakes_by_frame,omitempty"`
 	// Uncheckable says why frames cannot be verified by sampling; empty
 	// where they can.
 	Uncheckable []string `json:"uncheckable"`

@@ -131,6 +131,9 @@ type Params struct {
 	Film      *Film `json:"film,omitempty"`
 	// Baked says that the first predecessor baked the file that is rendered.
 	Baked bool `json:"baked,omitempty"`
+	// Tree asks a bake for a folder, of which frames read a part, and not for
+	// one archive, as earlier programs did.
+	Tree bool `json:"tree,omitempty"`
 }
 
 // late reports whether a session opens its file by the first request.
@@ -228,6 +231,8 @@ func DecodeParams(b []byte) (Params, error) {
 		return p, fmt.Errorf("blender task: %s with a film, or a film without a name", p.Op)
 	case p.Baked && p.Op != opRender && p.Op != opCrop:
 		return p, fmt.Errorf("blender task: %s of a baked file", p.Op)
+	case p.Tree && p.Op != opBake:
+		return p, fmt.Errorf("blender task: %s that leaves a folder", p.Op)
 	case p.FilmFrame && p.Op != opFinish && p.Op != opStrips:
 		return p, fmt.Errorf("blender task: %s that leaves a frame of a film", p.Op)
 	}

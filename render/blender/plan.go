@@ -73,14 +73,15 @@ func (k *Kind) Plan(s job.Spec, in job.Inspection, input cid.Cid) ([]job.Task, e
 		return nil, err
 	}
 	tasks = append(tasks, first...)
+	reads := f.reads(len(frames) * (len(pieces) + 1))
 	var baked []job.TaskKey
 	if len(f.Bakes) > 0 {
 		t := f.bake(frames, job.RefOf(input))
 		base.Baked, baked = true, []job.TaskKey{t.Key()}
 		tasks = append(tasks, t)
+		reads.bake(f, frames)
 	}
 	var finished []job.Task
-	reads := f.reads(len(frames) * (len(pieces) + 1))
 	for i, frame := range frames {
 		final := frameName(spec.Name, frame) + f.extension()
 		if other, taken := names[final]; taken {
@@ -327,6 +328,9 @@ func (f Facts) guided(p job.Policy, spec SpecParams, parts bool) bool {
 
 func (f Facts) needs(spec SpecParams) job.Needs {
 	n := job.Needs{Require: map[string]string{FactVersion: f.Version, FactBuild: f.Build, FactEngine: fact(f.Build, f.Engine)}}
+	if len(f.Bakes) > 0 {
+		n.Require[FactBake] = bakeTree
+	}
 	if f.denoises(spec) {
 		n.Require[FactDenoiser] = fact(f.Build, f.Denoisers[0])
 	}

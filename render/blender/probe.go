@@ -72,6 +72,7 @@ const (
 	FactBuild    = "blender.build"    // version, commit and origin
 	FactEngine   = "blender.engine"   // build and Blender's name of the engine
 	FactDenoiser = "blender.denoiser" // build and "openimagedenoise", or "none"
+	FactBake     = "blender.bake"     // how a bake is laid out: "bake"
 )
 
 const noDenoiser = "none"
@@ -135,6 +136,9 @@ func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error)
 		if !slices.Contains(p.Rendered, cycles) {
 			warnings = append(warnings, fmt.Sprintf("Blender %s does not render with Cycles here", p.Version))
 		}
+	}
+	if len(here) > 0 {
+		add(FactBake, bakeTree)
 	}
 	if builds := facts[FactBuild]; len(builds) == 1 {
 		// As programs of capability 2 ask for it, which name no build: there has

@@ -44,6 +44,17 @@ func TestContractExamples(t *testing.T) {
 	}
 	p.Persistent, p.Crops[0].Runs = false, []Run{{To: 8}, {From: 8, To: 16}}
 	crop[0].Params = p.encode()
+	baked := tasks[2]
+	p = Params{}
+	if err := json.Unmarshal(baked.Params, &p); err != nil {
+		t.Fatal(err)
+	}
+	p.Baked = true
+	baked.Params = p.encode()
+	baked.Reads = []job.Reads{
+		{Head: "tex/a_", Tail: ".png", Of: [][2]int{{1, 40}}, Own: [][2]int{{12, 12}}},
+		{Head: job.Within(bakeTree) + bakeFrames, Tail: "/", Of: [][2]int{{0, 14}}, Own: [][2]int{{11, 13}}},
+	}
 	cpu := job.Device{Name: "cpu", Type: "cpu"}
 	for i, line := range bytes.Split(bytes.TrimSpace(b), []byte("\n")) {
 		n := string(rune('1' + i))
@@ -51,7 +62,10 @@ func TestContractExamples(t *testing.T) {
 		if i == 1 {
 			at.Prior = []string{"/idlewild/work/2/prior/0"}
 		}
-		r, err := k.Request(render.Task{Task: []job.Task{tasks[2], tasks[3], crop[0]}[i], Device: cpu}, at)
+		if i == 3 {
+			at.Prior, at.Trees = []string{"/idlewild/work/4/prior/0"}, []render.Tree{{Name: bakeTree, Dir: "/idlewild/trees/0"}}
+		}
+		r, err := k.Request(render.Task{Task: []job.Task{tasks[2], tasks[3], crop[0], baked}[i], Device: cpu}, at)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,12 +11,12 @@ import (
 // Bounds of what the tasks of one job say of what they read. What does not fit
 // is read by all tasks.
 const (
-	maxReads      = job.MaxReads
-	maxReadRuns   = 64       // of one sequence
-	maxReadNumber = 1 << 24  // a file's number
-	taskReads     = 2 << 10  // bytes, about, of one task: a lease has up to 256 of them
-	jobReads      = 64 << 20 // of all tasks
-	leastOfReads  = 4        // files of a sequence that is worth a word
+	maxReads      = job.MaxReads - 1 // sequences: a bake may be one more
+	maxReadRuns   = 64               // of one sequence
+	maxReadNumber = 1 << 24          // a file's number
+	taskReads     = 2 << 10          // bytes, about, of one task: a lease has up to 256 of them
+	jobReads      = 64 << 20         // of all tasks
+	leastOfReads  = 4                // files of a sequence that is worth a word
 )
 
 // reading says which files of sequences the tasks of a job read.
@@ -25,6 +25,7 @@ type reading struct {
 	sequences []Sequence
 	of        [][][2]int // as job.Reads.Of, of each
 	known     map[int][]job.Reads
+	baked     int // to which frame a task bakes; 0: none does, or frames read all of it
 }
 
 // reads prepares what that many tasks say, together.
@@ -49,6 +50,13 @@ func (f Facts) reads(tasks int) *reading {
 		r.sequences, r.of = append(r.sequences, s), append(r.of, of)
 	}
 	return r
+}
+
+// bake adds what frames read of a bake: the files of their own numbers.
+func (r *reading) bake(f Facts, frames []int) {
+	if last := f.bakedTo(frames); f.BakesByFrame && f.Reach >= 0 && f.Reach <= maxReach && last > 0 {
+		r.baked = last
+	}
 }
 
 // files is how many numbers there are.
@@ -83,7 +91,7 @@ func without(runs [][2]int, out []int) [][2]int {
 
 // at is what a picture of the frame reads.
 func (r *reading) at(frame int) []job.Reads {
-	if len(r.sequences) == 0 {
+	if len(r.sequences) == 0 && r.baked == 0 {
 		return nil
 	}
 	if known, ok := r.known[frame]; ok {
@@ -92,6 +100,13 @@ func (r *reading) at(frame int) []job.Reads {
 	out := make([]job.Reads, len(r.sequences))
 	for i, s := range r.sequences {
 		out[i] = job.Reads{Head: s.Head, Tail: s.Tail, Of: r.of[i], Own: r.own(s, r.of[i], frame)}
+	}
+	if r.baked > 0 {
+		x := job.Reads{Head: job.Within(bakeTree) + bakeFrames, Tail: "/", Of: [][2]int{{0, r.baked}}}
+		if from, to := max(frame-r.reach, 0), min(frame+r.reach, r.baked); from <= to {
+			x.Own = [][2]int{{from, to}}
+		}
+		out = append(out, x)
 	}
 	r.known[frame] = out
 	return out

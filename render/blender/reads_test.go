@@ -37,6 +37,30 @@ func TestFilesThatTasksRead(t *testing.T) {
 	}
 }
 
+// Of a bake a frame reads the files of its number, and of those beside it where
+// motion blur looks at them.
+func TestWhatFramesReadOfABake(t *testing.T) {
+	for name, c := range map[string]struct {
+		facts Facts
+		frame int
+		want  []job.Reads
+	}{
+		"a frame":     {Facts{BakesByFrame: true}, 7, []job.Reads{{Head: "prior:bake/frames/", Tail: "/", Of: [][2]int{{0, 21}}, Own: [][2]int{{7, 7}}}}},
+		"motion blur": {Facts{BakesByFrame: true, Reach: 0.5}, 20, []job.Reads{{Head: "prior:bake/frames/", Tail: "/", Of: [][2]int{{0, 22}}, Own: [][2]int{{19, 21}}}}},
+		"before zero": {Facts{BakesByFrame: true}, -7, []job.Reads{{Head: "prior:bake/frames/", Tail: "/", Of: [][2]int{{0, 21}}}}},
+		"other times": {Facts{}, 7, nil},
+		"no bounds":   {Facts{BakesByFrame: true, Reach: 1e9}, 7, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := c.facts.reads(10)
+			r.bake(c.facts, []int{-7, 7, 20})
+			if d := cmp.Diff(c.want, r.at(c.frame)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
 // However many sequences there are, what a task says of them has bounds, and the
 // longest sequences are said first.
 func TestWhatTasksSayOfReadsHasBounds(t *testing.T) {

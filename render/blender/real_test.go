@@ -96,6 +96,7 @@ type shop struct {
 	in   string // a content's tree
 	of   string // that content
 	done map[job.TaskKey]string
+	laid map[string]string // folders that tasks left, by where, as far as those after them read them
 }
 
 func newShop(t *testing.T, k *Kind, deps []job.Dep) *shop {
@@ -155,13 +156,54 @@ func (s *shop) run(task job.Task) (string, render.Result) {
 		s.t.Fatal(err)
 	}
 	dirs := render.Dirs{In: s.in, Out: out}
-	for _, after := range task.After {
-		dirs.Prior = append(dirs.Prior, s.done[after])
+	for i, after := range task.After {
+		prior := s.done[after]
+		if fi, err := os.Stat(filepath.Join(prior, bakeTree)); err == nil && fi.IsDir() {
+			dirs.Trees = append(dirs.Trees, render.Tree{Prior: i, Name: bakeTree, Dir: s.lay(task, filepath.Join(prior, bakeTree))})
+			prior = s.t.TempDir()
+		}
+		dirs.Prior = append(dirs.Prior, prior)
 	}
 	s.told = nil
 	r := s.exec.Execute(s.t.Context(), render.Task{Task: task, Requester: "r", Content: s.of, Device: job.Device{Name: "cpu", Type: "cpu"}}, dirs, func(p render.Progress) { s.told = append(s.told, p) })
 	s.done[task.Key()] = out
 	return out, r
+}
+
+// lay adds to what is here of a folder what the task reads, and returns where.
+func (s *shop) lay(task job.Task, tree string) string {
+	s.t.Helper()
+	to := s.laid[tree]
+	if to == "" {
+		to = filepath.Join(filepath.Dir(s.in), fmt.Sprintf("laid%d", len(s.laid)))
+		if s.laid == nil {
+			s.laid = map[string]string{}
+		}
+		s.laid[tree] = to
+	}
+	left := job.Output{Name: bakeTree, Media: job.MediaTree, File: task.Key()}
+	wants := job.Lease{Tasks: []job.Granted{{Task: task, Prior: []job.Prior{{Outputs: []job.Output{left}}}}}}.Wants(left.File)
+	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(tree, path)
+		if err == nil && wants.Has(filepath.ToSlash(name)) {
+			if at := filepath.Join(to, name); !exists(at) {
+				copyFile(s.t, path, at)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return to
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (s *shop) must(task job.Task) string {

@@ -4,9 +4,8 @@
 A bake is kept by Blender in the .blend, in a folder beside it, or in folders
 that the .blend names. So the file is opened in a project of its own: the tree of
 inputs once more, as links, in which those folders can be written. What a bake
-leaves is one archive, `bake.tar`: the .blend under the name `file.blend`, what
-lies beside it in `blendcache`, the other folders in `cache`. Frames open the
-same project with these put in place.
+leaves is a folder (baketree.py), or for a job of an earlier version one archive of
+the same files. Frames open the same project with these put in place.
 
 A session whose file comes so is started without one; its first request opens it.
 """
@@ -23,12 +22,14 @@ from typing import Any, Optional
 
 import bpy
 
+import baketree
+import caches
 import relocate
 import simulations
+from baketree import BESIDE, FILE, FOLDERS
 from protocol import Failed, Progress, Request
 
 ARCHIVE = "bake.tar"
-FILE, BESIDE, FOLDERS = "file.blend", "blendcache", "cache"
 NEW = "idlewild_bake"  # beside the .blend, the folder of FOLDERS
 
 
@@ -46,13 +47,16 @@ class Project:
         folder, base = os.path.split(self.main)
         self.beside = os.path.join(folder, "blendcache_" + os.path.splitext(base)[0])
         self.folders = os.path.join(folder, NEW)
+        self._bake = ""
+        self._shown: dict[str, str] = {}
         shutil.rmtree(into, ignore_errors=True)
         os.makedirs(into)
         self.grow()
 
-    def grow(self) -> None:
+    def grow(self) -> bool:
         """Links what is not here yet. The tree of a session gets more files: a
-        task has those that it reads, and the next one others."""
+        task has those that it reads, and the next one others. Returns whether
+        Blender has to open the file again to see them."""
         at, to = self._tree, self.root
         for step in self._steps:
             self._fill(at, to, leave=step)
@@ -62,6 +66,7 @@ class Project:
         if os.path.isdir(os.path.join(at, os.path.basename(self.beside))):
             os.makedirs(self.beside, exist_ok=True)
             self._fill(os.path.join(at, os.path.basename(self.beside)), self.beside)
+        return self._show() if self._bake else False
 
     def _fill(self, source: str, target: str, leave: str = "") -> None:
         for name in sorted(os.listdir(source)):
@@ -73,36 +78,62 @@ class Project:
             except OSError:  # a system that does not let everybody make links
                 (shutil.copytree if os.path.isdir(one) else shutil.copy2)(one, other)
 
+    def show(self, bake: str) -> None:
+        """Has what a bake left in its folder stand in its place."""
+        self._bake = bake
+        self._show()
+
+    def _show(self) -> bool:
+        looked = False
+        for steps, source in baketree.files(self._bake):
+            path = self._path(steps)
+            if self._shown.get(path) == source:
+                continue
+            self._room(path, "/".join(steps))
+            try:
+                os.symlink(source, path)
+            except OSError:  # a system that does not let everybody make links
+                shutil.copy2(source, path)
+            self._shown[path] = source
+            # Blender looks once which frames a point cache and a zone have.
+            looked = looked or path.endswith((".bphys", ".json"))
+        return looked
+
+    def _path(self, steps: list[str]) -> str:
+        if steps == [FILE]:
+            return self.main
+        if steps[0] == BESIDE:
+            return os.path.join(self.beside, steps[1])
+        return os.path.join(self.folders, *steps[1:])
+
+    def _room(self, path: str, name: str) -> None:
+        """Makes room for a file of a bake, in the project's own folders."""
+        folder = os.path.relpath(os.path.dirname(path), self.root)
+        if os.path.realpath(os.path.dirname(path)) != os.path.normpath(os.path.join(os.path.realpath(self.root), folder)):
+            raise Failed("the bake's %r would lie among the job's own files" % name[:200])
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.lexists(path):
+            os.unlink(path)
+
     def place(self, archive: str) -> None:
-        """Puts what a bake left in its place. It may be a stranger's."""
+        """Puts what a bake left in an archive in its place. It may be a stranger's."""
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
                 steps = member.name.split("/")
-                if not member.isreg() or any(s in ("", ".", "..") or "\\" in s or ":" in s for s in steps):
-                    raise Failed("the bake holds %r, which is no file of one" % member.name[:200])
-                if steps == [FILE]:
-                    path = self.main
-                elif steps[0] == BESIDE and len(steps) == 2:
-                    path = os.path.join(self.beside, steps[1])
-                elif steps[0] == FOLDERS and len(steps) > 1:
-                    path = os.path.join(self.folders, *steps[1:])
-                else:
-                    raise Failed("the bake holds %r, which is no file of one" % member.name[:200])
-                folder = os.path.relpath(os.path.dirname(path), self.root)
-                if os.path.realpath(os.path.dirname(path)) != os.path.normpath(os.path.join(os.path.realpath(self.root), folder)):
-                    raise Failed("the bake's %r would lie among the job's own files" % member.name[:200])
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                if os.path.lexists(path):
-                    os.unlink(path)
+                if not member.isreg():
+                    raise Failed("the bake holds %r, which is no file" % member.name[:200])
+                baketree.check(steps, member.name)
+                path = self._path(steps)
+                self._room(path, member.name)
                 data = tar.extractfile(member)
                 with open(path, "xb") as out:
                     shutil.copyfileobj(data, out, 1 << 20)
 
     def pack(self, saved: str, archive: str) -> None:
-        """Writes what is new in the project, saved as its .blend. No date and no
-        owner is in it."""
+        """Writes what is new in the project, saved as its .blend, into an archive.
+        No date and no owner is in it."""
         files = [(saved, FILE)]
-        for top, name in ((self.beside, BESIDE), (self.folders, FOLDERS)):
+        for top, name in self.made():
             for at, _, names in os.walk(top):
                 for each in names:
                     path = os.path.join(at, each)
@@ -114,6 +145,10 @@ class Project:
                 entry.size = os.path.getsize(path)
                 with open(path, "rb") as data:
                     tar.addfile(entry, data)
+
+    def made(self) -> list[tuple[str, str]]:
+        """The folders that a bake writes to, and what they are called in one."""
+        return [(self.beside, BESIDE), (self.folders, FOLDERS)]
 
 
 class Opened:
@@ -127,16 +162,20 @@ class Opened:
     def ready(self, request: Request, progress: Progress) -> None:
         """Opens the request's file, unless it is open. A bake of another machine
         is another file."""
-        archive = os.path.join(request.prior[0], ARCHIVE) if request.baked else ""
-        digest = hashed(archive) if archive else "unbaked"
-        if digest == self._digest and self.project is not None:
-            self.project.grow()
-            return
-        progress("loading", 0.0)
+        archive = os.path.join(request.prior[0], ARCHIVE) if request.baked and not request.bake else ""
+        digest = request.bake or (hashed(archive) if archive else "unbaked")
         tree = os.environ["IDLEWILD_IN"]
+        if request.bake:
+            baketree.look(request.bake, request.bake_frames, request.frame)
+        if digest == self._digest and self.project is not None and not self.project.grow():
+            return
+        self.forget()
+        progress("loading", 0.0)
         # Not below a folder that this request loses at its end.
         self.project = Project(tree, request.main, os.path.join(os.environ["HOME"], "project"))
-        if archive:
+        if request.bake:
+            self.project.show(request.bake)
+        elif archive:
             self.project.place(archive)
         open_file(self.project.main, request.scene)
         self.paths = relocate.relocate(tree)
@@ -181,8 +220,8 @@ def open_file(path: str, scene: str) -> None:
 
 
 def bake(request: Request, progress: Progress) -> dict:
-    """Writes out/bake.tar: the file with everything baked that was not, up to
-    the frame of the request."""
+    """Writes out/bake, or out/bake.tar: the file with everything baked that was
+    not, up to the frame of the request."""
     scene = bpy.context.scene
     if request.scene and scene.name != request.scene:
         raise Failed("no scene %r in the file" % request.scene)
@@ -197,6 +236,9 @@ def bake(request: Request, progress: Progress) -> dict:
             if sim.sort == "points" and sim.thing.frame_start < request.frame < sim.thing.frame_end:
                 sim.thing.frame_end = request.frame
 
+    if request.tree:
+        to_disk(wanted)
+
     def step(changed: Any, *_: Any) -> None:
         done = (changed.frame_current - changed.frame_start) / max(1, changed.frame_end - changed.frame_start)
         progress("baking", min(max(done, 0.0), 1.0))
@@ -207,7 +249,7 @@ def bake(request: Request, progress: Progress) -> dict:
             bpy.ops.ptcache.bake_all(bake=True)
         for number, sim in enumerate(unique([s for s in wanted if s.sort == "fluid"])):
             fluid(sim, number, request.frame)
-        zones(unique([s for s in wanted if s.sort == "nodes"]))
+        zones(unique([s for s in wanted if s.sort == "nodes"]), request.tree)
     finally:
         bpy.app.handlers.frame_change_post.remove(step)
     for sim in wanted:
@@ -222,10 +264,23 @@ def bake(request: Request, progress: Progress) -> dict:
     opened.paths.undo()
     saved = os.path.join(request.out, os.path.basename(opened.project.main))
     bpy.ops.wm.save_as_mainfile(filepath=saved, copy=True, relative_remap=False, compress=False)
-    opened.project.pack(saved, os.path.join(request.out, ARCHIVE))
-    os.remove(saved)
+    if request.tree:
+        baketree.write(os.path.join(request.out, baketree.FOLDER), saved, opened.project.made(), frame)
+    else:
+        opened.project.pack(saved, os.path.join(request.out, ARCHIVE))
+        os.remove(saved)
     opened.forget()  # another bake starts from the file as it came
     return {"device": "cpu"}
+
+
+def to_disk(wanted: list[Any]) -> None:
+    """Has point caches be baked into a file for each frame, where Blender offers
+    that, and not into the .blend, which every frame reads whole. A cache that has a
+    name of its own may share it with another one, and then the files too."""
+    names = {cache.name for obj in bpy.data.objects for _, _, cache in caches.points(obj)}
+    for sim in wanted:
+        if sim.sort == "points" and sim.owner != bpy.context.scene and not sim.thing.name and sim.owner.name not in names:
+            sim.thing.use_disk_cache = True
 
 
 def unique(sims: list[Any]) -> list[Any]:
@@ -250,14 +305,16 @@ def fluid(sim: Any, number: int, last: int) -> None:
         bpy.ops.fluid.bake_all()
 
 
-def zones(sims: list[Any]) -> None:
-    """Into the file."""
-    for sim in sims:
-        sim.thing.bake_target = "PACKED"
+def zones(sims: list[Any], apart: bool) -> None:
+    """Into the file, or into a file for each frame."""
+    for number, sim in enumerate(sims):
         for each in sim.thing.bakes:
             if not each.node or each.node.bl_idname != "GeometryNodeSimulationOutput":
                 continue
-            each.bake_target = "INHERIT"
+            each.bake_target = "DISK" if apart else "PACKED"
+            if apart:
+                each.use_custom_path = True
+                each.directory = "//%s/zone%d/%d" % (NEW, number, each.bake_id)
             with bpy.context.temp_override(object=sim.owner, active_object=sim.owner):
                 bpy.ops.object.geometry_node_bake_single(
                     session_uid=sim.owner.session_uid, modifier_name=sim.thing.name, bake_id=each.bake_id)

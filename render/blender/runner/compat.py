@@ -332,16 +332,26 @@ def all_strips(scene: Any) -> list[Any]:
 def set_multilayer(overlay: Any, depth: str, codec: str) -> None:
     """Output as one EXR with every pass of every view layer."""
     image = overlay.scene.render.image_settings
+    theirs = own_views(image)
     if hasattr(image, "media_type"):  # 5.0
         overlay.set(image, "media_type", "MULTI_LAYER_IMAGE")
     overlay.set(image, "file_format", "OPEN_EXR_MULTILAYER")
     overlay.set(image, "color_mode", "RGBA")
     overlay.set(image, "color_depth", depth)
     if overlay.scene.render.use_multiview:
+        # Since 5.0 Blender gives each view parts of its own, and an Image node
+        # of such a file shows the first view as every view.
+        if hasattr(image, "use_exr_interleave") and not theirs:
+            overlay.set(image, "use_exr_interleave", True)
         overlay.set(image, "views_format", "MULTIVIEW")
     overlay.set(image, "exr_codec", codec)
     if hasattr(image, "color_management"):
         overlay.set(image, "color_management", "FOLLOW_SCENE")
+
+
+def own_views(image: Any) -> bool:
+    """Whether the artist's files are what a render leaves, all views in one."""
+    return image.file_format == "OPEN_EXR_MULTILAYER" and image.views_format == "MULTIVIEW"
 
 
 def views(scene: Any) -> list[Any]:
@@ -352,12 +362,6 @@ def views(scene: Any) -> list[Any]:
         return []
     found = render.stereo_views if render.views_format == "STEREO_3D" else render.views
     return [view for view in found if view.use]
-
-
-def views_in_one_part() -> bool:
-    """Whether a multilayer file holds all views side by side: since 5.0 each has
-    parts of its own, in which channels of the views have the same names."""
-    return bpy.app.version < (5, 0, 0)
 
 
 def set_png(image: Any) -> None:

@@ -19,6 +19,7 @@ def look(scene: Any, wanted: dict, facts: dict, problems: Problems) -> None:
     """Adds what it finds to problems, and `uncheckable` reasons to facts."""
     facts["uncheckable"] = []
     facts["bakes"] = []
+    facts["bakes_by_frame"] = compat.plays_straight()
     if facts["sequencer"]:
         sequencer.look(scene, wanted, facts, problems)
         drivers(problems)

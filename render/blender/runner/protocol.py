@@ -48,6 +48,9 @@ class Request:
     codec: str = ""  # compression of the EXR, Blender's name
     persistent: bool = False
     baked: bool = False  # the file is the one that a bake task left
+    tree: bool = False  # a bake leaves a folder, and not an archive
+    bake: str = ""  # the folder that it left
+    bake_frames: list = field(default_factory=list)  # whose files are there: first, last
     framed: bool = False  # the file has a border that does not crop
     extension: str = ""  # of the finished file
     views: list = field(default_factory=list)  # that are rendered; of a check, the one that is compared

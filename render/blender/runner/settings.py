@@ -78,10 +78,6 @@ def views(scene: Any, found: dict, problems: Problems) -> list[dict]:
             problems.error(where, "the name of the view '%s' has a dot, which separates names in OpenEXR files" % v["name"], "rename the view")
         if any(c in "/\\:\0" for c in v["suffix"]):
             problems.error(where, "the file suffix '%s' of a view is no part of a file's name" % v["suffix"], "rename it")
-    if not compat.views_in_one_part():
-        what = "Blender %s keeps each view in a part of its own of an OpenEXR file, from which frames are not put together yet"
-        problems.error(where, what % compat.version(),
-                       "render it with Blender 4.5, or switch off Output > Stereoscopy")
     individual = how == "INDIVIDUAL"
     if individual and len(set(s.lower() for s in suffixes)) < len(suffixes):
         problems.error(where, "two views have the same file suffix", "give each its own")

@@ -32,7 +32,7 @@ class Requests(unittest.TestCase):
     def test_contract_examples(self):
         with open(os.path.join(HERE, "contract", "requests.jsonl"), encoding="utf-8") as f:
             parsed = [protocol.Request.parse(line) for line in f]
-        self.assertEqual([r.op for r in parsed], ["render", "finish", "crop"])
+        self.assertEqual([r.op for r in parsed], ["render", "finish", "crop", "render"])
         self.assertEqual(parsed[2].crops[0]["rect"], {"x0": 0, "y0": 0, "x1": 8, "y1": 4})
 
     def test_refuses(self):
@@ -401,6 +401,84 @@ class Bakes(unittest.TestCase):
             self.assertTrue(os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) == 0, path)
         with open(os.path.join(self.tree, "shot", "a.blend")) as f:
             self.assertEqual(f.read(), "shot/a.blend")
+
+    def test_a_frame_has_its_part_of_a_bake(self):
+        import baketree
+
+        names = ["blendcache/41_%06d_00.bphys" % n for n in (0, 1, 2, 3, 4, 5)] + ["blendcache/42_%06d_00.bphys" % n for n in (1, 3, 5)]
+        names += ["cache/0/data/fluid_data_%04d.vdb" % n for n in (1, 2, 3)] + ["cache/0/notes_2.txt", "blendcache/41_-00002_00.bphys"]
+        made, out = self.into + "-made", self.into + "-bake"
+        for name in names + ["saved.blend"]:
+            path = os.path.join(made, *name.split("/"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                f.write(name)
+        os.symlink("/dev/null", os.path.join(made, "blendcache", "41_000006_00.bphys"))  # not made: of the job's own files
+        baketree.write(out, os.path.join(made, "saved.blend"), [(os.path.join(made, n), n) for n in ("blendcache", "cache")], 4)
+        have = {os.path.relpath(os.path.join(at, n), out).replace(os.sep, "/") for at, _, names in os.walk(out) for n in names}
+        apart = {n for n in have if n.startswith("frames/")}
+        self.assertEqual(apart, {"frames/2/blendcache/41_000002_00.bphys", "frames/3/blendcache/41_000003_00.bphys", "frames/2/cache/0/data/fluid_data_0002.vdb"})
+        self.assertEqual(have - apart, (set(names) - {n.split("/", 2)[2] for n in apart}) | {"file.blend", "index.json"})
+
+        baketree.look(out, [[1, 3]], 2)
+        lost = os.path.join(out, "frames", "2", "cache", "0", "data", "fluid_data_0002.vdb")
+        os.rename(lost, lost + "-")
+        os.replace(lost + "-", self.into + "-lost")
+        baketree.look(out, [[3, 9]], 3)
+        for runs in ([[2, 2]], []):
+            with self.assertRaisesRegex(protocol.Broken, "of the bake's 2 files for frame 2, which frame 2 reads, 1 are here"):
+                baketree.look(out, runs, 2)
+        with self.assertRaises(protocol.Failed):
+            baketree.look(made, [], 2)
+
+        project = self.bake.Project(self.tree, "shot/a.blend", self.into)
+        project.show(out)
+        with open(project.main) as f:
+            self.assertEqual(f.read(), "saved.blend")
+        self.assertFalse(project.grow(), "opened again for nothing")
+        late = os.path.join(project.folders, "0", "data", "fluid_data_0002.vdb")
+        self.assertFalse(os.path.exists(late))
+        os.replace(self.into + "-lost", lost)
+        self.assertFalse(project.grow(), "a fluid's file is looked for at each frame")
+        self.assertTrue(os.path.isfile(late) and os.path.isfile(os.path.join(project.beside, "41_000003_00.bphys")))
+        more = os.path.join(out, "frames", "7", "blendcache")
+        os.makedirs(more)
+        with open(os.path.join(more, "41_000007_00.bphys"), "w"):
+            pass
+        self.assertTrue(project.grow(), "Blender has looked which files a point cache has")
+
+    def test_pieces_of_simulation_zones(self):
+        import baketree
+
+        made, out = self.into + "-made", self.into + "-bake"
+        zone = {n: '{"x": {"name": "%06d_000.blob"}, "same": {"name": "000003_000.blob"}}' % n for n in (1, 2, 3, 4, 5, 6)}
+        zone[3] = '{"same": {"name": "000003_000.blob"}}'
+        files = {"cache/zone0/7/meta/%06d_000.json" % n: text for n, text in zone.items()}
+        files.update({"cache/zone0/7/blobs/%06d_000.blob" % n: "" for n in zone}, **{"cache/zone0/8/meta/000002_000.json": "{}", "saved.blend": ""})
+        for name, text in files.items():
+            path = os.path.join(made, *name.split("/"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                f.write(text)
+        baketree.write(out, os.path.join(made, "saved.blend"), [(os.path.join(made, "cache"), "cache")], 5)
+        have = {os.path.relpath(os.path.join(at, n), out).replace(os.sep, "/") for at, _, names in os.walk(out) for n in names}
+        self.assertEqual({n for n in have if n.startswith("frames/")}, {
+            "frames/%d/cache/zone0/7/%s" % (n, x) for n, x in (
+                (2, "meta/000002_000.json"), (2, "blobs/000002_000.blob"), (3, "meta/000003_000.json"), (4, "meta/000004_000.json"), (4, "blobs/000004_000.blob"))})
+        self.assertIn("cache/zone0/7/blobs/000003_000.blob", have)  # frames from 3 on name it
+        self.assertEqual(len(have), len(files) + 1)
+
+    def test_a_bakes_folder_holds_nothing_else(self):
+        self.write("shot/idlewild_bake/own")
+        for name in ("other", "frames/2/other", "frames/x/blendcache/a", "blendcache/a/b", "frames/2", "cache/own", "frames/2/cache/0/new"):
+            with self.subTest(name), tempfile.TemporaryDirectory() as bake:
+                path = os.path.join(bake, *name.split("/"))
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "w"):
+                    pass
+                with self.assertRaises(protocol.Failed):
+                    self.bake.Project(self.tree, "shot/a.blend", self.into).show(bake)
+        self.assertEqual(os.listdir(os.path.join(self.tree, "shot", "idlewild_bake")), ["own"])
 
     def test_a_bake_writes_nowhere_else(self):
         self.write("shot/idlewild_bake/own")
