@@ -17,7 +17,6 @@ import (
 
 	"idlewild/diffupload"
 	"idlewild/internal/ondisk"
-	"idlewild/internal/recordlog"
 	"idlewild/job"
 	"idlewild/render/blender/install"
 )
@@ -191,8 +190,8 @@ func (t *blenderTrees) install(ctx context.Context, store diffupload.Store, from
 // of trees that come and go: they are named for their roots, which two farms may
 // allow.
 func (t *blenderTrees) hold() (io.Closer, error) {
-	held, err := recordlog.Lock(filepath.Join(t.dir, fetchingDir))
-	if errors.Is(err, recordlog.ErrLocked) {
+	held, err := ondisk.Lock(filepath.Join(t.dir, fetchingDir))
+	if errors.Is(err, ondisk.ErrLocked) {
 		return nil, &notYet{why: "another farm of this machine fetches a Blender just now"}
 	}
 	return held, err
