@@ -89,7 +89,7 @@ func TestFoldersOfPredecessors(t *testing.T) {
 	eachProcess(t, func(t *testing.T, p render.Process) {
 		b := newBench(t, testKind{}, p, render.Options{})
 		one, other := t.TempDir(), t.TempDir()
-		read := func(tree, name string) (pid string) {
+		read := func(tree, name string) (process string) {
 			t.Helper()
 			if err := os.WriteFile(filepath.Join(tree, name), []byte("of "+name), 0o644); err != nil {
 				t.Fatal(err)

@@ -215,6 +215,9 @@ func (a *assets) Sound(dir string) error {
 
 func (a *assets) Prior(_ context.Context, _ peer.ID, _ job.Lease, p job.Prior, dir string) error {
 	for _, o := range p.Outputs {
+		if o.Media == job.MediaTree {
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(dir, o.Name), []byte(o.File.String()), 0o600); err != nil {
 			return err
 		}
