@@ -33,3 +33,11 @@ func TestWriterKeepsTheEnd(t *testing.T) {
 		t.Errorf("%d bytes of %d were passed on", to.got, all.Len())
 	}
 }
+
+// What is not kept takes no memory, however much is printed.
+func TestWriterForgets(t *testing.T) {
+	w, line := &tail.Writer{Keep: 10}, []byte("0123456789")
+	if got := testing.AllocsPerRun(10_000, func() { w.Write(line) }); got != 0 {
+		t.Errorf("%v allocations for each line", got)
+	}
+}
