@@ -184,6 +184,7 @@ func TestLimitsAreCheckedBeforeAllocation(t *testing.T) {
 		l Limits
 	}{
 		"exr pixels":   {huge(60000, 60000, 4), Limits{}},
+		"exr samples":  {huge(10000, 10000, 4), Limits{}},
 		"exr side":     {huge(100000, 1, 1), Limits{}},
 		"exr channels": {huge(8, 8, 1500), Limits{}},
 		"png pixels":   {big.Bytes(), Limits{Samples: 1 << 20}},

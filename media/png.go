@@ -35,9 +35,6 @@ func decodePNG(r io.ReadSeeker, size int64, l Limits) (m *Image, err error) {
 		return nil, err
 	}
 	b := src.Bounds()
-	if b.Dx() != cfg.Width || b.Dy() != cfg.Height {
-		return nil, fmt.Errorf("png: %v where its header says %dx%d", b, cfg.Width, cfg.Height)
-	}
 	m = New(b.Dx(), b.Dy())
 	m.Encoding = SRGB
 	deep := src.ColorModel() == color.RGBA64Model || src.ColorModel() == color.NRGBA64Model || src.ColorModel() == color.Gray16Model

@@ -96,11 +96,8 @@ func Ban(nth int) time.Duration {
 // secret that was fixed before the work and the root that was fixed after it,
 // so that neither side can choose.
 func Selected(secret []byte, root [32]byte, rate float64) bool {
-	switch {
-	case rate >= 1 || rate != rate:
+	if rate >= 1 || rate != rate {
 		return true
-	case rate <= 0:
-		return false
 	}
 	return newStream("idlewild select 1", secret, root).float() < rate
 }

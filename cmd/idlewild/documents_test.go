@@ -32,7 +32,11 @@ func TestDocumentsNameCommandsThatExist(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if filepath.Base(file) == "formats.md" {
+			continue // there names of formats begin as commands do
+		}
 		var lines []string
+		var text strings.Builder
 		block := false
 		for line := range strings.Lines(string(b)) {
 			switch {
@@ -40,16 +44,18 @@ func TestDocumentsNameCommandsThatExist(t *testing.T) {
 				block = !block
 			case block:
 				lines = append(lines, strings.TrimRight(line, "\n"))
+			default:
+				text.WriteString(line)
 			}
 		}
-		flat := strings.Join(strings.Fields(string(b)), " ") // what is quoted may go over lines
+		flat := strings.Join(strings.Fields(text.String()), " ") // what is quoted may go over lines
 		for _, m := range inQuotes.FindAllStringSubmatch(flat, -1) {
 			lines = append(lines, m[1])
 		}
 		for _, line := range lines {
 			for _, m := range typed.FindAllStringSubmatch(line, -1) {
-				if strings.HasPrefix(line, "docker ") || strings.HasPrefix(line, "idlewild idlewild") {
-					continue
+				if strings.HasPrefix(line, "docker ") || strings.HasPrefix(line, "git ") {
+					continue // there it is the name of a container, or of a folder
 				}
 				if why := unknown(app, strings.Fields(m[1])); why != "" {
 					t.Errorf("%s: %q: %s", filepath.Base(file), line, why)

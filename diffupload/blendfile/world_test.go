@@ -297,7 +297,7 @@ func (w *world) scene(edit string) *world {
 	w.raw("REND", "stack", 0, 1, make([]byte, 72))
 	w.raw("TEST", "thumb", 0, 1, bytes.Repeat([]byte{byte(w.random.Uint32())}, 264))
 	w.add("GLOB", "stack", "FileGlobal", map[string]any{
-		"subvstr": "   5", "curscreen": "screen", "curscene": "scene", "cur_view_layer": "layer", "fileflags": 1 | 1<<1 | 1<<23,
+		"subvstr": "   5", "curscreen": "screen", "curscene": "scene", "cur_view_layer": "layer", "fileflags": 1 | 1<<1 | 1<<23 | 1<<24,
 		"filename": fmt.Sprintf("/home/anna/%d.blend", w.random.Uint32()),
 	})
 	w.add("SR", "screen", "bScreen", w.id("SRLayout", map[string]any{"scene": "scene"}))

@@ -144,6 +144,49 @@ func TestDroppedBlocksGiveTheirSpaceBack(t *testing.T) {
 	}
 }
 
+// syncing counts the bytes that were written to a pack and are not synced.
+type syncing struct {
+	packFile
+	unsynced *int
+}
+
+func (s syncing) WriteAt(b []byte, at int64) (int, error) {
+	*s.unsynced += len(b)
+	return s.packFile.WriteAt(b, at)
+}
+
+func (s syncing) Sync() error {
+	*s.unsynced = 0
+	return s.packFile.Sync()
+}
+
+// TestPutIsOnDisk: when a block is said to be here, everything of it was synced.
+func TestPutIsOnDisk(t *testing.T) {
+	l, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	unsynced := 0
+	l.packs.max = 1 << 20 // several of them
+	l.packs.open = func(path string, flag int) (packFile, error) {
+		f, err := openFile(path, flag)
+		return syncing{f, &unsynced}, err
+	}
+	for i := range 40 {
+		data := bytes.Repeat([]byte{byte(i)}, 1000+i*2000)
+		if err := l.Put(t.Context(), diffupload.ChunkID(data), data); err != nil {
+			t.Fatal(err)
+		}
+		if unsynced != 0 {
+			t.Fatalf("block %d: %d bytes are not synced", i, unsynced)
+		}
+	}
+	if n := len(l.packs.numbers()); n < 2 {
+		t.Errorf("%d packs", n)
+	}
+}
+
 // Whatever happens to the end of the last pack, what lies before it stays.
 func TestTornAnywhere(t *testing.T) {
 	dir := t.TempDir()

@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -30,6 +31,33 @@ func TestReadsGGUF(t *testing.T) {
 	} {
 		if _, err := parse(b); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Arrays in arrays are read as deep as anybody has them, and no deeper.
+func TestNestedArrays(t *testing.T) {
+	for deep, refused := range map[int]bool{maxNested: false, maxNested + 1: true, 100_000: true} {
+		b := append([]byte("GGUF\x03\x00\x00\x00"), make([]byte, 8)...) // no tensors
+		text := func(s string) {
+			b = append(binary.LittleEndian.AppendUint64(b, uint64(len(s))), s...)
+		}
+		number := func(n uint32) { b = binary.LittleEndian.AppendUint32(b, n) }
+		b = binary.LittleEndian.AppendUint64(b, 2)
+		text("general.architecture")
+		number(typeText)
+		text("llama")
+		text("nested")
+		number(typeArray)
+		for range deep - 1 {
+			number(typeArray)
+			b = binary.LittleEndian.AppendUint64(b, 1)
+		}
+		number(0) // of bytes
+		b = binary.LittleEndian.AppendUint64(b, 0)
+		b = append(b, make([]byte, 64)...)
+		if _, err := parse(b); errors.Is(err, ErrFormat) != refused || err != nil != refused {
+			t.Errorf("%d deep: %v", deep, err)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package tail_test
 
 import (
+	"bytes"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -31,5 +33,19 @@ func TestWriterKeepsTheEnd(t *testing.T) {
 	}
 	if to.got != all.Len() {
 		t.Errorf("%d bytes of %d were passed on", to.got, all.Len())
+	}
+}
+
+// What is not kept takes no memory, however much is printed.
+func TestWriterForgets(t *testing.T) {
+	w, line := &tail.Writer{Keep: 10}, bytes.Repeat([]byte("x"), 1000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 10_000 {
+		w.Write(line)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("%d bytes for ten million that were printed", took)
 	}
 }

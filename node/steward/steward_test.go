@@ -157,6 +157,32 @@ func TestQuestionsThatAreRefused(t *testing.T) {
 	}
 }
 
+// A steward that a requester spoke to a moment ago heeds no other steward, also
+// where this machine's worker does not hear the requester.
+func TestAStewardThatIsSpokenToHeedsNobody(t *testing.T) {
+	requester, nas, pc := newSomeone(t), newSomeone(t), newSomeone(t)
+	heeded := 0
+	p := newPart(t, pc, func(d *Deps) {
+		d.Heed = func(Claim) string { heeded++; return "" }
+		d.Hears = func(peer.ID, time.Duration) bool { return false }
+	})
+	signed, id := delegate(t, requester, 5, nas, pc)
+	if a := asked(t, p, requester.id, question{Delegation: signed, Follow: &follow{State: stateLive}}); a.Refused != "" {
+		t.Fatalf("%+v", a)
+	}
+	for _, probe := range []bool{true, false} {
+		if a := asked(t, p, nas.id, question{Delegation: signed, Claim: &claim{Epoch: 6, Probe: probe}}); a.Stand != standHeard || heeded != 0 {
+			t.Errorf("a claim on the job of one that was just heard: %+v, %d heeded", a, heeded)
+		}
+	}
+	p.mu.Lock()
+	p.wards[wardKey{requester.id, id}].heard = time.Now().Add(-time.Hour)
+	p.mu.Unlock()
+	if a := asked(t, p, nas.id, question{Delegation: signed, Claim: &claim{Epoch: 6}}); a.Stand != "" || heeded != 1 {
+		t.Errorf("a claim on the job of one that is silent: %+v, %d heeded", a, heeded)
+	}
+}
+
 // A requester cannot make its steward keep more than there are bounds for.
 func TestFollowsOverTheirBounds(t *testing.T) {
 	requester, nas := newSomeone(t), newSomeone(t)

@@ -30,6 +30,7 @@ func TestText(t *testing.T) {
 		"/ip4/8.8.8.8/udp/4001/quic-v1":                           "ip4:<public address 1>/udp/4001/quic-v1",
 		"idlewild/0.1.0 on linux/amd64, 3 MB/s, go 1.26.3, 12:30": "idlewild/0.1.0 on linux/amd64, 3 MB/s, go 1.26.3, 12:30",
 		"token ABCDEFGHIJKLMNOPQRSTUVWXYZ":                        "token <id 1>",
+		"secret whsec_c2hvcnRlc3Qgb25l":                           "secret <secret 1>",
 		"GPU-5f0c1234-aaaa-bbbb-cccc-0123456789ab is hot":         "<uuid 1> is hot",
 		"config.toml is damaged":                                  "config.toml is damaged",
 	} {

@@ -235,9 +235,10 @@ func TestTornProgramIsNotRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, fetched := range map[string]bool{"torn": true, "gone": false} {
-		if fetched {
-			if err := os.WriteFile(newPath(exe), []byte("new"), 0o755); err != nil {
+	ran := filepath.Join(dir, "ran")
+	for name, fetched := range map[string]string{"torn": "new", "another": "#!/bin/sh\ntouch " + ran + "\necho idlewild version 0.2.0\n", "gone": ""} {
+		if fetched != "" {
+			if err := os.WriteFile(newPath(exe), []byte(fetched), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -254,8 +255,10 @@ func TestTornProgramIsNotRun(t *testing.T) {
 				t.Errorf("%s: %s is %q %v", name, f, b, err)
 			}
 		}
-		if _, err := os.Stat(newPath(exe)); err == nil {
-			t.Errorf("%s: it is left", name)
+		for _, f := range []string{newPath(exe), ran} {
+			if _, err := os.Stat(f); err == nil {
+				t.Errorf("%s: %s is there", name, f)
+			}
 		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, stateFile), []byte("{"), 0o600); err != nil {

@@ -233,6 +233,15 @@ func TestFrameBounds(t *testing.T) {
 	if _, err := Read(bufio.NewReader(bytes.NewReader(b)), &Bye{}, 50); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("%v", err)
 	}
+	body := len(b) - 1 // behind a length of one byte
+	for most, tooLarge := range map[int]bool{body: false, body - 1: true} {
+		if _, err := Append(nil, long, most); errors.Is(err, ErrTooLarge) != tooLarge {
+			t.Errorf("%d bytes where %d are allowed: %v", body, most, err)
+		}
+		if _, err := Read(bufio.NewReader(bytes.NewReader(b)), &Bye{}, most); errors.Is(err, ErrTooLarge) != tooLarge {
+			t.Errorf("%d bytes where %d are allowed: %v", body, most, err)
+		}
+	}
 	for i := range b {
 		_, err := Read(bufio.NewReader(bytes.NewReader(b[:i])), &Bye{}, 200)
 		if want := io.ErrUnexpectedEOF; i > 0 && !errors.Is(err, want) {
@@ -243,7 +252,8 @@ func TestFrameBounds(t *testing.T) {
 	}
 	for name, bad := range map[string][]byte{
 		"endless length":        bytes.Repeat([]byte{0x80}, 20),
-		"length not shortest":   {0x81, 0x00, 0x00},
+		"length not shortest":   {0x80, 0x00},
+		"length in three bytes": append([]byte{byte(body)&0x7f | 0x80, 0x80, 0x00}, b[1:]...),
 		"length beyond 35 bits": {0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
 	} {
 		if _, err := Read(bufio.NewReader(bytes.NewReader(bad)), &Bye{}, 1<<30); err == nil {

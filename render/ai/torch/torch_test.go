@@ -72,6 +72,7 @@ func TestFoldersThatAreRefused(t *testing.T) {
 		"another pipeline":         {sd, "model_index.json", `{"_class_name":"AudioLDMPipeline"}`, "which none of the pipelines runs"},
 		"another architecture":     {bert, "config.json", `{"architectures":["SamForThings"]}`, "config.json says that it is a SamForThings"},
 		"no architecture":          {bert, "config.json", `{}`, "does not say its architecture"},
+		"a template without end":   {bert, "chat_template.jinja", strings.Repeat("x", 1<<20+1), "has 1048577 bytes, at most 1048576"},
 		"broken JSON":              {bert, "special_tokens_map.json", `{"a":`, "special_tokens_map.json is not JSON"},
 		"JSON without an end":      {bert, "x.json", strings.Repeat("[", 100), "is nested too deeply"},
 		"a module of transformers": {sd, "model_index.json", `{"_class_name":"__class__"}`, "names a pipeline of its own"},

@@ -82,6 +82,9 @@ func TestTokenizersThatAreNotUnderstoodAreRefused(t *testing.T) {
 		"an added token of another sort": {func(f map[string]any) {
 			f["added_tokens"] = []any{map[string]any{"id": 5, "content": "<mask>", "lstrip": true}}
 		}, "<mask>"},
+		"added tokens without end": {func(f map[string]any) {
+			f["added_tokens"] = slices.Repeat([]any{map[string]any{"id": 5, "content": "<mask>"}}, maxAdded+1)
+		}, "1025 added tokens"},
 		"truncation of nothing": {func(f map[string]any) { in(f, "truncation")["max_length"] = 2 }, "truncation"},
 	} {
 		_, err := Read(small(t, c.change))
