@@ -55,6 +55,7 @@ type evening struct {
 	phase string
 	out   string // what is kept: frames, films, logs
 	scale float64
+	first int    // frames of the first submission
 	model string // that makes pictures twice as large
 
 	// The machines. The first five are the farm; the others ask it.
@@ -97,11 +98,15 @@ func eveningBench(ctx context.Context, args []string) ([]Figure, error) {
 	only := fs.String("only", "", "phases, separated by commas; empty: all. The farm is founded in any case")
 	out := fs.String("out", filepath.Join("out", "evening"), "folder for frames, films and logs; the large project is made in it once")
 	scale := fs.Float64("scale", 1, "share of the large project's 2 GB")
+	frames := fs.Int("frames", eveningFrames, "of the first submission: fewer for a try on a busy machine")
 	model := fs.String("model", os.Getenv("IDLEWILD_UPSCALER"), "an ONNX model that makes pictures twice as large; empty: one of random weights")
 	library := fs.String("library", os.Getenv("IDLEWILD_ONNX_LIBRARY"), "onnxruntime, or its folder")
 	kept := fs.String("kept", filepath.Join("bench", "figures.json"), "what the single benchmarks found")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if *frames < 6 || *frames > eveningFrames {
+		return nil, fmt.Errorf("--frames %d: say 6 to %d", *frames, eveningFrames)
 	}
 	wanted, err := eveningWanted(*only)
 	if err != nil {
@@ -112,7 +117,7 @@ func eveningBench(ctx context.Context, args []string) ([]Figure, error) {
 		return nil, err
 	}
 	os.Setenv("IDLEWILD_ONNX_LIBRARY", lib) // of the daemons
-	e := &evening{began: time.Now(), scale: *scale, peers: map[string]*daemon{}}
+	e := &evening{began: time.Now(), scale: *scale, first: *frames, peers: map[string]*daemon{}}
 	if e.out, err = filepath.Abs(*out); err != nil {
 		return nil, err
 	}

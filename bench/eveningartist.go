@@ -48,7 +48,7 @@ func (w *watched) given(a artistAnswer) float64 {
 // animate submits an animated scene from Blender. One of those that work for it
 // cheats, and one is switched off in the middle and comes back.
 func (e *evening) animate(ctx context.Context) error {
-	w, a, err := e.press(ctx, eveningFrames)
+	w, a, err := e.press(ctx, e.first)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (e *evening) animate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.say("desk loses its power with %d of %d delivered", w.count(), eveningFrames)
+	e.say("desk loses its power with %d of %d delivered", w.count(), e.first)
 	e.desk.kill9()
 	if err := rest(ctx, 5*time.Second); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (e *evening) animate(ctx context.Context) error {
 		return err
 	}
 	e.add(atMost("desk is back: given work again after", time.Since(back).Seconds(), "s", 10), e.noted("netlab", "link cut for 40s: delivers again after", 1.4, true), "its daemon and Blender start anew, where alone a cable is put back")
-	s, err := e.end(ctx, "film", e.artist, w, eveningFrames)
+	s, err := e.end(ctx, "film", e.artist, w, e.first)
 	if err != nil {
 		return err
 	}
@@ -123,13 +123,13 @@ func (e *evening) edits(ctx context.Context) error {
 	both := make(chan error, 1)
 	var other *watched
 	go func() {
-		id, err := e.submit(ctx, e.second, "submit", e.other, "-o", filepath.Join(e.out, "second-frames"), "--json", "-f", fmt.Sprintf("1-%d", eveningSecond))
+		id, err := e.submit(ctx, e.second, "submit", e.other, "-o", filepath.Join(e.out, "second-frames"), "--json", "-f", fmt.Sprintf("1-%d", e.first/3))
 		if err == nil {
 			other = e.watch(ctx, e.second, id)
 		}
 		both <- err
 	}()
-	w, a, err := e.press(ctx, eveningAll)
+	w, a, err := e.press(ctx, 2*e.first)
 	if err2 := <-both; err2 != nil {
 		return fmt.Errorf("the second artist: %w", err2)
 	}
@@ -165,7 +165,7 @@ func (e *evening) edits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.say("the laptop is closed with %d of %d delivered; the second artist has %d", had, eveningAll, theirs)
+	e.say("the laptop is closed with %d of %d delivered; the second artist has %d", had, 2*e.first, theirs)
 	e.asleep(e.artist)
 	cut := time.Now()
 	var first time.Duration
@@ -209,7 +209,7 @@ func (e *evening) edits(ctx context.Context) error {
 		return err
 	}
 	e.add(plain("laptop opened: the job is back after", time.Since(at).Seconds(), "s"), e.noted("steward", "job back after the requester's start", 2.5, true), "alone results are a few bytes, here they are pictures to fetch")
-	if s, err = e.end(ctx, "edited film", e.artist, w, eveningAll); err != nil {
+	if s, err = e.end(ctx, "edited film", e.artist, w, 2*e.first); err != nil {
 		return err
 	}
 	e.add(plain("from the click to the end, the laptop closed in between", time.Since(began).Seconds(), "s"), alone{}, "")
@@ -223,7 +223,7 @@ func (e *evening) edits(ctx context.Context) error {
 	if err := contactSheet(filepath.Join(e.out, "contact-sheet-edited.png"), s); err != nil {
 		return err
 	}
-	if _, err := e.end(ctx, "the second artist's film", e.second, other, eveningSecond); err != nil {
+	if _, err := e.end(ctx, "the second artist's film", e.second, other, e.first/3); err != nil {
 		return err
 	}
 	_, err = e.blender.does(ctx, time.Minute, map[string]any{"do": "save"})
@@ -233,7 +233,7 @@ func (e *evening) edits(ctx context.Context) error {
 // larger has the finished frames made larger, and a film of them.
 func (e *evening) larger(ctx context.Context) error {
 	stat := func() (out []time.Time, err error) {
-		for n := 1; n <= eveningFrames; n++ {
+		for n := 1; n <= e.first; n++ {
 			fi, err := os.Stat(filepath.Join(e.framesDir(), fmt.Sprintf("%04d.png", n)))
 			if err != nil {
 				return nil, err
@@ -244,7 +244,7 @@ func (e *evening) larger(ctx context.Context) error {
 	}
 	was, err := stat()
 	finished := err == nil
-	id, err := e.submit(ctx, e.artist, "submit", e.scene, "-o", e.framesDir(), "--json", "-f", fmt.Sprintf("1-%d", eveningFrames), "--upscale", e.model, "--video", "h264", "--reuse")
+	id, err := e.submit(ctx, e.artist, "submit", e.scene, "-o", e.framesDir(), "--json", "-f", fmt.Sprintf("1-%d", e.first), "--upscale", e.model, "--video", "h264", "--reuse")
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (e *evening) larger(ctx context.Context) error {
 		// The reused are drawn for a check; those are rendered and not delivered again.
 		e.add(atMost("finished frames that were rendered and delivered again", float64(again), "", 0), alone{}, "")
 	}
-	for n := 1; n <= eveningFrames; n++ {
+	for n := 1; n <= e.first; n++ {
 		at := filepath.Join(e.framesDir(), kinds.EnlargedFolder, fmt.Sprintf("%04d.png", n))
 		if w, h, err := pngSize(at); err != nil || w != 800 || h != 448 {
 			return fmt.Errorf("%s has %dx%d pixels: %v", at, w, h, err)
@@ -290,7 +290,7 @@ func (e *evening) larger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if frames != eveningFrames {
+	if frames != e.first {
 		return fmt.Errorf("the film has %d frames", frames)
 	}
 	e.add(plain("larger frames and a film of the finished ones, all of it", s.WallSeconds, "s"), alone{}, "")

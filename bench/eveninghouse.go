@@ -15,9 +15,7 @@ import (
 
 // What the evening is made of. Frames are small: two cores are all machines.
 const (
-	eveningFrames   = 24 // of the first submission, and of those that are made larger
-	eveningAll      = 48 // of the edited scene
-	eveningSecond   = 8
+	eveningFrames   = 24 // of the first submission, and of those that are made larger; twice as many of the edited scene
 	eveningTiles    = 12 // 4x3
 	eveningBig      = 2  // of the large project
 	eveningRequests = 200
@@ -111,9 +109,6 @@ func (e *evening) house(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := e.groups.limit("slow", slowCores); err != nil {
-			return err
-		}
 		slowly.before = []string{"sh", "-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(group, "cgroup.procs")}
 	}
 	start := time.Now()
@@ -124,24 +119,37 @@ func (e *evening) house(ctx context.Context) error {
 		link netlab.LinkOptions
 		o    nodeOptions
 	}{
-		// A friend's machine with a public address: it carries what others cannot send each other.
-		{&e.relay, "relay", e.internet, fiber, nodeOptions{noWork: true, env: []string{"IDLEWILD_BLENDER_PATH=/nowhere/blender"}}},
 		// A disk in the cellar that never sleeps: it goes on with the artist's jobs.
 		{&e.nas, "nas", e.lab.Site(netlab.Cone), fiber, nodeOptions{cores: "1", env: workerEnv()}},
+		// A friend's machine with a public address: it carries what others cannot send each other.
+		{&e.relay, "relay", e.internet, fiber, nodeOptions{noWork: true, env: []string{"IDLEWILD_BLENDER_PATH=/nowhere/blender"}}},
 		{&e.slow, "slow", e.lab.Site(netlab.Symmetric), poor, slowly},
 		// Somebody's desktop: it is switched off and on, and its owner plays.
-		{&e.desk, "desk", e.lab.Site(netlab.PortRestricted), homeLink, nodeOptions{cores: "0", apart: true, env: slices.Concat(workerEnv(), deskEnv(e.owner.display, 1), []string{"IDLEWILD_IDLE_GAME_FOLDERS=" + e.gameFolder()})}},
+		{&e.desk, "desk", e.lab.Site(netlab.PortRestricted), homeLink, nodeOptions{cores: "0", apart: true, env: slices.Concat(workerEnv(), deskEnv(e.owner.display, 1), []string{
+			"IDLEWILD_IDLE_GAME_FOLDERS=" + e.gameFolder(),
+			"IDLEWILD_LIMITS_PRIORITY=normal", // the other machines are on its core as well, and would leave it nothing
+		})}},
 		{&e.cheat, "cheat", e.lab.Site(netlab.PortRestricted), homeLink, nodeOptions{cores: "1", env: append(workerEnv(), "IDLEWILD_WORKER_SABOTEUR=half-samples")}},
 		{&e.artist, "artist", e.lab.Site(netlab.PortRestricted), fiber, nodeOptions{noWork: true, apart: true, env: []string{"IDLEWILD_WORKER_HOME_THREADS=1", "IDLEWILD_FARM_STEWARDS=nas"}}},
 		{&e.second, "second", e.lab.Site(netlab.Symmetric), homeLink, nodeOptions{noWork: true, env: []string{"IDLEWILD_WORKER_HOME_THREADS=1"}}},
 	} {
+		if e.nas != nil {
+			if err := e.knowsBlender(m.name); err != nil {
+				return err
+			}
+		}
 		if *m.at, err = e.put(ctx, m.name, m.site, m.link, m.o); err != nil {
+			return err
+		}
+	}
+	if e.groups != nil {
+		if err := e.groups.limit("slow", slowCores); err != nil {
 			return err
 		}
 	}
 	e.say("seven daemons are up after %.1f s", time.Since(start).Seconds())
 	all := e.nodes
-	if err := e.found(ctx, e.relay, all[1:]...); err != nil {
+	if err := e.found(ctx, e.relay, slices.DeleteFunc(slices.Clone(all), func(d *daemon) bool { return d == e.relay })...); err != nil {
 		return err
 	}
 	for _, d := range all {
@@ -174,6 +182,16 @@ func (e *evening) house(ctx context.Context) error {
 	}
 	e.say("second reaches slow through %s", m.Via)
 	return e.openBlender(ctx)
+}
+
+// knowsBlender gives a daemon that is to start what the first one found out of
+// this machine's Blenders: they are all on it, and looking takes a while.
+func (e *evening) knowsBlender(name string) error {
+	from, to := filepath.Join(e.nas.dir, "runners"), filepath.Join(e.dir, name, "runners")
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.CopyFS(to, os.DirFS(from))
 }
 
 // workerEnv are the settings of machines that work: one thread each, since all
