@@ -33,6 +33,7 @@ func (e *evening) press(ctx context.Context, frames int) (*watched, artistAnswer
 		if w.leased.IsZero() {
 			return errors.New("none is")
 		}
+		e.say("clicked %s, %s, given out %s", time.UnixMilli(int64(1e3*a.Clicked)).UTC().Format("15:04:05.0"), strings.Join(w.phases, ", "), w.leased.UTC().Format("15:04:05.0"))
 		return nil
 	})
 	return w, a, err
@@ -137,13 +138,20 @@ func (e *evening) edits(ctx context.Context) error {
 		return err
 	}
 	e.add(atMost("click to first frame given out, after three edits, beside another artist", w.given(a), "s", 3), e.noted("addon", "after a small edit, worst of three: click to job taken: to first frame given out", .55, true), "workers are in the middle of others' frames, and the daemons share two cores")
-	sent := int64(0)
+	// Later results go to the steward as well, and are counted with it.
+	if err := w.returns(ctx, 4*time.Minute); err != nil {
+		return err
+	}
+	sent, err := e.artist.client.Job(ctx, w.id)
+	if err != nil {
+		return err
+	}
+	e.add(plain("bytes of three edits to the workers, until the first frame is back", float64(sent.UploadedBytes), "B"), alone{452, "make demo (one edit, two workers), NOTES.md", true}, "three edits go to three workers and to the steward")
 	if err := poll(ctx, 4*time.Minute, "the steward ready and some frames delivered", func() error {
 		s, err := e.artist.client.Job(ctx, w.id)
 		if err != nil {
 			return err
 		}
-		sent = s.UploadedBytes
 		if len(s.Stewards) != 1 || s.Stewards[0].State != "ready" || s.Delivered < 3 {
 			if s.State.Ended() {
 				return fatal{errors.New("the film ended before: too short for this machine")}
@@ -154,7 +162,6 @@ func (e *evening) edits(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	e.add(plain("bytes of three edits to the workers", float64(sent), "B"), alone{452, "make demo (one edit, two workers), NOTES.md", true}, "three edits go to three workers, and the mesh is new data")
 	if e.large != nil { // what is being submitted cannot be left alone
 		if err := e.submitted(ctx); err != nil {
 			return err
@@ -201,8 +208,8 @@ func (e *evening) edits(ctx context.Context) error {
 	at := time.Now()
 	if err := poll(ctx, 2*time.Minute, "the job back", func() error {
 		s, err := e.artist.client.Job(ctx, w.id)
-		if err == nil && s.Holder != "" {
-			err = fmt.Errorf("held by %s", s.Holder)
+		if err == nil && (s.Holder != "" || s.Delivered < max(had, meanwhile)) {
+			err = fmt.Errorf("%d delivered, held by %q", s.Delivered, s.Holder)
 		}
 		return err
 	}); err != nil {

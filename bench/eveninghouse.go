@@ -138,6 +138,7 @@ func (e *evening) house(ctx context.Context) error {
 				return err
 			}
 		}
+		m.o.env = append(m.o.env, "IDLEWILD_LOG_LEVEL=debug")
 		if *m.at, err = e.put(ctx, m.name, m.site, m.link, m.o); err != nil {
 			return err
 		}
@@ -180,7 +181,9 @@ func (e *evening) house(ctx context.Context) error {
 	if m.Via == "" {
 		return fmt.Errorf("second reaches slow by a relay, and nobody says by which")
 	}
-	e.say("second reaches slow through %s", m.Via)
+	if via := e.peers[m.Via]; via != e.relay {
+		return fmt.Errorf("second reaches slow through %s, not through the relay", m.Via)
+	}
 	return e.openBlender(ctx)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -19,6 +20,7 @@ type watched struct {
 	mu        sync.Mutex
 	status    job.Status
 	leased    time.Time // first
+	phases    []string  // what was done before, and when
 	delivered []time.Time
 	rejected  time.Time // first, of the cheat
 	by        map[string][]time.Time
@@ -38,6 +40,10 @@ func (e *evening) watch(ctx context.Context, d *daemon, id job.ID) *watched {
 			}
 			seen[ev.Seq] = true
 			switch ev.Type {
+			case job.EventPhase:
+				if ev.Fraction == 0 {
+					w.phases = append(w.phases, fmt.Sprintf("%s %s", ev.Time.Format("15:04:05.0"), ev.Text))
+				}
 			case job.EventLeased:
 				if w.leased.IsZero() {
 					w.leased = ev.Time
@@ -74,6 +80,18 @@ func (w *watched) until(ctx context.Context, limit time.Duration, n int) error {
 	return poll(ctx, limit, fmt.Sprintf("%d delivered", n), func() error {
 		if have := w.count(); have < n {
 			return fmt.Errorf("%d are", have)
+		}
+		return nil
+	})
+}
+
+// returns waits for the first result.
+func (w *watched) returns(ctx context.Context, limit time.Duration) error {
+	return poll(ctx, limit, "a result", func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.by) == 0 {
+			return errors.New("none is back")
 		}
 		return nil
 	})
