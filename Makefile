@@ -3,7 +3,7 @@ GO ?= go
 # One set of flags everywhere: each set has a build cache of its own.
 export GOFLAGS ?= -trimpath
 
-.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab clients torch package update skew clean
+.PHONY: all build setup demo test test-long race lint fuzz neon bench chaos netlab evening clients torch package update skew clean
 all: build
 
 build:
@@ -42,6 +42,11 @@ chaos: setup build
 # Daemons behind routers, over slow, cut and changing networks: needs root. CUT=3m takes the goal's own time.
 netlab:
 	$(GO) run ./bench netlab --cut $(or $(CUT),40s)
+
+# An evening's use of a farm, everything together, in some thirty minutes: needs root. IDLEWILD_ONNX_LIBRARY names onnxruntime and
+# IDLEWILD_UPSCALER a model that makes pictures twice as large. PHASES=animation,still runs some of it.
+evening: build
+	$(GO) run ./bench evening $(if $(PHASES),--only "$(PHASES)")
 
 # OpenAI's own clients against the door, fetched by pip and npm. IDLEWILD_ONNX_LIBRARY and IDLEWILD_LLM_SERVER say what answers.
 clients:

@@ -68,6 +68,7 @@ var benchmarks = map[string]benchmark{}
 
 func main() {
 	ai.RunnerMain() // of the programs that "tokens" has answer
+	gameMain()      // of the owner in "evening"
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	asJSON := false

@@ -75,24 +75,21 @@ func netlabRun(ctx context.Context, args []string) ([]Figure, error) {
 
 // netlabOne runs one scenario in a fresh lab with a fresh farm.
 func netlabOne(ctx context.Context, s netlabScenario, cut time.Duration) ([]Figure, error) {
-	f, err := newFarm(ctx)
+	b, err := newNetlabBed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer f.close()
-	lab := netlab.New()
-	defer lab.Close()
-	b := &netlabBed{farm: f, lab: lab, cut: cut, hosts: map[*daemon]*netlab.Host{}}
-	b.internet = lab.Site(netlab.None)
+	defer b.close()
+	b.cut = cut
 	figures, err := s.run(ctx, b)
 	if err != nil {
 		var logs []string
-		for _, d := range f.nodes {
+		for _, d := range b.nodes {
 			if s, err := d.client.Peers(ctx); err == nil {
 				b, _ := json.Marshal(s)
 				logs = append(logs, "--- peers of "+d.name+"\n"+string(b))
 			}
-			logs = append(logs, "--- "+d.name+"\n"+f.tail(d.name))
+			logs = append(logs, "--- "+d.name+"\n"+b.tail(d.name))
 		}
 		return nil, fmt.Errorf("%w\n%s", err, strings.Join(logs, "\n"))
 	}
@@ -108,17 +105,40 @@ type netlabBed struct {
 	hosts    map[*daemon]*netlab.Host
 }
 
-// up starts a daemon on a new host.
-func (b *netlabBed) up(ctx context.Context, name string, at *netlab.Site, o netlab.LinkOptions, noWork bool, env ...string) (*daemon, error) {
-	h, err := at.Host(name, o)
+// newNetlabBed makes a fresh farm in a fresh lab that has nothing but a public network.
+func newNetlabBed(ctx context.Context) (*netlabBed, error) {
+	f, err := newFarm(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d, err := b.start(ctx, name, nodeOptions{noWork: noWork, before: h.Enter(), env: append([]string{
-		"IDLEWILD_NETWORK_LISTEN=",
+	b := &netlabBed{farm: f, lab: netlab.New(), hosts: map[*daemon]*netlab.Host{}}
+	b.internet = b.lab.Site(netlab.None)
+	return b, nil
+}
+
+// close ends the daemons, and then their network.
+func (b *netlabBed) close() {
+	b.farm.close()
+	b.lab.Close()
+}
+
+// up starts a daemon on a new host, for echo tasks.
+func (b *netlabBed) up(ctx context.Context, name string, at *netlab.Site, o netlab.LinkOptions, noWork bool, env ...string) (*daemon, error) {
+	return b.put(ctx, name, at, o, nodeOptions{noWork: noWork, env: append([]string{
 		"IDLEWILD_LOG_LEVEL=debug",
 		"IDLEWILD_BLENDER_PATH=/nowhere/blender", // looking at one takes longer than the scenario
 	}, env...)})
+}
+
+// put starts a daemon on a new host.
+func (b *netlabBed) put(ctx context.Context, name string, at *netlab.Site, link netlab.LinkOptions, o nodeOptions) (*daemon, error) {
+	h, err := at.Host(name, link)
+	if err != nil {
+		return nil, err
+	}
+	o.before = append(h.Enter(), o.before...)
+	o.env = append([]string{"IDLEWILD_NETWORK_LISTEN="}, o.env...)
+	d, err := b.start(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +195,8 @@ func (b *netlabBed) whole(ctx context.Context, limit time.Duration, all ...*daem
 	return time.Since(start), nil
 }
 
-// submit sends a job of count tasks.
-func (b *netlabBed) submit(ctx context.Context, d *daemon, name string, count, sleepMillis int, bytes int64) (job.ID, error) {
+// echo sends a job of count tasks.
+func (b *netlabBed) echo(ctx context.Context, d *daemon, name string, count, sleepMillis int, bytes int64) (job.ID, error) {
 	params, err := json.Marshal(map[string]any{"count": count, "text": name, "sleep_ms": sleepMillis, "bytes": bytes})
 	if err != nil {
 		return "", err

@@ -61,7 +61,7 @@ func netlabPunch(ctx context.Context, b *netlabBed) ([]Figure, error) {
 		return nil, err
 	}
 	const count = 20
-	id, err := b.submit(ctx, artist, "punch", count, 10, 64<<10)
+	id, err := b.echo(ctx, artist, "punch", count, 10, 64<<10)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func netlabRelay(ctx context.Context, b *netlabBed) ([]Figure, error) {
 		return nil, fmt.Errorf("the path is relayed, and nobody says by whom")
 	}
 	const count, size = 3, 4 << 20
-	id, err := b.submit(ctx, artist, "relay", count, 0, size)
+	id, err := b.echo(ctx, artist, "relay", count, 0, size)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func netlabRestart(ctx context.Context, b *netlabBed) ([]Figure, error) {
 		return nil, err
 	}
 	const count = 600
-	id, err := b.submit(ctx, artist, "restart", count, 200, 0)
+	id, err := b.echo(ctx, artist, "restart", count, 200, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +244,7 @@ func netlabCut(ctx context.Context, b *netlabBed) ([]Figure, error) {
 	}
 	// The other worker has enough to do during the cut, and both afterwards.
 	count := int(b.cut.Milliseconds()/200) + 600
-	id, err := b.submit(ctx, artist, "cut", count, 200, 0)
+	id, err := b.echo(ctx, artist, "cut", count, 200, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +290,7 @@ func netlabChange(ctx context.Context, b *netlabBed) ([]Figure, error) {
 		return nil, err
 	}
 	const count = 2000
-	id, err := b.submit(ctx, artist, "change", count, 200, 0)
+	id, err := b.echo(ctx, artist, "change", count, 200, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func Allowed() error {
 
 // New makes an empty lab. Close removes everything it made.
 func New() *Lab {
-	return &Lab{prefix: fmt.Sprintf("nl%d-%d-", os.Getpid(), labs.Add(1)), hosts: map[netip.Addr]*Host{}, routers: map[netip.Addr]*Site{}}
+	return &Lab{prefix: prefixOf(os.Getpid(), labs.Add(1)), hosts: map[netip.Addr]*Host{}, routers: map[netip.Addr]*Site{}}
 }
 
 var labs atomic.Int64 // of this process so far
