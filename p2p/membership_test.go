@@ -668,3 +668,18 @@ func TestNewMemberIsAnnounced(t *testing.T) {
 	joinFarm(t, owner, fresh)
 	eventually(t, within, "the hidden member found it", func() bool { return connected(hidden, fresh.ID()) && connected(fresh, hidden.ID()) })
 }
+
+// TestRevocationOfTheSameMoment: a revocation voids what was issued until then,
+// that moment included, and nothing that was issued after it.
+func TestRevocationOfTheSameMoment(t *testing.T) {
+	at := time.Now()
+	m := &Membership{revoked: map[peer.ID]revokedState{"p": {at: at}}}
+	for past, void := range map[time.Duration]bool{-time.Second: true, 0: true, time.Microsecond: false} {
+		if got := m.revokedLocked("p", Certificate{Issued: at.Add(past)}); got != void {
+			t.Errorf("issued %v after it: void %t", past, got)
+		}
+	}
+	if m.revokedLocked("q", Certificate{Issued: at}) {
+		t.Error("somebody else's is void")
+	}
+}
