@@ -174,3 +174,13 @@ func TestHintsOfALargeDatablockAreBounded(t *testing.T) {
 		t.Errorf("%d MB of base are to be looked at for %d MB", sum>>20, n*size>>20)
 	}
 }
+
+// TestStructureIsBounded: the largest structure is opened, one a byte longer is not.
+func TestStructureIsBounded(t *testing.T) {
+	for size, opened := range map[int]bool{maxStructure: true, maxStructure + 1: false, maxFreshBytes: false} {
+		b, err := unpackStructure(packedEnc().EncodeAll(make([]byte, size), nil))
+		if opened != (err == nil) || opened && len(b) != size || !opened && !errors.Is(err, ErrEdits) {
+			t.Errorf("%d bytes: %d, %v", size, len(b), err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/goleak"
@@ -667,4 +668,56 @@ func TestNewMemberIsAnnounced(t *testing.T) {
 	fresh := newHost(t, "fresh")
 	joinFarm(t, owner, fresh)
 	eventually(t, within, "the hidden member found it", func() bool { return connected(hidden, fresh.ID()) && connected(fresh, hidden.ID()) })
+}
+
+// TestRevocationOfTheSameMoment: a revocation voids what was issued until then,
+// that moment included, and nothing that was issued after it.
+func TestRevocationOfTheSameMoment(t *testing.T) {
+	at := time.Now()
+	m := &Membership{revoked: map[peer.ID]revokedState{"p": {at: at}}}
+	for past, void := range map[time.Duration]bool{-time.Second: true, 0: true, time.Microsecond: false} {
+		if got := m.revokedLocked("p", Certificate{Issued: at.Add(past)}); got != void {
+			t.Errorf("issued %v after it: void %t", past, got)
+		}
+	}
+	if m.revokedLocked("q", Certificate{Issued: at}) {
+		t.Error("somebody else's is void")
+	}
+}
+
+// TestRootsSpeakForTheirFarmAlone: what a root signs for a farm that is not its
+// own (it may be root of another) counts for nothing.
+func TestRootsSpeakForTheirFarmAlone(t *testing.T) {
+	key, other, member := newKey(t), newKey(t), newKey(t)
+	id := func(k crypto.PrivKey) peer.ID {
+		p, err := peer.IDFromPrivateKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	root, own, now := id(key), farmIDOf(id(key)), time.Now()
+	for farm, good := range map[FarmID]bool{own: true, farmIDOf(id(other)): false, "": false} {
+		c, err := job.Sign(key, job.ContextMember, Certificate{Version: 1, Farm: farm, Peer: id(member).String(), Name: "m", Role: RoleMember, Issued: now, Expires: now.Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, p, err := openCertificate(c, root, own); (err == nil) != good || good && p != id(member) {
+			t.Errorf("a certificate for %q: %v", farm, err)
+		}
+		r, err := job.Sign(key, job.ContextRevoke, Revocation{Version: 1, Farm: farm, Peer: id(member).String(), At: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, p, err := openRevocation(r, root, own); (err == nil) != good || good && p != id(member) {
+			t.Errorf("a revocation for %q: %v", farm, err)
+		}
+		text, err := newTicket(key, Ticket{Farm: farm, Name: "f", Root: []byte(root), Inviter: id(member).String(), Role: RoleMember, Expires: now.Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseTicket(text); (err == nil) != good || !good && !errors.Is(err, ErrTicketMalformed) {
+			t.Errorf("a ticket for %q: %v", farm, err)
+		}
+	}
 }

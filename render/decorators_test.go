@@ -113,10 +113,18 @@ func TestOutOfMemoryInAWarmSession(t *testing.T) {
 	}
 }
 
-// everyone is a GPU of which each process of the machine has a MiB.
-type everyone struct{ stranger bool }
+// everyone is a GPU of which each process of the machine has a MiB. again is
+// closed when somebody asks for the second time: by then the first answer counts.
+type everyone struct {
+	stranger bool
+	asked    int
+	again    chan struct{}
+}
 
-func (e everyone) Devices(context.Context) ([]gpu.Device, error) {
+func (e *everyone) Devices(context.Context) ([]gpu.Device, error) {
+	if e.asked++; e.asked == 2 {
+		close(e.again)
+	}
 	d := gpu.Device{UUID: "GPU-1", MemoryBytes: 1 << 40}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
@@ -132,19 +140,25 @@ func (e everyone) Devices(context.Context) ([]gpu.Device, error) {
 
 func TestGPUMemoryOfASessionIsMeasured(t *testing.T) {
 	for _, stranger := range []bool{false, true} {
-		b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{GPUs: everyone{stranger}})
+		gpus := &everyone{stranger: stranger, again: make(chan struct{})}
+		b := newBench(t, testKind{}, render.NewLocalProcess(nil), render.Options{GPUs: gpus})
 		x := b.task(ask{Do: "pid"})
 		x.Device = job.Device{Name: "GPU-1", Type: ""}
 		if r, _ := b.runTask(t.Context(), b, x); r.Meter.VRAM != 0 {
 			t.Errorf("a task of no GPU took %d of it", r.Meter.VRAM)
 		}
-		x = b.task(ask{Do: "crash"}) // it says no device, and how it ends does not matter here
+		x = b.task(ask{Do: "hang"}) // until it was measured: how it ends does not matter here
 		x.Device = job.Device{Name: "GPU-1", Type: "gpu"}
 		want := int64(1 << 20)
 		if stranger {
 			want = 0
 		}
-		if r, _ := b.runTask(t.Context(), b, x); r.Meter.VRAM != want {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-gpus.again
+			cancel()
+		}()
+		if r, _ := b.runTask(ctx, b, x); r.Meter.VRAM != want {
 			t.Errorf("strangers %v: %d bytes, want %d", stranger, r.Meter.VRAM, want)
 		}
 	}

@@ -3,6 +3,7 @@ package delta
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -35,6 +36,9 @@ func TestRoundTrips(t *testing.T) {
 		}
 		if !bytes.Equal(got, fresh) {
 			t.Fatalf("got %x, want %x", got, fresh)
+		}
+		if _, err := Decode(base, patch, len(fresh)-1); !errors.Is(err, ErrPatch) {
+			t.Fatalf("a byte more than is allowed: %v", err)
 		}
 	})
 }

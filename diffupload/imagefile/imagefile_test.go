@@ -319,6 +319,23 @@ func TestStrokeChangesLittle(t *testing.T) {
 	}
 }
 
+// A PNG that says that it holds more pixels than its bytes can is refused before
+// one of them is read.
+func TestClaimsAreWeighedFirst(t *testing.T) {
+	b := makePNG(rand.New(rand.NewPCG(7, 8)), kind{"rgb8", 8, 2}, 120, 90, false)
+	for claim, refused := range map[byte]bool{0: false, 0x10: true} { // a million rows
+		b[21] = claim
+		binary.BigEndian.PutUint32(b[29:], crc32.ChecksumIEEE(b[12:29]))
+		r, _, err := imagefile.Open(bytes.NewReader(b), int64(len(b)))
+		if errors.Is(err, imagefile.ErrNotOpened) != refused {
+			t.Errorf("%d more rows: %v", int(claim)<<16, err)
+		}
+		if err == nil {
+			r.Close()
+		}
+	}
+}
+
 // TestNotOpened: what is none of ours, foreign or damaged is told so at once
 // or while it is read.
 func TestNotOpened(t *testing.T) {
