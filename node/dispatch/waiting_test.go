@@ -13,9 +13,13 @@ import (
 func TestManyThatWait(t *testing.T) {
 	x := newTable(t)
 	x.silent = true
+	said := map[string]bool{}
 	report := func(name string, want int, o ...OpenedReceipt) {
-		x.step(Reported{Peer: x.id(name), Stream: x.streams[name], Receipts: o, Report: job.Report{
-			Session: "s", Machine: machine(map[string][]string{"fake": {"1"}}, "cpu"), Bids: []job.Bid{{Device: "cpu", Want: want}}}})
+		r := job.Report{Session: "s", Bids: []job.Bid{{Device: "cpu", Want: want}}}
+		if !said[name] {
+			said[name], r.Machine = true, machine(map[string][]string{"fake": {"1"}}, "cpu")
+		}
+		x.step(Reported{Peer: x.id(name), Stream: x.streams[name], Receipts: o, Report: r})
 	}
 	x.submit("J", fakeParams{Frames: 1, Check: job.CheckNone}, job.Policy{})
 	x.submit("K", fakeParams{Frames: 9, Needs: map[string]string{"os": "another"}}, job.Policy{}) // for none of them
