@@ -165,18 +165,23 @@ func scenario(ctx context.Context, name string, p swarm.Params, seeds int, fifo 
 			len(r.StepTook), took(r.StepTook, .5), took(r.StepTook, .99), float64(r.Journal)/float64(r.Tasks), r.Unended, time.Since(began).Round(time.Millisecond))
 		if goal.minutes {
 			for i, m := range r.Minutes {
-				fmt.Fprintf(os.Stderr, "   minute %d: %.1f %% work, %.1f %% fetch, %.1f %% wait; %.1f %% of the tasks open\n", i, 100*m.Works, 100*m.Fetches, 100*m.Waits, 100*m.Open)
+				fmt.Fprintf(os.Stderr, "   minute %d: %.1f %% work, %.1f %% fetch, %.1f %% wait; %.1f %% of the tasks open; %.2f %% wasted; %d slow steps\n", i, 100*m.Works, 100*m.Fetches, 100*m.Waits, 100*m.Open, 100*m.Wasted, m.Slow)
 			}
 		}
 		if goal.minutes {
+			for _, why := range slices.Sorted(maps.Keys(r.Wasted)) {
+				fmt.Fprintf(os.Stderr, "   wasted, %s: %.2f %%\n", why, 100*r.Wasted[why])
+			}
 			for _, name := range slices.Sorted(maps.Keys(r.Sorts)) {
 				ts := r.Sorts[name]
 				slices.Sort(ts)
-				sum := time.Duration(0)
+				sum, slow := time.Duration(0), 0
 				for _, t := range ts {
-					sum += t
+					if sum += t; t > 50*time.Microsecond {
+						slow++
+					}
 				}
-				fmt.Fprintf(os.Stderr, "   %s: %d steps, %v in all, p50 %v p99 %v most %v\n", name, len(ts), sum.Round(time.Millisecond), took(ts, .5), took(ts, .99), ts[len(ts)-1])
+				fmt.Fprintf(os.Stderr, "   %s: %d steps, %d slow, %v in all, p50 %v p99 %v most %v\n", name, len(ts), slow, sum.Round(time.Millisecond), took(ts, .5), took(ts, .99), ts[len(ts)-1])
 			}
 		}
 		for _, e := range r.Estimates {

@@ -115,7 +115,7 @@ func (n *node) leave(politely bool) {
 	w.goes(n)
 	stream := n.stream
 	if n.run != nil && n.run.task >= 0 {
-		w.wasted(n, n.run)
+		w.wasted(n, n.run, "its machine left")
 	}
 	if politely {
 		e := dispatch.Reported{Peer: n.peer, Stream: stream, Report: job.Report{Session: "s", Leaving: "its owner is back"}}
@@ -204,7 +204,7 @@ func (n *node) hear(stream uint64, o job.Order) {
 	for _, s := range o.Stops {
 		for _, h := range n.holds() {
 			if h.lease.ID == s.Lease {
-				n.drop(h)
+				n.drop(h, s.Reason)
 				again = true
 			}
 		}
@@ -219,11 +219,11 @@ func (n *node) hear(stream uint64, o job.Order) {
 }
 
 // drop ends a lease before its time.
-func (n *node) drop(h *held) {
+func (n *node) drop(h *held, why string) {
 	h.over = true
 	if n.run == h {
 		if h.task >= 0 {
-			n.w.wasted(n, h)
+			n.w.wasted(n, h, why)
 		}
 		n.run = nil
 	}
@@ -236,10 +236,21 @@ func (n *node) drop(h *held) {
 }
 
 // wasted counts the time of a task that does not end here.
-func (w *world) wasted(n *node, h *held) {
+func (w *world) wasted(n *node, h *held, why string) {
 	d := (w.now - h.start).Seconds() * n.speed
 	w.r.used += d
-	w.r.wasted += d
+	w.r.waste(d, why)
+}
+
+func (r *Result) waste(d float64, why string) {
+	if n := len(r.Minutes); n > 0 && why != "its machine left" {
+		r.Minutes[n-1].Wasted += d
+	}
+	r.wasted += d
+	if r.Wasted == nil {
+		r.Wasted = map[string]float64{}
+	}
+	r.Wasted[why] += d
 }
 
 // next goes on with what is held: content first, then the tasks in order.
@@ -314,7 +325,7 @@ func (n *node) done(h *held) {
 		d := took.Seconds() * n.speed
 		w.r.used += d
 		if j.finished[no] {
-			w.r.wasted += d
+			w.r.waste(d, "done a second time")
 		}
 	}
 	said, load := took, h.load

@@ -180,6 +180,7 @@ type Result struct {
 	Begin, Idle float64 // shares of the device time: beginning frames and jobs, doing nothing
 	Bound       float64 // a time that can hardly be beaten, see bound; seconds
 	Minutes     []Minute
+	Wasted      map[string]float64 // shares of the device time, by what became of it
 
 	used, wasted, lost float64
 	window             when
@@ -206,6 +207,9 @@ func (w *world) message() {
 	w.r.windowMessages++
 }
 
+// slowStep is how long a step of the board should take at most, nearly always.
+const slowStep = 50 * time.Microsecond
+
 // Effort is a coordinator that says what its last step cost, on any machine.
 type Effort interface{ Effort() int }
 
@@ -223,6 +227,9 @@ func (w *world) step(e dispatch.Event) {
 	}
 	sort := reflect.TypeOf(e).Name()
 	w.r.Sorts[sort] = append(w.r.Sorts[sort], took)
+	if m := w.minute(); took > slowStep {
+		m.Slow++
+	}
 	for _, x := range out {
 		w.carryOut(x)
 	}
@@ -416,6 +423,9 @@ func (w *world) result() Result {
 	}
 	if r.used > 0 {
 		r.Waste = r.wasted / r.used
+		for k := range r.Wasted {
+			r.Wasted[k] /= r.used
+		}
 	}
 	r.Traffic /= 8000
 	all := 0.0 // what could have been done until the end

@@ -12,18 +12,25 @@ type Minute struct {
 	Fetches float64 // have a lease whose content is on its way
 	Waits   float64 // have none
 	Open    float64 // share of the tasks that nobody has yet, at its end
+	Wasted  float64 // work that was not used: whose machine left is not in it
+	Slow    int     // steps of the board that took longer than slowStep
 }
 
 // sampleEvery is how often it is looked what machines do.
 const sampleEvery = 5 * time.Second
 
-// sample looks at everybody, again and again.
-func (w *world) sample() {
+// minute is the present one.
+func (w *world) minute() *Minute {
 	at := int(w.now / time.Minute)
 	for len(w.r.Minutes) <= at {
 		w.r.Minutes = append(w.r.Minutes, Minute{})
 	}
-	m := &w.r.Minutes[at]
+	return &w.r.Minutes[at]
+}
+
+// sample looks at everybody, again and again.
+func (w *world) sample() {
+	m := w.minute()
 	held := 0
 	for _, n := range w.nodes[1:] {
 		switch {
@@ -51,6 +58,7 @@ func (w *world) sample() {
 
 func (m *Minute) shares() {
 	if all := m.Works + m.Fetches + m.Waits; all > 0 {
+		m.Wasted /= all * sampleEvery.Seconds()
 		m.Works, m.Fetches, m.Waits = m.Works/all, m.Fetches/all, m.Waits/all
 	}
 }

@@ -38,6 +38,7 @@ type Board struct {
 	shapes    []*shape
 	forgetAt  int       // peers that are gone, before strangers are forgotten
 	shapesAt  int       // shapes, before those that no device has are
+	ranking   []ranked  // room for choose
 	sharing   int       // jobs that have open work, as of this step; negative: not counted yet
 	waiting   []*seat   // want work, and may have got it since
 	restful   []*worker // may have to be told why they get none
@@ -444,6 +445,7 @@ func (b *Board) urge(w *worker) {
 // announce offers the open work of each job when there is some and nobody
 // knows yet, and again after a while.
 func (b *Board) announce() {
+	here := b.selfHere()
 	for _, j := range b.live {
 		if j.open == 0 && len(j.checks) == 0 && j.told == 0 {
 			continue
@@ -457,14 +459,14 @@ func (b *Board) announce() {
 				if stopped && c.place != job.AtRequester {
 					continue
 				}
-				if c.place == job.Anywhere || !b.selfHere() {
+				if c.place == job.Anywhere || !here {
 					n += c.open
 					if c.open > most {
 						most, o.Needs = c.open, b.offered(c)
 					}
 				}
 			}
-			if !b.selfHere() {
+			if !here {
 				n += len(j.checks)
 			} else {
 				n += j.handed

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"math"
 	"slices"
 	"time"
 
@@ -115,14 +114,29 @@ func (b *Board) ready(s *seat) bool {
 // feed leases to w's devices what they asked for, up to credit leases each.
 func (b *Board) feed(w *worker, credit int) {
 	for _, s := range w.seats {
+		if b.passed(s) {
+			continue
+		}
 		b.feedSeat(s, credit)
 		if s.want > 0 && b.ready(s) {
 			if work, _ := s.held(); work == 0 {
 				for s.want > 0 && b.duplicate(s) {
 				}
 			}
+			s.tried = b.moment()
 		}
 	}
+}
+
+// passed reports whether s waits, as one of many, and there was nothing for it
+// just now: that it says so once more changes nothing. It is looked at again with
+// all others.
+func (b *Board) passed(s *seat) bool {
+	if len(b.waiting) <= some || s.idle == 0 || s.tried < s.idle || b.since(s.tried) >= lookAgain {
+		return false
+	}
+	b.lookLater(lookAgain)
+	return true
 }
 
 func (b *Board) feedSeat(s *seat, credit int) {
@@ -182,36 +196,36 @@ func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
 		}
 		return nil, nil
 	}
-	var not []*jobState // have nothing for it after all
-	for {
-		var best *jobState
-		least := math.Inf(1)
-		for _, j := range b.live {
-			if j.open == 0 || !j.live() || !b.asks(s, j) || slices.Contains(not, j) {
-				continue
-			}
-			more := 1
-			if best != nil {
-				if more = b.urgency(j, best); more < 0 {
-					continue
-				}
-			}
-			load, ok := b.load(s, j)
-			if !ok {
-				continue
-			}
-			if more > 0 || load < least {
-				best, least = j, load
-			}
+	list := b.ranking[:0]
+	for _, j := range b.live {
+		if j.open == 0 || !j.live() || !b.asks(s, j) {
+			continue
 		}
-		if best == nil {
-			return nil, nil
+		if load, ok := b.load(s, j); ok {
+			list = append(list, ranked{j, load})
 		}
-		if tasks := b.chooseTasks(s, best, ahead); len(tasks) > 0 {
-			return best, tasks
-		}
-		not = append(not, best)
 	}
+	b.ranking = list
+	for len(list) > 0 {
+		best := 0
+		for i, x := range list[1:] {
+			if more := b.urgency(x.j, list[best].j); more > 0 || more == 0 && x.load < list[best].load {
+				best = i + 1
+			}
+		}
+		j := list[best].j
+		if tasks := b.chooseTasks(s, j, ahead); len(tasks) > 0 {
+			return j, tasks
+		}
+		list = slices.Delete(list, best, best+1) // it has nothing for it after all
+	}
+	return nil, nil
+}
+
+// ranked is a job that a device could work on, and how well it is served.
+type ranked struct {
+	j    *jobState
+	load float64
 }
 
 // load is how well j is served: the speed of its members, s among them, for the
@@ -487,7 +501,7 @@ func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left
 	p := cost(t)
 	if !ahead && cold+p/own > max(inTime*left, tooSlow*p/each) {
 		// Too long for s; another may not be.
-		if x := q.short(cost); x != nil && cold+cost(x)/own <= inTime*left && b.mayHere(s, j, x) {
+		if x := b.shortest(c, q, cost); x != nil && cold+cost(x)/own <= inTime*left && b.mayHere(s, j, x) {
 			return []*task{x}
 		}
 	}
@@ -500,6 +514,16 @@ func (b *Board) cutFrom(s *seat, j *jobState, c *class, q *queues, t *task, left
 		return nil
 	}
 	return b.draw(s, j, c, []*queues{q}, b.o.MaxLeaseTasks, target*own)
+}
+
+// shortest is what q.short says; all that wait are told the same, unless something
+// was leased in between.
+func (b *Board) shortest(c *class, q *queues, cost func(*task) float64) *task {
+	if m := (shortIn{b.steps, b.grants, q}); c.shortIn != m {
+		b.effort++
+		c.shortIn, c.short = m, q.short(cost)
+	}
+	return c.short
 }
 
 // piece is how long one more lease of s should last that has held seconds of

@@ -319,6 +319,15 @@ type class struct {
 	granted  time.Time // when a task was leased last
 	lessons  *lessons  // of memory; nil: nothing was learnt
 	ends     ends      // open tasks of the rest by length; nil: not yet
+	short    *task     // found in
+	shortIn  shortIn
+}
+
+// shortIn is when and where a short task was looked for.
+type shortIn struct {
+	step   uint64
+	grants uint32
+	of     *queues
 }
 
 // taskHeap orders by rank, then by plan.

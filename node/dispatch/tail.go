@@ -40,7 +40,7 @@ const (
 // look is a leased task and when it is expected to be done.
 type look struct {
 	g    *grant
-	end  time.Time
+	end  moment
 	pace float64 // of a device whose copy could pay, at least
 }
 
@@ -124,7 +124,7 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 	}
 	var best *grant
 	gain, running := worthIt, false
-	pace := s.pace()
+	pace, now := s.pace(), b.moment()
 	for _, j := range jobs {
 		if !j.live() || !b.asks(s, j) {
 			continue
@@ -143,22 +143,26 @@ func (b *Board) copy(s *seat, jobs []*jobState, worth, held float64, early bool)
 		}
 		var of *class
 		each := 0.0
-		b.effort += len(j.looks)
 		for _, x := range j.looks {
-			theirs := x.end.Sub(b.now).Seconds()
-			if theirs <= gain {
+			b.effort++
+			theirs := time.Duration(x.end - now).Seconds()
+			if theirs <= gain+cold+held {
 				break // and so are all behind it
 			}
 			if pace < x.pace {
 				continue
 			}
+			// What costs little to know comes first: most are out of the question.
 			g, t := x.g, x.g.t
-			if g.over || t.phase != leased || slices.ContainsFunc(t.grants.all(), func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
-				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.mayHere(s, j, t) {
+			if g.over || t.phase != leased {
 				continue
 			}
 			cost, ok := t.class.costs.at(int(t.index))
-			if !ok {
+			if ours := cost/pace + cold + held; !ok || ours >= theirs*worth || theirs-ours <= gain {
+				continue
+			}
+			if slices.ContainsFunc(t.grants.all(), func(o *grant) bool { return o.lease.peer == s.w.peer }) ||
+				!b.suits(s, t.class) || early && !(t.early() && t.class.hurried()) || !b.mayHere(s, j, t) {
 				continue
 			}
 			cost = max(cost, b.proven(t))
@@ -281,6 +285,7 @@ func (b *Board) lookAt(j *jobState) {
 		return
 	}
 	j.lookedAt = b.now
+	now := b.moment()
 	j.compact()
 	b.effort += len(j.leaseSeq)
 	looks := j.looks[:0]
@@ -310,7 +315,7 @@ func (b *Board) lookAt(j *jobState) {
 				}
 				left += b.yet(w, o, x, cost/pace)
 				if o == l && cost > 0 {
-					looks = append(looks, look{x, b.now.Add(time.Duration(min(left, 1e9) * float64(time.Second))), cost / (left * worthCopying)})
+					looks = append(looks, look{x, now + moment(min(left, 1e9)*float64(time.Second)), cost / (left * worthCopying)})
 					copies = copies || x.t.grants.len() > 1
 				}
 			}
@@ -322,9 +327,9 @@ func (b *Board) lookAt(j *jobState) {
 	if copies {
 		// Of two copies the sooner one counts.
 		soonest := map[*task]*grant{}
-		ends := map[*task]time.Time{}
+		ends := map[*task]moment{}
 		for _, x := range looks {
-			if t := x.g.t; t.grants.len() > 1 && (soonest[t] == nil || x.end.Before(ends[t])) {
+			if t := x.g.t; t.grants.len() > 1 && (soonest[t] == nil || x.end < ends[t]) {
 				soonest[t], ends[t] = x.g, x.end
 			}
 		}
@@ -332,15 +337,15 @@ func (b *Board) lookAt(j *jobState) {
 	}
 	if len(looks) > most {
 		// Numbers are sorted much faster than looks.
-		ends := make([]int64, len(looks))
+		ends := make([]moment, len(looks))
 		for i, x := range looks {
-			ends[i] = x.end.Sub(b.now).Nanoseconds()
+			ends[i] = x.end
 		}
 		slices.Sort(ends)
-		last := b.now.Add(time.Duration(ends[len(ends)-most]))
-		looks = slices.DeleteFunc(looks, func(x look) bool { return x.end.Before(last) })
+		last := ends[len(ends)-most]
+		looks = slices.DeleteFunc(looks, func(x look) bool { return x.end < last })
 	}
-	slices.SortStableFunc(looks, func(x, y look) int { return y.end.Compare(x.end) })
+	slices.SortStableFunc(looks, func(x, y look) int { return cmp.Compare(y.end, x.end) })
 	clear(looks[min(len(looks), most):])
 	j.looks = looks[:min(len(looks), most)]
 	j.pays, j.lookFor = math.Inf(1), 0
@@ -357,7 +362,10 @@ func (b *Board) lookAt(j *jobState) {
 	}
 	if len(j.looks) > 0 {
 		each := time.Duration(len(j.leaseSeq)) * time.Millisecond
-		j.lookFor = max(min(lookAgain, each), min(j.looks[0].end.Sub(b.now)/near, 8*each))
+		j.lookFor = max(min(lookAgain, each), min(time.Duration(j.looks[0].end-now)/near, 8*each))
+		if len(b.waiting) > some {
+			j.lookFor = max(j.lookFor, lookAgain) // so often all that wait are looked at
+		}
 	}
 }
 
