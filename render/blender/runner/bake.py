@@ -31,6 +31,7 @@ from protocol import Failed, Progress, Request
 
 ARCHIVE = "bake.tar"
 NEW = "idlewild_bake"  # beside the .blend, the folder of FOLDERS
+ZONE = re.compile(r"/(?:meta|blobs)/[^/]*\.(?:json|blob)$")  # a file of a simulation zone
 
 
 def late() -> bool:
@@ -90,10 +91,9 @@ class Project:
             if self._shown.get(path) == source:
                 continue
             self._room(path, "/".join(steps))
-            try:
-                os.symlink(source, path)
-            except OSError:  # a system that does not let everybody make links
-                shutil.copy2(source, path)
+            # Blender 5 opens the files of a zone as if to write: of a folder that is
+            # read-only it shows nothing.
+            link(source, path, ZONE.search(path.replace(os.sep, "/")) is not None)
             self._shown[path] = source
             # Blender looks once which frames a point cache and a zone have.
             looked = looked or path.endswith((".bphys", ".json"))
@@ -149,6 +149,16 @@ class Project:
     def made(self) -> list[tuple[str, str]]:
         """The folders that a bake writes to, and what they are called in one."""
         return [(self.beside, BESIDE), (self.folders, FOLDERS)]
+
+
+def link(source: str, path: str, copy: bool) -> None:
+    if not copy:
+        try:
+            os.symlink(source, path)
+            return
+        except OSError:  # a system that does not let everybody make links
+            pass
+    shutil.copyfile(source, path)
 
 
 class Opened:
