@@ -1,7 +1,6 @@
 package blender
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
