@@ -1,11 +1,9 @@
 package blender
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"idlewild/internal/scenes"
@@ -18,10 +16,6 @@ func TestViews(t *testing.T) {
 	onEach(t, func(t *testing.T, k *Kind, p scenes.Program) {
 		dir := t.TempDir()
 		makeScenes(t, p, "views", dir)
-		if in := inspect(t, k, filepath.Join(dir, "individual.blend"), ""); strings.Contains(fmt.Sprint(in.Problems), "Blender 5.") {
-			hasProblem(t, in, job.SeverityError, "a part of its own", "Blender 4.5")
-			return // refused, and nothing else is known of it
-		}
 		views(t, k, p, dir)
 		for name, n := range map[string]string{"none": "0 views", "single": "1 views"} {
 			hasProblem(t, inspect(t, k, filepath.Join(dir, name+".blend"), ""), job.SeverityError, n, "Stereoscopy")

@@ -31,6 +31,7 @@ from protocol import Failed, Progress, Request
 
 ARCHIVE = "bake.tar"
 NEW = "idlewild_bake"  # beside the .blend, the folder of FOLDERS
+ZONE = re.compile(r"/(?:meta|blobs)/[^/]*\.(?:json|blob)$")  # a file of a simulation zone
 
 
 def late() -> bool:
@@ -49,6 +50,7 @@ class Project:
         self.folders = os.path.join(folder, NEW)
         self._bake = ""
         self._shown: dict[str, str] = {}
+        self._opened: list[tuple[str, str]] = []  # folders of the tree that are folders here too
         shutil.rmtree(into, ignore_errors=True)
         os.makedirs(into)
         self.grow()
@@ -66,6 +68,8 @@ class Project:
         if os.path.isdir(os.path.join(at, os.path.basename(self.beside))):
             os.makedirs(self.beside, exist_ok=True)
             self._fill(os.path.join(at, os.path.basename(self.beside)), self.beside)
+        for source, target in self._opened:
+            self._fill(source, target)
         return self._show() if self._bake else False
 
     def _fill(self, source: str, target: str, leave: str = "") -> None:
@@ -77,6 +81,29 @@ class Project:
                 os.symlink(one, other)
             except OSError:  # a system that does not let everybody make links
                 (shutil.copytree if os.path.isdir(one) else shutil.copy2)(one, other)
+
+    def copy(self, folder: str) -> None:
+        """Has a folder of the tree here as a copy that may be written to."""
+        steps = os.path.relpath(folder, self._tree).split(os.sep)
+        source, target = self._tree, self.root
+        for step in steps:
+            source, target = os.path.join(source, step), os.path.join(target, step)
+            if os.path.islink(target):
+                os.unlink(target)
+                os.mkdir(target)
+                if step is not steps[-1]:
+                    self._opened.append((source, target))
+                    self._fill(source, target)
+        shutil.copytree(source, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
+
+    def copy_zones(self, root: str) -> bool:
+        """Copies what simulation zones of the open file, which lies below root, were
+        baked to. Blender opens those files as if to write, and of a folder that is
+        read-only it shows nothing. Returns whether there was any."""
+        inside = [f for f in (os.path.relpath(f, root) for f in zone_folders()) if not f.startswith(os.pardir)]
+        for folder in inside:
+            self.copy(os.path.join(self._tree, folder))
+        return bool(inside)
 
     def show(self, bake: str) -> None:
         """Has what a bake left in its folder stand in its place."""
@@ -90,10 +117,9 @@ class Project:
             if self._shown.get(path) == source:
                 continue
             self._room(path, "/".join(steps))
-            try:
-                os.symlink(source, path)
-            except OSError:  # a system that does not let everybody make links
-                shutil.copy2(source, path)
+            # Blender 5 opens the files of a zone as if to write: of a folder that is
+            # read-only it shows nothing.
+            link(source, path, ZONE.search(path.replace(os.sep, "/")) is not None)
             self._shown[path] = source
             # Blender looks once which frames a point cache and a zone have.
             looked = looked or path.endswith((".bphys", ".json"))
@@ -151,6 +177,16 @@ class Project:
         return [(self.beside, BESIDE), (self.folders, FOLDERS)]
 
 
+def link(source: str, path: str, copy: bool) -> None:
+    if not copy:
+        try:
+            os.symlink(source, path)
+            return
+        except OSError:  # a system that does not let everybody make links
+            pass
+    shutil.copyfile(source, path)
+
+
 class Opened:
     """What a late session has open."""
 
@@ -178,6 +214,8 @@ class Opened:
         elif archive:
             self.project.place(archive)
         open_file(self.project.main, request.scene)
+        if self.project.copy_zones(self.project.root):
+            open_file(self.project.main, request.scene)
         self.paths = relocate.relocate(tree)
         for path in self.paths.missing:
             print("idlewild: not in the tree:", path)
@@ -189,6 +227,34 @@ class Opened:
 
 
 opened = Opened()
+
+
+def reopen_zones() -> None:
+    """Opens a session's file once more, as a project, where it has simulation zones
+    that are baked to a folder that is read-only."""
+    tree = os.environ.get("IDLEWILD_IN", "")
+    if not tree or not zone_folders():
+        return
+    main = os.path.relpath(bpy.data.filepath, tree).replace(os.sep, "/")
+    project = Project(tree, main, os.path.join(os.environ["HOME"], "project"))
+    if project.copy_zones(tree):
+        opened.project = project
+        open_file(project.main, bpy.context.scene.name)
+
+
+def zone_folders() -> list[str]:
+    """The folders below which nodes read what was baked, where that is read-only."""
+    found = set()
+    for obj in bpy.data.objects:
+        for mod in obj.modifiers:
+            if mod.type != "NODES" or obj.library:
+                continue
+            for owner, name in caches.folders(mod):
+                raw = getattr(owner, name)
+                path = os.path.normpath(bpy.path.abspath(raw)) if raw.startswith("//") else ""
+                if path and caches.baked_below(raw, None) and not os.access(path, os.W_OK):
+                    found.add(path)
+    return sorted(found)
 
 
 def roots() -> list[str]:

@@ -332,26 +332,16 @@ def all_strips(scene: Any) -> list[Any]:
 def set_multilayer(overlay: Any, depth: str, codec: str) -> None:
     """Output as one EXR with every pass of every view layer."""
     image = overlay.scene.render.image_settings
-    theirs = own_views(image)
     if hasattr(image, "media_type"):  # 5.0
         overlay.set(image, "media_type", "MULTI_LAYER_IMAGE")
     overlay.set(image, "file_format", "OPEN_EXR_MULTILAYER")
     overlay.set(image, "color_mode", "RGBA")
     overlay.set(image, "color_depth", depth)
     if overlay.scene.render.use_multiview:
-        # Since 5.0 Blender gives each view parts of its own, and an Image node
-        # of such a file shows the first view as every view.
-        if hasattr(image, "use_exr_interleave") and not theirs:
-            overlay.set(image, "use_exr_interleave", True)
         overlay.set(image, "views_format", "MULTIVIEW")
     overlay.set(image, "exr_codec", codec)
     if hasattr(image, "color_management"):
         overlay.set(image, "color_management", "FOLLOW_SCENE")
-
-
-def own_views(image: Any) -> bool:
-    """Whether the artist's files are what a render leaves, all views in one."""
-    return image.file_format == "OPEN_EXR_MULTILAYER" and image.views_format == "MULTIVIEW"
 
 
 def views(scene: Any) -> list[Any]:
@@ -362,6 +352,25 @@ def views(scene: Any) -> list[Any]:
         return []
     found = render.stereo_views if render.views_format == "STEREO_3D" else render.views
     return [view for view in found if view.use]
+
+
+def switch(tree: Any, value: bool) -> tuple[dict, Any]:
+    """Makes, in a compositor, what shows another picture in each view; returns the
+    sockets that take these, by the view's name, and the one that gives. value: it
+    is a single number, which as a colour would be rounded."""
+    node = tree.nodes.new("CompositorNodeSwitchView")
+    give = node.outputs[0]
+    if value:
+        part = tree.nodes.new("CompositorNodeSeparateColor")
+        tree.links.new(give, part.inputs[0])
+        give = part.outputs[0]
+    return {socket.name: socket for socket in node.inputs}, give
+
+
+def switched_views(scene: Any) -> list[str]:
+    """The views that an Image node does not tell apart by itself: since 5.0 it
+    shows all as the one that it is set to."""
+    return [v.name for v in views(scene)] if bpy.app.version >= (5, 0, 0) else []
 
 
 def set_png(image: Any) -> None:

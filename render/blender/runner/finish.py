@@ -30,7 +30,8 @@ class Stage:
     def __init__(self, scene: Any, request: Request) -> None:
         self.scene = scene
         self._black: Any = None
-        self._images: list[tuple[Any, str]] = []  # node, view layer
+        self._views = compat.switched_views(scene)
+        self._images: list[tuple[Any, str, str]] = []  # node, view layer, view
         self._mattes: list[tuple[Any, str, str]] = []  # node, its layer, what it picks
         # node, view layer, pass, tree, target socket
         self._links: list[tuple[Any, str, str, Any, Any]] = []
@@ -41,12 +42,10 @@ class Stage:
             self._replace(tree)
             target = compat.missing_output(tree)
         if target is not None:
-            node = tree.nodes.new("CompositorNodeImage")
             # What Blender saves without a compositor, and where that only
             # writes files: the first layer.
             layer = rendered_layers(scene, request)[0]
-            self._images.append((node, layer))
-            self._links.append((node, layer, "Image", tree, target))
+            self._connect(self._pictures(tree, layer), layer, "Image", tree, [target], False)
         if not request.files:
             self._quiet(tree)
         if scene.render.image_settings.file_format in MOVIES:
@@ -56,9 +55,9 @@ class Stage:
         for old in [n for n in tree.nodes if n.bl_idname == "CompositorNodeRLayers"]:
             if old.scene not in (None, self.scene):
                 raise Failed("compositor node %r shows another scene" % old.name)
-            new = tree.nodes.new("CompositorNodeImage")
-            new.mute = old.mute
-            self._images.append((new, old.layer))
+            pictures = self._pictures(tree, old.layer)
+            for new in pictures.values():
+                new.mute = old.mute
             for socket in old.outputs:
                 targets = [link.to_socket for link in socket.links]
                 if targets and socket.type == "VECTOR":
@@ -68,7 +67,7 @@ class Stage:
                     for target in targets:
                         tree.links.new(give, target)
                     targets = [take]
-                self._links += [(new, old.layer, socket.name, tree, target) for target in targets]
+                self._connect(pictures, old.layer, socket.name, tree, targets, socket.type == "VALUE")
             tree.nodes.remove(old)
         for node in tree.nodes:
             if node.bl_idname == "CompositorNodeCryptomatteV2" and node.source == "RENDER":
@@ -77,6 +76,22 @@ class Stage:
                 # A file's cryptomattes are picked by the same names.
                 self._mattes.append((node, node.layer_name, node.matte_id))
                 node.source = "IMAGE"
+
+    def _pictures(self, tree: Any, layer: str) -> dict[str, Any]:
+        """Image nodes that show a layer: one, or one of each view."""
+        made = {view: tree.nodes.new("CompositorNodeImage") for view in self._views or [""]}
+        self._images += [(node, layer, view) for view, node in made.items()]
+        return made
+
+    def _connect(self, pictures: dict, layer: str, name: str, tree: Any, targets: list, value: bool) -> None:
+        """Notes which pass of the pictures the targets are to get."""
+        if not self._views:
+            self._links += [(pictures[""], layer, name, tree, target) for target in targets]
+        elif targets:
+            take, give = compat.switch(tree, value)
+            for target in targets:
+                tree.links.new(give, target)
+            self._links += [(node, layer, name, tree, take[view]) for view, node in pictures.items()]
 
     def _quiet(self, tree: Any) -> None:
         """File Output nodes would write to the artist's own paths."""
@@ -91,10 +106,12 @@ class Stage:
         if image.type != "MULTILAYER" and not width:
             raise Failed("the rendered file cannot be read")
         image.use_multiview = self.scene.render.use_multiview  # each view is composited of its own passes
-        for node, layer in self._images:
+        for node, layer, view in self._images:
             node.image = image
             if node.has_layers and layer in rendered:
                 node.layer = layer
+            if view and node.has_views:
+                node.view = view
         for node, layer, matte in self._mattes:
             node.image = image
             try:

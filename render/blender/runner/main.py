@@ -45,6 +45,7 @@ def serve(events: protocol.Events) -> int:
         events.error("failed", "Blender %s cannot open the file; see the log" % bpy.app.version_string)
         return 0
     else:
+        bake.reopen_zones()
         # The tree is mounted as a whole; absolute paths of the artist's disk lie
         # in a folder of it.
         for path in relocate.relocate(os.environ.get("IDLEWILD_IN", "")).missing:
@@ -71,6 +72,8 @@ def answer(events: protocol.Events, request: protocol.Request) -> None:
         progress = protocol.Progress(events, request.id)
         if bake.late():
             bake.opened.ready(request, progress)
+        elif bake.opened.project:
+            bake.opened.project.grow()
         facts = op(request, progress)
         outcome, reason = "succeeded", ""
     except BaseException as exc:  # also SystemExit from a script in the file

@@ -89,9 +89,17 @@ def views(scene: Any, found: dict, problems: Problems) -> list[dict]:
     if found["files"]:
         problems.error(where, "File Output nodes would write files of each view, which are not delivered",
                        "mute the nodes, or switch off Output > Stereoscopy")
+    if not found["multilayer"] and compat.switched_views(scene) and picks(compat.compositor(scene)):
+        problems.error(where, "a Cryptomatte node of Blender %s picks from one view for all" % compat.version(),
+                       "render it with Blender 4.5, mute the node, or switch off Output > Stereoscopy")
     if found["film"].get("extension"):
         problems.error(where, "films of several views are not made", "choose an image format, or pass --video none")
     return result
+
+
+def picks(tree: Any) -> bool:
+    """Whether a compositor's node picks objects of the render by Cryptomatte."""
+    return tree is not None and any(n.bl_idname == "CompositorNodeCryptomatteV2" and n.source == "RENDER" and not n.mute for n in tree.nodes)
 
 
 def pick_scene(name: str, problems: Problems) -> Any:

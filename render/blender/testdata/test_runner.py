@@ -468,6 +468,22 @@ class Bakes(unittest.TestCase):
         self.assertIn("cache/zone0/7/blobs/000003_000.blob", have)  # frames from 3 on name it
         self.assertEqual(len(have), len(files) + 1)
 
+    def test_a_folder_that_may_be_written_to(self):
+        for name in ("shot/sim/zone/1/meta/a.json", "shot/sim/other", "shot/x_1"):
+            self.write(name)
+        project = self.bake.Project(self.tree, "shot/a.blend", self.into)
+        project.copy(os.path.join(self.tree, "shot", "sim", "zone"))
+        copy = os.path.join(self.into, "shot", "sim", "zone", "1", "meta", "a.json")
+        self.assertFalse(os.path.islink(copy) or os.path.realpath(copy) != os.path.join(os.path.realpath(self.into), "shot", "sim", "zone", "1", "meta", "a.json"))
+        with open(copy, "r+") as f:
+            self.assertEqual(f.read(), "shot/sim/zone/1/meta/a.json")
+            f.write("changed")
+        with open(os.path.join(self.tree, "shot", "sim", "zone", "1", "meta", "a.json")) as f:
+            self.assertEqual(f.read(), "shot/sim/zone/1/meta/a.json")
+        self.write("shot/sim/late")
+        project.grow()
+        self.assertTrue(all(os.path.isfile(os.path.join(self.into, "shot", n)) for n in ("sim/other", "sim/late", "x_1")))
+
     def test_a_bakes_folder_holds_nothing_else(self):
         self.write("shot/idlewild_bake/own")
         for name in ("other", "frames/2/other", "frames/x/blendcache/a", "blendcache/a/b", "frames/2", "cache/own", "frames/2/cache/0/new"):
