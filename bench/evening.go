@@ -68,6 +68,8 @@ type evening struct {
 	blender *artistBlender
 	peers   map[string]*daemon // by peer id
 
+	peaks map[*daemon]peak // of memory, so far
+
 	scene, other string
 	animation    job.ID       // of the newest submission of scene
 	jobs         []eveningJob // that ended
@@ -117,7 +119,7 @@ func eveningBench(ctx context.Context, args []string) ([]Figure, error) {
 		return nil, err
 	}
 	os.Setenv("IDLEWILD_ONNX_LIBRARY", lib) // of the daemons
-	e := &evening{began: time.Now(), scale: *scale, first: *frames, peers: map[string]*daemon{}}
+	e := &evening{began: time.Now(), scale: *scale, first: *frames, peers: map[string]*daemon{}, peaks: map[*daemon]peak{}}
 	if e.out, err = filepath.Abs(*out); err != nil {
 		return nil, err
 	}
@@ -206,6 +208,9 @@ func (e *evening) spend(ctx context.Context, wanted []eveningPhase) (err error) 
 				err = cause
 			}
 			return fmt.Errorf("%s: %w; the daemons' logs are in %s", p.name, err, filepath.Join(e.out, "logs"))
+		}
+		if err := e.weigh(); err != nil {
+			return err
 		}
 		e.say("took %.0f s", time.Since(start).Seconds())
 	}

@@ -53,7 +53,7 @@ func (e *evening) animate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.add(atMost("the artist's main thread held by the submission, beside Blender's save", 1e3*(a.Held-a.Save), "ms", 300), e.noted("addon", "of it beside Blender's save, worst", 3.6, true), "seven machines share the artist's two cores")
+	e.add(atMost("the artist's main thread held by the submission, beside Blender's save", 1e3*(a.Held-a.Save), "ms", 300), e.noted("addon", "of it beside Blender's save, worst", 3.6, true), "seven machines share two cores")
 	e.add(plain("click to first frame given out, first time", w.given(a), "s"), alone{}, "")
 	if err := w.until(ctx, 5*time.Minute, 4); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (e *evening) animate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.add(atMost("desk is back: given work again after", time.Since(back).Seconds(), "s", 10), e.noted("netlab", "link cut for 40s: delivers again after", 1.4, true), "its daemon and Blender start anew, where alone a cable is put back")
+	e.add(atMost("desk is back: given work again after", time.Since(back).Seconds(), "s", 10), e.noted("netlab", "link cut for 40s: delivers again after", 1.4, true), "its daemon starts anew, where alone a cable is put back")
 	s, err := e.end(ctx, "film", e.artist, w, e.first)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (e *evening) animate(ctx context.Context) error {
 	}
 	e.add(plain("first frame given out to first frame of the cheat rejected", w.rejected.Sub(w.leased).Seconds(), "s"), alone{}, "")
 	e.add(plain("share of the workers' time that became frames", s.Efficiency, ""), e.noted("demo", "", .97, false), "four machines on two cores, one of them cheats, one leaves")
-	e.add(plain("bytes to four workers, first time", float64(s.UploadedBytes), "B"), alone{2 * 1860580, "make demo, twice its two workers, NOTES.md", true}, "what was under way when desk left is fetched again")
+	e.add(plain("bytes to four workers, first time", float64(s.UploadedBytes), "B"), alone{2 * 1860580, "make demo, twice its two workers, NOTES.md", true}, "the steward copies the content and each result, which is counted with it")
 	panel, err := e.blender.does(ctx, time.Minute, map[string]any{"do": "ended", "job": string(w.id)})
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (e *evening) edits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.add(atMost("click to first frame given out, after three edits, beside another artist", w.given(a), "s", 3), e.noted("addon", "after a small edit, worst of three: click to job taken: to first frame given out", .55, true), "workers are in the middle of others' frames, and the daemons share two cores")
+	e.add(atMost("click to first frame given out, after three edits, beside another artist", w.given(a), "s", 3), e.noted("addon", "after a small edit, worst of three: click to job taken: to first frame given out", .55, true), "the copy is of another Blender than the file was, so a Blender looks at it anew, beside two others")
 	// Later results go to the steward as well, and are counted with it.
 	if err := w.returns(ctx, 4*time.Minute); err != nil {
 		return err
@@ -215,7 +215,7 @@ func (e *evening) edits(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	e.add(plain("laptop opened: the job is back after", time.Since(at).Seconds(), "s"), e.noted("steward", "job back after the requester's start", 2.5, true), "alone results are a few bytes, here they are pictures to fetch")
+	e.add(plain("laptop opened: the job is back after", time.Since(at).Seconds(), "s"), e.noted("steward", "job back after the requester's start", 2.5, true), "alone a result is a few bytes, here a picture to fetch")
 	if s, err = e.end(ctx, "edited film", e.artist, w, 2*e.first); err != nil {
 		return err
 	}

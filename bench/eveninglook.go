@@ -33,10 +33,38 @@ func pngSize(file string) (w, h int, err error) {
 	return m.Bounds().Dx(), m.Bounds().Dy(), nil
 }
 
-// highWater is the most memory that a process had so far, in bytes.
+// peak is the most memory that a process had, and when.
+type peak struct {
+	bytes float64
+	phase string
+}
+
+// weigh takes in the most memory that each daemon had in the phase that ends.
+func (e *evening) weigh() error {
+	var all []string
+	for _, d := range e.nodes {
+		now, err := highWater(d.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if now > e.peaks[d].bytes {
+			e.peaks[d] = peak{now, e.phase}
+		}
+		all = append(all, fmt.Sprintf("%s %.0f", d.name, now/1e6))
+	}
+	e.say("most memory of the daemons, MB: %s", strings.Join(all, ", "))
+	return nil
+}
+
+// highWater is the most memory that a process had since it was asked last, in
+// bytes.
 func highWater(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
+		return 0, err
+	}
+	// 5 begins a new high-water mark (proc(5)).
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
