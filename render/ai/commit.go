@@ -295,9 +295,16 @@ func (s *spoken) recall(written func() ([]int, error)) error {
 	all := append(slices.Clone(but), s.Probed[n-1].ID)
 	with, werr := s.places(all)
 	_, err = s.places(but)
+	if s.Stop == "eos" {
+		// The token that ends it stands nowhere else.
+		if slices.Contains(but, s.Probed[n-1].ID) {
+			s.Tokens = but
+			return err
+		}
+		s.Tokens = all
+		return werr
+	}
 	switch {
-	case err == nil && s.Stop == "eos" && s.Probed[n-1].alone():
-		s.Tokens = but
 	case werr == nil && with[n-1] == len(but) && err != nil:
 		s.Tokens, err = all, nil
 	case err == nil && (werr != nil || with[n-1] >= 0 && with[n-1] < len(but)):
