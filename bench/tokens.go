@@ -363,7 +363,7 @@ func ofOthers(all []media.Record) {
 // committed is the size of the longest commitment.
 func (b *tokensBench) committed(claim string) (size float64, err error) {
 	err = recordsIn(claim, func(r media.Record) error {
-		w, err := media.WritingOf(r)
+		w, err := media.WritingOf(r, 0)
 		for _, c := range w.Commitments {
 			size = max(size, float64(len(c)))
 		}

@@ -7,12 +7,16 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Writing is what the record of an answer of tokens has beside the answer, so
 // that it can be checked without writing it again.
 type Writing struct {
-	Tokens []int // the answer's, and the one that ended it
+	// Tokens are the answer's, and the one that ended it. Of an answer that came in
+	// pieces the last one may not be there: no piece told of it.
+	Tokens []int
 	// Commitments, one to each TokensCommitted of the tokens: what was likely at
 	// the places where they were drawn. One may be empty.
 	Commitments [][]byte
@@ -34,6 +38,9 @@ type Replay struct {
 	// Noise is how far the checker's own writing is from its reading of the same, as
 	// the mean of PlaceApart.
 	Noise float64
+	// End is how much less likely than the likeliest, in logarithms, a token is
+	// that would end the answer where it ends, if it is not one of its tokens.
+	End float64
 	// Wrong is what needs no numbers: the tokens are not those of the answer, or
 	// the answer ends where it does not end. Doubt is what may be so.
 	Wrong, Doubt string
@@ -52,6 +59,7 @@ const (
 	outChosen    = "chosen"
 	outShort     = "short"
 	outNoise     = "noise"
+	outEnd       = "end"
 	outWrong     = "wrong"
 	outDoubt     = "doubt"
 )
@@ -59,29 +67,44 @@ const (
 // MaxTokens bounds the tokens of an answer.
 const MaxTokens = 1 << 20
 
-// Put adds w to a record's outputs.
-func (w Writing) Put(outputs map[string]Tensor) {
+// of is the name of an output that is about one choice of an answer: those about
+// all but the first have its number behind them.
+func of(choice int, output string) string {
+	if choice == 0 {
+		return output
+	}
+	return fmt.Sprintf("%s.%d", output, choice)
+}
+
+// Put adds w, which is about one choice of an answer, to a record's outputs.
+func (w Writing) Put(outputs map[string]Tensor, choice int) {
 	texts := make([]string, len(w.Commitments))
 	for i, c := range w.Commitments {
 		texts[i] = base64.StdEncoding.EncodeToString(c)
 	}
-	outputs[outWritten] = vector(w.Tokens)
-	outputs[outCommitted] = Tensor{Shape: []int{len(texts)}, Text: texts}
+	outputs[of(choice, outWritten)] = vector(w.Tokens)
+	outputs[of(choice, outCommitted)] = Tensor{Shape: []int{len(texts)}, Text: texts}
 	if len(w.Open) > 0 {
-		outputs[outOpen] = vector(w.Open)
+		outputs[of(choice, outOpen)] = vector(w.Open)
 	}
 }
 
-// WritingOf reads what a stranger's record has beside its answer.
-func WritingOf(r Record) (w Writing, err error) {
-	t, ok := r.Outputs[outWritten]
+// HasWriting reports whether a record says that it has a writing of a choice.
+func (r Record) HasWriting(choice int) bool {
+	_, ok := r.Outputs[of(choice, outWritten)]
+	return ok
+}
+
+// WritingOf reads what a stranger's record has beside one choice of its answer.
+func WritingOf(r Record, choice int) (w Writing, err error) {
+	t, ok := r.Outputs[of(choice, outWritten)]
 	if !ok {
 		return w, errors.New("there is no list of its tokens")
 	}
 	if w.Tokens, err = whole(t, MaxTokens, MaxToken); err != nil || len(w.Tokens) == 0 {
 		return w, fmt.Errorf("its tokens: %d, %w", len(w.Tokens), err)
 	}
-	if w.Open, err = whole(r.Outputs[outOpen], len(w.Tokens), len(w.Tokens)-1); err != nil {
+	if w.Open, err = whole(r.Outputs[of(choice, outOpen)], len(w.Tokens), len(w.Tokens)-1); err != nil {
 		return w, fmt.Errorf("places without a commitment: %w", err)
 	}
 	for i := 1; i < len(w.Open); i++ {
@@ -89,7 +112,7 @@ func WritingOf(r Record) (w Writing, err error) {
 			return w, errors.New("places without a commitment are out of order")
 		}
 	}
-	texts := r.Outputs[outCommitted].Text
+	texts := r.Outputs[of(choice, outCommitted)].Text
 	if want := (len(w.Tokens) + TokensCommitted - 1) / TokensCommitted; len(texts) != want {
 		return w, fmt.Errorf("%d commitments to %d tokens", len(texts), len(w.Tokens))
 	}
@@ -106,12 +129,22 @@ func WritingOf(r Record) (w Writing, err error) {
 	return w, nil
 }
 
-// WithoutWriting is r without what Put added.
+// WithoutWriting is r without what Writing.Put added.
 func (r Record) WithoutWriting() Record {
-	if _, ok := r.Outputs[outWritten]; ok {
-		r.Outputs = maps.Clone(r.Outputs)
-		for _, name := range []string{outWritten, outCommitted, outOpen} {
-			delete(r.Outputs, name)
+	base := func(name string) string {
+		base, number, numbered := strings.Cut(name, ".")
+		if n, err := strconv.Atoi(number); numbered && (err != nil || n < 1 || of(n, base) != name) {
+			return ""
+		}
+		return base
+	}
+	for name := range r.Outputs {
+		if base(name) == outWritten {
+			r.Outputs = maps.Clone(r.Outputs)
+			maps.DeleteFunc(r.Outputs, func(name string, _ Tensor) bool {
+				return slices.Contains([]string{outWritten, outCommitted, outOpen}, base(name))
+			})
+			return r
 		}
 	}
 	return r
@@ -158,11 +191,14 @@ func PlaceApart(likely []NextToken, said []float64) float64 {
 	return d[min(1, len(d)-1)]
 }
 
-// Outputs are r as those of a record.
-func (r Replay) Outputs() map[string]Tensor {
-	out := map[string]Tensor{
+// Put adds r, which is about one choice of an answer, to a record's outputs.
+func (r Replay) Put(outputs map[string]Tensor, choice int) {
+	for name, t := range map[string]Tensor{
 		outPlaces: vector(r.Places), outChosen: {Shape: []int{len(r.Chosen)}, Data: r.Chosen},
-		outShort: {Data: []float64{r.Short}}, outNoise: {Data: []float64{r.Noise}}, outWrong: {Text: []string{r.Wrong}}, outDoubt: {Text: []string{r.Doubt}},
+		outShort: {Data: []float64{r.Short}}, outNoise: {Data: []float64{r.Noise}}, outEnd: {Data: []float64{r.End}},
+		outWrong: {Text: []string{r.Wrong}}, outDoubt: {Text: []string{r.Doubt}},
+	} {
+		outputs[of(choice, name)] = t
 	}
 	likely := Tensor{Shape: []int{len(r.Likely), LikelyKept, 2}}
 	for _, place := range r.Likely {
@@ -174,26 +210,26 @@ func (r Replay) Outputs() map[string]Tensor {
 			likely.Data = append(likely.Data, float64(n.Token), n.Logprob)
 		}
 	}
-	out[outLikely] = likely
-	return out
+	outputs[of(choice, outLikely)] = likely
 }
 
-// ReplayOf reads what Outputs made; ok is false where a record is none of that.
-func ReplayOf(rec Record) (r Replay, ok bool, err error) {
-	t, ok := rec.Outputs[outPlaces]
+// ReplayOf reads what Put added about a choice; ok is false where there is nothing.
+func ReplayOf(rec Record, choice int) (r Replay, ok bool, err error) {
+	t, ok := rec.Outputs[of(choice, outPlaces)]
 	if !ok {
 		return r, false, nil
 	}
-	likely, chosen, short, noise := rec.Outputs[outLikely], rec.Outputs[outChosen].Data, rec.Outputs[outShort].Data, rec.Outputs[outNoise].Data
-	wrong, doubt := rec.Outputs[outWrong].Text, rec.Outputs[outDoubt].Text
+	get := func(name string) Tensor { return rec.Outputs[of(choice, name)] }
+	likely, chosen, short, noise, end := get(outLikely), get(outChosen).Data, get(outShort).Data, get(outNoise).Data, get(outEnd).Data
+	wrong, doubt := get(outWrong).Text, get(outDoubt).Text
 	if r.Places, err = whole(t, MaxTokens, MaxTokens); err != nil {
 		return r, true, err
 	}
 	n := len(r.Places)
-	if len(chosen) != n || len(short) != 1 || len(noise) != 1 || len(wrong) != 1 || len(doubt) != 1 || len(likely.Data) != n*LikelyKept*2 {
+	if len(chosen) != n || len(short) != 1 || len(noise) != 1 || len(end) != 1 || len(wrong) != 1 || len(doubt) != 1 || len(likely.Data) != n*LikelyKept*2 {
 		return r, true, errors.New("a replay of parts that do not fit")
 	}
-	r.Chosen, r.Short, r.Noise, r.Wrong, r.Doubt = chosen, short[0], noise[0], wrong[0], doubt[0]
+	r.Chosen, r.Short, r.Noise, r.End, r.Wrong, r.Doubt = chosen, short[0], noise[0], end[0], wrong[0], doubt[0]
 	for i := range n {
 		var place []NextToken
 		for k := range LikelyKept {

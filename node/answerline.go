@@ -182,7 +182,7 @@ func (l *line) attempt(to peer.ID, batch []*waiting) error {
 		}
 		given.Write(append(b, '\n'))
 	}
-	t, err := l.m.looked.Asked(l.endpoint, l.m.root, given.Bytes(), len(batch))
+	t, err := l.m.looked.Asked(l.endpoint, l.m.root, given.Bytes(), len(batch), to != l.a.self)
 	if err != nil {
 		return err
 	}

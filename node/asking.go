@@ -14,6 +14,7 @@ import (
 	"idlewild/node/localapi"
 	"idlewild/node/worker"
 	"idlewild/p2p"
+	"idlewild/render/ai"
 	"idlewild/verify"
 )
 
@@ -144,35 +145,96 @@ func (n *Node) checkAnswer(ctx context.Context, c answerClaim) {
 	}
 }
 
-// runAgain answers the same requests here and compares.
+// runAgain judges answers by reading them again here, which costs a part of writing
+// them, where they have commitments. Where they have none, or that leaves a doubt,
+// they are written again and compared.
 func (n *Node) runAgain(ctx context.Context, c answerClaim) (job.Verdict, error) {
-	again := c.ask
-	again.Lease = job.NewLeaseID(time.Now())
 	start := time.Now()
-	receipt, file, err := n.worker.Answer(ctx, n.self, again, func([]byte) {})
-	if err != nil {
-		return job.Verdict{}, err
-	}
-	leaf, err := claimed(receipt, n.self, n.self, again, file)
-	if err == nil && leaf.Outcome != job.Succeeded {
-		err = fmt.Errorf("running it again %s: %s", leaf.Outcome, leaf.Reason)
+	v, read, err := n.readAgain(ctx, c)
+	if no := (*job.NotHere)(nil); errors.As(err, &no) {
+		return v, err
 	}
 	if err != nil {
-		return job.Verdict{}, err
+		n.log.Debug("an answer could not be read again", "peer", c.worker, "reason", err)
+	}
+	if !read || err != nil || v.Ruling == job.Unsure {
+		written, werr := n.writeAgain(ctx, c)
+		switch {
+		case werr != nil && (!read || err != nil):
+			return v, werr
+		case werr != nil || read && err == nil && written.Ruling == job.Unsure:
+			// What reading it said is the better reason.
+		default:
+			v = written
+		}
+	}
+	v.CostSeconds = time.Since(start).Seconds()
+	return v, nil
+}
+
+// readAgain reads answers by what they are committed to; read is false where they
+// have no commitments.
+func (n *Node) readAgain(ctx context.Context, c answerClaim) (v job.Verdict, read bool, err error) {
+	_, claims, err := recordsAll(c.file)
+	if err != nil {
+		return v, false, err
+	}
+	again := c.ask
+	again.Task, again.Given, read, err = ai.Reread(c.task, c.ask.Given, claims, rand.IntN)
+	if err != nil || !read {
+		return v, false, err
+	}
+	_, file, err := n.askHere(ctx, again)
+	if err != nil {
+		return v, true, fmt.Errorf("reading it again: %w", err)
+	}
+	want, evidence, err := recordsAll(file)
+	if err != nil {
+		return v, true, err
 	}
 	var check job.RerunCheck
 	if err := job.Decode(c.task.Check.Params, job.MaxTaskBytes, &check); err != nil {
-		return job.Verdict{}, err
+		return v, true, err
 	}
-	var want []int
-	var evidence []media.Record
-	if err := recordsIn(file)(func(r media.Record) error {
-		want, evidence = append(want, r.Item), append(evidence, r)
+	return verify.CompareTokens(verify.Count(check, want, recordsIn(c.file)), evidence), true, nil
+}
+
+// writeAgain answers the same requests here and compares.
+func (n *Node) writeAgain(ctx context.Context, c answerClaim) (v job.Verdict, err error) {
+	leaf, file, err := n.askHere(ctx, c.ask)
+	if err != nil {
+		return v, err
+	}
+	var check job.RerunCheck
+	if err := job.Decode(c.task.Check.Params, job.MaxTaskBytes, &check); err != nil {
+		return v, err
+	}
+	want, evidence, err := recordsAll(file)
+	if err != nil {
+		return v, err
+	}
+	return verify.CompareRecords(verify.Count(check, want, recordsIn(c.file)), evidence, verify.MarginFor(check, c.leaf.DeviceClass, leaf.DeviceClass)), nil
+}
+
+// askHere has this machine do what is asked.
+func (n *Node) askHere(ctx context.Context, a job.Ask) (leaf job.Leaf, file []byte, err error) {
+	a.Lease = job.NewLeaseID(time.Now())
+	receipt, file, err := n.worker.Answer(ctx, n.self, a, func([]byte) {})
+	if err != nil {
+		return leaf, nil, err
+	}
+	leaf, err = claimed(receipt, n.self, n.self, a, file)
+	if err == nil && leaf.Outcome != job.Succeeded {
+		err = fmt.Errorf("running it again %s: %s", leaf.Outcome, leaf.Reason)
+	}
+	return leaf, file, err
+}
+
+// recordsAll are the records of a file that is in memory, and their numbers.
+func recordsAll(file []byte) (numbers []int, records []media.Record, err error) {
+	err = recordsIn(file)(func(r media.Record) error {
+		numbers, records = append(numbers, r.Item), append(records, r)
 		return nil
-	}); err != nil {
-		return job.Verdict{}, err
-	}
-	v := verify.CompareRecords(verify.Count(check, want, recordsIn(c.file)), evidence, verify.MarginFor(check, c.leaf.DeviceClass, leaf.DeviceClass))
-	v.CostSeconds = time.Since(start).Seconds()
-	return v, nil
+	})
+	return numbers, records, err
 }

@@ -38,6 +38,10 @@ func MarginOf(noise float64) TokenMargin {
 	return TokenMargin{Accept: accept, Reject: tokensSure * accept}
 }
 
+// seldomEnds is how much less likely than the likeliest a token is, in logarithms,
+// that usual settings do not draw: llama.cpp's own leave out what is below 3.
+const seldomEnds = 4
+
 // onePlace is how much farther one place may be than the mean of several.
 const onePlace = 5
 
@@ -76,14 +80,10 @@ func CompareTokens(claim Records, evidence []media.Record) job.Verdict {
 	return v
 }
 
-// compareAnswer judges one answer. apart is the mean over its places, and places
-// how many there are.
+// compareAnswer judges one answer. apart is the mean over the places of a choice,
+// the largest of them, and places how many there are.
 func compareAnswer(c, e media.Record) (r job.Ruling, why string, apart float64, places int) {
-	replay, read, err := media.ReplayOf(e)
-	if err != nil {
-		return job.Unsure, "reading it again failed: " + err.Error(), 0, 0
-	}
-	if !read {
+	if _, read, err := media.ReplayOf(e, 0); err == nil && !read {
 		// It was written again.
 		_, why, sure := compareRecord(c, e, Margin{Loose: true})
 		switch {
@@ -94,13 +94,38 @@ func compareAnswer(c, e media.Record) (r job.Ruling, why string, apart float64, 
 		}
 		return job.Unsure, why, 0, 0
 	}
-	switch {
-	case c.ID != e.ID:
+	if c.ID != e.ID {
 		return job.Rejected, fmt.Sprintf("it is said to be %q and is %q", c.ID, e.ID), 0, 0
-	case replay.Wrong != "":
+	}
+	r = job.Accepted
+	for choice := 0; ; choice++ {
+		replay, read, err := media.ReplayOf(e, choice)
+		if err != nil {
+			return job.Unsure, "reading it again failed: " + err.Error(), 0, 0
+		}
+		if !read {
+			return r, why, apart, places
+		}
+		ruling, says, far, n := compareChoice(c, replay, choice)
+		if choice > 0 && says != "" {
+			says = fmt.Sprintf("choice %d: %s", choice, says)
+		}
+		places, apart = places+n, max(apart, far)
+		if ruling == job.Rejected {
+			return ruling, says, far, places
+		}
+		if ruling == job.Unsure && r == job.Accepted {
+			r, why = ruling, says
+		}
+	}
+}
+
+// compareChoice judges one choice of an answer.
+func compareChoice(c media.Record, replay media.Replay, choice int) (r job.Ruling, why string, apart float64, places int) {
+	if replay.Wrong != "" {
 		return job.Rejected, replay.Wrong, 0, 0
 	}
-	w, err := media.WritingOf(c)
+	w, err := media.WritingOf(c, choice)
 	if err != nil {
 		return job.Rejected, "its commitments: " + err.Error(), 0, 0
 	}
@@ -148,6 +173,13 @@ func compareAnswer(c, e media.Record) (r job.Ruling, why string, apart float64, 
 		return job.Rejected, fmt.Sprintf("token %d of it is not one that its request draws: its logarithm is %.2f below the likeliest", at+1, worst), apart, places
 	default:
 		doubt("token %d of it is hardly one that its request draws: its logarithm is %.2f below the likeliest", at+1, worst)
+	}
+	switch {
+	case replay.End <= max(replay.Short, 0)+onePlace*m.Accept || replay.Short < 0 && replay.End < seldomEnds:
+	case replay.Short >= 0 && replay.End > replay.Short+onePlace*m.Reject:
+		return job.Rejected, fmt.Sprintf("it ends where its request does not: a token that ends it is %.2f below the likeliest", replay.End), apart, places
+	default:
+		doubt("it hardly ends there: a token that ends it is %.2f below the likeliest", replay.End)
 	}
 	return r, why, apart, places
 }

@@ -26,8 +26,14 @@ type batchHead struct {
 	Method   string  `json:"method"`
 	URL      *string `json:"url"`
 	Body     *struct {
-		Model string `json:"model"`
+		Model string          `json:"model"`
+		N     json.RawMessage `json:"n"`
 	} `json:"body"`
+}
+
+// several reports whether more than one answer is asked for.
+func (h batchHead) several() bool {
+	return h.Body != nil && choicesOf(map[string]json.RawMessage{"n": h.Body.N}) > 1
 }
 
 // readHead reads the first line of a .jsonl; ok says that it is one of a batch in
@@ -72,11 +78,19 @@ func BatchEndpoint(file string) (endpoint string, ok bool) {
 	return deref(h.URL), ok
 }
 
+// scanned is what scanBatch found.
+type scanned struct {
+	chunks   []chunk
+	items    int
+	endpoint string
+	several  bool // a request asks for more than one answer
+}
+
 // scanBatch checks the requests of a batch, line by line.
-func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, items int, endpoint string, err error) {
+func scanBatch(ctx context.Context, file string, batch int) (s scanned, err error) {
 	first, model := 0, ""
 	var names []uint64 // hashes: a batch may have millions of requests
-	chunks, items, err = scanLines(ctx, file, batch, func(line int, text []byte) error {
+	s.chunks, s.items, err = scanLines(ctx, file, batch, func(line int, text []byte) error {
 		refuse := func(why, remedy string) error {
 			return job.Refuse(fmt.Sprintf("%s line %d", filepath.Base(file), line), why, remedy)
 		}
@@ -98,19 +112,19 @@ func scanBatch(ctx context.Context, file string, batch int) (chunks []chunk, ite
 		case len(text) > maxRequestBytes:
 			return refuse(fmt.Sprintf("it has %d bytes, at most %d are taken", len(text), maxRequestBytes), "make it shorter")
 		case first == 0:
-			first, endpoint, model = line, *h.URL, h.Body.Model
-		case *h.URL != endpoint:
-			return refuse(fmt.Sprintf("its url is %s and that of line %d is %s", *h.URL, first, endpoint), "submit them as two batches")
+			first, s.endpoint, model = line, *h.URL, h.Body.Model
+		case *h.URL != s.endpoint:
+			return refuse(fmt.Sprintf("its url is %s and that of line %d is %s", *h.URL, first, s.endpoint), "submit them as two batches")
 		case h.Body.Model != model:
 			return refuse(fmt.Sprintf("its model is %q and that of line %d is %q", h.Body.Model, first, model), "submit them as two batches")
 		}
-		names = append(names, nameHash(*h.CustomID))
+		names, s.several = append(names, nameHash(*h.CustomID)), s.several || h.several()
 		return nil
 	})
 	if err == nil {
 		err = distinct(ctx, file, names)
 	}
-	return chunks, items, endpoint, err
+	return s, err
 }
 
 func nameHash(customID string) uint64 {
@@ -179,9 +193,11 @@ func (k *Kind) inspectBatch(ctx context.Context, s Spec) (in job.Inspection, err
 		}
 	}
 	// The file first: it can be wrong in more ways.
-	if f.Chunks, f.Items, f.Endpoint, err = scanBatch(ctx, s.Inputs, f.Batch); err != nil {
+	found, err := scanBatch(ctx, s.Inputs, f.Batch)
+	if err != nil {
 		return in, err
 	}
+	f.Chunks, f.Items, f.Endpoint = found.chunks, found.items, found.endpoint
 	looked, err := k.Look(ctx, s.Model)
 	if err != nil {
 		return in, err
@@ -193,6 +209,7 @@ func (k *Kind) inspectBatch(ctx context.Context, s Spec) (in job.Inspection, err
 	if looked.Dated && f.Endpoint == Chat {
 		f.Day = today()
 	}
+	f.Choices = found.several && looked.commits(f.Endpoint)
 	in.Deps = append(looked.Deps, job.Dep{Path: s.Inputs, Name: "input/" + f.Input})
 	for _, d := range in.Deps {
 		if err := job.SafeName(d.Name); err != nil {
@@ -268,14 +285,26 @@ func (l Looked) AtOnce(endpoint string) int {
 	return atOnce
 }
 
+// commits reports whether answers can have commitments.
+func (l Looked) commits(endpoint string) bool { return l.Runtime == runtimeLLM && endpoint == Chat }
+
 // Asked is the task that answers count requests, one a line of RequestsFile in
-// given; input is the manifest of the model's files.
-func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (job.Task, error) {
+// given; input is the manifest of the model's files. Where it is checked, answers
+// come with commitments if they can.
+func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int, checked bool) (job.Task, error) {
 	p := Params{Op: opRequests, Model: l.Name, SHA256: l.SHA256, Endpoint: endpoint, Runtime: l.Runtime, Pipeline: l.Pipeline, First: 1, Count: count, Batch: l.AtOnce(endpoint)}
 	need := needs(l.Runtime, "")
-	if l.Dated && endpoint == Chat {
-		p.Day, need.Require[string(Name)] = today(), versionDay
+	if l.commits(endpoint) {
+		for line := range bytes.Lines(given) {
+			var h batchHead
+			p.Choices = p.Choices || json.Unmarshal(line, &h) == nil && h.several()
+		}
+		p.Commit = checked || p.Choices // choices are answered in one way
 	}
+	if l.Dated && endpoint == Chat {
+		p.Day = today()
+	}
+	p.require(need)
 	if err := p.validate(); err != nil {
 		return job.Task{}, err
 	}
@@ -290,6 +319,18 @@ func (l Looked) Asked(endpoint string, input job.Ref, given []byte, count int) (
 	}
 	t.Needs.Latency = job.Interactive
 	return t, nil
+}
+
+// require has a task with p go to machines that know what p says.
+func (p Params) require(need job.Needs) {
+	switch {
+	case p.Choices:
+		need.Require[string(Name)] = versionChoices
+	case p.Day != "":
+		need.Require[string(Name)] = versionDay
+	case p.Commit:
+		need.Require[string(Name)] = versionCommit
+	}
 }
 
 // answerable says why a GGUF file is none that a request can be put to.
@@ -327,15 +368,10 @@ func (p planner) requests() ([]job.Task, error) {
 	base := Params{
 		Op: opRequests, Model: p.facts.Model, SHA256: p.facts.SHA256, Batch: p.facts.Batch, Outputs: p.spec.Outputs,
 		Endpoint: p.facts.Endpoint, Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline, Format: formatRequests,
-		Commit: p.facts.Runtime == runtimeLLM && p.facts.Endpoint == Chat, Day: p.facts.Day,
+		Commit: p.facts.Runtime == runtimeLLM && p.facts.Endpoint == Chat, Choices: p.facts.Choices, Day: p.facts.Day,
 	}
 	need := p.needs()
-	if base.Commit {
-		need.Require[string(Name)] = versionCommit
-	}
-	if base.Day != "" {
-		need.Require[string(Name)] = versionDay
-	}
+	base.require(need)
 	var tasks []job.Task
 	var level []job.TaskKey
 	for i, c := range p.facts.Chunks {

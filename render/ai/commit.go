@@ -25,16 +25,19 @@ type probed struct {
 // spoken is what the server says of itself beside an answer.
 type spoken struct {
 	Tokens    []int    `json:"tokens"`
+	Slot      int      `json:"id_slot"`
+	Evaluated int      `json:"tokens_evaluated"` // of the prompt
 	Predicted int      `json:"tokens_predicted"`
 	Stop      string   `json:"stop_type"` // "eos", "word" or "limit"
 	Probed    []probed `json:"completion_probabilities"`
+	// streamed: it came in pieces, which hold back more than letters.
+	streamed bool
 }
 
 // asks are what a request says of logarithms.
 type asks struct {
 	Logprobs *bool `json:"logprobs"`
 	Top      *int  `json:"top_logprobs"`
-	N        *int  `json:"n"`
 }
 
 // committing has a request's answer come with what a commitment is made of.
@@ -45,7 +48,7 @@ func committing(body map[string]json.RawMessage) (a asks, ok bool) {
 		return a, false // the server says what is wrong with it
 	}
 	wanted := a.Logprobs != nil && *a.Logprobs
-	if a.N != nil && *a.N > 1 || a.Top != nil && (!wanted || *a.Top < 0) {
+	if choicesOf(body) != 1 || a.Top != nil && (!wanted || *a.Top < 0) {
 		return a, false
 	}
 	n := media.TopCommitted
@@ -57,6 +60,20 @@ func committing(body map[string]json.RawMessage) (a asks, ok bool) {
 	body["n_probs"] = fmt.Appendf(nil, "%d", n)
 	body["verbose"], body["return_tokens"] = json.RawMessage("true"), json.RawMessage("true")
 	return a, true
+}
+
+// choicesOf is how many answers a request asks for; 0 where that is not sure.
+func choicesOf(body map[string]json.RawMessage) int {
+	n := 1
+	if v := body["n"]; len(v) > 0 && string(v) != "null" {
+		if json.Unmarshal(v, &n) != nil || n < 1 {
+			return 0
+		}
+	}
+	if len(body["n_cmpl"]) > 0 {
+		return 0 // the server's own name for it
+	}
+	return n
 }
 
 // top is how many logarithms of each place somebody wants to see.
@@ -114,14 +131,6 @@ func (a asks) silence(answer []byte) ([]byte, error) {
 // writing makes commitments of what the server says.
 func (s spoken) writing() (media.Writing, error) {
 	w := media.Writing{Tokens: s.Tokens}
-	if len(w.Tokens) == 0 { // of a stream
-		for _, p := range s.Probed {
-			w.Tokens = append(w.Tokens, p.ID)
-		}
-		if len(w.Tokens) != s.Predicted {
-			return w, errors.New("some tokens of a stream were not told of")
-		}
-	}
 	if len(w.Tokens) == 0 {
 		return w, errors.New("there are none")
 	}
@@ -177,7 +186,7 @@ func (s spoken) places(tokens []int) ([]int, error) {
 			if tokens[i+skipped] != p.ID {
 				continue
 			}
-			for g := range min(p.held(), skipped) + 1 {
+			for g := range min(s.held(i), skipped) + 1 {
 				if i == 0 && skipped == g || i > 0 && ahead[i-1][skipped-g] {
 					ahead[i][skipped] = true
 					break
@@ -193,7 +202,7 @@ func (s spoken) places(tokens []int) ([]int, error) {
 			// What follows the last one is a word that ends it, or a letter that does not
 			// end: of bytes that are none, any number.
 			leads := i == n-1
-			for g := 0; i < n-1 && g <= s.Probed[i+1].held() && skipped+g <= left; g++ {
+			for g := 0; i < n-1 && g <= s.held(i+1) && skipped+g <= left; g++ {
 				leads = leads || ahead[i+1][skipped+g]
 			}
 			ahead[i][skipped] = leads
@@ -218,6 +227,28 @@ func (s spoken) places(tokens []int) ([]int, error) {
 	return at, nil
 }
 
+// held is how many tokens may have been held back before a told one. Pieces also hold
+// back what may become a word that ends the answer, or a mark around what was
+// thought. Before the last that they told of they hold back what they sent with it.
+func (s spoken) held(told int) int {
+	p := s.Probed[told]
+	switch {
+	case !s.streamed:
+		return p.held()
+	case told < len(s.Probed)-1:
+		return max(mostPieces, p.held())
+	case p.alone():
+		return 0
+	}
+	own := 0 // bytes of its own, where that is known
+	for _, t := range p.Top {
+		if t.ID == p.ID {
+			own = len(t.Bytes)
+		}
+	}
+	return max(0, len(p.Bytes)-own) // a token of text has a byte at least
+}
+
 // held is how many tokens may have been held back before p.
 func (p probed) held() int {
 	for _, t := range p.Top {
@@ -230,4 +261,56 @@ func (p probed) held() int {
 		return max(mostPieces, len(p.Bytes))
 	}
 	return 0
+}
+
+// alone reports whether it is sure that nothing was held back and sent with p.
+func (p probed) alone() bool {
+	for _, t := range p.Top {
+		if t.ID == p.ID {
+			return slices.Equal(t.Bytes, p.Bytes)
+		}
+	}
+	return false
+}
+
+// recall finds the tokens of an answer that came in pieces: all, or all but the
+// last. Where no piece told of some, written are those that the server computed
+// something after, which is not the last.
+func (s *spoken) recall(written func() ([]int, error)) error {
+	s.streamed, s.Tokens = true, nil
+	for _, p := range s.Probed {
+		s.Tokens = append(s.Tokens, p.ID)
+	}
+	n := len(s.Probed)
+	switch hidden := s.Predicted - n; {
+	case n == 0 || hidden < 0:
+		return fmt.Errorf("its pieces tell of %d tokens where there are %d", n, s.Predicted)
+	case hidden == 0, hidden == 1 && s.Stop == "eos" && s.Probed[n-1].alone():
+		return nil // no piece tells of the token that ends it
+	}
+	but, err := written()
+	if err != nil {
+		return err
+	}
+	all := append(slices.Clone(but), s.Probed[n-1].ID)
+	with, werr := s.places(all)
+	_, err = s.places(but)
+	if s.Stop == "eos" {
+		// The token that ends it stands nowhere else.
+		if slices.Contains(but, s.Probed[n-1].ID) {
+			s.Tokens = but
+			return err
+		}
+		s.Tokens = all
+		return werr
+	}
+	switch {
+	case werr == nil && with[n-1] == len(but) && err != nil:
+		s.Tokens, err = all, nil
+	case err == nil && (werr != nil || with[n-1] >= 0 && with[n-1] < len(but)):
+		s.Tokens = but
+	case err == nil:
+		err = errors.New("its pieces may tell of its last token, or not")
+	}
+	return err
 }

@@ -43,7 +43,10 @@ const (
 	// versionCommit knows commitments to tokens.
 	versionCommit = "3"
 	// versionDay knows Params.Day.
-	versionDay   = "4"
+	versionDay = "4"
+	// versionChoices knows Params.Choices.
+	versionChoices = "5"
+
 	runtimeFact  = "onnx"
 	runtimeVer   = "1"
 	runtimeLLM   = "llm"
@@ -118,7 +121,7 @@ func New(o Options) *Kind {
 // Probe implements render.Kind. A machine without onnxruntime still joins and
 // finishes.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
-	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit, versionDay}}
+	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit, versionDay, versionChoices}}
 	var warnings []string
 	switch k.findLLM(ctx); {
 	case k.missingLLM == nil:

@@ -37,6 +37,7 @@ type facts struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Pipeline string `json:"pipeline,omitempty"` // of the runtime torch
 	Day      string `json:"day,omitempty"`      // of a model whose template says it
+	Choices  bool   `json:"choices,omitempty"`  // one asks for several answers, which are committed to
 }
 
 // Inspect implements dispatch.Kind.

@@ -54,10 +54,13 @@ type Params struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Runtime  string `json:"runtime,omitempty"`
 	Called   string `json:"called,omitempty"`
-	// Commit: answers come with commitments, media.Writing. Of a replay, whose
-	// predecessor is the claim, Draw are the numbers by which places are drawn.
-	Commit bool  `json:"commit,omitempty"`
-	Draw   []int `json:"draw,omitempty"`
+	// Commit: answers come with commitments, media.Writing; Choices: those with
+	// several choices as well. Of a replay, whose predecessor is the claim or, where
+	// Input is empty, has the claims beside the requests, Draw are the numbers by
+	// which places are drawn.
+	Commit  bool  `json:"commit,omitempty"`
+	Choices bool  `json:"choices,omitempty"`
+	Draw    []int `json:"draw,omitempty"`
 	// Day is what the template of a model's chats is told as today, as
 	// time.DateOnly has it; nothing: what its machine has.
 	Day string `json:"day,omitempty"`
@@ -226,7 +229,7 @@ func (p Params) validate() error {
 	case opRequests:
 		return p.validateRequests()
 	case opReplay:
-		if !p.Commit || len(p.Draw) != drawn || p.Input == "" || len(p.Only) == 0 {
+		if !p.Commit || len(p.Draw) != drawn || (p.Input == "") != (len(p.Only) == 0) {
 			return fmt.Errorf("a replay of %d items, drawn by %d numbers", len(p.Only), len(p.Draw))
 		}
 		return p.validateRequests()
@@ -273,6 +276,8 @@ func (p Params) validateRequests() error {
 		return fmt.Errorf("a model that is called so at length")
 	case p.Commit && (p.Endpoint != Chat || p.Runtime != runtimeLLM):
 		return fmt.Errorf("commitments of %s of the runtime %q", p.Endpoint, p.Runtime)
+	case p.Choices && !p.Commit:
+		return fmt.Errorf("several choices of answers without commitments")
 	case p.Input == "" && (p.Offset != 0 || p.Length != 0 || len(p.Only) > 0), p.Input != "" && (p.Offset < 0 || p.Length <= 0):
 		return fmt.Errorf("%d bytes of requests from %d on", p.Length, p.Offset)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -49,15 +50,26 @@ type replayer struct {
 	context    int     // tokens that a request has
 	letter     int     // a token that is a letter
 	noise      float64 // media.Replay.Noise; negative: not measured yet
+	measured   func(noise float64)
 }
 
-// newReplayer reads the claim that the replay is about.
-func newReplayer(r request, w writer, vocabulary, context int) (*replayer, error) {
+// newReplayer reads the claim that the replay is about, unless it stands beside the
+// requests.
+func newReplayer(r request, w writer, loaded *warm) (*replayer, error) {
 	p := r.Params
 	if len(r.Prior) != 1 {
 		return nil, fmt.Errorf("%d claims to replay", len(r.Prior))
 	}
-	m := &replayer{writer: w, letter: -1, noise: -1, claims: map[int]media.Record{}, draw: p.Draw, vocabulary: vocabulary, context: context}
+	m := &replayer{
+		writer: w, letter: -1, noise: -1, claims: map[int]media.Record{}, draw: p.Draw, vocabulary: loaded.vocabulary, context: loaded.context,
+		measured: func(float64) {},
+	}
+	if p.Input == "" {
+		// Somebody asks every now and then, and of few answers: measuring would be
+		// most of the work.
+		m.noise, m.measured = loaded.noise, func(noise float64) { loaded.noise = noise }
+		return m, nil
+	}
 	f, err := os.Open(filepath.Join(r.Prior[0], recordsFile))
 	if err != nil {
 		return nil, trouble{job.Broken, err}
@@ -81,8 +93,11 @@ func (m *replayer) answer(qs []query, _ func(int, []byte)) ([]media.Record, erro
 	out := make([]media.Record, len(qs))
 	var readable []int
 	for i, q := range qs {
+		if q.claim != nil {
+			m.claims[q.number] = *q.claim
+		}
 		claim := m.claims[q.number]
-		if q.err != nil || unanswerable(m.endpoint, q.body) != "" || claim.Error != "" || !commits(q.body) {
+		if q.err != nil || unanswerable(m.endpoint, q.body) != "" || claim.Error != "" || !m.commits(q, claim) {
 			// There is nothing to read: it is written here, if it can be.
 			again, err := m.writer.answer([]query{q}, func(int, []byte) {})
 			if err != nil {
@@ -119,15 +134,70 @@ func (m *replayer) answer(qs []query, _ func(int, []byte)) ([]media.Record, erro
 
 // read gives what is found in one claim. An error is about the server.
 func (m *replayer) read(q query, slot int) (media.Record, error) {
-	claim := m.claims[q.number]
-	r := media.Replay{Short: short(q.body), Noise: max(m.noise, 0)}
-	w, err := media.WritingOf(claim)
+	out := media.Record{Item: q.number, ID: q.id, Outputs: map[string]media.Tensor{}}
+	c, why, err := m.claimOf(q)
 	if err != nil {
-		r.Wrong, err = "its commitments: "+err.Error(), nil
-	} else {
-		err = m.replay(q, claim, w, slot, &r)
+		return out, err
 	}
-	return media.Record{Item: q.number, ID: q.id, Outputs: r.Outputs()}, err
+	if why != "" {
+		media.Replay{Wrong: why}.Put(out.Outputs, 0)
+		return out, nil
+	}
+	for i, w := range c.writings {
+		r := media.Replay{Short: short(q.body), Noise: max(m.noise, 0)}
+		if err := m.replay(q, c, i, w, slot, &r); err != nil {
+			return out, err
+		}
+		r.Put(out.Outputs, i)
+	}
+	return out, nil
+}
+
+// claim is an answer that is read again.
+type claim struct {
+	answered
+	writings []media.Writing
+	prompt   []int
+}
+
+// claimOf reads the claim of a request. why says what is wrong with all of it.
+func (m *replayer) claimOf(q query) (c claim, why string, err error) {
+	rec := m.claims[q.number]
+	n := choicesOf(q.body)
+	var problem error
+	if c.answered, problem = bodyOf(rec, n); problem != nil {
+		return c, "its body: " + problem.Error(), nil
+	}
+	tokens := 0
+	for i := range n {
+		w, problem := media.WritingOf(rec, i)
+		if problem != nil {
+			return c, "its commitments: " + problem.Error(), nil
+		}
+		c.writings, tokens = append(c.writings, w), tokens+len(w.Tokens)
+	}
+	if c.prompt, why, err = m.prompt(q); err != nil || why != "" {
+		return c, "its request cannot be answered: " + why, err
+	}
+	if c.Usage == nil {
+		if !q.stream || q.wantsUsage() {
+			return c, "it does not say how many tokens it has", nil
+		}
+		return c, "", nil
+	}
+	// Of a stream each choice may lack its last token.
+	if left := c.Usage.Completed - tokens; c.Usage.Prompt != len(c.prompt) || left < 0 || left > 0 && (!q.stream || left > n) {
+		return c, fmt.Sprintf("it says %d tokens for %d, and there are %d for %d", c.Usage.Completed, c.Usage.Prompt, tokens, len(c.prompt)), nil
+	}
+	return c, "", nil
+}
+
+// wantsUsage reports whether a stream shall end with the numbers of tokens.
+func (q query) wantsUsage() bool {
+	var o struct {
+		Usage bool `json:"include_usage"`
+	}
+	return json.Unmarshal(q.body["stream_options"], &o) == nil && o.Usage
 }
 
 // prepare finds out, before claims are read side by side, what is the same for all
@@ -151,43 +221,44 @@ func (m *replayer) prepare(q query) error {
 	if err != nil || why != "" || len(prompt) >= m.context {
 		return err
 	}
-	m.noise, err = m.measure(prompt)
+	if m.noise, err = m.measure(prompt); err == nil {
+		m.measured(m.noise)
+	}
 	return err
 }
 
-// commits reports whether answers to a request have commitments.
-func commits(body map[string]json.RawMessage) bool {
-	clone := map[string]json.RawMessage{}
-	for k, v := range body {
-		clone[k] = v
+// commits reports whether an answer to a request has to have commitments. A stream
+// hides tokens: of one without them nobody knows whether it could have some.
+func (m *replayer) commits(q query, claim media.Record) bool {
+	n := choicesOf(q.body)
+	if n < 1 || n > atOnce || n > 1 && !m.several {
+		return false
 	}
-	_, ok := committing(clone)
+	for i := range n {
+		if q.stream && !claim.HasWriting(i) {
+			return false
+		}
+	}
+	_, ok := committing(choice1(q.body, 0))
 	return ok
 }
 
-// replay reads one claim. An error is about the server.
-func (m *replayer) replay(q query, claim media.Record, w media.Writing, slot int, r *media.Replay) error {
+// replay reads one choice of a claim. An error is about the server.
+func (m *replayer) replay(q query, c claim, choice int, w media.Writing, slot int, r *media.Replay) error {
 	if i := slices.IndexFunc(w.Tokens, func(t int) bool { return t >= m.vocabulary }); i >= 0 {
 		r.Wrong = fmt.Sprintf("token %d of it is %d, and the model has %d", i+1, w.Tokens[i], m.vocabulary)
 		return nil
 	}
-	prompt, why, err := m.prompt(q)
-	if err != nil {
-		return err
-	}
-	if why != "" {
-		r.Wrong = "its request cannot be answered: " + why
-		return nil
-	}
+	prompt := c.prompt
 	if len(prompt)+len(w.Tokens) > m.context+1 {
 		r.Wrong = fmt.Sprintf("it has %d tokens, and a request has %d", len(w.Tokens), m.context-len(prompt))
 		return nil
 	}
-	if err := m.form(q, claim, w, len(prompt), r); err != nil || r.Wrong != "" {
+	if err := m.form(q, c, choice, w, r); err != nil || r.Wrong != "" {
 		return err
 	}
 	var open int
-	r.Places, open = m.places(q.number, w)
+	r.Places, open = m.places(q.number, choice, w)
 	if leastCommitted*(len(w.Tokens)-open) < len(w.Tokens) {
 		r.Doubt = fmt.Sprintf("nothing is committed to at %d of its %d places", open, len(w.Tokens))
 	}
@@ -204,23 +275,71 @@ func (m *replayer) replay(q query, claim media.Record, w media.Writing, slot int
 		}
 		r.Likely, r.Chosen = append(r.Likely, nextOf(s.Probed[0], media.LikelyKept)), append(r.Chosen, chosen)
 	}
-	if finishOf(claim) != "length" && !m.stopped(q, r, w) {
-		s, err := m.next(append(slices.Clone(prompt), w.Tokens[:len(w.Tokens)-1]...), w.Tokens[len(w.Tokens)-1], slot)
-		if err != nil {
-			return err
+	if c.Choices[choice].Finish == "length" {
+		return nil
+	}
+	words, tail, err := m.stops(q, w)
+	if err != nil || ends(tail, words) {
+		return err
+	}
+	if q.stream {
+		if bent(q.body) {
+			return nil
 		}
-		if s.Stop != "eos" {
-			r.Wrong = "it ends with a token that ends nothing"
+		r.End, err = m.end(append(slices.Clone(prompt), w.Tokens...), tail, words, slot)
+		return err
+	}
+	s, err := m.next(append(slices.Clone(prompt), w.Tokens[:len(w.Tokens)-1]...), w.Tokens[len(w.Tokens)-1], slot)
+	if err == nil && s.Stop != "eos" {
+		r.Wrong = "it ends with a token that ends nothing"
+	}
+	return err
+}
+
+// mostEnds is how many tokens are tried that may end an answer.
+const mostEnds = 8
+
+// end is how much less likely than the likeliest the likeliest token is that ends
+// an answer after some tokens: one that completes a word that does, or one that no
+// text stands for and after which the server ends.
+func (m *replayer) end(tokens []int, tail string, words []string, slot int) (float64, error) {
+	if len(tokens) >= m.context {
+		return 0, nil // nothing may follow
+	}
+	s, err := m.next(tokens, m.letter, slot)
+	if err != nil {
+		return 0, err
+	}
+	top, tried := s.Probed[0].Top, 0
+	if len(top) == 0 {
+		return 0, errors.New("llama.cpp tells of no likely token")
+	}
+	for _, t := range top {
+		piece := make([]byte, len(t.Bytes))
+		for i, b := range t.Bytes {
+			piece[i] = byte(b)
+		}
+		ended := ends(tail+string(piece), words)
+		if !ended && len(piece) == 0 && tried < mostEnds {
+			tried++
+			forced, err := m.next(tokens, t.ID, slot)
+			if err != nil {
+				return 0, err
+			}
+			ended = forced.Stop == "eos"
+		}
+		if ended {
+			return top[0].Logprob - t.Logprob, nil
 		}
 	}
-	return nil
+	return -unlikely, nil
 }
 
 // places draws those of an answer that are looked at: the first, the last, and of
 // each stretch between them one. open is how many no commitment speaks of.
-func (m *replayer) places(item int, w media.Writing) (places []int, open int) {
+func (m *replayer) places(item, choice int, w media.Writing) (places []int, open int) {
 	seed := sha256.New()
-	for _, d := range append(slices.Clone(m.draw), item) {
+	for _, d := range append(slices.Clone(m.draw), item, choice) {
 		seed.Write(binary.LittleEndian.AppendUint64(nil, uint64(d)))
 	}
 	rng := rand.New(rand.NewChaCha8([32]byte(seed.Sum(nil))))
@@ -351,6 +470,7 @@ func nextOf(p probed, most int) (out []media.NextToken) {
 // answered is what an answer's body says.
 type answered struct {
 	Choices []struct {
+		Index   int `json:"index"`
 		Message struct {
 			Content   string `json:"content"`
 			Reasoning string `json:"reasoning_content"`
@@ -358,13 +478,14 @@ type answered struct {
 		} `json:"message"`
 		Finish string `json:"finish_reason"`
 	} `json:"choices"`
-	Usage struct {
+	Usage *struct {
 		Prompt    int `json:"prompt_tokens"`
 		Completed int `json:"completion_tokens"`
 	} `json:"usage"`
 }
 
-func bodyOf(claim media.Record) (a answered, err error) {
+// bodyOf reads the body of an answer with n choices.
+func bodyOf(claim media.Record, n int) (a answered, err error) {
 	t := claim.Outputs[outBody].Text
 	if len(t) != 1 {
 		return a, fmt.Errorf("it has %d bodies", len(t))
@@ -372,17 +493,15 @@ func bodyOf(claim media.Record) (a answered, err error) {
 	if err := json.Unmarshal([]byte(t[0]), &a); err != nil {
 		return a, err
 	}
-	if len(a.Choices) != 1 {
+	if len(a.Choices) != n {
 		return a, fmt.Errorf("it has %d choices", len(a.Choices))
 	}
-	return a, nil
-}
-
-func finishOf(claim media.Record) string {
-	if a, err := bodyOf(claim); err == nil {
-		return a.Choices[0].Finish
+	for i, c := range a.Choices {
+		if c.Index != i {
+			return a, fmt.Errorf("choice %d stands where choice %d belongs", c.Index, i)
+		}
 	}
-	return ""
+	return a, nil
 }
 
 // mostAround is how many bytes of an answer's text may be missing in its body:
@@ -391,17 +510,9 @@ const mostAround = 64
 
 // form looks at what needs no model: whether the tokens are the answer's, and
 // whether there are as many as there should be.
-func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int, r *media.Replay) error {
-	a, err := bodyOf(claim)
-	if err != nil {
-		r.Wrong = "its body: " + err.Error()
-		return nil
-	}
-	if a.Usage.Completed != len(w.Tokens) || a.Usage.Prompt != prompt {
-		r.Wrong = fmt.Sprintf("it says %d tokens for %d, and there are %d for %d", a.Usage.Completed, a.Usage.Prompt, len(w.Tokens), prompt)
-		return nil
-	}
-	if room := m.room(q, prompt) - len(w.Tokens); a.Choices[0].Finish == "length" && room > 2 {
+func (m *replayer) form(q query, c claim, choice int, w media.Writing, r *media.Replay) error {
+	said := c.Choices[choice]
+	if room := m.room(q, len(c.prompt)) - len(w.Tokens); said.Finish == "length" && room > 2 {
 		r.Wrong = fmt.Sprintf("it is cut off after %d tokens, and had room for %d more", len(w.Tokens), room)
 		return nil
 	}
@@ -415,7 +526,7 @@ func (m *replayer) form(q query, claim media.Record, w media.Writing, prompt int
 		return nil
 	}
 	rest := letters(text.Content)
-	message := a.Choices[0].Message
+	message := said.Message
 	for _, part := range []string{message.Reasoning, message.Content} {
 		before, after, ok := strings.Cut(rest, letters(part))
 		if !ok {
@@ -465,19 +576,25 @@ func (m *replayer) room(q query, prompt int) int {
 	return room
 }
 
-// stopped reports whether an answer ends as one of the request's words says.
-func (m *replayer) stopped(q query, r *media.Replay, w media.Writing) bool {
+// stops are a request's words that end an answer, and the text of the answer's last
+// tokens.
+func (m *replayer) stops(q query, w media.Writing) (words []string, tail string, err error) {
 	var one string
-	var many []string
-	if json.Unmarshal(q.body["stop"], &many) != nil && json.Unmarshal(q.body["stop"], &one) == nil {
-		many = []string{one}
+	if json.Unmarshal(q.body["stop"], &words) != nil && json.Unmarshal(q.body["stop"], &one) == nil {
+		words = []string{one}
+	}
+	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
+	if len(words) == 0 {
+		return nil, "", nil
 	}
 	var text struct{ Content string }
-	end := w.Tokens[max(0, len(w.Tokens)-maxStopTokens):]
-	if why, err := m.ask("/detokenize", map[string]any{"tokens": end}, &text); len(many) == 0 || err != nil || why != "" {
-		return false
-	}
-	return slices.ContainsFunc(many, func(s string) bool { return s != "" && strings.Contains(text.Content, s) })
+	_, err = m.ask("/detokenize", map[string]any{"tokens": w.Tokens[max(0, len(w.Tokens)-maxStopTokens):]}, &text)
+	return words, text.Content, err // tokens that are no text were found before
+}
+
+// ends reports whether a text has a word that ends it.
+func ends(text string, words []string) bool {
+	return slices.ContainsFunc(words, func(s string) bool { return strings.Contains(text, s) })
 }
 
 // maxStopTokens is in how many of an answer's last tokens its end is looked for.
@@ -487,13 +604,8 @@ const maxStopTokens = 64
 // draws: nothing where it asks for the likeliest, as much as min_p says where
 // nothing else changes what is drawn of; negative where nobody knows.
 func short(body map[string]json.RawMessage) float64 {
-	for _, k := range []string{
-		"samplers", "mirostat", "grammar", "json_schema", "response_format", "tools", "logit_bias", "repeat_penalty", "presence_penalty",
-		"frequency_penalty", "dry_multiplier", "xtc_probability", "adaptive_target", "reasoning_budget_tokens", "thinking_budget_tokens",
-	} {
-		if len(body[k]) > 0 {
-			return -1
-		}
+	if bent(body) {
+		return -1
 	}
 	number := func(k string) (v float64, ok bool) {
 		ok = len(body[k]) > 0 && string(body[k]) != "null" && json.Unmarshal(body[k], &v) == nil
@@ -509,4 +621,18 @@ func short(body map[string]json.RawMessage) float64 {
 		return -math.Log(p)
 	}
 	return -1
+}
+
+// bent reports whether a request has something else decide what is drawn than how
+// likely it is.
+func bent(body map[string]json.RawMessage) bool {
+	for _, k := range []string{
+		"samplers", "mirostat", "grammar", "json_schema", "response_format", "tools", "logit_bias", "repeat_penalty", "presence_penalty",
+		"frequency_penalty", "dry_multiplier", "xtc_probability", "adaptive_target", "reasoning_budget_tokens", "thinking_budget_tokens",
+	} {
+		if len(body[k]) > 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -3,7 +3,6 @@ package ai
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +48,7 @@ type query struct {
 	number int
 	id     string
 	body   map[string]json.RawMessage
+	claim  *media.Record // of a replay, where the request has it
 	stream bool
 	err    error // it cannot be answered
 }
@@ -59,6 +59,8 @@ type Request struct {
 	Method   string          `json:"method,omitempty"`
 	URL      string          `json:"url"`
 	Body     json.RawMessage `json:"body"`
+	// Claim is an answer to it that is read again.
+	Claim *media.Record `json:"claim,omitempty"`
 }
 
 // readQuery reads a line of a batch, of which everything may be wrong.
@@ -69,7 +71,9 @@ func (p Params) readQuery(line []byte, number int) query {
 		q.err = err
 		return q
 	}
-	q.id = r.CustomID
+	if q.id = r.CustomID; p.Input == "" {
+		q.claim = r.Claim
+	}
 	if len(q.id) > job.MaxNameBytes {
 		q.id, q.err = "", fmt.Errorf("its custom_id has %d bytes", len(q.id))
 		return q
@@ -84,7 +88,7 @@ func (p Params) readQuery(line []byte, number int) query {
 	if raw, ok := q.body["stream"]; ok && q.err == nil {
 		if q.err = json.Unmarshal(raw, &q.stream); q.err != nil {
 			q.err = fmt.Errorf("stream: %w", q.err)
-		} else if q.stream && !p.live() {
+		} else if q.stream && p.Input != "" {
 			q.err = errors.New("stream: nobody waits for the answers of a batch")
 		}
 	}
@@ -141,7 +145,8 @@ func (r request) requests(model answerer, tell func(data []byte, fraction float6
 			if err := w.WriteByte('\n'); err != nil {
 				return trouble{job.Broken, err}
 			}
-			said(Told{Item: rec.Item, Record: &rec})
+			plain := rec.WithoutWriting() // who waits checks nothing
+			said(Told{Item: rec.Item, Record: &plain})
 		}
 		if done += len(batch); !p.live() {
 			tell([]byte("null"), float64(done)/float64(p.Count))
@@ -250,50 +255,23 @@ func (m *writer) one(q query, rec *media.Record, said *saying) error {
 		// An answer must not depend on what was asked before.
 		body["cache_prompt"] = json.RawMessage("false")
 	}
-	var a asks
-	commits := false
-	if m.commit {
-		if a, commits = committing(body); commits {
-			said.asks = &a
-		}
-	}
-	raw, err := json.Marshal(body)
+	x, err := m.choices(body, said)
 	if err != nil {
 		return err
 	}
-	said.begin()
-	status, answer, err := m.server.Do(context.Background(), m.endpoint, raw, said.hear)
-	if said.other = said.other || err == nil && status == 200 && said.seen < said.told; said.other {
-		return errors.New("llama.cpp does not answer a request as it began to")
-	}
-	switch {
-	case err != nil:
-		return err
-	case status != 200:
-		rec.Error = errorOf(answer)
+	if rec.Error = x.refused; rec.Error != "" {
 		return nil
-	case m.endpoint == Embeddings:
-		rec.Outputs, err = embeddingsOf(answer)
-	case answer == nil:
-		answer, err = said.now.body()
-		fallthrough
-	default:
-		var w media.Writing
-		why := errors.New("nothing is committed to")
-		if err == nil && commits {
-			if w, why = written(answer); why != nil && !said.streamed() {
-				return fmt.Errorf("this llama.cpp does not say which tokens it wrote: %w", why)
+	}
+	if m.endpoint == Embeddings {
+		rec.Outputs, err = embeddingsOf(x.body)
+	} else {
+		var body []byte
+		body, err = lasting(x.body)
+		rec.Outputs = map[string]media.Tensor{outBody: {Text: []string{string(body)}}}
+		for i, w := range x.writings {
+			if w != nil {
+				w.Put(rec.Outputs, i)
 			}
-			if err == nil {
-				answer, err = a.silence(answer)
-			}
-		}
-		if err == nil {
-			answer, err = lasting(answer)
-		}
-		rec.Outputs = map[string]media.Tensor{outBody: {Text: []string{string(answer)}}}
-		if err == nil && why == nil {
-			w.Put(rec.Outputs)
 		}
 	}
 	if err != nil {
@@ -365,17 +343,6 @@ func embeddingsOf(answer []byte) (map[string]media.Tensor, error) {
 		t.Data = append(t.Data, d.Embedding...)
 	}
 	return embedded(t, a.Usage.Prompt), nil
-}
-
-// written are the commitments to an answer.
-func written(answer []byte) (media.Writing, error) {
-	var a struct {
-		Verbose spoken `json:"__verbose"`
-	}
-	if err := json.Unmarshal(answer, &a); err != nil {
-		return media.Writing{}, err
-	}
-	return a.Verbose.writing()
 }
 
 func embedded(t media.Tensor, tokens int) map[string]media.Tensor {

@@ -59,8 +59,9 @@ type warm struct {
 	// vocabulary is how many tokens the server's model knows, context how many a
 	// request has.
 	vocabulary, context int
-	dated               dated  // its template
-	version             string // of the server
+	noise               float64 // of the server's model, as replays measured it; negative: none did
+	dated               dated   // its template
+	version             string  // of the server
 	torch               *torch.Process
 	build               string // of its libraries
 	device              string // on which its model is
@@ -144,11 +145,14 @@ func (w *warm) task(r request, asked gorunner.Request, done *gorunner.Answer) er
 			err := w.loadLLM(r, asked.Log)
 			return w.server, err
 		}
-		m := writer{server: w.server, endpoint: r.Params.Endpoint, commit: r.Params.Commit, dated: w.dated, day: r.Params.Day, fresh: fresh}
+		m := writer{server: w.server, endpoint: r.Params.Endpoint, commit: r.Params.Commit, several: r.Params.Choices, dated: w.dated, day: r.Params.Day, fresh: fresh}
 		if r.Params.Op != opReplay {
+			if r.Params.live() && m.commit {
+				m.slots = slotsOf(atOnce)
+			}
 			return r.requests(&m, asked.Tell)
 		}
-		again, err := newReplayer(r, m, w.vocabulary, w.context)
+		again, err := newReplayer(r, m, w)
 		if err != nil {
 			return err
 		}
@@ -252,7 +256,7 @@ func (w *warm) loadLLM(r request, log io.Writer) error {
 	if w.server, err = llm.Start(ctx, o); err != nil {
 		return err
 	}
-	w.sha256, w.writes, w.vocabulary, w.context = p.SHA256, p.Endpoint, m.Vocabulary, o.Context
+	w.sha256, w.writes, w.vocabulary, w.context, w.noise = p.SHA256, p.Endpoint, m.Vocabulary, o.Context, -1
 	return nil
 }
 

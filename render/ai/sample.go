@@ -1,10 +1,14 @@
 package ai
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
 	"idlewild/job"
+	"idlewild/media"
 )
 
 // Evidence of a challenge: which crop of the picture an output shows. For
@@ -65,6 +69,41 @@ func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, 
 		return nil, fmt.Errorf("the check of %s would be too large a task", t.Label)
 	}
 	return []job.Task{again}, nil
+}
+
+// Reread is the task that reads answers that somebody waited for, in place of
+// writing them again: t with other parameters, what it is given, and draw by which
+// places are looked at. ok is false where the answers have no commitments. claims
+// are all answers to what t was given.
+func Reread(t job.Task, given []byte, claims []media.Record, draw func(n int) int) (again job.Task, beside []byte, ok bool, err error) {
+	p, err := decode(t.Params)
+	if err != nil || p.Op != opRequests || p.Input != "" || !p.Commit {
+		return again, nil, false, err
+	}
+	var b bytes.Buffer
+	for line := range bytes.Lines(given) {
+		var r Request
+		if err := json.Unmarshal(line, &r); err != nil {
+			return again, nil, false, err
+		}
+		if len(claims) == 0 {
+			return again, nil, false, errors.New("fewer answers than requests")
+		}
+		r.Claim, claims = &claims[0], claims[1:]
+		one, err := json.Marshal(r)
+		if err != nil {
+			return again, nil, false, err
+		}
+		b.Write(append(one, '\n'))
+	}
+	p.Op = opReplay
+	for range drawn {
+		p.Draw = append(p.Draw, draw(1<<30))
+	}
+	again = t
+	again.Params, again.After, again.Check = p.encode(), []job.TaskKey{job.GivenKey(b.Bytes())}, job.Check{}
+	again.Label += " check"
+	return again, b.Bytes(), true, nil
 }
 
 // ReadEvidence lists what a task that Sample made leaves, and the numbers of

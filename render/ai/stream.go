@@ -65,6 +65,7 @@ func (g *gathered) add(chunk []byte) {
 	}
 	if c.Spoken.Stop != "" && c.Spoken.Stop != "none" {
 		g.spoken.Stop, g.spoken.Predicted = c.Spoken.Stop, c.Spoken.Predicted
+		g.spoken.Slot, g.spoken.Evaluated = c.Spoken.Slot, c.Spoken.Evaluated
 	}
 	for _, d := range c.Choices {
 		if d.Logprobs != nil {

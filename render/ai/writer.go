@@ -17,10 +17,23 @@ type writer struct {
 	server   *llm.Server
 	endpoint string
 	commit   bool // answers come with commitments
+	several  bool // those with several choices as well
 	dated    dated
 	day      string // Params.Day
 	// fresh ends the server and starts another one.
 	fresh func() (*llm.Server, error)
+	// slots are the server's places that requests take by number, which is how
+	// their tokens are found there afterwards; nil: the server chooses.
+	slots chan int
+}
+
+// slotsOf are as many places as the server has.
+func slotsOf(n int) chan int {
+	slots := make(chan int, n)
+	for i := range n {
+		slots <- i
+	}
+	return slots
 }
 
 // answer implements answerer. Where the server ends in the middle, nobody knows
@@ -102,6 +115,7 @@ type saying struct {
 	now   gathered // of this attempt
 	seen  int      // pieces of it
 	other bool     // it is not what it was
+	parts []saying // of an answer with several choices, one each
 }
 
 func (s *saying) begin() {

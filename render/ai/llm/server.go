@@ -107,6 +107,7 @@ type Options struct {
 // Server is a running one.
 type Server struct {
 	cmd    *exec.Cmd
+	dir    string
 	client *http.Client
 	exited chan struct{}
 	tail   *tail.Writer
@@ -149,6 +150,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Threads > 0 {
 		args = append(args, "--threads", strconv.Itoa(o.Threads), "--threads-batch", strconv.Itoa(o.Threads))
 	}
+	if !o.Embeddings {
+		args = append(args, "--slot-save-path", ".")
+	}
 	if o.Embeddings {
 		// A text is embedded in one piece.
 		n := strconv.Itoa(o.Context)
@@ -160,7 +164,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := os.Remove(filepath.Join(o.Dir, socket)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	s := &Server{exited: make(chan struct{}), tail: &tail.Writer{To: o.Log}}
+	s := &Server{dir: o.Dir, exited: make(chan struct{}), tail: &tail.Writer{To: o.Log}}
 	s.cmd = exec.Command(o.Server, args...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = o.Dir, s.tail, s.tail
 	s.cmd.Env = append(os.Environ(), settled...)
