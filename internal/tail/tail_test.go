@@ -49,3 +49,11 @@ func TestWriterForgets(t *testing.T) {
 		t.Errorf("%d bytes for ten million that were printed", took)
 	}
 }
+
+func TestWriterKeepsFourKilobytesUnlessTold(t *testing.T) {
+	w := &tail.Writer{}
+	w.Write(bytes.Repeat([]byte("x"), 5000))
+	if n := len(w.Bytes()); n != 4096 {
+		t.Errorf("%d bytes are kept", n)
+	}
+}
