@@ -137,7 +137,7 @@ func (e *evening) edits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.add(atMost("click to first frame given out, after three edits, beside another artist", w.given(a), "s", 3), e.noted("addon", "after a small edit, worst of three: click to job taken: to first frame given out", .55, true), "the copy is of another Blender than the file was, so a Blender looks at it anew, beside two others")
+	e.add(atMost("click to first frame given out, after three edits, beside another artist", w.given(a), "s", 3), e.noted("addon", "after a small edit, worst of three: click to job taken: to first frame given out", .55, true), "three submissions are looked at at the same time; their phases stand above")
 	// Later results go to the steward as well, and are counted with it.
 	if err := w.returns(ctx, 4*time.Minute); err != nil {
 		return err

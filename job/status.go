@@ -52,11 +52,13 @@ type Status struct {
 	Rejected  int `json:"rejected"`
 	Unsure    int `json:"unsure"`
 
-	ContentBytes  int64 `json:"content_bytes"`  // of the job's files
-	NewBytes      int64 `json:"new_bytes"`      // of it, that no earlier job stored
-	UploadedBytes int64 `json:"uploaded_bytes"` // content that crossed the network to workers
-	ResultBytes   int64 `json:"result_bytes"`   // outputs that crossed the network to here
-	Messages      int   `json:"messages"`       // reports and orders that were about this job
+	ContentBytes int64 `json:"content_bytes"` // of the job's files
+	NewBytes     int64 `json:"new_bytes"`     // of it, that no earlier job stored
+	// UploadedBytes is what others read of the job here: content that went to workers,
+	// results that later tasks need, and a steward's copies of both.
+	UploadedBytes int64 `json:"uploaded_bytes"`
+	ResultBytes   int64 `json:"result_bytes"` // outputs that crossed the network to here
+	Messages      int   `json:"messages"`     // reports and orders that were about this job
 	// UnderWay is how far the running tasks are, together: the sum of their fractions.
 	UnderWay      float64 `json:"under_way,omitempty"`
 	WallSeconds   float64 `json:"wall_s"`   // from submission to now or the end
