@@ -120,6 +120,16 @@ def nodes(scene, cube):
         tree.links.new(a, b)
 
 
+def ondisk(scene, cube):
+    """The same, baked to a folder beside the file."""
+    nodes(scene, cube)
+    bpy.ops.wm.save_as_mainfile(filepath=os.path.join(top, "ondisk.blend"))
+    bpy.context.view_layer.update()
+    mod = cube.modifiers["Nodes"]
+    mod.bake_target = "DISK"
+    bpy.ops.object.geometry_node_bake_single(session_uid=cube.session_uid, modifier_name="Nodes", bake_id=mod.bakes[0].bake_id)
+
+
 def hidden(scene, cube):
     grid().modifiers.new("Cloth", "CLOTH").show_viewport = False
 

@@ -106,6 +106,20 @@ func TestBakedByATask(t *testing.T) {
 	})
 }
 
+// What an artist baked to a folder is shown, though tasks may not write to it.
+func TestAZoneThatIsBakedToAFolder(t *testing.T) {
+	python := needBpy(t)
+	p, k, dir := scenes.Program{Path: python, Python: true}, testKind(t, Options{Blender: python}), t.TempDir()
+	makeScenes(t, p, "bakes", dir, "ondisk")
+	file := filepath.Join(dir, "ondisk.blend")
+	tasks, in := plan(t, k, file, SpecParams{Frames: "9"})
+	work := newShop(t, k, in.Deps)
+	work.must(tasks[0])
+	have := work.must(tasks[1])
+	plain := plainly(t, p, scenes.Render{File: file, Frames: []int{9}})
+	sameDecoded(t, "frame 9", filepath.Join(plain, "0009.png"), filepath.Join(have, "frame.png"))
+}
+
 // A bake goes with what is checked of its frames.
 func TestChecksReadTheBake(t *testing.T) {
 	k := testKind(t, Options{})

@@ -86,12 +86,12 @@ class Project:
         """Has a folder of the tree here as a copy that may be written to."""
         steps = os.path.relpath(folder, self._tree).split(os.sep)
         source, target = self._tree, self.root
-        for step in steps:
+        for i, step in enumerate(steps, 1):
             source, target = os.path.join(source, step), os.path.join(target, step)
             if os.path.islink(target):
                 os.unlink(target)
                 os.mkdir(target)
-                if step is not steps[-1]:
+                if i < len(steps):
                     self._opened.append((source, target))
                     self._fill(source, target)
         shutil.copytree(source, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
