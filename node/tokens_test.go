@@ -143,7 +143,7 @@ func (m machineOf) plannedAll(batch, model string) ([]job.Task, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tasks[0].Check.Method != job.CheckRerun || !slices.Contains([]string{"3", "4"}, tasks[0].Needs.Require["ai"]) {
+	if tasks[0].Check.Method != job.CheckRerun || !slices.Contains([]string{"3", "4", "5"}, tasks[0].Needs.Require["ai"]) {
 		t.Fatalf("%+v", tasks[0])
 	}
 	return slices.DeleteFunc(tasks, func(t job.Task) bool { return t.Check.Method != job.CheckRerun }), tree
