@@ -354,7 +354,9 @@ func TestHonestAnswersOfAllSorts(t *testing.T) {
 		claim, leaf := m.run(task, in)
 		for secret := range 20 {
 			v := m.verdict(task, in, claim, leaf, fmt.Sprint(secret))
-			if count[string(v.Ruling)]++; v.Ruling != job.Accepted {
+			// Where a server's first token is the stop word there is nothing to read.
+			nothing := v.Ruling == job.Unsure && strings.HasSuffix(v.Reason, "item 2: nothing of it could be read again") && wordless(t, claim, "i1")
+			if count[string(v.Ruling)]++; v.Ruling != job.Accepted && !nothing {
 				t.Errorf("%s: %s: %s", task.Label, v.Ruling, v.Reason)
 			}
 		}
@@ -384,6 +386,20 @@ func TestHonestAnswersOfAllSorts(t *testing.T) {
 		}
 	}
 	t.Log(count)
+}
+
+// wordless reports whether the answer of that custom_id has no text.
+func wordless(t *testing.T, claim, id string) (empty bool) {
+	t.Helper()
+	if err := recordsOf(filepath.Join(claim, "records.jsonl"))(func(r media.Record) error {
+		if r.ID == id {
+			empty = strings.Contains(r.Outputs["body"].Text[0], `"content":""`)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return empty
 }
 
 // TestAFarmReadsAnswersAgain: a member that runs a smaller model than was agreed is
