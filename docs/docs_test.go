@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"bytes"
 	"io/fs"
 	"maps"
 	"os"
@@ -9,7 +10,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"unicode"
 )
 
 // tree is what documents speak of: the files of this repository.
@@ -28,6 +31,14 @@ var (
 
 func read(t *testing.T) tree {
 	t.Helper()
+	x, err := readOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+var readOnce = sync.OnceValues(func() (tree, error) {
 	x := tree{map[string]bool{}, map[string]string{}, map[string][]string{}, map[string]bool{}, map[string]bool{}}
 	err := filepath.WalkDir("..", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -54,7 +65,7 @@ func read(t *testing.T) tree {
 			x.text[name] = string(b)
 			return nil
 		}
-		for _, w := range word.FindAll(b, -1) {
+		for w := range bytes.FieldsFuncSeq(b, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 			x.names[string(w)] = true
 		}
 		switch {
@@ -68,11 +79,8 @@ func read(t *testing.T) tree {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return x
-}
+	return x, err
+})
 
 // documents are those about the program, in order.
 func (x tree) documents() []string {

@@ -488,8 +488,8 @@ func TestRootsOfTrees(t *testing.T) {
 func TestARealBlenderComesFromAMember(t *testing.T) {
 	t.Parallel()
 	program := needBlender(t)
-	if testing.Short() {
-		t.Skip("NOT RUN: -short")
+	if os.Getenv("IDLEWILD_SLOW") == "" {
+		t.Skip("NOT RUN: make test-long has a whole Blender come from a member")
 	}
 	version := ""
 	if b, err := exec.CommandContext(t.Context(), program, "--version").Output(); err == nil {

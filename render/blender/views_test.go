@@ -34,6 +34,9 @@ func views(t *testing.T, k *Kind, p scenes.Program, dir string) {
 		"exr": {"0003.exr"}, "multilayer": {"0003.exr"}, "layers": {"0003_L.exr", "0003_R.exr"},
 		"cameras": {"0003.mid.png", "0003_L.png", "0003_R.png"},
 	} {
+		if !slow() && !slices.Contains([]string{"individual", "sidebyside", "multilayer", "cameras"}, name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(dir, name+".blend")
 			tasks, in := plan(t, k, file, SpecParams{Frames: "3", Name: "####"})
