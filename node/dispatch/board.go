@@ -38,7 +38,6 @@ type Board struct {
 	shapes    []*shape
 	forgetAt  int       // peers that are gone, before strangers are forgotten
 	shapesAt  int       // shapes, before those that no device has are
-	ranking   []ranked  // room for choose
 	sharing   int       // jobs that have open work, as of this step; negative: not counted yet
 	waiting   []*seat   // want work, and may have got it since
 	restful   []*worker // may have to be told why they get none

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -196,36 +197,36 @@ func (b *Board) choose(s *seat, ahead bool) (*jobState, []*task) {
 		}
 		return nil, nil
 	}
-	list := b.ranking[:0]
-	for _, j := range b.live {
-		if j.open == 0 || !j.live() || !b.asks(s, j) {
-			continue
-		}
-		if load, ok := b.load(s, j); ok {
-			list = append(list, ranked{j, load})
-		}
-	}
-	b.ranking = list
-	for len(list) > 0 {
-		best := 0
-		for i, x := range list[1:] {
-			if more := b.urgency(x.j, list[best].j); more > 0 || more == 0 && x.load < list[best].load {
-				best = i + 1
+	var not []*jobState // have nothing for it after all
+	for {
+		var best *jobState
+		least := math.Inf(1)
+		for _, j := range b.live {
+			if j.open == 0 || !j.live() || !b.asks(s, j) || slices.Contains(not, j) {
+				continue
+			}
+			more := 1
+			if best != nil {
+				if more = b.urgency(j, best); more < 0 {
+					continue
+				}
+			}
+			load, ok := b.load(s, j)
+			if !ok {
+				continue
+			}
+			if more > 0 || load < least {
+				best, least = j, load
 			}
 		}
-		j := list[best].j
-		if tasks := b.chooseTasks(s, j, ahead); len(tasks) > 0 {
-			return j, tasks
+		if best == nil {
+			return nil, nil
 		}
-		list = slices.Delete(list, best, best+1) // it has nothing for it after all
+		if tasks := b.chooseTasks(s, best, ahead); len(tasks) > 0 {
+			return best, tasks
+		}
+		not = append(not, best)
 	}
-	return nil, nil
-}
-
-// ranked is a job that a device could work on, and how well it is served.
-type ranked struct {
-	j    *jobState
-	load float64
 }
 
 // load is how well j is served: the speed of its members, s among them, for the
