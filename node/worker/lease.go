@@ -129,7 +129,7 @@ func (w *Worker) take(r *requester, g job.Lease) {
 	// The next report lists it; others learn that the device is taken.
 	for _, x := range w.requesters {
 		if x == r {
-			x.sayAt(x.heard.Add(progressGap))
+			x.sayAt(x.spoke.Add(progressGap))
 		} else {
 			x.say(bidGap)
 		}
@@ -295,7 +295,7 @@ func (w *Worker) progress(l *lease, task int, phase string, fraction float64) {
 		return
 	}
 	due := l.r.progressDue()
-	if within := l.r.heard.Add(withinGap); task == l.task && phase == l.phase && within.After(due) {
+	if within := l.r.spoke.Add(withinGap); task == l.task && phase == l.phase && within.After(due) {
 		due = within
 	}
 	l.task, l.phase, l.fraction = task, phase, clamp(fraction)

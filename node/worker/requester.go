@@ -29,7 +29,8 @@ type requester struct {
 	orders    int       // heard on this link
 	trouble   string    // why the newest try to join failed
 	cut       time.Time // when the newest link ended, or the wish for one began
-	heard     time.Time // when our newest report went out
+	spoke     time.Time // when our newest report was begun: the next ones keep their distance from it
+	heard     time.Time // when our newest report had gone out
 	busy      time.Time // when there was work last, held or offered
 	due       time.Time // when a report is to go out; zero: at the next beat
 	beat      time.Duration
@@ -65,9 +66,9 @@ const usualBeat = 20 * time.Second
 // progressDue is when a report that only tells progress is to go out. mu is held.
 func (r *requester) progressDue() time.Time {
 	if r.beat > usualBeat {
-		return r.heard.Add(r.beat)
+		return r.spoke.Add(r.beat)
 	}
-	return r.heard.Add(progressGap)
+	return r.spoke.Add(progressGap)
 }
 
 // homeBeat is what the reports to our own requester keep to: it is not in a
@@ -76,8 +77,8 @@ const homeBeat = 5 * time.Second
 
 // next is when the next report is due. mu is held.
 func (r *requester) next() time.Time {
-	at := r.heard.Add(r.beat)
-	if x := beat.Last(at, homeBeat); r.home && x.After(r.heard) {
+	at := r.spoke.Add(r.beat)
+	if x := beat.Last(at, homeBeat); r.home && x.After(r.spoke) {
 		at = x
 	}
 	if !r.due.IsZero() && r.due.Before(at) {
@@ -226,7 +227,7 @@ func (w *Worker) speak(ctx context.Context, r *requester, link Link) {
 			t.Reset(due.Sub(now))
 			continue
 		}
-		r.due = time.Time{}
+		r.due, r.spoke = time.Time{}, now
 		rep, sent, more := w.report(r)
 		gen := w.machineGen
 		w.mu.Unlock()

@@ -340,7 +340,7 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 		id: id, home: id == w.opts.Home,
 		held: map[job.LeaseID]*lease{}, content: map[job.ID]job.Ref{},
 		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1), up: make(chan struct{}),
-		busy: now, heard: now, cut: now, beat: 20 * time.Second,
+		busy: now, spoke: now, heard: now, cut: now, beat: 20 * time.Second,
 	}
 	w.requesters[id] = r
 	w.arrive(r, now)
