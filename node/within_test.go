@@ -19,7 +19,7 @@ func TestALongFrameIsSeenToGetOn(t *testing.T) {
 	program := needBlender(t)
 	dir := t.TempDir()
 	scene, script := filepath.Join(dir, "scene.blend"), filepath.Join(dir, "scene.py")
-	long := strings.Replace(smallScene, "scene.cycles.samples = 16\n", "scene.cycles.samples = 8192\nscene.cycles.use_auto_tile, scene.cycles.tile_size = True, 8\n", 1)
+	long := strings.Replace(smallScene, "scene.cycles.samples = 16\n", "scene.cycles.samples = 4096\nscene.cycles.use_auto_tile, scene.cycles.tile_size = True, 8\n", 1)
 	if err := os.WriteFile(script, []byte(long), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -548,7 +548,7 @@ func TestStrangersGetNoDeltaOfWhatTheyMayNotRead(t *testing.T) {
 	if r := got[block(ofSecret)]; r.Err != nil || !bytes.Equal(r.Data, ofSecret) || r.Moved < 100_000 {
 		t.Errorf("%d bytes for what is like a block that it may not read: %v", r.Moved, r.Err)
 	}
-	if r := got[block(ofOpen)]; r.Err != nil || !bytes.Equal(r.Data, ofOpen) || r.Moved > 1000 {
+	if r := got[block(ofOpen)]; r.Err != nil || !bytes.Equal(r.Data, ofOpen) || r.Moved > 5000 { // half of the padding of a frame that holds both
 		t.Errorf("%d bytes for a difference of 500: %v", r.Moved, r.Err)
 	}
 }

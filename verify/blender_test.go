@@ -158,7 +158,7 @@ func TestBlenderHonestAgainstCheats(t *testing.T) {
 	}
 	slow := os.Getenv("IDLEWILD_SLOW") != ""
 	shots := []shot{{"glossy", false, 16}, {"interior", false, 16}, {"volume", false, 16}, {"hair", false, 16}, {"glossy", true, 48}}
-	draws := 8 // every draw takes a second under the race detector; make test-long takes more
+	draws := 4 // every draw takes a second under the race detector; make test-long takes more
 	if slow {
 		draws = 60
 		shots = []shot{{"glossy", false, 32}, {"interior", false, 32}, {"volume", false, 24}, {"hair", false, 32},
