@@ -300,15 +300,26 @@ func (r *Runner) prepare(s *slot, dirs Dirs) (at Mount, name string, err error) 
 		return Mount{}, name, fmt.Errorf("request folder: %w", err)
 	}
 	at = Mount{In: in, Out: path.Join(work, name, "out")}
-	for i, prior := range dirs.Prior {
-		sub := path.Join(name, "prior", strconv.Itoa(i))
+	give := func(what string, fill func(sub string) error) error {
+		sub := path.Join(name, "prior", strconv.Itoa(len(at.Prior)))
 		if err := s.work.MkdirAll(sub, 0o755); err != nil {
-			return Mount{}, name, fmt.Errorf("request folder: %w", err)
+			return fmt.Errorf("request folder: %w", err)
 		}
-		if err := r.give(s, prior, sub); err != nil {
-			return Mount{}, name, fmt.Errorf("outputs of predecessor %d: %w", i, err)
+		if err := fill(sub); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 		at.Prior = append(at.Prior, path.Join(work, sub))
+		return nil
+	}
+	for i, prior := range dirs.Prior {
+		if err := give(fmt.Sprintf("outputs of predecessor %d", i), func(sub string) error { return r.give(s, prior, sub) }); err != nil {
+			return Mount{}, name, err
+		}
+	}
+	if dirs.Given != nil {
+		if err := give("what was given", func(sub string) error { return s.write(sub, dirs.Given) }); err != nil {
+			return Mount{}, name, err
+		}
 	}
 	seen := s.session.Trees()
 	if len(seen) != len(dirs.Trees) {
@@ -319,6 +330,23 @@ func (r *Runner) prepare(s *slot, dirs Dirs) (at Mount, name string, err error) 
 		at.Trees = append(at.Trees, x)
 	}
 	return at, name, nil
+}
+
+// write writes files into sub of the session's work folder.
+func (s *slot) write(sub string, files map[string][]byte) error {
+	for name, data := range files {
+		if err := job.SafeName(name); err != nil {
+			return err
+		}
+		to := path.Join(sub, name)
+		if err := s.work.MkdirAll(path.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := s.work.WriteFile(to, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // give copies the folder from into sub of the session's work folder.

@@ -39,6 +39,9 @@ type Dirs struct {
 	In    string   // the materialised input tree; the same folder for all tasks of one Content
 	Prior []string // outputs of the predecessors, same order as Task.After
 	Out   string   // empty at the start
+	// Given are files of one more folder, the last of the predecessors', which are
+	// in memory: path with slashes to content.
+	Given map[string][]byte
 	// Trees are folders that predecessors left, in no folder of Prior: they are
 	// shown where they lie, and may get more files.
 	Trees []Tree

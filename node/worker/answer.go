@@ -107,19 +107,14 @@ func (w *Worker) answer(ctx context.Context, requester peer.ID, a job.Ask, d job
 		return leaf, nil, &job.NotHere{Reason: clip(err.Error(), job.MaxReasonBytes)}
 	}
 	base := filepath.Join(w.taskDir(), fmt.Sprintf("asked-%d", n))
-	defer func() {
+	// Who waits for the answer does not wait for this.
+	defer w.devs.Go(func() {
 		if err := os.RemoveAll(base); err != nil {
 			w.log.Warn("folder of a task stays", "dir", base, "err", err)
 		}
-	}()
-	dirs := render.Dirs{In: w.emptyDir(), Prior: []string{filepath.Join(base, "prior")}, Out: filepath.Join(base, "out")}
-	given := filepath.Join(dirs.Prior[0], filepath.FromSlash(a.Name))
-	for _, dir := range []string{dirs.Out, filepath.Dir(given)} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return broken(err)
-		}
-	}
-	if err := os.WriteFile(given, a.Given, 0o600); err != nil {
+	})
+	dirs := render.Dirs{In: w.emptyDir(), Given: map[string][]byte{a.Name: a.Given}, Out: filepath.Join(base, "out")}
+	if err := os.MkdirAll(dirs.Out, 0o700); err != nil {
 		return broken(err)
 	}
 	if t.Input.Defined() {
