@@ -8,6 +8,7 @@ import (
 	"image/color"
 	"image/png"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -261,6 +262,58 @@ func TestPNG(t *testing.T) {
 		for k, w := range c.want {
 			if g := m.Channels[k].Data[c.i]; g != w {
 				t.Errorf("channel %d: %g, want %g", k, g, w)
+			}
+		}
+	}
+}
+
+// Every kind of PNG decodes to what Go's colour models say of each pixel.
+func TestEveryKindOfPNG(t *testing.T) {
+	const w, h = 5, 3
+	r := image.Rect(0, 0, w, h)
+	rng := rand.New(rand.NewPCG(1, 2))
+	fill := func(pix []byte, alpha, wide int) { // alpha: where an opaque one is kept; 0: none is
+		for i := range pix {
+			pix[i] = byte(rng.Uint32())
+			if alpha > 0 && i/wide%4 == alpha {
+				pix[i] = 255
+			}
+		}
+	}
+	solid, solid64, clear, clear64 := image.NewNRGBA(r), image.NewNRGBA64(r), image.NewNRGBA(r), image.NewNRGBA64(r)
+	grey, grey16 := image.NewGray(r), image.NewGray16(r)
+	fill(solid.Pix, 3, 1)
+	fill(solid64.Pix, 3, 2)
+	fill(clear.Pix, 0, 1)
+	fill(clear64.Pix, 0, 2)
+	fill(grey.Pix, 0, 1)
+	fill(grey16.Pix, 0, 2)
+	few := image.NewPaletted(r, color.Palette{color.NRGBA{R: 9, G: 8, B: 7, A: 255}, color.NRGBA{R: 200, G: 100, B: 50, A: 20}})
+	for i := range few.Pix {
+		few.Pix[i] = byte(i & 1)
+	}
+	for _, src := range []image.Image{solid, solid64, clear, clear64, grey, grey16, few} {
+		b, err := EncodePNG(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := Decode(b, Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range w * h {
+			at := src.At(i%w, i/w)
+			c := color.NRGBAModel.Convert(at).(color.NRGBA)
+			want, most := []uint16{uint16(c.R), uint16(c.G), uint16(c.B), uint16(c.A)}, float32(255)
+			switch src.(type) {
+			case *image.NRGBA64, *image.Gray16:
+				c := color.NRGBA64Model.Convert(at).(color.NRGBA64)
+				want, most = []uint16{c.R, c.G, c.B, c.A}, 65535
+			}
+			for k, c := range m.Channels {
+				if v := float32(want[k]) / most; c.Data[i] != v {
+					t.Fatalf("%T, pixel %d, channel %s: %g, want %g", src, i, c.Name, c.Data[i], v)
+				}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package media
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"image"
 	"image/color"
@@ -50,25 +51,63 @@ func decodePNG(r io.ReadSeeker, size int64, l Limits) (m *Image, err error) {
 	for i, n := range names {
 		planes[i] = m.Add(n, s)
 	}
-	// Through the alpha-free models: the others would multiply colour by
-	// alpha at 8 bits and lose it.
+	row := make([]uint16, 4*m.Width)
+	most := float32(math.MaxUint8)
+	if deep {
+		most = math.MaxUint16
+	}
 	for y := range m.Height {
-		for x := range m.Width {
-			i := y*m.Width + x
-			var v [4]float32
-			if deep {
-				c := color.NRGBA64Model.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA64)
-				v = [4]float32{float32(c.R) / 65535, float32(c.G) / 65535, float32(c.B) / 65535, float32(c.A) / 65535}
-			} else {
-				c := color.NRGBAModel.Convert(src.At(b.Min.X+x, b.Min.Y+y)).(color.NRGBA)
-				v = [4]float32{float32(c.R) / 255, float32(c.G) / 255, float32(c.B) / 255, float32(c.A) / 255}
-			}
-			for k := range planes {
-				planes[k][i] = v[k]
+		samplesOf(src, b.Min.Y+y, row)
+		for k, plane := range planes {
+			line := plane[y*m.Width : (y+1)*m.Width]
+			for x := range line {
+				line[x] = float32(row[4*x+k]) / most
 			}
 		}
 	}
 	return m, nil
+}
+
+// samplesOf writes the samples of a row of a decoded PNG, red, green, blue and
+// alpha of each pixel, colour not multiplied by alpha: what a file without
+// alpha decodes to has none in it, so its samples are the file's own.
+func samplesOf(src image.Image, y int, row []uint16) {
+	b := src.Bounds()
+	switch m := src.(type) {
+	case *image.RGBA:
+		for i, v := range m.Pix[m.PixOffset(b.Min.X, y):][:len(row)] {
+			row[i] = uint16(v)
+		}
+		return
+	case *image.NRGBA:
+		for i, v := range m.Pix[m.PixOffset(b.Min.X, y):][:len(row)] {
+			row[i] = uint16(v)
+		}
+		return
+	case *image.RGBA64:
+		wide(m.Pix[m.PixOffset(b.Min.X, y):], row)
+		return
+	case *image.NRGBA64:
+		wide(m.Pix[m.PixOffset(b.Min.X, y):], row)
+		return
+	}
+	for x := range len(row) / 4 { // grey and paletted
+		at := src.At(b.Min.X+x, y)
+		if src.ColorModel() == color.Gray16Model {
+			c := color.NRGBA64Model.Convert(at).(color.NRGBA64)
+			row[4*x], row[4*x+1], row[4*x+2], row[4*x+3] = c.R, c.G, c.B, c.A
+			continue
+		}
+		c := color.NRGBAModel.Convert(at).(color.NRGBA)
+		row[4*x], row[4*x+1], row[4*x+2], row[4*x+3] = uint16(c.R), uint16(c.G), uint16(c.B), uint16(c.A)
+	}
+}
+
+// wide reads samples of 16 bits.
+func wide(pix []byte, row []uint16) {
+	for i := range row {
+		row[i] = binary.BigEndian.Uint16(pix[2*i:])
+	}
 }
 
 // View renders a pass for people: R, G, B (or its first channel as grey)
