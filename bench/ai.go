@@ -71,7 +71,7 @@ func benchAI(ctx context.Context, args []string) ([]Figure, error) {
 	b := &aiBench{farm: f, library: l.Path, items: *items, images: *images, model: *model}
 	if b.model == "" {
 		b.model = filepath.Join(f.dir, "upscale2.onnx")
-		if err := os.WriteFile(b.model, onnxtest.Upscaler(1), 0o600); err != nil {
+		if err := os.WriteFile(b.model, onnxtest.LargeUpscaler(1), 0o600); err != nil {
 			return nil, err
 		}
 	} else if b.model, err = filepath.Abs(b.model); err != nil {

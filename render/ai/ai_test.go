@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -312,10 +313,36 @@ func (f *farm) run(x job.Task) (string, render.Result) {
 	for _, k := range x.After {
 		prior = append(prior, f.outs[k])
 	}
+	defer f.hide(job.Lease{Tasks: []job.Granted{{Task: x}}}.Wants(x.Input))()
 	r := f.exec.Execute(context.Background(), render.Task{Task: x, Requester: "r", Content: "c", Device: job.Device{Name: "cpu", Type: "cpu"}},
 		render.Dirs{In: f.in, Out: out, Prior: prior}, nil)
 	f.outs[x.Key()] = out
 	return out, r
+}
+
+// hide takes the files that are not wanted out of the content, as no worker would
+// have fetched them; what it returns puts them back.
+func (f *farm) hide(w job.Wanted) (back func()) {
+	f.t.Helper()
+	away := f.t.TempDir()
+	var moved []string
+	if err := filepath.WalkDir(f.in, func(path string, d os.DirEntry, err error) error {
+		name, rerr := filepath.Rel(f.in, path)
+		if err = errors.Join(err, rerr); err != nil || d.IsDir() || w.Has(filepath.ToSlash(name)) {
+			return err
+		}
+		moved = append(moved, name)
+		return os.Rename(path, filepath.Join(away, strconv.Itoa(len(moved))))
+	}); err != nil {
+		f.t.Fatal(err)
+	}
+	return func() {
+		for i, name := range moved {
+			if err := os.Rename(filepath.Join(away, strconv.Itoa(i+1)), filepath.Join(f.in, name)); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+	}
 }
 
 // all runs a plan and returns the folder of the last task.
@@ -660,7 +687,7 @@ func TestAlphaAndPicturesAsItems(t *testing.T) {
 	s = specOf(t, ai.Spec{Model: write(t, dir, "flat.onnx", flat.Bytes()), Inputs: filepath.Join(dir, "pics")}, "")
 	in, tasks = plan(t, k, s)
 	f = newFarm(t, k, in)
-	write(t, f.in, "input/b.png", []byte("\x89PNG\r\n\x1a\nno longer one"))
+	write(t, f.in, "input/2/b.png", []byte("\x89PNG\r\n\x1a\nno longer one"))
 	recs := readRecords(t, filepath.Join(f.all(tasks), "records.jsonl"))
 	src, err := media.DecodeFile(filepath.Join(dir, "pics", "a.png"), media.Limits{})
 	if err != nil {
@@ -669,6 +696,9 @@ func TestAlphaAndPicturesAsItems(t *testing.T) {
 	mean := 0.0
 	for _, v := range src.Channels[0].Data {
 		mean += float64(v) / float64(len(src.Channels[0].Data))
+	}
+	if r := tasks[0].Reads; len(r) != 1 || !slices.Equal(r[0].Of, [][2]int{{1, 2}}) {
+		t.Errorf("tasks of pictures read %v", r)
 	}
 	if len(recs) != 2 || recs[0].ID != "a.png" || math.Abs(recs[0].Outputs["mean"].Data[0]-mean) > 0.02 || recs[1].Error == "" {
 		t.Errorf("%+v, mean %v", recs, mean)

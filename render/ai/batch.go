@@ -122,7 +122,7 @@ func (r request) open(m *onnx.Model, tok *tokens) (source, func(), error) {
 	p := r.Params
 	if p.Format == formatPictures {
 		v, err := pictureInput(m)
-		return &pictures{dir: filepath.Join(r.In, "input"), files: p.Files, input: v, picture: p.Picture}, func() {}, err
+		return &pictures{dir: r.In, params: p, input: v}, func() {}, err
 	}
 	f, err := os.Open(filepath.Join(r.In, "input", filepath.FromSlash(p.Input)))
 	if err != nil {

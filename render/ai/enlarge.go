@@ -217,7 +217,7 @@ func (r request) source() string {
 	if r.Params.Prior != "" {
 		return filepath.Join(r.Prior[0], filepath.FromSlash(r.Params.Prior))
 	}
-	return filepath.Join(r.In, "input", filepath.FromSlash(r.Params.Input))
+	return filepath.Join(r.In, filepath.FromSlash(r.Params.inputFile(r.Params.Input, r.Params.First)))
 }
 
 // models is the folder of the model's files.

@@ -47,6 +47,8 @@ const (
 	versionDay = "4"
 	// versionChoices knows Params.Choices.
 	versionChoices = "5"
+	// versionNumbered knows Params.Numbered.
+	versionNumbered = "6"
 
 	runtimeFact  = "onnx"
 	runtimeVer   = "1"
@@ -122,7 +124,7 @@ func New(o Options) *Kind {
 // Probe implements render.Kind. A machine without onnxruntime still joins and
 // finishes.
 func (k *Kind) Probe(ctx context.Context) (map[string][]string, []string, error) {
-	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit, versionDay, versionChoices}}
+	facts := map[string][]string{string(Name): {version, versionPrior, versionCommit, versionDay, versionChoices, versionNumbered}}
 	var warnings []string
 	switch k.findLLM(ctx); {
 	case k.missingLLM == nil:

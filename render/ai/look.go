@@ -219,8 +219,8 @@ func (k *Kind) pictures(ctx context.Context, s Spec, m *onnx.Model, f *facts, in
 	if err != nil {
 		return err
 	}
-	for _, p := range f.Pictures {
-		in.Deps = append(in.Deps, job.Dep{Path: filepath.Join(s.Inputs, filepath.FromSlash(p.Name)), Name: "input/" + p.Name})
+	for i, p := range f.Pictures {
+		in.Deps = append(in.Deps, job.Dep{Path: filepath.Join(s.Inputs, filepath.FromSlash(p.Name)), Name: Params{Numbered: true}.inputFile(p.Name, i+1)})
 	}
 	if !makes {
 		if s.Scale > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 
 	"idlewild/job"
@@ -22,22 +23,24 @@ type Params struct {
 
 	// Of a batch: Count items of which the first has the number First, counted
 	// from 1. They are Length bytes of Input, a file below input/, from Offset
-	// on, or the pictures Files.
-	Format string   `json:"format,omitempty"` // "jsonl", "csv" or "pictures"
-	Input  string   `json:"input,omitempty"`
-	Files  []string `json:"files,omitempty"`
-	Offset int64    `json:"offset,omitempty"`
-	Length int64    `json:"length,omitempty"`
-	First  int      `json:"first,omitempty"`
-	Count  int      `json:"count,omitempty"`
-	Column int      `json:"column,omitempty"` // of a CSV, from 0
-	Batch  int      `json:"batch,omitempty"`
+	// on, or Files, pictures or recordings. Numbered: each of these lies in the
+	// folder of its number, so that a worker fetches no other's.
+	Format   string   `json:"format,omitempty"` // "jsonl", "csv" or "pictures"
+	Input    string   `json:"input,omitempty"`
+	Files    []string `json:"files,omitempty"`
+	Offset   int64    `json:"offset,omitempty"`
+	Length   int64    `json:"length,omitempty"`
+	First    int      `json:"first,omitempty"`
+	Count    int      `json:"count,omitempty"`
+	Column   int      `json:"column,omitempty"` // of a CSV, from 0
+	Numbered bool     `json:"numbered,omitempty"`
+	Batch    int      `json:"batch,omitempty"`
 	// Only are the numbers of the items that are run: those of a check. Empty: all.
 	Only    []int    `json:"only,omitempty"`
 	Outputs []string `json:"outputs,omitempty"` // of the model; empty: all
 	Seed    *int64   `json:"seed,omitempty"`    // given to a model that has an input of that name, plus the item's number
 
-	// Of a picture: what becomes of Input. A task's Part is a tile of the
+	// Of a picture: what becomes of Input, number First. A task's Part is a tile of the
 	// result.
 	Width   int        `json:"width,omitempty"` // of the result
 	Height  int        `json:"height,omitempty"`
@@ -179,6 +182,9 @@ func (p Params) validate() error {
 			}
 		}
 	}
+	if p.Numbered && p.First < 1 {
+		return fmt.Errorf("files from number %d on", p.First)
+	}
 	if err := p.Picture.validate(); err != nil {
 		return err
 	}
@@ -235,6 +241,14 @@ func (p Params) validate() error {
 		return p.validateRequests()
 	}
 	return fmt.Errorf("operation %q", p.Op)
+}
+
+// inputFile is where a file of the items lies below the content; n is its number.
+func (p Params) inputFile(name string, n int) string {
+	if p.Numbered {
+		return "input/" + strconv.Itoa(n) + "/" + name
+	}
+	return "input/" + name
 }
 
 func (p Params) validateCrops() error {

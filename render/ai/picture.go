@@ -20,20 +20,21 @@ import (
 
 // pictures are items that are pictures.
 type pictures struct {
-	dir     string
-	files   []string
-	input   onnx.Value
-	picture Picture
+	dir    string // of the content
+	params Params
+	n      int // that were given
+	input  onnx.Value
 }
 
 func (p *pictures) next() (item, error) {
-	if len(p.files) == 0 {
+	if p.n == len(p.params.Files) {
 		return item{}, io.EOF
 	}
-	name := p.files[0]
-	p.files = p.files[1:]
+	name := p.params.Files[p.n]
+	at := p.params.inputFile(name, p.params.First+p.n)
+	p.n++
 	x := item{id: name}
-	m, err := media.DecodeFile(filepath.Join(p.dir, filepath.FromSlash(name)), media.Limits{})
+	m, err := media.DecodeFile(filepath.Join(p.dir, filepath.FromSlash(at)), media.Limits{})
 	if err != nil {
 		x.err = err
 		return x, nil
@@ -52,7 +53,7 @@ func (p *pictures) next() (item, error) {
 		planes = [][]float32{grey(planes)}
 	}
 	for c, plane := range planes[:p.input.Dims[1].N] {
-		mean, std := p.picture.channel(c)
+		mean, std := p.params.Picture.channel(c)
 		for _, v := range plane {
 			t.F32 = append(t.F32, (v-mean)/std)
 		}

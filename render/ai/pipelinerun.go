@@ -319,14 +319,15 @@ func (r request) things() (next func() (thing, error), shut func(), err error) {
 	p := r.Params
 	switch p.Format {
 	case formatAudio:
-		files := p.Files
+		n := 0
 		return func() (thing, error) {
-			if len(files) == 0 {
+			if n == len(p.Files) {
 				return thing{}, io.EOF
 			}
-			name := files[0]
-			files = files[1:]
-			return thing{id: name, item: map[string]any{"audio": filepath.Join(r.In, "input", filepath.FromSlash(name)), "language": p.Generate.Language}}, nil
+			name := p.Files[n]
+			at := p.inputFile(name, p.First+n)
+			n++
+			return thing{id: name, item: map[string]any{"audio": filepath.Join(r.In, filepath.FromSlash(at)), "language": p.Generate.Language}}, nil
 		}, func() {}, nil
 	case formatCSV:
 		f, err := os.Open(filepath.Join(r.In, "input", filepath.FromSlash(p.Input)))

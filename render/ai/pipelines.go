@@ -234,8 +234,8 @@ func (k *Kind) inspectFolder(ctx context.Context, s Spec, parts string) (in job.
 	if f.Format == formatJSONL || f.Format == formatCSV {
 		in.Deps = append(in.Deps, job.Dep{Path: s.Inputs, Name: "input/" + f.Input})
 	}
-	for _, p := range f.Pictures {
-		in.Deps = append(in.Deps, job.Dep{Path: filepath.Join(s.Inputs, filepath.FromSlash(p.Name)), Name: "input/" + p.Name})
+	for i, p := range f.Pictures {
+		in.Deps = append(in.Deps, job.Dep{Path: filepath.Join(s.Inputs, filepath.FromSlash(p.Name)), Name: Params{Numbered: true}.inputFile(p.Name, i+1)})
 	}
 	for _, d := range in.Deps {
 		if err := job.SafeName(d.Name); err != nil {

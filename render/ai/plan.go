@@ -90,6 +90,7 @@ func (p planner) items() ([]job.Task, error) {
 			Label:   fmt.Sprintf("items %d-%d", q.First, q.First+q.Count-1),
 			Outputs: []job.OutputRule{{Name: recordsFile, Media: job.MediaFile}},
 		}
+		p.reads(&t, q)
 		var err error
 		if t.Check, err = p.check(recordsFile, job.RerunCheck{Items: q.Count, First: q.First}); err != nil {
 			return nil, err
@@ -97,6 +98,16 @@ func (p planner) items() ([]job.Task, error) {
 		tasks, level = append(tasks, t), append(level, t.Key())
 	}
 	return p.join(tasks, level, Params{Op: opJoin}, ResultsFile), nil
+}
+
+// reads says which files of the content a task reads, where each item is one.
+func (p planner) reads(t *job.Task, q Params) {
+	if !q.Numbered {
+		return
+	}
+	t.Needs.Require[string(Name)] = versionNumbered
+	last := q.First + max(q.Count, 1) - 1
+	t.Reads = []job.Reads{{Head: "input/", Tail: "/", Of: [][2]int{{1, len(p.facts.Pictures)}}, Own: [][2]int{{q.First, last}}}}
 }
 
 // join puts the records of the level together, in the file final. The last task
@@ -142,7 +153,7 @@ func (p planner) pictureChunks(base Params) []Params {
 			flush()
 		}
 		if q.Count == 0 {
-			q.First = i + 1
+			q.First, q.Numbered = i+1, true
 		}
 		q.Files, q.Count = append(q.Files, pic.Name), q.Count+1
 		bytes += len(pic.Name) + 8
@@ -173,7 +184,7 @@ func (p planner) pictures(parts string) ([]job.Task, error) {
 	var tasks []job.Task
 	for i, pic := range p.facts.Pictures {
 		q := Params{
-			Op: opPicture, Model: p.facts.Model, SHA256: p.facts.SHA256, Input: pic.Name, Seed: p.spec.Seed,
+			Op: opPicture, Model: p.facts.Model, SHA256: p.facts.SHA256, Input: pic.Name, First: i + 1, Numbered: true, Seed: p.spec.Seed,
 			Width: pic.Width * p.facts.Scale, Height: pic.Height * p.facts.Scale, Scale: p.facts.Scale,
 			Overlap: p.facts.Overlap, Deep: pic.Deep, Picture: p.spec.Picture, Runtime: p.facts.Runtime, Pipeline: p.facts.Pipeline,
 		}
@@ -196,6 +207,7 @@ func (p planner) pictures(parts string) ([]job.Task, error) {
 			Kind: Name, Params: q.encode(), Input: p.input, Needs: p.needs(), Label: pic.Name, Rank: i,
 			Outputs: []job.OutputRule{{Name: pictureFile, Media: job.MediaPNG, Final: finals[i]}},
 		}
+		p.reads(&t, q)
 		if t.Check, err = p.check(pictureFile, job.RerunCheck{Width: q.Width, Height: q.Height}); err != nil {
 			return nil, err
 		}

@@ -35,7 +35,7 @@ func (k *Kind) Sample(t job.Task, items func(n, k int) []int, crops func(width, 
 		return nil, err
 	}
 	again := job.Task{
-		Kind: Name, Input: t.Input, Label: t.Label + " check", Needs: job.Needs{Require: t.Needs.Require},
+		Kind: Name, Input: t.Input, Reads: t.Reads, Label: t.Label + " check", Needs: job.Needs{Require: t.Needs.Require},
 		Place: job.AtRequester, Timeout: t.Timeout, Rank: t.Rank,
 	}
 	switch p.Op {

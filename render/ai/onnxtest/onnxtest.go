@@ -237,6 +237,37 @@ func Embedder(seed uint64, vocab, size int) []byte {
 	return g.Bytes()
 }
 
+// LargeUpscaler has as many numbers as the network that bench/ai/train.py trains,
+// 48 772 in five convolutions, and so takes its time; they are random.
+func LargeUpscaler(seed uint64) []byte {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	var g Graph
+	g.Input("image", Float, "n", 3, "h", "w")
+	g.Output("upscaled", Float, "n", 3, "h2", "w2")
+	g.Weight("twice", []float32{1, 1, 2, 2}, 4)
+	sizes, from := []int64{3, 40, 40, 40, 40, 12}, "image"
+	for i, to := range sizes[1:] {
+		in, name := sizes[i], string(rune('a'+i))
+		damping := int(9 * in)
+		if to == 12 {
+			damping *= 1000 // little beside the picture itself
+		}
+		g.Weight(name+"w", noise(rng, int(to*in*9), damping), to, in, 3, 3)
+		g.Weight(name+"b", noise(rng, int(to), 1e6), to)
+		g.Node("Conv", []string{from, name + "w", name + "b"}, []string{name}, Attr{Name: "kernel_shape", Ints: []int64{3, 3}}, Attr{Name: "pads", Ints: []int64{1, 1, 1, 1}})
+		from = name
+		if to != 12 {
+			from += "r"
+			g.Node("Relu", []string{name}, []string{from})
+		}
+	}
+	g.Node("DepthToSpace", []string{from}, []string{"s"}, Attr{Name: "blocksize", Int: 2}, Attr{Name: "mode", Text: "CRD"})
+	g.Node("Resize", []string{"image", "", "twice"}, []string{"big"}, Attr{Name: "mode", Text: "nearest"},
+		Attr{Name: "coordinate_transformation_mode", Text: "asymmetric"}, Attr{Name: "nearest_mode", Text: "floor"})
+	g.Node("Add", []string{"s", "big"}, []string{"upscaled"})
+	return g.Bytes()
+}
+
 // Upscaler is a network that makes pictures twice as large: two convolutions
 // of random weights, pixel shuffle, and the nearest pixel added.
 func Upscaler(seed uint64) []byte {
