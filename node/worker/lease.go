@@ -10,13 +10,18 @@ import (
 	"idlewild/render"
 )
 
-// device is one slot for work and its queue. Guarded by Worker.mu, but for wake.
+// device is one slot for work and its queue. Guarded by Worker.mu, but for wake,
+// and for kept, which is of the goroutine that drives it.
 type device struct {
 	job.Device
 	queue   []*lease
 	current *lease // taken from the queue last; nil while idle
 	wake    chan struct{}
 	gone    bool // no longer in the machine: what it holds may end
+	// kept is closed when the outputs of the task that ran last are kept. The device
+	// works on the next one meanwhile, since that reads every pixel and waits for
+	// the disk, and no further than that.
+	kept chan struct{}
 }
 
 // load is how many leases the device holds that it has work left on. mu is held.
@@ -46,7 +51,8 @@ type lease struct {
 	task        int    // as in job.Progress
 	fraction    float64
 	phase       string
-	executing   bool  // a task is under way that can be finished
+	executing   int   // tasks under way that can be finished: one runs, of one the outputs are kept
+	running     bool  // one of them runs
 	last        bool  // ends after the task that is under way
 	short       bool  // the task that is under way takes too much of its GPU
 	why         error // of last
@@ -139,7 +145,7 @@ func (w *Worker) take(r *requester, g job.Lease) {
 // giveBack ends a lease before its time; with finish the task that is under
 // way may end. mu is held.
 func (w *Worker) giveBack(l *lease, why error, finish bool) {
-	if finish && l.executing {
+	if finish && l.executing > 0 {
 		l.last, l.why = true, why
 		return
 	}
@@ -340,14 +346,22 @@ func (w *Worker) runLease(l *lease) {
 	first := l.next
 	w.mu.Unlock()
 	turn := time.Now()
+	d := l.device
 	for i := first; i < len(l.grant.Tasks); i++ {
 		w.mu.Lock()
 		stop := l.ended || l.last
 		skip := l.skip[i]
-		later := !stop && !skip && w.yields(l, turn, time.Now())
+		later := !stop && !skip && l.overdue(turn, time.Now())
 		w.mu.Unlock()
 		if later {
-			return
+			<-d.kept // whoever goes on with it begins at the first that is not accounted for
+			w.mu.Lock()
+			stop = l.ended || l.last
+			later = !stop && w.yields(l, turn, time.Now())
+			w.mu.Unlock()
+			if later {
+				return
+			}
 		}
 		if stop {
 			break
@@ -355,62 +369,96 @@ func (w *Worker) runLease(l *lease) {
 		if skip {
 			continue
 		}
-		var remove func()
 		began := time.Now()
-		leaf, inline, ok := w.runTask(l, i, &remove)
-		if !ok {
-			remove()
-			break
-		}
+		k, ok := w.runTask(l, i)
 		w.mu.Lock()
-		l.executing = false
-		w.serve(l.r, time.Since(began), time.Now())
-		if l.ended { // told already that it was cancelled
-			w.mu.Unlock()
-			remove()
-			break
-		}
-		l.next = i + 1
-		l.done = i == final || l.last
-		l.uncommitted++
-		l.task, l.fraction, l.phase = -1, 0, "waiting"
-		w.finished = append(w.finished, finished{lease: l, leaf: leaf, hash: l.grant.Tasks[i].SecretHash, inline: inline, at: time.Now()})
-		if l.last && l.why != errExpired && l.why != errTaken {
-			w.sayCancelled(l, l.why.Error())
+		l.running = false
+		if ok {
+			w.serve(l.r, time.Since(began), time.Now())
+			l.task, l.fraction, l.phase = -1, 0, "waiting"
 		}
 		w.mu.Unlock()
-		poke(w.commits)
-		remove() // the receipt need not wait for it
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case l.ended, l.done && l.uncommitted > 0: // the committer ends it
-	default: // asked to stop between tasks, or cancelled with all work
-		why := context.Cause(l.ctx)
-		if why == nil {
-			why = l.why
+		<-d.kept
+		if !ok {
+			k.remove()
+			break
 		}
-		w.end(l, why)
-		w.bidSoon(l.r)
+		kept := make(chan struct{})
+		d.kept = kept
+		w.devs.Go(func() {
+			defer close(kept)
+			w.account(l, i, i == final, k)
+		})
 	}
+	kept := d.kept
+	w.devs.Go(func() {
+		<-kept
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case l.ended, l.done && l.uncommitted > 0: // the committer ends it
+		default: // asked to stop between tasks, or cancelled with all work
+			why := context.Cause(l.ctx)
+			if why == nil {
+				why = l.why
+			}
+			w.end(l, why)
+			w.bidSoon(l.r)
+		}
+	})
 }
 
-// runTask runs one task to its leaf; not ok means that it was cancelled, and
-// nothing is said of it. remove is set to what removes the task's folders.
-func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline []job.Block, ok bool) {
+// account keeps the outputs of a lease's i-th task and has it receipted.
+func (w *Worker) account(l *lease, i int, final bool, k ran) {
+	defer k.remove() // the receipt need not wait for it
+	leaf, inline, ok := w.keepOutputs(l, i, k)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l.executing--
+	if !ok || l.ended { // told already that it was cancelled
+		return
+	}
+	l.next = i + 1
+	l.done = final || l.last && !l.running
+	l.uncommitted++
+	w.finished = append(w.finished, finished{lease: l, leaf: leaf, hash: l.grant.Tasks[i].SecretHash, inline: inline, at: time.Now()})
+	if l.last && !l.running && l.why != errExpired && l.why != errTaken {
+		w.sayCancelled(l, l.why.Error())
+	}
+	poke(w.commits)
+}
+
+// ran is a task that ran, and what it left.
+type ran struct {
+	leaf   job.Leaf
+	log    []byte
+	out    string // the folder of its outputs; empty: they are not kept
+	remove func() // its folders
+}
+
+// runTask runs one task; not ok means that it was cancelled, and nothing is said
+// of it.
+func (w *Worker) runTask(l *lease, i int) (k ran, ok bool) {
 	g := l.grant.Tasks[i]
-	leaf = job.Leaf{Task: l.keys[i], Fence: g.Fence, Device: l.on.Name, DeviceClass: l.on.Class}
+	k.leaf = job.Leaf{Task: l.keys[i], Fence: g.Fence, Device: l.on.Name, DeviceClass: l.on.Class}
 	start := time.Now()
-	broken := func(err error) (job.Leaf, []job.Block, bool) {
-		leaf.Outcome, leaf.Reason, leaf.Outputs = job.Broken, clip(err.Error(), job.MaxReasonBytes), nil
-		leaf.Meter.Wall = time.Since(start)
-		w.log.Warn("task broken", "requester", l.r.id, "job", l.grant.Job, "task", g.Task.Label, "err", err)
-		return leaf, nil, l.ctx.Err() == nil
+	w.mu.Lock()
+	l.executing++
+	w.mu.Unlock()
+	defer func() {
+		if !ok {
+			w.mu.Lock()
+			l.executing--
+			w.mu.Unlock()
+		}
+	}()
+	broken := func(err error) (ran, bool) {
+		k.leaf = w.broken(l, i, k.leaf, start, err)
+		return k, l.ctx.Err() == nil
 	}
 
 	dirs, clean, err := w.dirs(l, i)
-	*remove = clean
+	k.remove = clean
 	if err != nil {
 		return broken(err)
 	}
@@ -422,9 +470,9 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 	}
 	if l.ended || l.last {
 		w.mu.Unlock()
-		return leaf, nil, false
+		return k, false
 	}
-	l.executing = true
+	l.running = true
 	w.mu.Unlock()
 	w.progress(l, i, "starting", 0)
 
@@ -437,7 +485,7 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 		func(p render.Progress) { w.progress(l, i, p.Phase, p.Fraction) })
 	if l.ctx.Err() != nil {
 		w.log.Debug("task cancelled", "job", l.grant.Job, "task", g.Task.Label, "reason", context.Cause(l.ctx))
-		return leaf, nil, false
+		return k, false
 	}
 	if err := w.deps.Assets.Sound(dirs.In); err != nil {
 		// Whatever came of it may be of other files.
@@ -447,27 +495,49 @@ func (w *Worker) runTask(l *lease, i int, remove *func()) (leaf job.Leaf, inline
 		return broken(err)
 	}
 
+	leaf := &k.leaf
 	leaf.Outcome, leaf.Reason, leaf.Meter = res.Outcome, clip(res.Reason, job.MaxReasonBytes), sane(res.Meter, time.Since(start))
-	leaf = l.grant.Readable(leaf)
+	*leaf = l.grant.Readable(*leaf)
 	leaf.Runner, leaf.Build = clip(res.Runner, job.MaxNameBytes), clip(res.Build, job.MaxNameBytes)
 	if !leaf.Outcome.Valid() || leaf.Outcome == job.Cancelled {
 		// Nobody here asked for it, so something else on this machine did.
 		leaf.Outcome, leaf.Reason = job.Broken, clip("stopped by something else on this machine: "+res.Reason, job.MaxReasonBytes)
 	}
-	if len(res.Log) > 0 {
-		if leaf.Log, err = w.deps.Assets.Log(l.ctx, l.r.id, l.grant.Job, res.Log); err != nil {
+	k.log = res.Log
+	if leaf.Outcome == job.Succeeded {
+		k.out = dirs.Out
+		return k, true
+	}
+	leaf.LogTail = tail(string(res.Log), job.MaxLogTailBytes)
+	w.log.Warn("task did not succeed", "requester", l.r.id, "job", l.grant.Job, "task", g.Task.Label, "outcome", leaf.Outcome, "reason", leaf.Reason)
+	return k, true
+}
+
+// broken is the leaf of a task that this machine could not do, since start.
+func (w *Worker) broken(l *lease, i int, leaf job.Leaf, start time.Time, err error) job.Leaf {
+	leaf.Outcome, leaf.Reason, leaf.Outputs = job.Broken, clip(err.Error(), job.MaxReasonBytes), nil
+	leaf.Meter.Wall = time.Since(start)
+	w.log.Warn("task broken", "requester", l.r.id, "job", l.grant.Job, "task", l.grant.Tasks[i].Task.Label, "err", err)
+	return leaf
+}
+
+// keepOutputs stores the log and the outputs of a task that ran; not ok as in runTask.
+func (w *Worker) keepOutputs(l *lease, i int, k ran) (leaf job.Leaf, inline []job.Block, ok bool) {
+	g := l.grant.Tasks[i]
+	leaf = k.leaf
+	var err error
+	if len(k.log) > 0 {
+		if leaf.Log, err = w.deps.Assets.Log(l.ctx, l.r.id, l.grant.Job, k.log); err != nil {
 			w.log.Warn("store the log of a task", "job", l.grant.Job, "task", g.Task.Label, "err", err)
 			leaf.Log = job.Ref{}
 		}
 	}
-	if leaf.Outcome != job.Succeeded {
-		leaf.LogTail = tail(string(res.Log), job.MaxLogTailBytes)
-		w.log.Warn("task did not succeed", "requester", l.r.id, "job", l.grant.Job, "task", g.Task.Label, "outcome", leaf.Outcome, "reason", leaf.Reason)
+	if k.out == "" {
 		return leaf, nil, l.ctx.Err() == nil
 	}
-	leaf.Outputs, inline, err = w.deps.Assets.Collect(l.ctx, l.r.id, l.grant.Job, dirs.Out, g.Task.Outputs)
-	if err != nil {
-		return broken(fmt.Errorf("keep the outputs: %w", err))
+	start := time.Now().Add(-leaf.Meter.Wall)
+	if leaf.Outputs, inline, err = w.deps.Assets.Collect(l.ctx, l.r.id, l.grant.Job, k.out, g.Task.Outputs); err != nil {
+		return w.broken(l, i, leaf, start, fmt.Errorf("keep the outputs: %w", err)), nil, l.ctx.Err() == nil
 	}
 	return leaf, inline, true
 }

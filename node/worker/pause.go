@@ -62,7 +62,7 @@ func (w *Worker) Yield(rest map[string]Rest) {
 	for _, r := range w.requesters {
 		for _, l := range r.held {
 			if x, rests := rest[l.device.Name]; rests && l.device.Name != job.HomeDevice && !l.done {
-				l.short = x.Short && l.executing
+				l.short = x.Short && l.running
 				w.giveBack(l, errors.New(x.Reason), x.Finish)
 			}
 		}
@@ -75,7 +75,7 @@ func (w *Worker) Running(device string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.devices[device]
-	return d != nil && d.current != nil && d.current.executing || w.asked[device] != nil
+	return d != nil && d.current != nil && d.current.running || w.asked[device] != nil
 }
 
 // sayAll makes every requester hear from us within d. mu is held.

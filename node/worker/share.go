@@ -135,15 +135,24 @@ func (w *Worker) pick(d *device, t time.Time) *lease {
 // yields puts a lease that runs since began back into its device's queue, where
 // another requester's is due. mu is held.
 func (w *Worker) yields(l *lease, began, t time.Time) bool {
+	if !l.overdue(began, t) {
+		return false
+	}
 	d := l.device
+	d.current = nil
+	d.queue = append([]*lease{l}, d.queue...)
+	return true
+}
+
+// overdue reports whether another requester's lease is due in place of l, which
+// runs since began. mu is held.
+func (l *lease) overdue(began, t time.Time) bool {
 	least := fair
 	if t.Sub(began) < slice {
 		least = slice.Seconds()
 	}
-	for _, o := range d.queue {
+	for _, o := range l.device.queue {
 		if o.r != l.r && o.here() && o.r.share.now(t) < l.r.share.now(t)-least {
-			d.current = nil
-			d.queue = append([]*lease{l}, d.queue...)
 			return true
 		}
 	}

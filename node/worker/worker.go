@@ -452,7 +452,8 @@ func (w *Worker) addDevice(d job.Device) {
 		have.Device, have.gone = d, false
 		return
 	}
-	dev := &device{Device: d, wake: make(chan struct{}, 1)}
+	dev := &device{Device: d, wake: make(chan struct{}, 1), kept: make(chan struct{})}
+	close(dev.kept)
 	w.devices[d.Name] = dev
 	w.devs.Go(func() { w.drive(dev) })
 }

@@ -1,0 +1,157 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"idlewild/job"
+	"idlewild/render"
+)
+
+// outputs is a bed whose tasks take 10 s and whose outputs take as long as that to
+// keep; began are the moments at which tasks began, since the start.
+func outputs(t *testing.T, keep func(n int) (time.Duration, error)) (b *bed, began func() []time.Duration) {
+	b = newBed(t)
+	b.exec = takes(10 * time.Second)
+	var mu sync.Mutex
+	var at []time.Duration
+	kept := 0
+	start := time.Now()
+	run := b.exec.run
+	b.exec.run = func(ctx context.Context, x render.Task, d render.Dirs, p func(render.Progress)) render.Result {
+		mu.Lock()
+		at = append(at, time.Since(start))
+		mu.Unlock()
+		return run(ctx, x, d, p)
+	}
+	b.assets.collect = func(string) error {
+		mu.Lock()
+		n := kept
+		kept++
+		mu.Unlock()
+		d, err := keep(n)
+		time.Sleep(d)
+		return err
+	}
+	b.start(Options{})
+	return b, func() []time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(at)
+	}
+}
+
+func seconds(s ...int) (out []time.Duration) {
+	for _, x := range s {
+		out = append(out, time.Duration(x)*time.Second)
+	}
+	return out
+}
+
+// A device works on the next task while the outputs of the last one are kept, in
+// the next lease as well, and on no further one.
+func TestOutputsAreKeptWhileTheNextTaskRuns(t *testing.T) {
+	for _, c := range []struct {
+		keep  int // seconds
+		began []time.Duration
+		known []int // when each task's receipt is there
+	}{
+		{4, seconds(0, 10, 20, 30), []int{14, 24, 34, 44}},
+		{25, seconds(0, 10, 35, 60), []int{35, 60, 85, 110}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			b, began := outputs(t, func(int) (time.Duration, error) { return time.Duration(c.keep) * time.Second, nil })
+			_, r := newPeer(t)
+			b.offer(r)
+			conn := b.joined().c
+			a, z := newLease("cpu", 3, job.Ref{}), newLease("cpu", 1, job.Ref{})
+			order(conn, job.Order{Leases: []job.Lease{a, z}})
+			want := append(slices.Clone(a.Tasks), z.Tasks...)
+			for i, known := range c.known {
+				time.Sleep(time.Duration(known)*time.Second - time.Since(start) - time.Millisecond)
+				if leaves, _ := b.leaves(r, said(conn)); len(leaves) != 0 {
+					t.Errorf("kept for %d s, task %d: known before its outputs were kept: %+v", c.keep, i, leaves)
+				}
+				time.Sleep(time.Second)
+				leaves, _ := b.leaves(r, said(conn))
+				if len(leaves) != 1 || leaves[0].Task != want[i].Task.Key() || leaves[0].Outcome != job.Succeeded || len(leaves[0].Outputs) != 1 {
+					t.Fatalf("kept for %d s, task %d: %+v", c.keep, i, leaves)
+				}
+			}
+			if got := began(); !slices.Equal(got, c.began) {
+				t.Errorf("kept for %d s, tasks began at %v, want %v", c.keep, got, c.began)
+			}
+		})
+	}
+}
+
+// Whoever stops a machine while outputs are kept loses nothing that may be
+// finished, and is told of nothing that was cancelled.
+func TestStoppedWhileOutputsAreKept(t *testing.T) {
+	for _, finish := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b, _ := outputs(t, func(int) (time.Duration, error) { return 4 * time.Second, nil })
+			_, r := newPeer(t)
+			b.offer(r)
+			conn := b.joined().c
+			a := newLease("cpu", 3, job.Ref{})
+			order(conn, job.Order{Leases: []job.Lease{a}})
+			time.Sleep(12 * time.Second) // of the first the outputs are kept, the second runs
+			said(conn)
+			b.w.Pause("somebody plays", finish)
+			time.Sleep(time.Minute)
+			leaves, _ := b.leaves(r, said(conn))
+			got, cancelled := done(leaves)
+			want := 0
+			if finish {
+				want = 2
+			}
+			if len(got) != want || cancelled != 3-want {
+				t.Errorf("finish %v: %d done and %d cancelled, want %d: %+v", finish, len(got), cancelled, want, leaves)
+			}
+			for i, l := range got {
+				if l.Outcome != job.Succeeded || l.Task != a.Tasks[i].Task.Key() {
+					t.Errorf("finish %v: %+v", finish, l)
+				}
+			}
+			if d := b.w.Doing()["cpu"]; d != "resting: somebody plays" {
+				t.Errorf("doing %q", d)
+			}
+		})
+	}
+}
+
+// Outputs that cannot be kept break their own task, and the others go on.
+func TestOutputsThatCannotBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := errors.New("no space left on device")
+		b, _ := outputs(t, func(n int) (time.Duration, error) {
+			if n == 1 {
+				return time.Second, full
+			}
+			return time.Second, nil
+		})
+		_, r := newPeer(t)
+		b.offer(r)
+		conn := b.joined().c
+		order(conn, job.Order{Leases: []job.Lease{newLease("cpu", 3, job.Ref{})}})
+		time.Sleep(time.Minute)
+		leaves, _ := b.leaves(r, said(conn))
+		var of []job.Outcome
+		for _, l := range leaves {
+			of = append(of, l.Outcome)
+		}
+		if !slices.Equal(of, []job.Outcome{job.Succeeded, job.Broken, job.Succeeded}) {
+			t.Fatalf("%v", of)
+		}
+		if l := leaves[1]; l.Reason != "keep the outputs: "+full.Error() || len(l.Outputs) != 0 || l.Meter.Wall < 11*time.Second {
+			t.Errorf("%+v", l)
+		}
+	})
+}
