@@ -435,7 +435,7 @@ func (b *aiBench) memory(ctx context.Context) ([]Figure, error) {
 		if err := benchPicture(filepath.Join(dir, "a.png"), p.w, p.h, 1); err != nil {
 			return nil, err
 		}
-		peak, wall, err := b.session(ctx, dir)
+		peak, wall, err := b.session(ctx, dir, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -445,36 +445,57 @@ func (b *aiBench) memory(ctx context.Context) ([]Figure, error) {
 	return figures, nil
 }
 
-// efficiency has two workers, each on a core of its own, upscale pictures, and
-// sets the seconds of one warm session against it.
+// efficiency has one worker and then two, each on a core of its own, upscale
+// pictures, and sets the seconds of one warm session against it.
 func (b *aiBench) efficiency(ctx context.Context) ([]Figure, error) {
 	workers := min(2, runtime.NumCPU())
-	dir := filepath.Join(b.farm.dir, "pictures")
+	dir, half := filepath.Join(b.farm.dir, "pictures"), filepath.Join(b.farm.dir, "half")
 	for i := range b.images {
-		if err := benchPicture(filepath.Join(dir, fmt.Sprintf("%04d.png", i)), 640, 480, i); err != nil {
-			return nil, err
+		into := []string{dir}
+		if i%2 == 0 {
+			into = append(into, half)
+		}
+		for _, d := range into {
+			if err := benchPicture(filepath.Join(d, fmt.Sprintf("%04d.png", i)), 640, 480, i); err != nil {
+				return nil, err
+			}
 		}
 	}
-	_, warm, err := b.session(ctx, dir)
+	_, warm, err := b.session(ctx, dir, 0)
 	if err != nil {
 		return nil, err
 	}
+	together := warm
+	if workers == 2 {
+		if together, err = b.sessions(ctx, [2]string{half, half}); err != nil {
+			return nil, err
+		}
+		together *= 2
+	}
 	requester, others, err := b.farm.cores(ctx, workers)
+	if err != nil {
+		return nil, err
+	}
+	run := func(of, out string) (job.Status, error) {
+		s, err := b.farm.render(ctx, requester, of, out, "--kind", string(aiKind), "--model", b.model, "--recheck", "0")
+		if err == nil && s.Delivered != s.Tasks {
+			err = errors.New(s.Reason)
+		}
+		return s, err
+	}
+	if err := working(ctx, others, 1); err != nil {
+		return nil, err
+	}
+	alone, err := run(half, "out-alone")
 	if err != nil {
 		return nil, err
 	}
 	if err := working(ctx, others, workers); err != nil {
 		return nil, err
 	}
-	run := func(out string) (job.Status, error) {
-		return b.farm.render(ctx, requester, dir, out, "--kind", string(aiKind), "--model", b.model, "--recheck", "0")
-	}
-	first, err := run("out-first")
+	first, err := run(dir, "out-first")
 	if err != nil {
 		return nil, err
-	}
-	if first.Delivered != b.images {
-		return nil, errors.New(first.Reason)
 	}
 	// The same model with other pictures: it is there already.
 	more := filepath.Join(b.farm.dir, "more")
@@ -485,14 +506,17 @@ func (b *aiBench) efficiency(ctx context.Context) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	second, err := b.farm.render(ctx, requester, more, "out-more", "--kind", string(aiKind), "--model", b.model, "--recheck", "0")
+	second, err := run(more, "out-more")
 	if err != nil {
 		return nil, err
 	}
 	e := warm.Seconds() / (first.WallSeconds * float64(workers))
 	return []Figure{
-		plain("one warm session on one core", warm.Seconds()/float64(b.images), "s/picture"),
+		besides(plain("one warm session on one core", warm.Seconds()/float64(b.images), "s/picture"),
+			Peer{"two at once, each", together.Seconds() / float64(b.images)}),
+		atLeast(fmt.Sprintf("%d pictures, 1 worker: efficiency", b.images/2), warm.Seconds()/2/alone.WallSeconds, "", 0.9),
 		atLeast(fmt.Sprintf("%d pictures, %d workers: efficiency", b.images, workers), e, "", 0.9),
+		plain("  the same, against sessions as many at once", together.Seconds()/(first.WallSeconds*float64(workers)), ""),
 		plain("second job with the same model: sent", float64(second.UploadedBytes)/1e3, "kB"),
 		plain("  of it a model of", float64(fi.Size())/1e3, "kB"),
 	}, nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	mh "github.com/multiformats/go-multihash"
+	"golang.org/x/sync/errgroup"
 
 	"idlewild/job"
 	"idlewild/render"
@@ -30,12 +31,27 @@ func (b *aiBench) program(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// sessions is how long two sessions take that run at once, each on a core of its
+// own, for a folder each. Cores that are threads of one are slower together.
+func (b *aiBench) sessions(ctx context.Context, dirs [2]string) (time.Duration, error) {
+	var took [2]time.Duration
+	g, ctx := errgroup.WithContext(ctx)
+	for core, dir := range dirs {
+		g.Go(func() (err error) {
+			_, took[core], err = b.session(ctx, dir, core)
+			return err
+		})
+	}
+	err := g.Wait()
+	return max(took[0], took[1]), err
+}
+
 // session runs the tasks of a folder of pictures one after the other in one
-// warm process on core 0, and returns the most memory that one had and the
+// warm process on a core, and returns the most memory that one had and the
 // time without the first, which loads the model.
-func (b *aiBench) session(ctx context.Context, dir string) (peak int64, wall time.Duration, err error) {
-	wrapper := filepath.Join(b.farm.dir, "on-core-0")
-	if err := os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\nexec taskset -c 0 %q \"$@\"\n", b.farm.bin), 0o700); err != nil {
+func (b *aiBench) session(ctx context.Context, dir string, core int) (peak int64, wall time.Duration, err error) {
+	wrapper := filepath.Join(b.farm.dir, fmt.Sprintf("on-core-%d", core))
+	if err := os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\nexec taskset -c %d %q \"$@\"\n", core, b.farm.bin), 0o700); err != nil {
 		return 0, 0, err
 	}
 	k := ai.New(ai.Options{Exe: wrapper, Library: b.library, Threads: 1})
@@ -59,7 +75,7 @@ func (b *aiBench) session(ctx context.Context, dir string) (peak int64, wall tim
 	if err != nil {
 		return 0, 0, err
 	}
-	tree := filepath.Join(b.farm.dir, "tree-"+filepath.Base(dir))
+	tree := filepath.Join(b.farm.dir, fmt.Sprintf("tree-%s-%d", filepath.Base(dir), core))
 	for _, d := range in.Deps {
 		at := filepath.Join(tree, filepath.FromSlash(d.Name))
 		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
@@ -75,7 +91,7 @@ func (b *aiBench) session(ctx context.Context, dir string) (peak int64, wall tim
 			}
 		}
 	}
-	exec := render.NewExecutor(map[job.Kind]render.Kind{ai.Name: k}, render.NewLocalProcess(nil), render.Options{Scratch: filepath.Join(b.farm.dir, "scratch-"+filepath.Base(dir))})
+	exec := render.NewExecutor(map[job.Kind]render.Kind{ai.Name: k}, render.NewLocalProcess(nil), render.Options{Scratch: filepath.Join(b.farm.dir, fmt.Sprintf("scratch-%s-%d", filepath.Base(dir), core))})
 	defer exec.Close()
 	run := func(t job.Task) error {
 		out, err := os.MkdirTemp(b.farm.dir, "out-")
