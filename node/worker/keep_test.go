@@ -94,18 +94,27 @@ func TestOutputsAreKeptWhileTheNextTaskRuns(t *testing.T) {
 // Whoever stops a machine while outputs are kept loses nothing that may be
 // finished, and is told of nothing that was cancelled.
 func TestStoppedWhileOutputsAreKept(t *testing.T) {
-	for _, finish := range []bool{true, false} {
+	for _, c := range []struct {
+		keep, at time.Duration // how long outputs take, and when it is stopped
+		finish   bool
+	}{
+		{4 * time.Second, 12 * time.Second, true}, // of the first the outputs are kept, the second runs
+		{4 * time.Second, 12 * time.Second, false},
+		{25 * time.Second, 22 * time.Second, true}, // the second ran and waits for the first
+		{25 * time.Second, 22 * time.Second, false},
+	} {
+		finish := c.finish
 		synctest.Test(t, func(t *testing.T) {
-			b, _ := outputs(t, func(int) (time.Duration, error) { return 4 * time.Second, nil })
+			b, _ := outputs(t, func(int) (time.Duration, error) { return c.keep, nil })
 			_, r := newPeer(t)
 			b.offer(r)
 			conn := b.joined().c
 			a := newLease("cpu", 3, job.Ref{})
 			order(conn, job.Order{Leases: []job.Lease{a}})
-			time.Sleep(12 * time.Second) // of the first the outputs are kept, the second runs
+			time.Sleep(c.at)
 			said(conn)
 			b.w.Pause("somebody plays", finish)
-			time.Sleep(time.Minute)
+			time.Sleep(2 * time.Minute)
 			leaves, _ := b.leaves(r, said(conn))
 			got, cancelled := done(leaves)
 			want := 0

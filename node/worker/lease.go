@@ -371,14 +371,15 @@ func (w *Worker) runLease(l *lease) {
 		}
 		began := time.Now()
 		k, ok := w.runTask(l, i)
+		took := time.Since(began)
+		<-d.kept
 		w.mu.Lock()
-		l.running = false
+		l.running = false // not before: until now a stop was one with this task to finish
 		if ok {
-			w.serve(l.r, time.Since(began), time.Now())
+			w.serve(l.r, took, time.Now())
 			l.task, l.fraction, l.phase = -1, 0, "waiting"
 		}
 		w.mu.Unlock()
-		<-d.kept
 		if !ok {
 			k.remove()
 			break
