@@ -258,3 +258,28 @@ func (j *jobState) all(l *lease) bool {
 	}
 	return true
 }
+
+// sweep forgets leases that are closed and of whose tasks nothing is open, once
+// there may be many.
+func (b *Board) sweep(j *jobState) {
+	const least = 256
+	if len(j.leases) < max(least, j.sweepAt) {
+		return
+	}
+	b.effort += len(j.leases)
+	for id, l := range j.leases {
+		if l.check && l.closed || l.closed && !slices.ContainsFunc(l.grants, func(g *grant) bool { return !g.t.phase.final() }) {
+			for _, g := range l.grants {
+				delete(j.grants, g.fence)
+			}
+			delete(j.leases, id)
+			delete(b.leases, id)
+		}
+	}
+	j.sweepAt = len(j.leases) * 5 / 4
+}
+
+// compact forgets leases that are over, in the order of leases.
+func (j *jobState) compact() {
+	j.leaseSeq = slices.DeleteFunc(j.leaseSeq, func(l *lease) bool { return l.closed })
+}

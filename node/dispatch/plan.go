@@ -169,6 +169,15 @@ func (j *jobState) find(k job.TaskKey) *task {
 	return nil
 }
 
+func find(ts []*task, k job.TaskKey) *task {
+	for _, t := range ts {
+		if t.is(k) {
+			return t
+		}
+	}
+	return nil
+}
+
 // drawing is a plan that is read or made, block by block.
 type drawing struct {
 	sheets []*sheet
