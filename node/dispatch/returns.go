@@ -15,6 +15,13 @@ import (
 // errGone is wrapped by what fetching returns where the worker is not there.
 var errGone = errors.New("the worker is not connected")
 
+// OpenedReceipt is a receipt whose signature was checked.
+type OpenedReceipt struct {
+	Signed  job.Signed
+	Receipt job.Receipt
+	Peer    peer.ID
+}
+
 // receipt takes in the leaves of a receipt.
 func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
 	r := o.Receipt
