@@ -51,45 +51,6 @@ func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
 	}
 }
 
-func (b *Board) sayTo(w *worker, s job.Settled) {
-	if len(s.Reason) > job.MaxReasonBytes {
-		s.Reason = s.Reason[:job.MaxReasonBytes]
-	}
-	for i, old := range w.order.Settled {
-		if old.Job == s.Job && old.Lease == s.Lease && old.Task == s.Task {
-			w.order.Settled[i] = s
-			return
-		}
-	}
-	w.order.Settled = append(w.order.Settled, s)
-	if len(w.order.Settled) >= 1024 || w.leaving != "" {
-		b.urge(w)
-	}
-	b.owe(w)
-}
-
-// settle tells x's worker how things stand with x.
-func (b *Board) settle(j *jobState, x *ret) {
-	w := b.byPeer[x.peer]
-	if w == nil || !w.connected || x.live != nil && x.live.via != "" {
-		return
-	}
-	s := job.Settled{Job: j.id, Lease: j.leaseOf(x), Task: x.t.key()}
-	switch x.state {
-	case retHeld, retFetching:
-		return // nothing is certain yet
-	case retSafe:
-	case retJudged:
-		s.Ruling, s.Reason = x.verdict.Ruling, x.verdict.Reason
-	case retEnded:
-		s.Ruling, s.Reason = job.Unsure, x.settled
-	}
-	if s.Ruling != "" && !j.foreign(x.fence) {
-		s.Secret = j.secretOf(x.peer, s.Lease, s.Task, x.fence)
-	}
-	b.sayTo(w, s)
-}
-
 // leaf takes in one leaf: it counts once, whatever comes how often.
 func (b *Board) leaf(w *worker, j *jobState, o OpenedReceipt, no int, inline []job.Block, elapsed time.Duration) {
 	r, leaf := o.Receipt, o.Receipt.Leaves[no]
