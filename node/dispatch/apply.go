@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -512,14 +511,4 @@ func (j *jobState) loseOutputs(t *task) {
 	if t.adopts, t.away = false, t.accepted != nil; t.more != nil {
 		t.more.given = nil
 	}
-}
-
-func finalFiles(s job.Spec, t job.Task) []string {
-	var out []string
-	for _, o := range t.Outputs {
-		if o.Final != "" {
-			out = append(out, filepath.Join(s.Output, filepath.FromSlash(o.Final)))
-		}
-	}
-	return out
 }

@@ -193,17 +193,6 @@ func (t *task) shown() (at phase, via *task) {
 // of its own, for which some machine has to be found, is told as what it is.
 func (t *task) finishes() bool { return t.Place != job.Anywhere && len(t.prior()) > 0 }
 
-// delivered names the files that t was delivered in.
-func (t *task) delivered(j *jobState) []string {
-	switch {
-	case !t.placed:
-		return nil
-	case t.also().files != nil:
-		return t.also().files
-	}
-	return finalFiles(j.spec, t.Task())
-}
-
 // lastStep is how much of the way a task is that makes something of what others
 // made: a frame that waits to be finished is not at its beginning again.
 const lastStep = 0.05
