@@ -3,8 +3,40 @@ package dispatch
 import (
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 )
+
+type account struct {
+	peer   peer.ID
+	device string
+}
+
+// join is how long a device worked, or would have, on a job.
+type join struct {
+	account
+	total time.Duration
+	since moment // 0: not joined now
+}
+
+// joined returns what is known of a; the pointer is good until the next call.
+func (j *jobState) joined(a account) *join {
+	if x := j.account(a); x != nil {
+		return x
+	}
+	j.accounts[a] = int32(len(j.joins))
+	j.joins = append(j.joins, join{account: a})
+	return &j.joins[len(j.joins)-1]
+}
+
+// account is the same, nil where nothing is known.
+func (j *jobState) account(a account) *join {
+	if i, ok := j.accounts[a]; ok {
+		return &j.joins[i]
+	}
+	return nil
+}
 
 // count counts a report as a message about each job that it speaks of; one that
 // only asks for work speaks of all that have some.

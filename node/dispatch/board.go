@@ -1,12 +1,10 @@
 package dispatch
 
 import (
-	"container/heap"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -75,10 +73,6 @@ func NewBoard(self peer.ID, epoch uint64, o Options) *Board {
 		byID: map[job.ID]*jobState{}, byPeer: map[peer.ID]*worker{}, leases: map[job.LeaseID]*lease{},
 	}
 }
-
-// settleDelay is how long news of settled work waits for another order to ride
-// along with. No worker waits for it.
-const settleDelay = 100 * time.Millisecond
 
 // Step takes one event and returns what is to be done about it.
 func (b *Board) Step(now time.Time, ev Event) []Effect {
@@ -332,115 +326,6 @@ func (j *jobState) secretOf(w peer.ID, l job.LeaseID, k job.TaskKey, fence uint6
 	return m.Sum(nil)
 }
 
-// moment is a time in nanoseconds since the board's first step, and one: 0 is no
-// time. Of leases and devices there are many, and a time.Time is three times as
-// long.
-type moment int64
-
-// moment is now.
-func (b *Board) moment() moment {
-	if b.base.IsZero() {
-		if b.now.IsZero() {
-			return 0
-		}
-		b.base = b.now
-	}
-	return moment(b.now.Sub(b.base)) + 1
-}
-
-// since is how long ago m was: very long where it never was.
-func (b *Board) since(m moment) time.Duration {
-	if m == 0 {
-		return math.MaxInt64
-	}
-	return time.Duration(b.moment() - m)
-}
-
-// Timers.
-
-type timer struct {
-	at time.Time
-	no uint64
-	f  func()
-}
-
-type timerHeap []timer
-
-func (h timerHeap) Len() int { return len(h) }
-func (h timerHeap) Less(i, j int) bool {
-	if !h[i].at.Equal(h[j].at) {
-		return h[i].at.Before(h[j].at)
-	}
-	return h[i].no < h[j].no
-}
-func (h timerHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *timerHeap) Push(x any)   { *h = append(*h, x.(timer)) }
-func (h *timerHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return t
-}
-
-// after calls f in the first Step d from now. f checks whether it still matters.
-func (b *Board) after(d time.Duration, f func()) {
-	b.timerNo++
-	heap.Push(&b.timers, timer{b.now.Add(d), b.timerNo, f})
-}
-
-// fire runs the timers that are due; those they set are for later steps.
-func (b *Board) fire() {
-	var due []timer
-	for len(b.timers) > 0 && !b.timers[0].at.After(b.now) {
-		due = append(due, heap.Pop(&b.timers).(timer))
-	}
-	for _, t := range due {
-		t.f()
-	}
-}
-
-// flush sends each worker the order that this step made for it.
-func (b *Board) flush() {
-	b.effort += len(b.owing)
-	for _, w := range drain(&b.owing) {
-		w.owed = false
-		if !w.connected {
-			w.order = job.Order{}
-			continue
-		}
-		o := w.order
-		if !w.urgent {
-			if len(o.Settled) > 0 && !w.waiting {
-				w.waiting = true
-				b.after(settleDelay, func() {
-					w.waiting = false
-					if w.connected && len(w.order.Settled) > 0 {
-						b.urge(w)
-					}
-				})
-			}
-			continue
-		}
-		w.order, w.urgent = job.Order{}, false
-		o.Epoch, o.BeatEvery, o.Resting = b.epoch, b.beat(), w.resting
-		b.countOrder(o)
-		b.do(Send{w.peer, w.stream, o})
-	}
-}
-
-func (b *Board) owe(w *worker) {
-	if !w.owed {
-		w.owed = true
-		b.owing = append(b.owing, w)
-	}
-}
-
-// urge makes w's order go out with this step.
-func (b *Board) urge(w *worker) {
-	w.urgent = true
-	b.owe(w)
-}
-
 // announce offers the open work of each job when there is some and nobody
 // knows yet, and again after a while.
 func (b *Board) announce() {
@@ -490,95 +375,4 @@ func (b *Board) announce() {
 func (b *Board) selfHere() bool {
 	w := b.byPeer[b.self]
 	return w != nil && w.connected
-}
-
-// maybeEnd has finish look at j at the end of this step.
-func (b *Board) maybeEnd(j *jobState) {
-	if j.state == job.StatePlanned && !slices.Contains(b.ended, j) {
-		b.ended = append(b.ended, j)
-	}
-}
-
-// finish closes the books of a job once nothing of it is left.
-func (b *Board) finish(j *jobState) {
-	if j.state != job.StatePlanned || j.left > 0 || j.rechecks > 0 {
-		return
-	}
-	n, total, first := 0, 0, ""
-	for _, t := range j.tasks {
-		if !j.counts(t) {
-			continue
-		}
-		total++
-		if t.isFailed {
-			if n++; n == 1 {
-				first = t.Label + ": " + t.also().failure
-			}
-		}
-	}
-	if n == 0 {
-		for _, t := range j.tasks {
-			if t.isFailed {
-				if n++; n == 1 {
-					first = t.Label + ": " + t.also().failure
-				}
-			}
-		}
-		total = max(total, n)
-	}
-	if n > 0 {
-		b.end(j, job.StateFailed, fmt.Sprintf("%d of %d tasks failed; %s", n, total, first), nil)
-		return
-	}
-	b.end(j, job.StateFinished, "", nil)
-}
-
-// end writes the job's last state and lets go of everything.
-func (b *Board) end(j *jobState, s job.State, reason string, problems []job.Problem) {
-	b.settleAccounts(j)
-	b.write(j, &stateRecord{State: s, Reason: reason, At: micros(b.now), Problems: problems, Messages: j.messages})
-	for _, l := range j.leaseSeq {
-		b.stop(l, "job "+string(s))
-	}
-	for id := range j.leases {
-		delete(b.leases, id)
-	}
-	j.leaseSeq, j.leases, j.grants = nil, map[job.LeaseID]*lease{}, map[uint64]*grant{}
-	j.byKey = nil
-	if j.origin == "" { // whose they are has them yet to see
-		for _, t := range j.tasks {
-			for _, x := range t.rets {
-				if l := j.logOf(x); l.Defined() {
-					j.logs[x.fence] = l
-				}
-			}
-		}
-		clear(j.receipts) // their indexes stay taken
-	}
-	j.checks, j.checking = nil, map[uint64]*grant{}
-	j.rechecks = 0
-	for _, t := range j.tasks {
-		t.grants, t.active = list[*grant]{}, nil
-		for _, x := range t.rets {
-			if x.trial != quiet {
-				x.trial = &trial{settled: x.settled, live: x.live, lost: x.lost}
-			}
-			x.forgetInline()
-			if x.state < retJudged {
-				x.state, x.settled = retEnded, "the job is "+string(s)
-				b.settle(j, x)
-			}
-		}
-		b.place(j, t)
-	}
-	j.stuck = ""
-	j.looks = nil
-	b.live = slices.DeleteFunc(b.live, func(x *jobState) bool { return x == j })
-	b.emit(j, job.Event{Type: job.EventState, Text: string(s)})
-	b.do(Clean{j.id})
-}
-
-// counts reports whether t is one of the tasks that people are shown.
-func (j *jobState) counts(t *task) bool {
-	return t.final() || len(t.next()) == 0
 }

@@ -211,6 +211,85 @@ func (b *Board) checksNow(has int) bool {
 	return has == 0 && !b.now.Before(b.checkFrom) || has == 1 && !b.crowded && b.checkTime <= checkTurn
 }
 
+// queueCheck puts a check into the queue of this machine.
+func (b *Board) queueCheck(j *jobState, t *task) {
+	if t.check.state != retSafe && !t.check.recheck {
+		return
+	}
+	// Somebody is under suspicion until the next look: it goes before first looks.
+	at := len(j.checks)
+	if again(t) {
+		at = slices.IndexFunc(j.checks, func(o *task) bool { return !again(o) })
+		if at < 0 {
+			at = len(j.checks)
+		}
+	}
+	j.checks = slices.Insert(j.checks, at, t)
+	j.countHanded()
+	b.hungry = true
+}
+
+// again reports whether a check is one more look at a result.
+func again(t *task) bool { return len(t.check.looks) > 0 }
+
+// countHanded counts the waiting checks that members may run.
+func (j *jobState) countHanded() {
+	j.handed = 0
+	for _, t := range j.checks {
+		if t.check.want != byHome {
+			j.handed++
+		}
+	}
+}
+
+// leaseCheck gives a device a check of one job that waits, this machine as many
+// as it does in a turn.
+func (b *Board) leaseCheck(s *seat) bool {
+	most := 1
+	w := s.w
+	if w.peer == b.self && b.checkTime > 0 && !b.crowded {
+		most = int(min(max(checkTurn/b.checkTime, 1), 16))
+	}
+	var jobs []*jobState
+	for _, j := range b.live {
+		if len(j.checks) > 0 && j.live() && w.rested(j, b.now) && (w.peer == b.self || j.handed > 0 && b.can(w, j)) {
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortStableFunc(jobs, func(x, y *jobState) int { return b.urgency(y, x) })
+	for _, j := range jobs {
+		l := &lease{job: j, no: -1, peer: w.peer, device: s.Name, check: true}
+		var left []*task
+		for _, t := range j.checks {
+			if len(l.grants) == most || !b.mayCheck(s, t) {
+				left = append(left, t)
+				continue
+			}
+			if !t.ofClaim() {
+				t.check.checker = w.peer
+			}
+			if t.check.want == byClass {
+				t.check.replicas = append(t.check.replicas, w.peer)
+			}
+			g := &grant{lease: l, t: t, fence: b.fence(j), pos: int32(len(l.grants))}
+			l.grants = append(l.grants, g)
+			t.check.runs = append(t.check.runs, g)
+			j.checking[g.fence] = g
+		}
+		if len(l.grants) == 0 {
+			continue
+		}
+		j.checks = left
+		j.countHanded()
+		l.id = b.leaseID()
+		j.leases[l.id] = l
+		j.leaseSeq = append(j.leaseSeq, l)
+		b.hand(s, l)
+		return true
+	}
+	return false
+}
+
 // crowd notes whether other programs want this machine.
 func (b *Board) crowd(crowded bool) {
 	b.crowded = crowded

@@ -5,8 +5,48 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"idlewild/job"
 )
+
+// lease is the board's side of a job.Lease.
+type lease struct {
+	id       job.LeaseID
+	job      *jobState
+	peer     peer.ID
+	device   string
+	grants   []*grant
+	no       int32 // in the journal's order; -1: it is not there
+	live     int32 // grants that are neither returned nor given up
+	check    bool  // holds checks
+	closed   bool
+	seen     bool // in a Progress of the worker
+	granted  moment
+	missing  moment // since when it is not in a Progress; 0: it is
+	progress progress
+	running  moment // since when task progress.Task runs
+	moved    moment // when progress last changed
+	// Where progress.Phase was first heard to get on, and when; 0: it was not.
+	firstAt      moment
+	first, shown float32 // shown: what watchers heard of its fraction
+}
+
+// progress is what was last heard of a lease, see job.Progress.
+type progress struct {
+	Task     int
+	Fraction float64
+	Phase    string
+}
+
+// grant is one task of a lease.
+type grant struct {
+	lease *lease
+	t     *task
+	fence uint64
+	pos   int32
+	over  bool // returned or given up
+}
 
 // progress notes what w says it holds, and takes back what it does not.
 //
@@ -257,4 +297,29 @@ func (j *jobState) all(l *lease) bool {
 		}
 	}
 	return true
+}
+
+// sweep forgets leases that are closed and of whose tasks nothing is open, once
+// there may be many.
+func (b *Board) sweep(j *jobState) {
+	const least = 256
+	if len(j.leases) < max(least, j.sweepAt) {
+		return
+	}
+	b.effort += len(j.leases)
+	for id, l := range j.leases {
+		if l.check && l.closed || l.closed && !slices.ContainsFunc(l.grants, func(g *grant) bool { return !g.t.phase.final() }) {
+			for _, g := range l.grants {
+				delete(j.grants, g.fence)
+			}
+			delete(j.leases, id)
+			delete(b.leases, id)
+		}
+	}
+	j.sweepAt = len(j.leases) * 5 / 4
+}
+
+// compact forgets leases that are over, in the order of leases.
+func (j *jobState) compact() {
+	j.leaseSeq = slices.DeleteFunc(j.leaseSeq, func(l *lease) bool { return l.closed })
 }

@@ -169,6 +169,15 @@ func (j *jobState) find(k job.TaskKey) *task {
 	return nil
 }
 
+func find(ts []*task, k job.TaskKey) *task {
+	for _, t := range ts {
+		if t.is(k) {
+			return t
+		}
+	}
+	return nil
+}
+
 // drawing is a plan that is read or made, block by block.
 type drawing struct {
 	sheets []*sheet
@@ -353,4 +362,84 @@ func (t *task) sound() bool {
 		u.runs()
 	}
 	return u.done() == nil
+}
+
+func (j *jobState) applyPlan(r *planRecord) error {
+	if ts := j.unplaned; len(ts) > 0 {
+		zips, err := folded(ts)
+		if err != nil {
+			return err
+		}
+		j.drawing, j.zips = drawing{}, zips
+		for _, z := range zips {
+			if err := j.drawing.add(z); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Tasks != j.drawing.n {
+		return fmt.Errorf("plan of %d tasks, %d are here", r.Tasks, j.drawing.n)
+	}
+	j.facts = r.Facts
+	j.problems = r.Problems
+	j.snapshot = Snapshot{Root: r.Root.Cid, Files: r.Files, Bytes: r.Bytes, NewBytes: r.NewBytes, NewBlocks: r.Blocks}
+	d := j.drawing
+	j.unplaned, j.drawing = nil, drawing{}
+	return j.setTasks(d, r.Skipped)
+}
+
+// setTasks makes the plan: classes, and who follows whom.
+func (j *jobState) setTasks(d drawing, skip []int) error {
+	j.tasks = make([]*task, 0, d.n)
+	for _, block := range d.blocks {
+		for i := range block {
+			j.tasks = append(j.tasks, &block[i])
+		}
+	}
+	classes := map[string]*class{}
+	for _, s := range d.sheets {
+		name, err := job.Encode([]any{s.Needs, s.Place})
+		if err != nil {
+			return err
+		}
+		if s.class = classes[string(name)]; s.class == nil {
+			s.class = &class{needs: s.Needs, place: s.Place, costs: newCosts(d.n), fits: map[*shape]bool{}}
+			classes[string(name)] = s.class
+			j.classes = append(j.classes, s.class)
+		}
+	}
+	for i, t := range j.tasks {
+		if t.early() {
+			t.class.previews++
+		}
+		if len(d.after[i]) == 0 {
+			continue
+		}
+		if t.kin == nil {
+			t.kin = &kin{}
+		}
+		for _, n := range d.after[i] {
+			p, err := j.taskAt(int(n))
+			if err != nil || p == t {
+				return fmt.Errorf("task %q comes after a task that is not planned", t.Label)
+			}
+			t.kin.prior = append(t.kin.prior, p)
+			if p.kin == nil {
+				p.kin = &kin{}
+			}
+			p.kin.next = append(p.kin.next, t)
+		}
+		t.missing = int16(len(t.kin.prior)) // at most MaxTasksPerLease
+	}
+	for _, i := range skip {
+		t, err := j.taskAt(i)
+		if err != nil {
+			return err
+		}
+		t.skip = true
+	}
+	j.left = len(j.tasks)
+	j.byKey = nil
+	j.state = job.StatePlanned
+	return nil
 }

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,8 +11,12 @@ import (
 	"idlewild/job"
 )
 
-// errGone is wrapped by what fetching returns where the worker is not there.
-var errGone = errors.New("the worker is not connected")
+// OpenedReceipt is a receipt whose signature was checked.
+type OpenedReceipt struct {
+	Signed  job.Signed
+	Receipt job.Receipt
+	Peer    peer.ID
+}
 
 // receipt takes in the leaves of a receipt.
 func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
@@ -42,45 +45,6 @@ func (b *Board) receipt(w *worker, o OpenedReceipt, inline []job.Block) {
 		}
 		b.leaf(w, j, o, i, inline, share)
 	}
-}
-
-func (b *Board) sayTo(w *worker, s job.Settled) {
-	if len(s.Reason) > job.MaxReasonBytes {
-		s.Reason = s.Reason[:job.MaxReasonBytes]
-	}
-	for i, old := range w.order.Settled {
-		if old.Job == s.Job && old.Lease == s.Lease && old.Task == s.Task {
-			w.order.Settled[i] = s
-			return
-		}
-	}
-	w.order.Settled = append(w.order.Settled, s)
-	if len(w.order.Settled) >= 1024 || w.leaving != "" {
-		b.urge(w)
-	}
-	b.owe(w)
-}
-
-// settle tells x's worker how things stand with x.
-func (b *Board) settle(j *jobState, x *ret) {
-	w := b.byPeer[x.peer]
-	if w == nil || !w.connected || x.live != nil && x.live.via != "" {
-		return
-	}
-	s := job.Settled{Job: j.id, Lease: j.leaseOf(x), Task: x.t.key()}
-	switch x.state {
-	case retHeld, retFetching:
-		return // nothing is certain yet
-	case retSafe:
-	case retJudged:
-		s.Ruling, s.Reason = x.verdict.Ruling, x.verdict.Reason
-	case retEnded:
-		s.Ruling, s.Reason = job.Unsure, x.settled
-	}
-	if s.Ruling != "" && !j.foreign(x.fence) {
-		s.Secret = j.secretOf(x.peer, s.Lease, s.Task, x.fence)
-	}
-	b.sayTo(w, s)
 }
 
 // leaf takes in one leaf: it counts once, whatever comes how often.
@@ -321,190 +285,4 @@ func hopeless(t *task, counts func(peer.ID) bool) string {
 		return fmt.Sprintf("broke %d times: %s", nb, last)
 	}
 	return ""
-}
-
-// fetched: a result, or evidence, is here.
-func (b *Board) fetched(e Fetched) {
-	j := b.byID[e.ID]
-	if j == nil || j.state.Ended() {
-		return
-	}
-	if g := j.checking[e.Fence]; g != nil {
-		b.evident(j, g, e)
-		return
-	}
-	x := j.rets[e.Fence]
-	if x == nil || x.state != retFetching {
-		return
-	}
-	t := x.t
-	if e.Err == nil {
-		j.stuck = ""
-		no := b.receiptNo(j, x)
-		if no < 0 {
-			return
-		}
-		x.receipt = int32(no)
-		b.write(j, &returnRecord{Task: int(t.index), Receipt: no, Leaf: int(x.leafNo), Moved: e.Moved})
-		b.settle(j, x)
-		b.check(j, x)
-		return
-	}
-	w := b.byPeer[x.peer]
-	if e.Local && w != nil && w.connected {
-		// Nobody's fault but this machine's, and for a person to mend.
-		j.stuck = fmt.Sprintf("%s cannot be kept: %v", t.Label, e.Err)
-		b.after(localPatience, func() { b.fetchAgain(j, x) })
-		return
-	}
-	x.live.tries++
-	switch {
-	case x.live.via != "": // the steward offers it again, and its worker did nothing wrong
-		b.forget(j, x)
-	case w == nil || !w.connected || errors.Is(e.Err, errGone) && x.live.tries >= 3:
-		// It keeps the receipt and offers it again when it is back. Until its leases
-		// lapse nobody else need do it.
-		t.lapsed = !b.await(w, j.grants[x.fence])
-		b.forget(j, x)
-	case x.live.tries < 3:
-		b.after(time.Duration(x.live.tries)*time.Second, func() { b.fetchAgain(j, x) })
-	default:
-		b.strike(j, x, fmt.Sprintf("it does not give what it signed for: %v", e.Err))
-		leaf, lease := x.live.leaf, j.leaseOf(x)
-		leaf.Outcome, leaf.Reason = job.Broken, fmt.Sprintf("its outputs could not be fetched: %v", e.Err)
-		b.forget(j, x)
-		b.attempt(w, j, t, lease, leaf)
-		b.next(j, t)
-	}
-}
-
-// fetch has a result brought here from whoever has it.
-func (b *Board) fetch(j *jobState, x *ret) {
-	e := Fetch{ID: j.id, Fence: x.fence, Worker: x.peer, Leaf: x.live.leaf, Inline: x.live.inline,
-		Keep:   len(x.t.next()) > 0 || x.t.Check.Method == job.CheckCrop, // a check may read it
-		Origin: j.origin, Delegation: j.delegation}
-	if x.live.via != "" {
-		e.Worker = x.live.via
-	}
-	b.do(e)
-}
-
-// localPatience is how long a fetch waits that failed for want of room here.
-const localPatience = 5 * time.Second
-
-func (b *Board) fetchAgain(j *jobState, x *ret) {
-	if x.state == retFetching && !j.state.Ended() {
-		b.fetch(j, x)
-	}
-}
-
-// forget undoes the arrival of x. Its folder stays: x may come again, and what is
-// fetched then must not be removed by something that was to be done before. The
-// next fetch, start or end of the job clears it.
-func (b *Board) forget(j *jobState, x *ret) {
-	delete(j.rets, x.fence)
-	x.t.rets = slices.DeleteFunc(x.t.rets, func(o *ret) bool { return o == x })
-	x.state = retEnded
-	x.live = nil
-	if x.t.active == x {
-		x.t.active = nil
-	}
-	b.next(j, x.t)
-}
-
-// receiptNo returns the index of x's receipt in the journal, writing it if it
-// is the first of its leaves to be recorded.
-func (b *Board) receiptNo(j *jobState, x *ret) int {
-	no, o := b.peerNo(j, x.peer), x.live.receipt
-	packed := j.pack(naming{b, j}, o)
-	if len(o.Receipt.Leaves) > 1 {
-		for i := len(j.receipts) - 1; i >= 0 && i >= len(j.receipts)-256; i-- {
-			if k := &j.receipts[i]; int(k.peer) == no && k.packed == packed {
-				return i
-			}
-		}
-	}
-	b.write(j, &receiptRecord{Peer: no, Packed: packed})
-	return len(j.receipts) - 1
-}
-
-// deliver hands t's files over.
-func (b *Board) deliver(j *jobState, t *task) {
-	b.do(Deliver{ID: j.id, Fence: t.accepted.fence, Index: int(t.index), Spec: j.spec, Task: t.Task(), Compare: j.reuse.compares(t), Begun: j.begun})
-}
-
-func (b *Board) delivered(e Delivered) {
-	j := b.byID[e.ID]
-	if j == nil || j.state.Ended() || e.Task < 0 || e.Task >= len(j.tasks) {
-		return
-	}
-	t := j.tasks[e.Task]
-	if t.phase != taken || t.accepted.fence != e.Fence {
-		return
-	}
-	if e.Differs != "" {
-		if j.reuse != nil { // it is the first one
-			b.mistaken(j, t, e.Differs)
-		}
-		b.deliver(j, t)
-		return
-	}
-	if e.Err != nil {
-		// The result is safe here; a full disk is for a person to mend.
-		j.stuck = fmt.Sprintf("task %s cannot be delivered: %v", t.Label, e.Err)
-		t.tries++
-		if t.tries == 1 {
-			b.emit(j, job.Event{Type: job.EventWarning, Task: t.Label, Text: fmt.Sprintf("cannot be delivered: %v", e.Err)})
-		}
-		b.after(min(time.Second<<min(int(t.tries)-1, 5), 30*time.Second), func() {
-			if t.phase == taken && t.accepted.fence == e.Fence {
-				b.deliver(j, t)
-			}
-		})
-		return
-	}
-	j.stuck = ""
-	r := &deliverRecord{Task: int(t.index), Files: e.Files}
-	if slices.Equal(e.Files, finalFiles(j.spec, t.Task())) {
-		r.Files = nil
-	}
-	b.write(j, r)
-	b.emit(j, job.Event{Type: job.EventDelivered, Task: t.Label, Worker: t.accepted.peer.String(), Files: t.delivered(j), Verdict: t.accepted.verdict})
-	b.tidy(j, t)
-	for _, p := range t.prior() {
-		b.tidy(j, p)
-	}
-}
-
-// tidy removes the folder of a result that nobody needs here any more: all that
-// is made of it is made, and no suspicion can fall on it later.
-func (b *Board) tidy(j *jobState, t *task) {
-	x := t.accepted
-	if t.phase != done || slices.ContainsFunc(t.next(), func(n *task) bool { return !n.phase.final() }) {
-		return
-	}
-	if x.verdict.Method != "trusted" || x.peer == b.self || t.Check.Method == job.CheckNone {
-		b.do(Discard{ID: j.id, Fence: x.fence})
-		if !t.wanted() && j.origin == "" {
-			j.drop(x)
-		}
-	}
-}
-
-// lost: the folder of a result is gone, so it is made again.
-func (b *Board) lost(e Lost) {
-	j := b.byID[e.ID]
-	if j == nil || j.state.Ended() {
-		return
-	}
-	x := j.rets[e.Fence]
-	if x == nil || x.state == retEnded {
-		return
-	}
-	b.do(Note{"result is gone from staging", []any{"job", j.id, "task", x.t.Label}})
-	if x.recheck {
-		x.recheck = false
-		j.rechecks--
-	}
-	b.redo(j, []*task{x.t})
 }

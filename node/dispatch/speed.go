@@ -160,3 +160,41 @@ func (b *Board) slow(s *seat, l *lease) {
 		b.tally(s)
 	}
 }
+
+// capacity is the speed of all devices that can work on c, together, and their
+// number. One that is barred from a job among many still counts.
+func (b *Board) capacity(c *class) (speed float64, n int) {
+	for _, x := range b.shapes {
+		if x.n == 0 {
+			continue
+		}
+		ok, known := c.fits[x]
+		if !known {
+			continue // none of them asked for it yet
+		}
+		if ok && (c.lessons == nil || x.machine.Has(b.learnt(c, x.device.Type), x.device)) {
+			speed += x.speed
+			n += x.n
+		}
+	}
+	return max(speed, 0), n
+}
+
+// pace is the speed at which c goes on: that of its job's members, or its share
+// of all, whichever is more.
+func (b *Board) pace(j *jobState, c *class) (speed, each float64) {
+	all, n := b.capacity(c)
+	if n == 0 {
+		return 0, 0
+	}
+	if b.sharing < 0 {
+		b.sharing = 0
+		for _, o := range b.live {
+			if o.live() && o.open > 0 {
+				b.sharing++
+			}
+		}
+	}
+	each = all / float64(n)
+	return max(all/float64(max(b.sharing, 1)), min(j.members, all)), each
+}
