@@ -215,7 +215,7 @@ func TestTheDoorAnswersByPipelines(t *testing.T) {
 		`{"model":"tiny-sd","prompt":"a","steps":1000}`:                     "at most",
 		`{"model":"tiny-bert","prompt":"a"}`:                                "model add FOLDER",
 		`{"prompt":"a"}`:                                                    "names no model",
-		`{"model":"tiny-sd","prompt":"` + strings.Repeat("a", 1<<20) + `"}`: "at most",
+		`{"model":"tiny-sd","prompt":"` + strings.Repeat("a", 1<<15) + `"}`: "at most",
 	} {
 		if status, text := d.post("/v1/images/generations", body); status != 400 || !strings.Contains(text, want) {
 			t.Errorf("%.100s: %d %.500s", body, status, text)
@@ -261,13 +261,19 @@ func TestPipelinesOnAFarm(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := RunEmbedded(t.Context(), EmbeddedOptions{Nodes: 2, Config: cfg, Spec: spec}, func(job.Event, job.Status) {})
-		if err != nil || s.State != job.StateFinished || s.Rejected != 0 || s.Rechecked == 0 {
-			t.Fatalf("%s: %s, %d rechecked, %d rejected, %v", s.State, s.Reason, s.Rechecked, s.Rejected, err)
+		worked := 0 // it takes seconds until a process works: the first one may have done everything, and is not checked
+		for _, w := range s.Workers {
+			if w.Tasks > 0 {
+				worked++
+			}
+		}
+		if err != nil || s.State != job.StateFinished || s.Rejected != 0 || worked > 1 && s.Rechecked == 0 {
+			t.Fatalf("%s: %s, %d rechecked, %d rejected, %v; %+v", s.State, s.Reason, s.Rechecked, s.Rejected, err, s.Workers)
 		}
 		return out
 	}
-	out := run("\"a cat\"\n\"a dog\"\n", "model = 'tiny-sd'\npipeline = 'text-to-image'\nseed = 1\n[generate]\nsize = '64x64'\nsteps = 2\n")
-	for _, name := range []string{"0001.png", "0002.png"} {
+	out := run(strings.Repeat("\"a cat\"\n\"a dog\"\n", 4), "model = 'tiny-sd'\npipeline = 'text-to-image'\nseed = 1\n[generate]\nsize = '64x64'\nsteps = 2\n")
+	for _, name := range []string{"0001.png", "0008.png"} {
 		if m, err := media.DecodeFile(filepath.Join(out, name), media.Limits{}); err != nil || m.Width != 64 {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -137,8 +137,12 @@ func (p Params) thingOf(text []byte) (x thing) {
 // words is an item of words as the program takes it, within bounds.
 func (p Params) words(v wording) (map[string]any, error) {
 	g := p.Generate
-	if len(v.Prompt)+len(v.Negative) > maxPrompt {
-		return nil, fmt.Errorf("a text of %d bytes, at most %d are taken", len(v.Prompt)+len(v.Negative), maxPrompt)
+	n, most := len(v.Prompt)+len(v.Negative), maxPrompt
+	if p.Pipeline == torch.Draw {
+		most = maxDrawnPrompt
+	}
+	if n > most {
+		return nil, fmt.Errorf("a text of %d bytes, at most %d are taken", n, most)
 	}
 	if v.Prompt == "" && len(v.Messages) == 0 && len(v.Tokens) == 0 {
 		return nil, errors.New("it has no text: give it a prompt")

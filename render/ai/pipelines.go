@@ -28,10 +28,13 @@ type Generate struct {
 
 // Bounds of what is generated.
 const (
-	maxDrawnSide   = 2048
-	maxSteps       = 250
-	maxTokens      = 1 << 15
-	maxPrompt      = 1 << 20
+	maxDrawnSide = 2048
+	maxSteps     = 250
+	maxTokens    = 1 << 15
+	maxPrompt    = 1 << 20
+	// maxDrawnPrompt bounds the words of a picture, of which a model looks at some
+	// hundreds: cutting a word of a megabyte into tokens takes minutes.
+	maxDrawnPrompt = 1 << 14
 	maxSoundBytes  = 4 << 30
 	maxAtOnceDrawn = 5 << 18 // pixels of the pictures of one request, because an answer is bounded
 	usualSteps     = 30
