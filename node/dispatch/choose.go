@@ -94,7 +94,8 @@ func (b *Board) load(s *seat, j *jobState) (float64, bool) {
 	case s.on == j:
 		load *= stay
 	case !b.has(s, j) && j.snapshot.Bytes > 0:
-		if b.usual > 0 && b.fetching(s, j)*paysOff > work/(others+own) && len(b.live) > 1 {
+		// Where nobody is at it somebody has to begin. Sums of paces leave a trace when all are gone.
+		if b.usual > 0 && others > own*1e-6 && b.fetching(s, j)*paysOff > work/(others+own) && len(b.live) > 1 {
 			return 0, false
 		}
 		load *= move
@@ -102,9 +103,9 @@ func (b *Board) load(s *seat, j *jobState) (float64, bool) {
 	return load, true
 }
 
-// has reports whether s's machine has the content of j.
+// has reports whether s's machine has the content of j: that of the requester has.
 func (b *Board) has(s *seat, j *jobState) bool {
-	return slices.Contains(s.w.worked, j)
+	return s.w.peer == b.self || slices.Contains(s.w.worked, j)
 }
 
 // fetching is how long s's machine will be at fetching the content of j.
