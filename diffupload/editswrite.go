@@ -8,13 +8,14 @@ import (
 
 	"idlewild/diffupload/delta"
 	"idlewild/internal/digest"
+	"idlewild/internal/encoders"
 )
 
 // document writes it all down.
 func (e *editor) document() ([]byte, error) {
 	structure := e.structure()
 	var flags byte
-	if z := packedEnc().EncodeAll(structure, nil); len(z) < len(structure) {
+	if z := packedEnc.EncodeAll(structure, nil); len(z) < len(structure) {
 		structure, flags = z, flagPacked
 	}
 	var fresh, pixels []byte
@@ -44,7 +45,7 @@ func (e *editor) document() ([]byte, error) {
 	var packed []byte
 	if len(pixels) > 0 {
 		flags |= flagLess
-		packed = packedEnc().EncodeAll(pixels, nil)
+		packed = packedEnc.EncodeAll(pixels, nil)
 	}
 	var patch []byte
 	if len(fresh) > 0 {
@@ -261,5 +262,5 @@ func (e *editor) hints(b *baseBytes) []delta.Hint {
 }
 
 // packedEnc compresses structures and differences.
-var packedEnc = onceEncoder(zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+var packedEnc = encoders.New(zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression),
 	zstd.WithAllLitEntropyCompression(true))

@@ -3,10 +3,8 @@ package diffupload
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/ipfs/go-cid"
-	"github.com/klauspost/compress/zstd"
 )
 
 // flatFile is a file as a list of leaves, without the nodes above them.
@@ -101,17 +99,6 @@ func readLeaves(ctx context.Context, store Store, leaves []leaf) (data []byte, e
 		}
 	}
 	return data, ends, nil
-}
-
-// onceEncoder makes an encoder when it is first needed; EncodeAll has no state.
-func onceEncoder(o ...zstd.EOption) func() *zstd.Encoder {
-	return sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, o...)
-		if err != nil {
-			panic(err) // options are constant
-		}
-		return e
-	})
 }
 
 // flatten lists a file's leaves.

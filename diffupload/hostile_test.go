@@ -41,7 +41,7 @@ func manyLeaves(t *testing.T, m *Memory, n int) cid.Cid {
 
 // packedDoc is a document of a structure alone.
 func packedDoc(structure []byte, rest ...byte) []byte {
-	z := packedEnc().EncodeAll(structure, nil)
+	z := packedEnc.EncodeAll(structure, nil)
 	return append(append(binary.AppendUvarint([]byte{flagPacked}, uint64(len(z))), z...), rest...)
 }
 
@@ -125,7 +125,7 @@ func TestRebuildReadsLittleForDifferences(t *testing.T) {
 	}
 	doc := packedDoc(s)
 	doc[0] |= flagLess
-	less := packedEnc().EncodeAll(make([]byte, n), nil)
+	less := packedEnc.EncodeAll(make([]byte, n), nil)
 	doc = append(binary.AppendUvarint(doc, uint64(len(less))), less...)
 	c := &Counting{Store: m}
 	costOf(t, c, r.Root, doc)
@@ -178,7 +178,7 @@ func TestHintsOfALargeDatablockAreBounded(t *testing.T) {
 // TestStructureIsBounded: the largest structure is opened, one a byte longer is not.
 func TestStructureIsBounded(t *testing.T) {
 	for size, opened := range map[int]bool{maxStructure: true, maxStructure + 1: false, maxFreshBytes: false} {
-		b, err := unpackStructure(packedEnc().EncodeAll(make([]byte, size), nil))
+		b, err := unpackStructure(packedEnc.EncodeAll(make([]byte, size), nil))
 		if opened != (err == nil) || opened && len(b) != size || !opened && !errors.Is(err, ErrEdits) {
 			t.Errorf("%d bytes: %d, %v", size, len(b), err)
 		}

@@ -5,20 +5,15 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"idlewild/internal/encoders"
 )
 
 // maxPacked is the longest operation that is a zstd frame: both sides hold it
 // twice.
 const maxPacked = 8 << 20
 
-var packer = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(2),
-		zstd.WithSingleSegment(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
-	if err != nil {
-		panic(err) // options are constant
-	}
-	return e
-})
+var packer = encoders.New(zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression))
 
 var unpacker = sync.OnceValue(func() *zstd.Decoder {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxPacked),
@@ -76,11 +71,11 @@ func pack(x, old []byte, src int) (op, bool) {
 		b = planes(x, old)
 	} else if flat(x) {
 		return op{}, false
-	} else if sample := x[:min(len(x), 64<<10)&^3]; len(packer().EncodeAll(planes(sample, nil), nil)) < len(packer().EncodeAll(sample, nil)) {
+	} else if sample := x[:min(len(x), 64<<10)&^3]; len(packer.EncodeAll(planes(sample, nil), nil)) < len(packer.EncodeAll(sample, nil)) {
 		o.planes = true
 		b = planes(x, nil)
 	}
-	o.frame = packer().EncodeAll(b, nil)
+	o.frame = packer.EncodeAll(b, nil)
 	return o, len(o.frame) < len(x)
 }
 

@@ -33,8 +33,8 @@ var table = map[string][]string{
 	"media":   {},
 	"chunker": {},
 
-	"diffupload":                       {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "diffupload/tensorfile", "diffupload/tensorfile/tensortest", "internal/digest", "internal/ondisk"},
-	"diffupload/delta":                 {},
+	"diffupload":                       {"chunker", "media", "diffupload/blendfile", "diffupload/delta", "diffupload/imagefile", "diffupload/tensorfile", "diffupload/tensorfile/tensortest", "internal/digest", "internal/encoders", "internal/ondisk"},
+	"diffupload/delta":                 {"internal/encoders"},
 	"diffupload/tensorfile":            {"diffupload/tensorfile/tensortest", "internal/gguf", "render/ai/llm/llmtest", "render/ai/onnxtest"}, // but for internal/gguf: its tests
 	"diffupload/tensorfile/tensortest": {},
 	"diffupload/imagefile":             {},
@@ -87,6 +87,7 @@ var table = map[string][]string{
 
 	"internal/beat":             {},
 	"internal/digest":           {},
+	"internal/encoders":         {},
 	"internal/ondisk":           {},
 	"internal/farmtest":         {everything},
 	"internal/gguf":             {"render/ai/llm/llmtest"}, // its tests
