@@ -342,7 +342,13 @@ func (s *slot) write(sub string, files map[string][]byte) error {
 		if err := s.work.MkdirAll(path.Dir(to), 0o755); err != nil {
 			return err
 		}
-		if err := s.work.WriteFile(to, data, 0o644); err != nil {
+		// A new file: the process runs, and may have put a pipe or a link there.
+		f, err := s.work.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(data)
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
