@@ -86,12 +86,13 @@ func (w *Worker) owed(r *requester, d *device, t time.Time) *requester {
 }
 
 // due reports whether r is to have a lease on d although d has enough to do:
-// everybody that d works for was given more. mu is held.
+// everybody that d works for was given as much, and is being given more. mu is
+// held.
 func (w *Worker) due(r *requester, d *device, t time.Time) bool {
 	if d.holds(r.id) || !r.wants(t) || d.load() == 0 || d.load() > w.opts.Credit {
 		return false
 	}
-	mine := r.share.now(t) + fair
+	mine := r.share.now(t) - fair
 	if c := d.current; c != nil && c.r.share.now(t) < mine {
 		return false
 	}
