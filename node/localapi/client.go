@@ -410,6 +410,11 @@ func (c *Client) send(ctx context.Context, w *way, method, path string, body []b
 	return nil, e.asGo()
 }
 
+// closedIdle is what package net/http says, by an error that it does not export,
+// of a request that met the end of a connection kept from an earlier one. It sends
+// a GET again by itself, but a POST it does not.
+const closedIdle = "http: server closed idle connection"
+
 // trouble says what a failed connection means.
 func (c *Client) trouble(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -425,6 +430,9 @@ func (c *Client) trouble(ctx context.Context, err error) error {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return fmt.Errorf("%w for %s any more: it stopped while it answered", ErrNoDaemon, c.dir)
+	}
+	if err.Error() == closedIdle {
+		return fmt.Errorf("%w for %s any more: it stopped just now", ErrNoDaemon, c.dir)
 	}
 	return fmt.Errorf("reach the daemon for %s: %w", c.dir, err)
 }

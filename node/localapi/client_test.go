@@ -1,12 +1,15 @@
 package localapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/build"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -325,6 +328,24 @@ func TestListenRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: got %v, want one line with %q", c.addr, err, c.want)
 		}
+	}
+}
+
+// A daemon that stops while a kept connection is taken for the next request: who
+// is first differs from run to run, so the error is net/http's own text here, and
+// the test says whether this Go still has it.
+func TestClientMeetsADaemonThatStops(t *testing.T) {
+	c := &Client{dir: "here"}
+	err := c.trouble(t.Context(), &url.Error{Op: "Post", URL: "http://x", Err: errors.New(closedIdle)})
+	if !errors.Is(err, ErrNoDaemon) {
+		t.Errorf("%v", err)
+	}
+	src, err := os.ReadFile(filepath.Join(build.Default.GOROOT, "src", "net", "http", "transport.go"))
+	if err != nil {
+		t.Skip("NOT RUN: no source of Go here")
+	}
+	if !bytes.Contains(src, []byte(`errors.New("`+closedIdle+`")`)) {
+		t.Errorf("net/http does not say %q any more", closedIdle)
 	}
 }
 
