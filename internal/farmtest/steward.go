@@ -3,7 +3,9 @@ package farmtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -73,9 +75,10 @@ func (r *Requester) startSteward(w *worker.Worker) (stop func()) {
 		Self: r.id, Key: r.key, Jobs: r.Dispatcher, Net: stewards{r.host}, Store: stewards{r.host}, Dir: filepath.Join(r.dir, "steward"),
 		Members: func() (out []peer.ID) {
 			f.mu.Lock()
-			defer f.mu.Unlock()
-			for id := range f.peers {
-				if id != r.id {
+			all := slices.Collect(maps.Keys(f.peers))
+			f.mu.Unlock()
+			for _, id := range all {
+				if _, err := f.reach(r.id, id); err == nil && id != r.id {
 					out = append(out, id)
 				}
 			}

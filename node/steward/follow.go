@@ -3,6 +3,8 @@ package steward
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -33,13 +35,14 @@ type call struct {
 
 	busy   bool
 	due    time.Time
+	again  time.Time // due already from then on, if the steward is connected: after a failure
 	holds  bool
 	status job.StewardStatus
 }
 
 // attend speaks to the stewards of this machine's jobs.
 func (p *Part) attend() {
-	now := time.Now()
+	now, near := time.Now(), sync.OnceValue(p.deps.Members)
 	for _, h := range p.deps.Jobs.Handed() {
 		over := h.State.Ended()
 		if !h.Planned || over && now.Sub(h.At) > p.o.Lasts {
@@ -59,7 +62,7 @@ func (p *Part) attend() {
 				c = &call{have: map[int]uint64{}, raised: -1, status: job.StewardStatus{Peer: s.String(), State: "silent", Reason: "not reached yet"}}
 				p.calls[k] = c
 			}
-			if c.busy || now.Before(c.due) {
+			if c.busy || now.Before(c.due) && (c.again.IsZero() || now.Before(c.again) || !slices.Contains(near(), s)) {
 				continue
 			}
 			c.busy = true
@@ -75,7 +78,7 @@ func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID
 	now := time.Now()
 	p.mu.Lock()
 	st := &c.status
-	c.due = now.Add(p.o.Beat)
+	c.due, c.again = now.Add(p.o.Beat), time.Time{}
 	if h.State.Ended() {
 		c.due = now.Add(6 * p.o.Beat)
 	}
@@ -83,6 +86,7 @@ func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID
 	case ctx.Err() != nil:
 	case err != nil:
 		st.State, st.Reason = "silent", err.Error()
+		c.again = now.Add(p.o.Beat / 10)
 		if c.holds && now.Sub(st.Heard) > p.o.Silence/2 {
 			c.holds = false // it may be gone for good: this machine goes on
 		}
