@@ -14,7 +14,10 @@ type CropCheck struct {
 	// Adaptive says that the renderer stops early on pixels that are clean
 	// enough, so that sample ranges of it do not add up to the whole.
 	Adaptive bool `json:"adaptive" cbor:"adaptive"`
-	Seed     int  `json:"seed" cbor:"seed"` // of the sampling pattern
+	// Whole says that ranges do not add up although every pixel has all samples:
+	// the pattern of each depends on how many there are.
+	Whole bool `json:"whole,omitempty" cbor:"whole,omitempty"`
+	Seed  int  `json:"seed" cbor:"seed"` // of the sampling pattern
 	// Denoised says that the judged pixels went through a denoiser: noise
 	// statistics do not apply to them.
 	Denoised bool `json:"denoised,omitempty" cbor:"denoised,omitempty"`

@@ -30,7 +30,7 @@ func challenge(t tester, c job.CropCheck, claimed job.Part, secret []byte, root 
 			}
 			return img
 		}
-		if c.Adaptive || c.Denoised {
+		if c.Adaptive || c.Denoised || c.Whole {
 			crop.Image = get()
 			out = append(out, crop)
 			continue

@@ -321,6 +321,22 @@ func TestChallenge(t *testing.T) {
 	if d := cmp.Diff(want, ev[2:]); d != "" {
 		t.Error(d)
 	}
+	blue := sampleFacts()
+	blue.Dithered = true
+	dithered := planOf(t, blue, SpecParams{Frames: "5"})[0]
+	if got, err = k.Challenge(dithered, rects, cut(16)); err != nil {
+		t.Fatal(err)
+	}
+	if ev, err = ReadEvidence(got[0], dithered.Check); err != nil {
+		t.Fatal(err)
+	}
+	want = []Evidence{
+		{File: "crop-0-0.exr", Layer: "ViewLayer", Rect: rects[0], Covers: rects[0], Samples: job.Range{To: 16}},
+		{File: "crop-0-1.exr", Layer: "ViewLayer", Rect: rects[0], Covers: rects[0], Samples: job.Range{To: 16}, SeedDelta: seedDelta},
+	}
+	if d := cmp.Diff(want, ev[:2]); d != "" {
+		t.Error(d)
+	}
 	look, err := k.Look(task, job.Range{To: 2}, rects[:1])
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,8 @@ const seedDelta = 7919
 // compare with what t's worker claims; t must have a CheckCrop. Without
 // adaptive sampling each crop is rendered as the ranges of samples, which must
 // add up to the whole; with it, once as the claim was, counting samples, and
-// once with another seed.
+// once with another seed; where ranges do not add up for another reason, so too,
+// without counting.
 func (k *Kind) Challenge(t job.Task, crops []job.Rect, samples []job.Range) ([]job.Task, error) {
 	p, c, err := challenged(t)
 	if err != nil {
@@ -207,8 +208,11 @@ func challengeRuns(c job.CropCheck, part job.Range, samples []job.Range) ([]Run,
 	if part == (job.Range{}) {
 		part.To = c.Samples
 	}
-	if c.Adaptive {
+	switch {
+	case c.Adaptive:
 		return []Run{{Count: true}, {SeedDelta: seedDelta}}, nil
+	case c.Whole:
+		return []Run{{}, {SeedDelta: seedDelta}}, nil
 	}
 	var runs []Run
 	at := part.From

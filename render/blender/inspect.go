@@ -38,6 +38,7 @@ type Facts struct {
 	Keyed        []string `json:"keyed"`         // animated settings of sampling
 	TimeLimit    float64  `json:"time_limit"`    // seconds; 0: none
 	Adaptive     bool     `json:"adaptive"`
+	Dithered     bool     `json:"dithered"` // the pattern of each sample depends on how many there are
 	Seed         int      `json:"seed"`
 	Denoise      bool     `json:"denoise"`      // as the file has it
 	VRAMBytes    int64    `json:"vram_bytes"`   // of a GPU that renders it, by estimate

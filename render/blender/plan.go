@@ -364,6 +364,7 @@ func (f Facts) check(spec SpecParams, parts, guided bool) (job.Check, error) {
 		Height:   f.Height,
 		Samples:  f.Samples,
 		Adaptive: f.Adaptive,
+		Whole:    f.Dithered,
 		Seed:     f.Seed,
 	}
 	layers := f.ViewLayers

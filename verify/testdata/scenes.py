@@ -181,6 +181,12 @@ def render(job):
         render.border_min_y, render.border_max_y = (y0 + 0.01) / job["height"], (y1 + 0.01) / job["height"]
     cycles.samples = job["samples"]
     cycles.sample_offset = job.get("offset", 0)
+    if hasattr(cycles, "use_sample_subset"):
+        cycles.use_sample_subset = True
+        cycles.sample_subset_length = job["samples"]
+        cycles.samples += cycles.sample_offset
+    if bpy.app.version >= (4, 3):
+        cycles.sampling_pattern = "BLUE_NOISE" if job.get("dithered") else "TABULATED_SOBOL"
     cycles.seed = job.get("seed", 0)
     cycles.use_adaptive_sampling = job.get("adaptive", False)
     cycles.adaptive_threshold = job.get("threshold", 0.01)

@@ -205,6 +205,7 @@ def cycles(scene: Any, layers: list[str], wanted: dict, problems: Problems) -> d
         "keyed": keyed,
         "time_limit": c.time_limit,
         "adaptive": bool(c.use_adaptive_sampling),
+        "dithered": dithered(scene),
         "seed": c.seed,
         "denoise": bool(denoise),
         "cpu_only": bool(c.shading_system),
@@ -281,6 +282,13 @@ def learns(scene: Any) -> list[str]:
     return found
 
 
+def dithered(scene: Any) -> bool:
+    """Whether the pattern of each sample depends on how many there are: blue
+    noise, which 4.3 made the default, until 4.5 let a range of the samples keep
+    the pattern of all of them."""
+    return getattr(scene.cycles, "sampling_pattern", "") in ("AUTOMATIC", "BLUE_NOISE") and not hasattr(scene.cycles, "use_sample_subset")
+
+
 def has_volume(scene: Any) -> bool:
     owners = [m for o in scene.objects for m in (slot.material for slot in o.material_slots) if m]
     owners += [scene.world] if scene.world else []
@@ -301,6 +309,8 @@ DATA_PASSES = ("z", "mist", "position", "normal", "vector", "uv", "object_index"
 def unsampled(scene: Any, layers: list[Any], keyed: list[str], per_layer: bool) -> list[str]:
     """Why ranges of a frame's samples do not add up to it."""
     found = ["%s is animated" % k for k in keyed] + learns(scene)
+    if dithered(scene):
+        found.append("blue noise is another pattern for each number of samples before Blender 4.5; Tabulated Sobol is not")
     if per_layer:
         found.append("view layers have numbers of samples of their own")
     for layer in layers:
