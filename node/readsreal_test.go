@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,9 @@ func sequencesBlend(t *testing.T, p scenes.Program, count int) string {
 	t.Helper()
 	dir := t.TempDir()
 	scene := filepath.Join(dir, "scene.blend")
-	if err := p.Make(t.Context(), "reads", scene, strconv.Itoa(count), "64", "16"); err != nil {
+	if err := p.Make(t.Context(), "reads", scene, strconv.Itoa(count), "64", "16"); errors.Is(err, scenes.ErrFluids) {
+		t.Skip("NOT RUN: ", err)
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []string{"smoke/data/fluid_data_", "vdb/cloud_"} {

@@ -5,9 +5,11 @@
 package scenes
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +19,10 @@ import (
 
 //go:embed *.py
 var scripts embed.FS
+
+// ErrFluids is Make's where Blender cannot do it: Debian 13's 4.3.2, whose Python is
+// newer than it was written for, ends itself when a fluid simulation begins.
+var ErrFluids = errors.New("this Blender ends itself when a fluid simulation begins")
 
 // Scripts writes the scripts into a folder.
 func Scripts(dir string) error { return os.CopyFS(dir, scripts) }
@@ -87,6 +93,9 @@ func (p Program) run(ctx context.Context, args ...string) error {
 	}
 	if err == nil {
 		return nil
+	}
+	if bytes.Contains(out, []byte("PyImport_AppendInittab() may not be called after Py_Initialize()")) {
+		return ErrFluids
 	}
 	return fmt.Errorf("%s: %w\n%s", filepath.Base(p.Path), err, out[max(0, len(out)-2000):])
 }

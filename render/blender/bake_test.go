@@ -2,6 +2,7 @@ package blender
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -96,7 +97,12 @@ func TestBakedByATask(t *testing.T) {
 		if !slow() {
 			names = []string{"cloth", "rigid", names[len(names)-1]}
 		}
-		makeScenes(t, p, "bakes", append([]string{dir, "hidden"}, names...)...)
+		if err := p.Make(t.Context(), "bakes", append([]string{dir, "hidden"}, names...)...); errors.Is(err, scenes.ErrFluids) {
+			t.Log("NOT RUN: ", names[len(names)-1], ": ", err) // the last, made after the others
+			names = names[:len(names)-1]
+		} else if err != nil {
+			t.Fatal(err)
+		}
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				baked(t, k, p, filepath.Join(dir, name+".blend"), name != "rigid")
