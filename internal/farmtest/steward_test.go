@@ -1,12 +1,17 @@
 package farmtest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/job"
 	"idlewild/node/steward"
@@ -179,6 +184,35 @@ func TestStewardGoesOn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A steward that is connected and answers nothing is asked with the beats, after a
+// few quicker tries, and each minute once the job is over.
+func TestAStewardThatNeverAnswersIsNotPressed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStudio(t, 1, 1)
+		var asked atomic.Int64
+		s.nas[0].mu.Lock()
+		s.nas[0].answer = func(context.Context, peer.ID, []byte) ([]byte, error) {
+			asked.Add(1)
+			return nil, errors.New("no")
+		}
+		s.nas[0].mu.Unlock()
+		id, _ := s.laptop.Submit(Work{Tasks: 60, Millis: 8000}, Stewards(s.nas...))
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := asked.Load(); n < 10 || n > 30+6 { // a beat is of ten seconds
+			t.Errorf("asked %d times in five minutes", n)
+		}
+		end, _ := s.laptop.Wait(id, time.Hour)
+		finished(t, end)
+		asked.Store(0)
+		time.Sleep(10 * time.Minute)
+		if n := asked.Load(); n > 11 {
+			t.Errorf("asked %d times in ten minutes after the end", n)
+		}
+	})
 }
 
 // partly submits a job and waits until a fifth is done.

@@ -36,12 +36,14 @@ type call struct {
 	busy   bool
 	due    time.Time
 	again  time.Time // due already from then on, if the steward is connected: after a failure
+	failed int       // times in a row while the job is open
 	holds  bool
 	status job.StewardStatus
 }
 
-// attend speaks to the stewards of this machine's jobs.
-func (p *Part) attend() {
+// attend speaks to the stewards of this machine's jobs. It reports whether one of
+// an open job is missed, to be spoken to as soon as it is connected.
+func (p *Part) attend() (missed bool) {
 	now, near := time.Now(), sync.OnceValue(p.deps.Members)
 	for _, h := range p.deps.Jobs.Handed() {
 		over := h.State.Ended()
@@ -62,6 +64,7 @@ func (p *Part) attend() {
 				c = &call{have: map[int]uint64{}, raised: -1, status: job.StewardStatus{Peer: s.String(), State: "silent", Reason: "not reached yet"}}
 				p.calls[k] = c
 			}
+			missed = missed || !c.again.IsZero() && c.again.Before(c.due)
 			if c.busy || now.Before(c.due) && (c.again.IsZero() || now.Before(c.again) || !slices.Contains(near(), s)) {
 				continue
 			}
@@ -70,13 +73,21 @@ func (p *Part) attend() {
 		}
 		p.mu.Unlock()
 	}
+	return missed
 }
 
 // speak tells one steward everything that is new, and takes what it did.
 func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID, c *call) {
 	a, err := p.tell(ctx, h, rank, s, c)
 	now := time.Now()
+	var near []peer.ID
+	if err != nil {
+		near = p.deps.Members()
+	}
 	p.mu.Lock()
+	if err == nil {
+		c.failed = 0
+	}
 	st := &c.status
 	c.due, c.again = now.Add(p.o.Beat), time.Time{}
 	if h.State.Ended() {
@@ -86,7 +97,12 @@ func (p *Part) speak(ctx context.Context, h dispatch.Handed, rank int, s peer.ID
 	case ctx.Err() != nil:
 	case err != nil:
 		st.State, st.Reason = "silent", err.Error()
-		c.again = now.Add(p.o.Beat / 10)
+		if !h.State.Ended() {
+			if slices.Contains(near, s) {
+				c.failed++ // it is there and does not answer: soon at first, then with the beats
+			}
+			c.again = now.Add(p.o.Beat / 10 << min(c.failed, 4))
+		}
 		if c.holds && now.Sub(st.Heard) > p.o.Silence/2 {
 			c.holds = false // it may be gone for good: this machine goes on
 		}

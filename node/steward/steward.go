@@ -145,28 +145,18 @@ func (p *Part) Run(ctx context.Context) error {
 	defer t.Stop()
 	defer p.Close()
 	for {
-		p.attend()
+		wait := every
+		if p.attend() {
+			wait = min(every, p.o.Beat/10)
+		}
 		p.watch()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			t.Reset(beat.Until(p.pace(every)))
+			t.Reset(beat.Until(wait))
 		}
 	}
-}
-
-// pace is the time between two looks: short while a steward of this machine's jobs
-// is missed, so that it is spoken to as soon as it is connected.
-func (p *Part) pace(usual time.Duration) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.calls {
-		if !c.again.IsZero() {
-			return min(usual, p.o.Beat/10)
-		}
-	}
-	return usual
 }
 
 // Close ends everything and waits for it; Run does the same at its end.
