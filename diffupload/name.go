@@ -12,9 +12,9 @@ const (
 	maxComponent = 255  // one component, as file systems have it
 )
 
-// SafeName checks a slash-separated relative file name: no way out of its
+// safeName checks a slash-separated relative file name: no way out of its
 // folder on any system. What it accepts, job.SafeName accepts.
-func SafeName(name string) error {
+func safeName(name string) error {
 	if name == "" || len(name) > MaxNameBytes {
 		return fmt.Errorf("file name of %d bytes", len(name))
 	}

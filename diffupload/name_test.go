@@ -10,7 +10,7 @@ func TestNamesThatWindowsHasNot(t *testing.T) {
 		if !notOnWindows(bad) {
 			t.Errorf("%q would be written", bad)
 		}
-		if SafeName(bad) != nil {
+		if safeName(bad) != nil {
 			t.Errorf("%q is refused everywhere", bad)
 		}
 	}

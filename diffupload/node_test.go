@@ -210,12 +210,12 @@ func TestDecodeNodeRefuses(t *testing.T) {
 
 func TestSafeName(t *testing.T) {
 	for _, bad := range []string{"", ".", "..", "../a", "/a", "a/../b", "a//b", `a\b`, "c:x", "a\x00", "a/", "\xff", strings.Repeat("a/", 600), strings.Repeat("a", 256)} {
-		if SafeName(bad) == nil {
+		if safeName(bad) == nil {
 			t.Errorf("%q accepted", bad)
 		}
 	}
 	for _, good := range []string{"a", "a/b", "ä b/0001.png", "..a", "a..", strings.Repeat("a", 255)} {
-		if err := SafeName(good); err != nil {
+		if err := safeName(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}

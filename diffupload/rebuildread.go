@@ -160,7 +160,7 @@ func (r *rebuilder) name() (string, error) {
 	}
 	name := last[:common] + string(r.in[:n])
 	r.in = r.in[n:]
-	if err := SafeName(name); err != nil {
+	if err := safeName(name); err != nil {
 		return "", editsf("%w", err)
 	}
 	return name, nil

@@ -26,7 +26,7 @@ var ErrNotRegular = errors.New("not a regular file")
 // File is a file of this machine and its name in the manifest.
 type File struct {
 	Path string
-	Name string // slash-separated, relative; see SafeName
+	Name string // slash-separated, relative, and of names that every system can have
 	// Exact stores this file's own bytes, whatever the Options say of others.
 	// A .blend is stored as they say in any case.
 	Exact bool
@@ -76,7 +76,7 @@ func Snapshot(ctx context.Context, store Store, files []File, o Options) (Result
 		return Result{}, fmt.Errorf("%d files, at most %d are possible", len(files), MaxTreeFiles)
 	}
 	for i, f := range files {
-		if err := SafeName(f.Name); err != nil {
+		if err := safeName(f.Name); err != nil {
 			return Result{}, fmt.Errorf("%s: %w", f.Path, err)
 		}
 		if i > 0 && files[i-1].Name == f.Name {

@@ -72,8 +72,8 @@ func CommitTokens(places [][]NextToken) ([]byte, error) {
 	return b, nil
 }
 
-// OpenTokens reads a commitment that may come from a stranger.
-func OpenTokens(b []byte) (TokenCommitment, error) {
+// openTokens reads a commitment that may come from a stranger.
+func openTokens(b []byte) (TokenCommitment, error) {
 	n := len(b)/2 - 1
 	if len(b)%2 != 0 || n < 1 || n > maxPoints {
 		return TokenCommitment{}, fmt.Errorf("a commitment of %d bytes", len(b))

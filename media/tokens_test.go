@@ -28,7 +28,7 @@ func TestACommitmentSaysWhatWasCommittedTo(t *testing.T) {
 		if err != nil || len(b) != 2+2*TopCommitted*len(places) {
 			t.Fatalf("%d bytes, %v", len(b), err)
 		}
-		c, err := OpenTokens(b)
+		c, err := openTokens(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestACommitmentDoesNotKnowOtherTokens(t *testing.T) {
 	if err != nil || len(b) != 258 {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
-	c, err := OpenTokens(b)
+	c, err := openTokens(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestCommitmentsThatAreNone(t *testing.T) {
 		}
 	}
 	for _, b := range [][]byte{nil, {1}, {1, 0}, {1, 0, 0}, {0, 0, 1, 0}, {1, 0, 255, 255}, make([]byte, 2*maxPoints+4), {255, 255, 1, 0}} {
-		if _, err := OpenTokens(b); err == nil {
+		if _, err := openTokens(b); err == nil {
 			t.Errorf("%x is taken", b)
 		}
 	}
@@ -95,14 +95,14 @@ func FuzzOpenTokens(f *testing.F) {
 	f.Add(b, 0, 5)
 	f.Add([]byte{1, 0, 0, 0}, 40, 1<<30)
 	f.Fuzz(func(t *testing.T, b []byte, place, token int) {
-		c, err := OpenTokens(b)
+		c, err := openTokens(b)
 		if err != nil {
 			return
 		}
 		if v := c.Logprob(place, token); !(v <= 0 && v >= -65) {
 			t.Errorf("%v", v)
 		}
-		again, err := OpenTokens(bytes.Clone(b))
+		again, err := openTokens(bytes.Clone(b))
 		if err != nil || again.Logprob(place, token) != c.Logprob(place, token) {
 			t.Error("the same bytes say something else")
 		}

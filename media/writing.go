@@ -119,7 +119,7 @@ func WritingOf(r Record, choice int) (w Writing, err error) {
 	for _, s := range texts {
 		c, err := base64.StdEncoding.DecodeString(s)
 		if err == nil && len(c) > 0 {
-			_, err = OpenTokens(c)
+			_, err = openTokens(c)
 		}
 		if err != nil {
 			return w, err
@@ -160,7 +160,7 @@ func (w Writing) Committed(place int) bool {
 
 // Logprobs are what is committed to of some tokens at a place.
 func (w Writing) Logprobs(place int, tokens []NextToken) ([]float64, error) {
-	c, err := OpenTokens(w.Commitments[place/TokensCommitted])
+	c, err := openTokens(w.Commitments[place/TokensCommitted])
 	if err != nil {
 		return nil, err
 	}

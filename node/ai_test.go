@@ -92,7 +92,7 @@ func TestModelsAreKeptByHash(t *testing.T) {
 		t.Fatalf("%+v %v", m, err)
 	}
 	for _, name := range []string{"dense", "sha256:" + m.SHA256[:8]} {
-		if found, err := FindModel(cfg, name); err != nil || found.SHA256 != m.SHA256 {
+		if found, err := findModel(cfg, name); err != nil || found.SHA256 != m.SHA256 {
 			t.Errorf("%s: %+v %v", name, found, err)
 		}
 	}

@@ -276,7 +276,7 @@ func (w *waiting) over() bool {
 
 // model finds a model by its name, and stores its files for whoever will answer.
 func (a *asker) model(ctx context.Context, name string) (*askedModel, error) {
-	found, err := FindModel(a.cfg, name)
+	found, err := findModel(a.cfg, name)
 	if err != nil {
 		return nil, refused(http.StatusNotFound, "model_not_found", "%v", err)
 	}

@@ -33,7 +33,7 @@ func TestRequestsThatWaitHaveABoundInBytes(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.DataDir = t.TempDir()
 	addEmbedder(t, cfg)
-	found, err := FindModel(cfg, "embedder")
+	found, err := findModel(cfg, "embedder")
 	if err != nil {
 		t.Fatal(err)
 	}

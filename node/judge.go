@@ -146,7 +146,7 @@ func (j *judge) Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string
 	var v job.Verdict
 	switch t.Check.Method {
 	case job.CheckExact:
-		v = judgeExact(t, leaf, evidence)
+		v = judgeExact(leaf, evidence)
 	case job.CheckReplica:
 		v = j.judgeReplicas(t, leaf, dir, evidence)
 	case job.CheckCrop:
@@ -160,7 +160,7 @@ func (j *judge) Judge(ctx context.Context, t job.Task, leaf job.Leaf, dir string
 	return v
 }
 
-func judgeExact(t job.Task, leaf job.Leaf, evidence []dispatch.Evidence) job.Verdict {
+func judgeExact(leaf job.Leaf, evidence []dispatch.Evidence) job.Verdict {
 	v := job.Verdict{Method: "replication"}
 	if len(evidence) != 1 || evidence[0].Leaf.Outcome != job.Succeeded {
 		v.Ruling, v.Reason = job.Unsure, "could not be checked: running it again did not succeed"

@@ -203,9 +203,9 @@ func copyHashed(from, to string) (sum string, n int64, err error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), n, nil
 }
 
-// FindModel finds a model by its name, or by "sha256:" and the beginning of
+// findModel finds a model by its name, or by "sha256:" and the beginning of
 // its hash.
-func FindModel(cfg Config, name string) (Model, error) {
+func findModel(cfg Config, name string) (Model, error) {
 	list, err := Models(cfg)
 	if err != nil {
 		return Model{}, err
@@ -227,7 +227,7 @@ func FindModel(cfg Config, name string) (Model, error) {
 
 // RemoveModel forgets a model and deletes the copy of it.
 func RemoveModel(cfg Config, name string) (Model, error) {
-	m, err := FindModel(cfg, name)
+	m, err := findModel(cfg, name)
 	if err != nil {
 		return Model{}, err
 	}

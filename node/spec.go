@@ -183,7 +183,7 @@ func aiParams(input string, o SpecOptions) (json.RawMessage, error) {
 		if named == "" {
 			return nil, job.Refuse(input, "its requests name no model", "say --model, or put \"model\" into the body of each")
 		}
-		m, err := FindModel(o.Config, named)
+		m, err := findModel(o.Config, named)
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +221,7 @@ func modelPath(model string, cfg Config) (string, error) {
 	if ai.IsPath(model) {
 		return filepath.Abs(model)
 	}
-	m, err := FindModel(cfg, model)
+	m, err := findModel(cfg, model)
 	if err != nil {
 		return "", err
 	}

@@ -33,7 +33,7 @@ func TestFoldersAreKeptByHash(t *testing.T) {
 	if err != nil || m.File != "My Model" || m.Bytes == 0 || !allowedModels(cfg)(m.SHA256) {
 		t.Fatalf("%+v %v", m, err)
 	}
-	if found, err := FindModel(cfg, "mine"); err != nil || found.SHA256 != m.SHA256 {
+	if found, err := findModel(cfg, "mine"); err != nil || found.SHA256 != m.SHA256 {
 		t.Errorf("%+v %v", found, err)
 	}
 	_, sum, err := ai.CheckFolder(m.Path(cfg))

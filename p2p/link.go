@@ -17,16 +17,12 @@ import (
 
 // Link is a worker's sync stream to one requester.
 type Link struct {
-	peer   peer.ID
 	orders chan job.Order
 	send   func(ctx context.Context, r job.Report) error
 	close  func()
 	done   <-chan struct{}
 	cause  func() error
 }
-
-// Peer is the requester.
-func (l *Link) Peer() peer.ID { return l.peer }
 
 // Send queues a report. It waits while the queue is full, and returns an
 // error that matches ErrLinkCut once the link is cut.
@@ -79,7 +75,7 @@ func (h *Host) Join(ctx context.Context, requester peer.ID) (*Link, error) {
 	}
 	ses := newSession(s, &h.stats)
 	orders := make(chan job.Order)
-	l := &Link{peer: requester, orders: orders, done: ses.done, close: ses.end, cause: ses.cause}
+	l := &Link{orders: orders, done: ses.done, close: ses.end, cause: ses.cause}
 	l.send = func(ctx context.Context, r job.Report) error {
 		ms, err := splitReport(r)
 		if err != nil {
@@ -198,7 +194,7 @@ func (h *Host) joinSelf() (*Link, error) {
 	orders := make(chan job.Order)
 	closing, done, hungUp := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	l := &Link{peer: h.ID(), orders: orders, done: done, cause: func() error { return nil }}
+	l := &Link{orders: orders, done: done, cause: func() error { return nil }}
 	l.close = func() { once.Do(func() { close(closing) }) }
 	l.send = func(ctx context.Context, r job.Report) error {
 		select {

@@ -31,9 +31,9 @@ const (
 	tokensSlack, tokensSure = 4, 3
 )
 
-// MarginOf is the margin for a model of which the checker's own writing is so far
+// marginOf is the margin for a model of which the checker's own writing is so far
 // from its reading of the same.
-func MarginOf(noise float64) TokenMargin {
+func marginOf(noise float64) TokenMargin {
 	accept := min(max(tokensSlack*noise, leastTokens), mostTokens)
 	return TokenMargin{Accept: accept, Reject: tokensSure * accept}
 }
@@ -129,7 +129,7 @@ func compareChoice(c media.Record, replay media.Replay, choice int) (r job.Rulin
 	if err != nil {
 		return job.Rejected, "its commitments: " + err.Error(), 0, 0
 	}
-	m := MarginOf(replay.Noise)
+	m := marginOf(replay.Noise)
 	r, why = job.Accepted, ""
 	doubt := func(format string, a ...any) {
 		if r == job.Accepted {

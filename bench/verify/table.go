@@ -20,18 +20,7 @@ type rulings struct {
 	of                 []job.Ruling
 }
 
-func (r rulings) share(is func(job.Ruling) bool) float64 {
-	n := 0
-	for _, x := range r.of {
-		if is(x) {
-			n++
-		}
-	}
-	return float64(n) / float64(max(1, len(r.of)))
-}
-
-func caught(r job.Ruling) bool   { return r != job.Accepted }
-func rejected(r job.Ruling) bool { return r == job.Rejected }
+func caught(r job.Ruling) bool { return r != job.Accepted }
 
 // cell is a rate over scenes, with its lower 95 % bound.
 type cell struct {

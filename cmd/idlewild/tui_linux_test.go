@@ -15,13 +15,8 @@ import (
 	"idlewild/job"
 )
 
-// terminal is a pseudo-terminal of 100 by 30; what is written to the returned
+// terminalOf is a pseudo-terminal of 30 rows; what is written to the returned
 // file comes out of screen after close.
-func terminal(t *testing.T) (tty *os.File, screen func() string) {
-	t.Helper()
-	return terminalOf(t, 100)
-}
-
 func terminalOf(t *testing.T, columns uint16) (tty *os.File, screen func() string) {
 	t.Helper()
 	return watchedTerminal(t, columns, func(string) {})

@@ -175,16 +175,6 @@ func (d *Door) Serve(ctx context.Context, h *Handler) error {
 	return nil
 }
 
-// Serve opens the door of the data folder dir at addr and answers with h until
-// ctx ends: Listen and Door.Serve in one.
-func Serve(ctx context.Context, dir string, h *Handler, addr string) error {
-	d, err := Listen(dir, addr, h.Log)
-	if err != nil {
-		return err
-	}
-	return d.Serve(ctx, h)
-}
-
 // ReadEndpoint reads the EndpointFile of a data folder.
 func ReadEndpoint(dir string) (Endpoint, error) {
 	f, err := os.Open(filepath.Join(dir, EndpointFile))

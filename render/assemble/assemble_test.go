@@ -203,7 +203,7 @@ func TestGuidesOfADenoisedFrame(t *testing.T) {
 	whole := job.Rect{X1: width, Y1: height}
 	first := read(t, must(t, Params{Op: OpJoin, Width: width, Height: height, Parts: []Part{{Tile: whole, Keep: whole}}, Denoise: []string{"A"}}, write(t, frame, FrameFile)), GuidesFile)
 	claim, clean := picture(0), picture(7)
-	if err := Replace(claim, clean, []string{"A"}, []string{"A"}); err != nil {
+	if err := replaceLayers(claim, clean, []string{"A"}, []string{"A"}); err != nil {
 		t.Fatal(err)
 	}
 	p := Params{Op: OpGuides, Width: width, Height: height, Denoise: []string{"A"}}

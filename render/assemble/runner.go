@@ -48,7 +48,7 @@ func (r request) run(progress func(phase string, fraction float64)) error {
 	}
 	progress("saving", 0.9)
 	if len(r.Params.Denoise) > 0 {
-		guides, err := Guides(frame, r.Params.Denoise)
+		guides, err := guidesOf(frame, r.Params.Denoise)
 		if err != nil {
 			return err
 		}
@@ -155,14 +155,14 @@ const (
 	passVector   = "Vector"
 )
 
-// Guides is what Blender's operator for denoising files needs of a frame: per
+// guidesOf is what Blender's operator for denoising files needs of a frame: per
 // layer the noisy picture, albedo, normal, and motion vectors, without which
 // it refuses the file although its denoiser for single pictures does not look
 // at them. The picture is upside down: Cycles keeps rows from the bottom up,
 // files from the top down, and a denoiser is not symmetric in that. Turned
 // over, the result equals to the last bit what Cycles makes when it denoises
 // at the end of a render.
-func Guides(frame *media.Image, layers []string) (*media.Image, error) {
+func guidesOf(frame *media.Image, layers []string) (*media.Image, error) {
 	out := media.New(frame.Width, frame.Height)
 	out.Attributes = frame.Attributes // the operator wants to know the number of samples
 	for _, layer := range layers {
@@ -194,7 +194,7 @@ func (r request) guides() error {
 		return fmt.Errorf("a picture of %dx%d where the frame has %dx%d", frame.Width, frame.Height, p.Width, p.Height)
 	}
 	noisy(frame)
-	guides, err := Guides(frame, p.Denoise)
+	guides, err := guidesOf(frame, p.Denoise)
 	if err != nil {
 		return err
 	}
@@ -235,16 +235,16 @@ func (r request) denoised() error {
 		return fmt.Errorf("pictures of %dx%d and %dx%d where the frame has %dx%d", frame.Width, frame.Height, clean.Width, clean.Height, p.Width, p.Height)
 	}
 	clean.Flip()
-	if err := Replace(frame, clean, p.Denoise, p.Guided); err != nil {
+	if err := replaceLayers(frame, clean, p.Denoise, p.Guided); err != nil {
 		return err
 	}
 	return media.WriteEXR(filepath.Join(r.Out, FrameFile), frame, p.Half)
 }
 
-// Replace makes frame what a renderer leaves that denoised it itself: the
+// replaceLayers makes frame what a renderer leaves that denoised it itself: the
 // clean pictures of the layers are Combined, the noisy ones Noisy Image, and
 // guiding passes are there only in the layers `guided`.
-func Replace(frame, clean *media.Image, layers, guided []string) error {
+func replaceLayers(frame, clean *media.Image, layers, guided []string) error {
 	var out []media.Channel
 	for _, c := range frame.Channels {
 		layer, pass, name := media.Split(c.Name)

@@ -32,7 +32,7 @@ func TestParseFrames(t *testing.T) {
 		{"5-5", []int{5}},
 		{"1-1048574x1048573", []int{1, 1048574}},
 	} {
-		got, err := ParseFrames(c.in)
+		got, err := parseFrames(c.in)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%q: %v, %v; want %v", c.in, got, err, c.want)
 		}
@@ -59,7 +59,7 @@ func TestParseFrames(t *testing.T) {
 		"1-100001":              "more than 100000 frames",
 		"1-60000,100001-160001": "more than 100000 frames",
 	} {
-		if got, err := ParseFrames(in); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		if got, err := parseFrames(in); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, %v; want an error with %q", in, got, err, want)
 		}
 	}
@@ -70,7 +70,7 @@ func FuzzParseFrames(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		frames, err := ParseFrames(s)
+		frames, err := parseFrames(s)
 		if err != nil {
 			return
 		}

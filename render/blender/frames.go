@@ -15,10 +15,10 @@ const MaxFrames = 100_000
 // maxFrame is Blender's own bound of frame numbers.
 const maxFrame = 1048574
 
-// ParseFrames reads a list of frames as people write them: "1-250x5,300" is
+// parseFrames reads a list of frames as people write them: "1-250x5,300" is
 // every fifth of 1 to 250, and 300. Numbers may be negative ("-5-10"). Frames
 // come back ascending, each once.
-func ParseFrames(s string) ([]int, error) {
+func parseFrames(s string) ([]int, error) {
 	if strings.TrimSpace(s) == "" {
 		return nil, fmt.Errorf("frames: none given")
 	}

@@ -16,7 +16,7 @@ import (
 // SpecParams are what a person may ask of a render beyond the file's own
 // settings: job.Spec.Params, decoded strictly. Zero values mean the file's.
 type SpecParams struct {
-	Frames    string `json:"frames,omitempty"` // see ParseFrames; empty: the file's range
+	Frames    string `json:"frames,omitempty"` // as people write them, "1-250x5,300"; empty: the file's range
 	Scene     string `json:"scene,omitempty"`
 	Camera    string `json:"camera,omitempty"`
 	ViewLayer string `json:"view_layer,omitempty"`
@@ -76,7 +76,7 @@ func DecodeSpec(raw json.RawMessage) (SpecParams, error) {
 		return p, fmt.Errorf("render options: the colour configuration %q is no absolute path", clip(p.OCIO))
 	}
 	if p.Frames != "" {
-		if _, err := ParseFrames(p.Frames); err != nil {
+		if _, err := parseFrames(p.Frames); err != nil {
 			return p, err
 		}
 	}

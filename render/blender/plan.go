@@ -244,13 +244,13 @@ func mediaOf(ext string) job.Media {
 // frames that are asked for, or the file's own range.
 func (f Facts) frames(asked string) ([]int, error) {
 	if asked != "" {
-		return ParseFrames(asked)
+		return parseFrames(asked)
 	}
 	step := max(f.FrameStep, 1)
 	if f.FrameEnd < f.FrameStart {
 		return nil, fmt.Errorf("frames: the file's range %d-%d is empty; name the frames to render", f.FrameStart, f.FrameEnd)
 	}
-	return ParseFrames(fmt.Sprintf("%d-%dx%d", f.FrameStart, f.FrameEnd, step))
+	return parseFrames(fmt.Sprintf("%d-%dx%d", f.FrameStart, f.FrameEnd, step))
 }
 
 // params that all render tasks of the job share. Samples are spelled out

@@ -32,9 +32,9 @@ func patterns() []string {
 	return []string{"libonnxruntime.so.*", "libonnxruntime.so"}
 }
 
-// In returns the libraries in a folder, the newest first. Those that are too
+// librariesIn returns the libraries in a folder, the newest first. Those that are too
 // old are left out and said.
-func In(dir string) (found []Library, tooOld []string) {
+func librariesIn(dir string) (found []Library, tooOld []string) {
 	for _, p := range patterns() {
 		files, _ := filepath.Glob(filepath.Join(dir, p)) // fails on a bad pattern only
 		for _, f := range files {
@@ -99,7 +99,7 @@ func Find(named string, installed ...string) (Library, error) {
 		if !fi.IsDir() {
 			return Library{Path: named, Version: versionOf(named)}, nil
 		}
-		found, old := In(named)
+		found, old := librariesIn(named)
 		if len(found) == 0 {
 			return Library{}, fmt.Errorf("%w: none in %s%s", ErrNoLibrary, named, because(old))
 		}
@@ -127,7 +127,7 @@ func Find(named string, installed ...string) (Library, error) {
 	}
 	var old []string
 	for _, d := range dirs {
-		found, tooOld := In(d)
+		found, tooOld := librariesIn(d)
 		if len(found) > 0 {
 			return found[0], nil
 		}
