@@ -206,12 +206,8 @@ func (e *evening) edits(ctx context.Context) error {
 	e.say("the laptop is opened after %.0f s; %d are delivered at the steward, the second artist has %d", time.Since(cut).Seconds(), meanwhile, other.count())
 	e.woken(e.artist)
 	at := time.Now()
-	var given time.Duration
 	if err := poll(ctx, 2*time.Minute, "the job back", func() error {
 		s, err := e.artist.client.Job(ctx, w.id)
-		if err == nil && s.Holder == "" && given == 0 {
-			given = time.Since(at)
-		}
 		if err == nil && (s.Holder != "" || s.Delivered < max(had, meanwhile)) {
 			err = fmt.Errorf("%d delivered, held by %q", s.Delivered, s.Holder)
 		}
@@ -219,7 +215,6 @@ func (e *evening) edits(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	e.add(plain("laptop opened: the steward has given the job back after", given.Seconds(), "s"), alone{}, "")
 	e.add(plain("laptop opened: the job is back after", time.Since(at).Seconds(), "s"), e.noted("steward", "job back after the requester's start", 2.5, true), "alone a result is a few bytes and is not checked; here it is a picture to fetch, to check and to finish")
 	if s, err = e.end(ctx, "edited film", e.artist, w, 2*e.first); err != nil {
 		return err
