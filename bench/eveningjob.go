@@ -44,6 +44,10 @@ func (e *evening) watch(ctx context.Context, d *daemon, id job.ID) *watched {
 				if ev.Fraction == 0 {
 					w.phases = append(w.phases, fmt.Sprintf("%s %s", ev.Time.Format("15:04:05.0"), ev.Text))
 				}
+			case job.EventState:
+				if w.leased.IsZero() {
+					w.phases = append(w.phases, fmt.Sprintf("%s %s", ev.Time.Format("15:04:05.0"), ev.Text))
+				}
 			case job.EventLeased:
 				if w.leased.IsZero() {
 					w.leased = ev.Time

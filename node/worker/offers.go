@@ -30,6 +30,7 @@ func (w *Worker) offers(ctx context.Context) {
 			now := time.Now()
 			if len(r.held) == 0 && now.Sub(r.busy) >= stillBusy {
 				w.arrive(r, now)
+				r.say(bidGap) // a busy device may have a place for it now
 			}
 			r.busy = now
 			r.hurry()
@@ -79,6 +80,9 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 		held: map[job.LeaseID]*lease{}, content: map[job.ID]job.Ref{},
 		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1), up: make(chan struct{}),
 		busy: now, spoke: now, heard: now, cut: now, beat: 20 * time.Second,
+	}
+	if r.home {
+		r.busy = time.Time{} // it says itself when it has work
 	}
 	w.requesters[id] = r
 	w.arrive(r, now)

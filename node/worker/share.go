@@ -57,7 +57,8 @@ func (r *requester) wants(t time.Time) bool {
 }
 
 // arrive gives a requester that comes to have work the share of the least served
-// one that has: it is owed nothing for the time before. mu is held.
+// one that has. It is owed nothing for the time before, and owes nothing for it:
+// whoever had the machine alone took it from nobody. mu is held.
 func (w *Worker) arrive(r *requester, t time.Time) {
 	least := math.Inf(1)
 	for _, o := range w.requesters {
@@ -65,7 +66,7 @@ func (w *Worker) arrive(r *requester, t time.Time) {
 			least = min(least, o.share.now(t))
 		}
 	}
-	if !math.IsInf(least, 1) && r.share.now(t) < least {
+	if !math.IsInf(least, 1) {
 		r.share = share{least, t}
 	}
 }

@@ -49,3 +49,49 @@ func TestWhoComesLaterIsNext(t *testing.T) {
 		}
 	})
 }
+
+// Whoever had the machine alone took nothing from anybody: when both have work,
+// both have the same of it, whoever comes first.
+func TestWhatNobodyElseWantedIsNotHeldAgainstAnybody(t *testing.T) {
+	for _, pause := range []time.Duration{time.Second, time.Minute, 10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBed(t)
+			b.exec = takes(10 * time.Second)
+			b.start(Options{IdleLeave: time.Hour, Home: b.self})
+			b.joined() // its own requester, that wants nothing
+			_, one := newPeer(t)
+			_, two := newPeer(t)
+			b.offer(one)
+			first := b.joined().c
+			for range 9 {
+				order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("a"))}})
+				time.Sleep(10*time.Second + time.Millisecond)
+			}
+			if leaves, _ := b.leaves(one, said(first)); len(leaves) != 9 {
+				t.Fatalf("%d done", len(leaves))
+			}
+			time.Sleep(pause)
+
+			b.offer(two)
+			second := b.joined().c
+			order(second, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("b")), newLease("cpu", 1, ref("b"))}})
+			time.Sleep(500 * time.Millisecond)
+			reports := said(first)
+			b.offer(one)
+			time.Sleep(time.Second)
+			reports = append(reports, said(first)...)
+			if len(reports) == 0 || want(reports[len(reports)-1], "cpu") != 1 {
+				t.Errorf("%v later it asks for nothing of who had the machine before: %+v", pause, reports)
+				return
+			}
+			order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("a"))}})
+			time.Sleep(19 * time.Second)
+			if leaves, _ := b.leaves(two, said(second)); len(leaves) != 1 {
+				t.Errorf("%v later %d done for the other", pause, len(leaves))
+			}
+			if leaves, _ := b.leaves(one, said(first)); len(leaves) != 1 {
+				t.Errorf("%v later %d done for who had the machine before", pause, len(leaves))
+			}
+		})
+	}
+}
