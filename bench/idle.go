@@ -25,8 +25,8 @@ func init() {
 // server: first with nothing to do, then beside a Blender that it runs.
 func idleCost(ctx context.Context, args []string) ([]Figure, error) {
 	fs := flag.NewFlagSet("idle", flag.ContinueOnError)
-	settle := fs.Duration("settle", 30*time.Second, "before the idle daemon is looked at")
-	span := fs.Duration("for", 60*time.Second, "how long it is looked at")
+	settle := fs.Duration("settle", 60*time.Second, "before the idle daemon is looked at")
+	span := fs.Duration("for", 90*time.Second, "how long it is looked at")
 	skipBusy := fs.Bool("no-busy", false, "leave out the daemon at work, which needs Blender")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
