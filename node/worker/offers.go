@@ -13,11 +13,14 @@ import (
 // offers joins whoever has work for this machine.
 func (w *Worker) offers(ctx context.Context) {
 	for o := range w.deps.Swarm.Offers(ctx) {
-		if o.Requester == w.deps.Self || o.Requester == w.opts.Home {
-			continue
-		}
 		w.mu.Lock()
-		if w.opts.NoWork {
+		if own := w.requesters[o.Requester]; own != nil && own.home {
+			if o.Open > 0 && !w.opts.NoWork && w.lacks(o.Needs) == "" {
+				w.called(own)
+			}
+		} else if o.Requester == w.deps.Self {
+			// nobody's home: its node's own jobs are others' work
+		} else if w.opts.NoWork {
 			w.noteOffer(o, FateOff, "")
 		} else if fate, why := w.passOver(o); why != "" {
 			w.passed = fmt.Sprintf("job %s: %s", o.Job, why)
@@ -27,16 +30,21 @@ func (w *Worker) offers(ctx context.Context) {
 		} else {
 			w.noteOffer(o, "", "")
 			w.passed = ""
-			now := time.Now()
-			if len(r.held) == 0 && now.Sub(r.busy) >= stillBusy {
-				w.arrive(r, now)
-				r.say(bidGap) // a busy device may have a place for it now
-			}
-			r.busy = now
+			w.called(r)
 			r.hurry()
 		}
 		w.mu.Unlock()
 	}
+}
+
+// called: r has work. mu is held.
+func (w *Worker) called(r *requester) {
+	now := time.Now()
+	if len(r.held) == 0 && now.Sub(r.busy) >= stillBusy {
+		w.arrive(r, now)
+		r.say(bidGap) // a busy device may have a place for it now
+	}
+	r.busy = now
 }
 
 // passOver says why an offer is not for this machine, or "". mu is held.
@@ -52,16 +60,25 @@ func (w *Worker) passOver(o job.Offer) (Fate, string) {
 			return FateRefused, err.Error()
 		}
 	}
-	why := "there is no device here"
-	for _, d := range w.machine.Devices {
-		if why = w.machine.Lacks(o.Needs, d); why == "" {
-			return "", ""
-		}
+	why := w.lacks(o.Needs)
+	if why == "" {
+		return "", ""
 	}
 	if w.opts.Unfit != nil {
 		why = w.opts.Unfit(o.Needs, why)
 	}
 	return FateUnfit, why
+}
+
+// lacks says what no device here has of what a job needs, or "". mu is held.
+func (w *Worker) lacks(n job.Needs) string {
+	why := "there is no device here"
+	for _, d := range w.machine.Devices {
+		if why = w.machine.Lacks(n, d); why == "" {
+			return ""
+		}
+	}
+	return why
 }
 
 // requesterLocked returns the requester, beginning a link to it if there is
@@ -82,7 +99,7 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 		busy: now, spoke: now, heard: now, cut: now, beat: 20 * time.Second,
 	}
 	if r.home {
-		r.busy = time.Time{} // it says itself when it has work
+		r.busy = time.Time{} // until it offers some
 	}
 	w.requesters[id] = r
 	w.arrive(r, now)

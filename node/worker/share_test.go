@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"idlewild/job"
 )
@@ -94,4 +97,60 @@ func TestWhatNobodyElseWantedIsNotHeldAgainstAnybody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// grants answers each wish for work on the CPU at once, from on, as long as the
+// test goes on, and counts what comes back.
+func (b *bed) grants(c *conn, id peer.ID, from time.Time) *atomic.Int64 {
+	done := new(atomic.Int64)
+	go func() {
+		wants := 0
+		t := time.NewTimer(time.Until(from))
+		for {
+			select {
+			case r := <-c.reports:
+				wants = want(r, "cpu")
+				leaves, _ := b.leaves(id, []job.Report{r})
+				done.Add(int64(len(leaves)))
+			case <-t.C:
+			case <-c.down:
+				return
+			}
+			if wants > 0 && !time.Now().Before(from) {
+				o := job.Order{Epoch: 1, BeatEvery: 20 * time.Second}
+				for range wants {
+					o.Leases = append(o.Leases, newLease("cpu", 1, ref(string(id))))
+				}
+				time.Sleep(5 * time.Millisecond)
+				c.orders <- o
+				wants = 0
+			}
+		}
+	}()
+	return done
+}
+
+// This machine's own job has its share of it while somebody else's goes on.
+func TestOwnJobHasItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(10 * time.Second)
+		b.start(Options{Home: b.self})
+		home := b.joined()
+		_, other := newPeer(t)
+		b.offer(other)
+		theirs := b.joined()
+		now := time.Now()
+		n := b.grants(theirs.c, other, now)
+		own := b.grants(home.c, b.self, now.Add(10*time.Minute))
+		time.Sleep(10 * time.Minute)
+		before := n.Load()
+		b.offer(b.self)
+		time.Sleep(10 * time.Minute)
+		if own, n := own.Load(), n.Load()-before; own < 25 || n < 25 {
+			t.Errorf("in ten minutes of both: %d of this machine's own, %d of the other", own, n)
+		}
+		home.c.cut()
+		theirs.c.cut()
+	})
 }
