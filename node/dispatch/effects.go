@@ -337,8 +337,6 @@ func (d *Dispatcher) deliver(ctx context.Context, e Deliver) Event {
 		if err != nil || differs != "" {
 			return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Differs: differs, Err: err}
 		}
-		// What is there already stays untouched: other programs watch it.
-		return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: finalFiles(e.Spec, e.Task)}
 	}
 	files, err := d.deps.Sink.Deliver(ctx, e.Spec, e.Task, d.staging(e.ID, e.Fence))
 	return Delivered{ID: e.ID, Task: e.Index, Fence: e.Fence, Files: files, Err: err}

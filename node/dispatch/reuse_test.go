@@ -147,13 +147,6 @@ func TestReusedFramesAreCompared(t *testing.T) {
 		if s.Reused == 0 || s.Delivered == 0 || s.ReuseChecked != s.Delivered || s.Reused+s.Delivered != 40 {
 			t.Errorf("half of them compared: %+v", s)
 		}
-		w.mu.Lock()
-		for path, n := range w.delivered {
-			if n != 1 {
-				t.Errorf("%s was compared, is the same, and was written %d times", path, n)
-			}
-		}
-		w.mu.Unlock()
 		// One that came out differently says that the others may have, too.
 		w.differs = map[string]string{}
 		for i := range 40 {
