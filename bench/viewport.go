@@ -206,8 +206,10 @@ func (v *viewportBench) measure(ctx context.Context, name string, env []string) 
 		stop()
 		err = errors.Join(err, watch.Wait())
 	}()
-	// Checks begin meanwhile, and wait from when all is there.
+	// Where nobody sits the requester could keep up with the member, and nothing
+	// would be left: what checks stands still until all is there.
 	err = poll(ctx, 15*time.Minute, "every frame rendered", func() error {
+		signalChildren(d, syscall.SIGSTOP)
 		if n := int(returned.Load()); n < v.frames {
 			return fmt.Errorf("%d of %d", n, v.frames)
 		}
@@ -216,6 +218,7 @@ func (v *viewportBench) measure(ctx context.Context, name string, env []string) 
 	if err != nil {
 		return m, err
 	}
+	signalChildren(d, syscall.SIGCONT)
 	v.artist.Signal(syscall.SIGCONT)
 	if _, err := worker.client.SetPaused(ctx, true, "only the requester is to work"); err != nil {
 		return m, err
@@ -284,6 +287,12 @@ func childrensCPU(d *daemon) (sum float64) {
 		}
 	}
 	return sum
+}
+
+func signalChildren(d *daemon, s syscall.Signal) {
+	for _, pid := range descendants(d.cmd.Process.Pid) {
+		syscall.Kill(pid, s)
+	}
 }
 
 // turn is the rate of drawings over one block; memory, if there is one, takes in
