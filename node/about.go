@@ -30,7 +30,7 @@ var about = map[string]string{
 	"worker.only_from":            "Members, by id or name, whose jobs are wanted; empty: everybody's.",
 	"worker.never_from":           "Members, by id or name, whose jobs are not wanted.",
 	"worker.saboteur":             "For tests of verification: deliver wrong frames on purpose.",
-	"idle.mode":                   "auto: a desk where there is a display server, else a server; owner: always a desk; server: input and screen do not count; off: only a pause counts.",
+	"idle.mode":                   "auto: a desk where there is a display server, else a server; owner: always a desk; server: input and screen do not count; off: only a pause, a suspend and a lost GPU count.",
 	"idle.on_return":              "While you use the machine: stop at once, leave the running task to its end, or share the CPU.",
 	"idle.after_s":                "Seconds without input until work begins.",
 	"idle.after_locked_s":         "The same behind a locked screen.",

@@ -410,7 +410,7 @@ const padGrid = 4 << 10
 // padding is what makes the length of n bytes of payload say little about it.
 // Small frames are rounded up as Nikitin et al. do ("Reducing Metadata Leakage
 // from Encrypted Files and Communication with PURBs", 2019, Padmé), which costs
-// at most an eighth of them; from 64 KiB on the grid is finer than theirs,
+// at most an eighth of them; from 256 KiB on the grid is finer than theirs,
 // because there a frame holds several blocks, and costs 1 %.
 func padding(n int) int {
 	if n < 2 {

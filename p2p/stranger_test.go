@@ -523,8 +523,6 @@ func TestStrangerAfterARestart(t *testing.T) {
 	eventually(t, within, "gone", func() bool { return !hosts(owner, s) && !hosts(member, s) })
 }
 
-// TestFloodOfStrangers: as many as there is room for come in, of one network no
-// more than its share, and a member always comes in.
 // A delta tells of its base: that it is here, and how it differs. A stranger gets
 // none of a block that it may not read.
 func TestStrangersGetNoDeltaOfWhatTheyMayNotRead(t *testing.T) {
@@ -589,6 +587,8 @@ func TestStrangerWhoseTimeEndsAmidAHello(t *testing.T) {
 	}
 }
 
+// TestFloodOfStrangers: as many as there is room for come in, of one network no
+// more than its share, and a member always comes in.
 func TestFloodOfStrangers(t *testing.T) {
 	t.Parallel()
 	dir, key := t.TempDir(), newKey(t)

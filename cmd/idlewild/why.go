@@ -57,7 +57,7 @@ func sayWhy(k *call, v localapi.WhyView) {
 		what = "somebody's desk: it yields to them"
 	}
 	if v.Mode == "off" {
-		what = "not looked at: only a pause counts"
+		what = "not looked at: only a pause, a suspend and a lost GPU count"
 	}
 	k.say("this machine is %s (idle.mode is %s)", what, v.Mode)
 	for _, name := range slices.Sorted(maps.Keys(v.Missing)) {

@@ -58,7 +58,7 @@ const (
 	Auto   Mode = "auto"   // a desk where there is a display server, else a server
 	Owner  Mode = "owner"  // somebody's desk: it yields to its owner
 	Server Mode = "server" // nobody sits at it: input and screen do not count
-	Off    Mode = "off"    // only a pause and a suspend stop work
+	Off    Mode = "off"    // only a pause, a suspend and a lost device stop work
 )
 
 // Policy is what the owner wants. Zero switches a rule off where nothing else
