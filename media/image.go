@@ -1,5 +1,6 @@
-// Package media decodes images from strangers with bounds, hashes their pixels
-// by tile, and does the arithmetic of putting parts of a frame together.
+// Package media decodes images and records from strangers with bounds, hashes
+// pixels by tile, commits to tokens, writes images, and does the arithmetic of
+// putting parts of a frame together.
 //
 // An Image is a stack of float32 channels of one size. Its channels are grouped
 // by name into layers and passes, as multilayer EXR files name them: the

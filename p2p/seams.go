@@ -2,7 +2,7 @@
 // blocks, over libp2p.
 //
 // A Host is this machine on the network. Membership decides who may speak to
-// it. Offers travel by gossip and nothing else does; a worker and a requester
+// it. Offers and news of the membership travel by gossip; a worker and a requester
 // share one long-lived sync stream; bulk moves by the blocks protocol. The
 // package knows bytes and CIDs, not files.
 package p2p

@@ -5,7 +5,7 @@
 // a Request (what to ask of it). A Process starts sessions; a session is a warm
 // process, a Blender with a scene open on a device, that answers one request
 // after the other. An Executor runs one task from folders to outcome; the
-// decorators around it (slots, retry, health, log) each do one thing more.
+// decorators around it (retry, health, log) each do one thing more.
 package render
 
 import (

@@ -1,5 +1,5 @@
 // Package verify finds out whether what came back is what was asked for. It is
-// pure: pixels in, evidence out; it renders nothing and knows no renderer.
+// pure: claims and evidence in, verdicts out; it renders nothing and knows no renderer.
 //
 // A worker commits to a result before it learns a secret. From the secret and
 // the root of its commitment Draw picks rectangles of the frame, which somebody

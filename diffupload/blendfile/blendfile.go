@@ -1,5 +1,5 @@
-// Package blendfile reads .blend files: it takes off the compression and walks
-// the blocks, and says where a file is no .blend or is cut short.
+// Package blendfile reads .blend files, makes their canonical form, and says in
+// what two versions differ, and where a file is no .blend or is cut short.
 //
 // A .blend is a header and blocks, each with a head (BHead) that holds a code,
 // a length, an address, an index into the file's own description of its

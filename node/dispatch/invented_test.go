@@ -20,10 +20,10 @@ func TestAStewardsResultsHaveTheirWorkersReceipt(t *testing.T) {
 	_, other := testPeer(t, "other")
 	d := &Dispatcher{deps: Deps{Self: self}}
 	const rank, epoch = 1, 5
-	id, another := job.ID{1}, job.ID{2}
+	id, another := job.NewID(time.Unix(1, 0)), job.NewID(time.Unix(2, 0))
 	result := func(key crypto.PrivKey, change func(*job.Receipt, *Result)) Result {
 		r := job.Receipt{Version: 1, Worker: worker.String(), Requester: steward.String(), Job: id,
-			Leaves: []job.Leaf{{Task: job.Key{7}, Fence: job.Fence(epoch, rank+1, 1), Outcome: job.Succeeded}}}
+			Leaves: []job.Leaf{{Task: refOf([]byte("task")), Fence: job.Fence(epoch, rank+1, 1), Outcome: job.Succeeded}}}
 		out := Result{Worker: worker.String()}
 		change(&r, &out)
 		var err error
@@ -73,14 +73,14 @@ func TestAStewardsResultsHaveTheirWorkersReceipt(t *testing.T) {
 func TestAStewardsResultsAreJudgedHere(t *testing.T) {
 	x := newTable(t)
 	x.silent = true
-	x.submit("J", fakeParams{Frames: 2}, job.Policy{})
+	x.submit("J", fakeParams{Frames: 2, Check: job.CheckExact}, job.Policy{})
 	j := x.b.byID[x.jobs["J"]]
 	x.id("w")
 	x.id("barred")
 	j.barred[x.id("barred")] = "caught"
 	bring := func(change func(*job.Leaf, *OpenedResult)) {
 		leaf := job.Leaf{Task: j.tasks[0].Task().Key(), Fence: job.Fence(x.b.epoch, 1, 1), Outcome: job.Succeeded, Meter: job.Meter{Wall: time.Second, Render: time.Second}}
-		for _, out := range j.tasks[0].Outputs {
+		for _, out := range j.tasks[0].Task().Outputs {
 			leaf.Outputs = append(leaf.Outputs, job.Output{Name: out.Name, Media: out.Media, File: refOf([]byte("made")), Bytes: 1})
 		}
 		r := OpenedResult{OpenedReceipt: OpenedReceipt{Peer: x.id("w")}}

@@ -2,7 +2,7 @@
 // Spec to delivered files.
 //
 // A pure Board decides: step(now, event) gives effects and never touches clock,
-// disk or network. A Dispatcher drives it with one goroutine: it writes the
+// disk or network. A Dispatcher drives it with one goroutine; another writes the
 // journal before anything is acknowledged, carries out the effects and feeds
 // back what came of them. What it needs of the rest of the program is declared
 // here, in small interfaces.

@@ -428,7 +428,7 @@ func (c *Client) trouble(ctx context.Context, err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err // without the URL, which says nothing to people
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("%w for %s any more: it stopped while it answered", ErrNoDaemon, c.dir)
 	}
 	if err.Error() == closedIdle {

@@ -1,5 +1,5 @@
 // Package localapi is the door: HTTP and JSON on loopback for the command
-// line, the Blender add-on and the dashboard.
+// line, the Blender add-on, the dashboard, OpenAI's clients and Prometheus.
 //
 // It listens on 127.0.0.1 and a unix socket; a token in a 0600 file opens it.
 // Host, Origin and Referer are checked, unknown fields refused, and progress

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +163,106 @@ func TestOutputsThatCannotBeKept(t *testing.T) {
 		}
 		if l := leaves[1]; l.Reason != "keep the outputs: "+full.Error() || len(l.Outputs) != 0 || l.Meter.Wall < 11*time.Second {
 			t.Errorf("%+v", l)
+		}
+	})
+}
+
+// A task that waits for its files is none that may end soon: its lease is given
+// back at once when the machine is wanted.
+func TestStoppedWhileFilesAreFetched(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lease func() job.Lease
+		done  int
+	}{
+		{"of the first task", func() job.Lease { return newLease("cpu", 2, ref("slow")) }, 0},
+		{"of the second", func() job.Lease {
+			l := newLease("cpu", 2, ref("here"))
+			l.Tasks[1].Task.Input = ref("slow")
+			return l
+		}, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBed(t)
+			b.assets.materialize = func(ctx context.Context, in job.Ref, _ string, _ func(float64)) error {
+				if in == ref("slow") {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}
+			b.start(Options{})
+			_, r := newPeer(t)
+			b.offer(r)
+			conn := b.joined().c
+			order(conn, job.Order{Leases: []job.Lease{c.lease()}})
+			time.Sleep(30 * time.Second)
+			leaves, _ := b.leaves(r, said(conn))
+			if got, _ := done(leaves); len(got) != c.done {
+				t.Fatalf("%s: %d done", c.name, len(got))
+			}
+			b.w.Pause("somebody plays", true)
+			time.Sleep(time.Second)
+			leaves, _ = b.leaves(r, said(conn))
+			if got, cancelled := done(leaves); len(got) != 0 || cancelled != 2-c.done || b.w.Holds("cpu") {
+				t.Errorf("%s: a second later %d are done, %d cancelled, held %v", c.name, len(got), cancelled, b.w.Holds("cpu"))
+			}
+		})
+	}
+}
+
+// Who left while its files came holds the device for no longer than its lease
+// lasts, and one whose files are here need not wait for them at all.
+func TestWhoseFilesAreHereDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		urgent := map[job.Ref]bool{}
+		var mu sync.Mutex
+		b.assets.materialize = func(ctx context.Context, in job.Ref, _ string, _ func(float64)) error {
+			mu.Lock()
+			urgent[in] = Waiting(ctx)
+			mu.Unlock()
+			if in == ref("slow") {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		var away atomic.Bool
+		b.deny = func(peerID) error {
+			if away.Load() {
+				return errors.New("gone")
+			}
+			return nil
+		}
+		b.start(Options{})
+		_, one := newPeer(t)
+		_, two := newPeer(t)
+		b.offer(one)
+		first := b.joined().c
+		b.offer(two)
+		second := b.joined().c
+		order(second, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("first"))}})
+		order(second, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("next"))}})
+		time.Sleep(3 * time.Second)
+		if leaves, _ := b.leaves(two, said(second)); len(leaves) != 2 || !urgent[ref("first")] || urgent[ref("next")] {
+			t.Errorf("%d done; fetched for a device that has nothing else to do: %v", len(leaves), urgent)
+		}
+		order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("slow"))}})
+		time.Sleep(5 * time.Second)
+		if d := b.w.Doing()["cpu"]; !strings.HasPrefix(d, "waiting: job ") {
+			t.Errorf("while files come: %q", d)
+		}
+		order(second, job.Order{Leases: []job.Lease{newLease("cpu", 3, ref("b"))}})
+		time.Sleep(4 * time.Second)
+		if leaves, _ := b.leaves(two, said(second)); len(leaves) != 3 {
+			t.Errorf("%d done beside one that waits for its files", len(leaves))
+		}
+		away.Store(true)
+		first.cut()
+		time.Sleep(70 * time.Second)
+		if b.w.Holds("cpu") {
+			t.Error("the lease of who left is still held")
 		}
 	})
 }

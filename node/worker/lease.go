@@ -31,6 +31,14 @@ func (d *device) load() int {
 	return n
 }
 
+// doing is the lease that d works on, or waits for; nil while it is idle. mu is held.
+func (d *device) doing() *lease {
+	if d.current == nil && len(d.queue) > 0 {
+		return d.queue[0]
+	}
+	return d.current
+}
+
 // lease is a lease that we hold. The fields below cancel are guarded by
 // Worker.mu.
 type lease struct {
@@ -124,9 +132,12 @@ func (w *Worker) take(r *requester, g job.Lease) {
 		return
 	}
 	l.ctx, l.cancel = context.WithCancelCause(w.work)
-	r.held[g.ID] = l
 	r.busy = time.Now()
-	w.jobs[g.Job] = time.Now()
+	if d.shared() {
+		w.seeks(r, r.busy)
+	}
+	r.held[g.ID] = l
+	w.jobs[g.Job] = r.busy
 	d.queue = append(d.queue, l)
 	poke(d.wake)
 	w.devs.Go(func() { w.prepare(l) })
@@ -186,6 +197,9 @@ func (w *Worker) end(l *lease, why error) {
 	l.cancel(why)
 	if l.r.held[l.grant.ID] == l {
 		delete(l.r.held, l.grant.ID)
+		if l.device.shared() {
+			l.r.since = time.Now()
+		}
 	}
 	l.device.queue = slices.DeleteFunc(l.device.queue, func(x *lease) bool { return x == l })
 }
@@ -244,6 +258,7 @@ func (w *Worker) unpack(l *lease, ref job.Ref) *tree {
 		}
 	}
 	close(in.ready)
+	poke(l.device.wake)
 	return tr
 }
 
@@ -251,7 +266,8 @@ func (w *Worker) unpack(l *lease, ref job.Ref) *tree {
 func (w *Worker) waitsFor(l *lease) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(l.device.queue) > 0 && l.device.queue[0] == l
+	d := l.device
+	return d.current == l || d.current == nil && len(d.queue) > 0 && d.queue[0] == l
 }
 
 // retry fetches again where the network may be to blame: while the requester

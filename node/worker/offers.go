@@ -39,12 +39,8 @@ func (w *Worker) offers(ctx context.Context) {
 
 // called: r has work. mu is held.
 func (w *Worker) called(r *requester) {
-	now := time.Now()
-	if len(r.held) == 0 && now.Sub(r.busy) >= stillBusy {
-		w.arrive(r, now)
-		r.say(bidGap) // a busy device may have a place for it now
-	}
-	r.busy = now
+	r.busy = time.Now()
+	w.seeks(r, r.busy)
 }
 
 // passOver says why an offer is not for this machine, or "". mu is held.
@@ -98,11 +94,10 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 		wake: make(chan struct{}, 1), redial: make(chan struct{}, 1), up: make(chan struct{}),
 		busy: now, spoke: now, heard: now, cut: now, beat: 20 * time.Second,
 	}
-	if r.home {
-		r.busy = time.Time{} // until it offers some
-	}
 	w.requesters[id] = r
-	w.arrive(r, now)
+	if !r.home { // that one is here without any work
+		w.seeks(r, now)
+	}
 	w.peers.Go(func() { w.keep(r) })
 	poke(w.joined)
 	return r

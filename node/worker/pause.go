@@ -129,7 +129,7 @@ func (w *Worker) Doing() map[string]string {
 		out[d.Name] = "idle: this machine does no work for others"
 	}
 	for name, d := range w.devices {
-		if !d.gone || d.current != nil {
+		if !d.gone || d.doing() != nil {
 			out[name] = w.doing(d)
 		}
 	}
@@ -137,7 +137,7 @@ func (w *Worker) Doing() map[string]string {
 }
 
 func (w *Worker) doing(d *device) string {
-	if l := d.current; l != nil {
+	if l := d.doing(); l != nil {
 		where := ""
 		if i := l.task; i >= 0 && i < len(l.grant.Tasks) {
 			where = " task " + l.grant.Tasks[i].Task.Label
@@ -205,7 +205,7 @@ func (w *Worker) Wanted() bool {
 	defer w.mu.Unlock()
 	now := time.Now()
 	for _, r := range w.requesters {
-		if !r.home && r.linked && (len(r.held) > 0 || now.Sub(r.busy) < stillWanted) {
+		if r.linked && (r.lent() || now.Sub(r.sought) < stillWanted) {
 			return true
 		}
 	}

@@ -32,6 +32,8 @@ type requester struct {
 	spoke     time.Time // when our newest report was begun: the next ones keep their distance from it
 	heard     time.Time // when our newest report had gone out
 	busy      time.Time // when there was work last, held or offered
+	sought    time.Time // when it last offered or gave work for devices that others could have
+	since     time.Time // since when it has been without such a lease, if it is
 	due       time.Time // when a report is to go out; zero: at the next beat
 	beat      time.Duration
 	sentGen   int // machineGen that this link was told

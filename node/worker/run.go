@@ -77,8 +77,10 @@ func (w *Worker) runLease(l *lease) {
 		w.mu.Lock()
 		l.running = false // not before: until now a stop was one with this task to finish
 		if ok {
-			w.serve(l.r, took, time.Now())
 			l.task, l.fraction, l.phase = -1, 0, "waiting"
+		}
+		if _, theirs := context.Cause(l.ctx).(stopped); ok || theirs { // what was stopped was given all the same
+			w.serve(l, took, time.Now())
 		}
 		w.mu.Unlock()
 		if !ok {
@@ -144,6 +146,14 @@ func (w *Worker) runTask(l *lease, i int) (k ran, ok bool) {
 	g := l.grant.Tasks[i]
 	k.leaf = job.Leaf{Task: l.keys[i], Fence: g.Fence, Device: l.on.Name, DeviceClass: l.on.Class}
 	start := time.Now()
+	broken := func(err error) (ran, bool) {
+		k.leaf = w.broken(l, i, k.leaf, start, err)
+		return k, l.ctx.Err() == nil
+	}
+
+	dirs, clean, err := w.dirs(l, i)
+	k.remove = clean
+	// Not before: a task that waits for its files is none that could end soon.
 	w.mu.Lock()
 	l.executing++
 	w.mu.Unlock()
@@ -154,13 +164,6 @@ func (w *Worker) runTask(l *lease, i int) (k ran, ok bool) {
 			w.mu.Unlock()
 		}
 	}()
-	broken := func(err error) (ran, bool) {
-		k.leaf = w.broken(l, i, k.leaf, start, err)
-		return k, l.ctx.Err() == nil
-	}
-
-	dirs, clean, err := w.dirs(l, i)
-	k.remove = clean
 	if err != nil {
 		return broken(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"idlewild/job"
 )
 
 // Fair shares between requesters: whoever has work for this machine gets as
@@ -41,45 +43,89 @@ func (s share) now(t time.Time) float64 {
 	return s.given * math.Exp2(-float64(t.Sub(s.at))/float64(shareHalfLife))
 }
 
-// serve adds to what r was given. mu is held.
-func (w *Worker) serve(r *requester, d time.Duration, t time.Time) {
+// shared reports whether several requesters may work on d: on the home device
+// there is but one.
+func (d *device) shared() bool { return d.Name != job.HomeDevice }
+
+// serve adds to what a lease's requester was given. mu is held.
+func (w *Worker) serve(l *lease, d time.Duration, t time.Time) {
+	if !l.device.shared() {
+		return
+	}
 	given := d.Seconds()
 	if w.opts.Precedence != nil {
-		given /= max(leastPrecedence, w.opts.Precedence(r.id))
+		given /= max(leastPrecedence, w.opts.Precedence(l.r.id))
 	}
-	r.share = share{r.share.now(t) + given, t}
+	l.r.share = share{l.r.share.now(t) + given, t}
+}
+
+// lent reports whether r holds a lease on a device that others could have. mu is
+// held.
+func (r *requester) lent() bool {
+	for _, l := range r.held {
+		if l.device.shared() {
+			return true
+		}
+	}
+	return false
 }
 
 // wants reports whether r has work for this machine, as far as is known. mu is
 // held.
 func (r *requester) wants(t time.Time) bool {
-	return r.linked && r.resting == "" && (len(r.held) > 0 || t.Sub(r.busy) < stillBusy)
+	return r.linked && r.resting == "" && r.works(t)
+}
+
+// works reports whether r has work for a machine like this one, as far as is
+// known, whether it can be reached or not. mu is held.
+func (r *requester) works(t time.Time) bool { return t.Sub(r.sought) < stillBusy || r.lent() }
+
+// seeks: r has work for devices that others could have. mu is held.
+func (w *Worker) seeks(r *requester, t time.Time) {
+	if !r.works(t) {
+		w.arrive(r, t)
+		r.say(bidGap) // a busy device may have a place for it now
+	}
+	r.sought = t
 }
 
 // arrive gives a requester that comes to have work the share of the least served
-// one that has. It is owed nothing for the time before, and owes nothing for it:
-// whoever had the machine alone took it from nobody. mu is held.
+// one that works here, or else of one that would. It is owed nothing for the
+// time before, and owes nothing for it: whoever had the machine alone took it
+// from nobody. mu is held.
 func (w *Worker) arrive(r *requester, t time.Time) {
-	least := math.Inf(1)
+	working, waiting := math.Inf(1), math.Inf(1)
 	for _, o := range w.requesters {
-		if o != r && o.wants(t) {
-			least = min(least, o.share.now(t))
+		switch s := o.share.now(t); {
+		case o == r || !o.wants(t):
+		case o.lent():
+			working = min(working, s)
+		default:
+			waiting = min(waiting, s)
 		}
 	}
-	if !math.IsInf(least, 1) {
-		r.share = share{least, t}
+	if !math.IsInf(working, 1) {
+		waiting = working // who only says that it has work may never take any here
 	}
+	if !math.IsInf(waiting, 1) {
+		r.share = share{waiting, t}
+	}
+	r.since = t
 }
 
 // owed returns the requester that has less of d than it should while r is about
 // to be given more of it: it has work, was given less, and holds nothing of d's.
-// mu is held.
+// One that has taken nothing for a while is not waited for: it gets a place when
+// it is due. mu is held.
 func (w *Worker) owed(r *requester, d *device, t time.Time) *requester {
+	if !d.shared() {
+		return nil
+	}
 	mine := r.share.now(t)
 	var out *requester
 	least := mine - fair
 	for _, o := range w.requesters {
-		if s := o.share.now(t); o != r && s < least && o.wants(t) && !d.holds(o.id) {
+		if s := o.share.now(t); o != r && s < least && o.wants(t) && !d.holds(o.id) && (o.lent() || t.Sub(o.since) < stillBusy) {
 			out, least = o, s
 		}
 	}
@@ -87,18 +133,19 @@ func (w *Worker) owed(r *requester, d *device, t time.Time) *requester {
 }
 
 // due reports whether r is to have a lease on d although d has enough to do:
-// everybody that d works for was given as much, and is being given more. mu is
-// held.
+// everybody else that d works for was given as much, and is being given more. One
+// that d works for just now has no other lease that waits: its tasks may be so much
+// shorter than the others' that its turn is again after this one. mu is held.
 func (w *Worker) due(r *requester, d *device, t time.Time) bool {
-	if d.holds(r.id) || !r.wants(t) || d.load() == 0 || d.load() > w.opts.Credit {
+	if !d.shared() || !r.wants(t) || d.load() == 0 || d.load() > w.opts.Credit {
 		return false
 	}
 	mine := r.share.now(t) - fair
-	if c := d.current; c != nil && c.r.share.now(t) < mine {
+	if c := d.current; c != nil && (c.r == r && len(d.queue) == 0 || c.r != r && c.r.share.now(t) < mine) {
 		return false
 	}
 	for _, l := range d.queue {
-		if l.r.share.now(t) < mine {
+		if l.r == r || l.r.share.now(t) < mine {
 			return false
 		}
 	}
@@ -119,15 +166,19 @@ func (d *device) holds(id peer.ID) bool {
 }
 
 // pick takes a lease from d's queue: of those whose content is here, the first
-// of the requester that was given least. mu is held.
+// of the requester that was given least; nil where none's is. mu is held.
 func (w *Worker) pick(d *device, t time.Time) *lease {
-	best := 0
+	best := -1
 	for i, l := range d.queue {
-		b := d.queue[best]
-		if here, there := l.here(), b.here(); here != there && here ||
-			here == there && l.r != b.r && l.r.share.now(t) < b.r.share.now(t)-fair {
+		if !l.here() {
+			continue
+		}
+		if best < 0 || l.r != d.queue[best].r && l.r.share.now(t) < d.queue[best].r.share.now(t)-fair {
 			best = i
 		}
+	}
+	if best < 0 {
+		return nil
 	}
 	l := d.queue[best]
 	d.queue = append(d.queue[:best:best], d.queue[best+1:]...)
