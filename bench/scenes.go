@@ -161,7 +161,7 @@ func (t *sceneTable) scene(ctx context.Context, i int, f sceneFile) error {
 		if i%2 == 1 {
 			kind = "defaults"
 		}
-		fmt.Printf("%-52s %-9s %s\n", trimScene(file), kind, fmt.Sprintf(format, a...))
+		fmt.Fprintf(os.Stderr, "%-52s %-9s %s\n", trimScene(file), kind, fmt.Sprintf(format, a...))
 	}
 	plainCtx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()

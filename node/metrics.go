@@ -114,7 +114,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descEnergy, t.GPUWattHours*3600)
 
 	decisions, signals, _ := n.owner.view()
-	doing := n.worker.Doing()
 	for _, d := range n.kit.machine.Devices {
 		x := decisions[d.Name]
 		gauge(descDevice, float64(x.Level), d.Name, x.Signal)
@@ -127,8 +126,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(descPower, *g.PowerW, d.Name)
 		}
 	}
-	_, home := doing[job.HomeDevice]
-	gauge(descBusy, oneIf(home), job.HomeDevice)
+	gauge(descBusy, oneIf(n.worker.Running(job.HomeDevice)), job.HomeDevice)
 
 	paths := map[string]int{"away": 0}
 	for _, p := range n.host.Peers() {

@@ -44,7 +44,7 @@ func setupCommand(p *program) *cli.Command {
 }
 
 // ticketText is how a ticket of any version begins.
-var ticketText = regexp.MustCompile(`^idlewild(-open)?\d+:`)
+var ticketText = regexp.MustCompile(`(?i)^idlewild(-open)?\d+:`)
 
 // setupAnswers is what setup came to.
 type setupAnswers struct {

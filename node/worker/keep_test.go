@@ -211,23 +211,30 @@ func TestStoppedWhileFilesAreFetched(t *testing.T) {
 	}
 }
 
-// Who left while its files came holds the device for no longer than its lease
-// lasts, and one whose files are here need not wait for them at all.
-func TestWhoseFilesAreHereDoesNotWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t)
-		urgent := map[job.Ref]bool{}
-		var mu sync.Mutex
-		b.assets.materialize = func(ctx context.Context, in job.Ref, _ string, _ func(float64)) error {
-			mu.Lock()
-			urgent[in] = Waiting(ctx)
-			mu.Unlock()
-			if in == ref("slow") {
-				<-ctx.Done()
-				return ctx.Err()
-			}
+// slowly makes files named slow come only when they are let go.
+func (b *bed) slowly() (let func()) {
+	gate := make(chan struct{})
+	b.assets.materialize = func(ctx context.Context, in job.Ref, _ string, _ func(float64)) error {
+		if in != ref("slow") {
 			return nil
 		}
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return func() { close(gate) }
+}
+
+// While the files of one come the device works for others, who hear at once when
+// there is more room because that one left.
+func TestWorkGoesOnWhileFilesAreFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(10 * time.Second)
+		b.slowly()
 		var away atomic.Bool
 		b.deny = func(peerID) error {
 			if away.Load() {
@@ -238,31 +245,154 @@ func TestWhoseFilesAreHereDoesNotWait(t *testing.T) {
 		b.start(Options{})
 		_, one := newPeer(t)
 		_, two := newPeer(t)
-		b.offer(one)
-		first := b.joined().c
 		b.offer(two)
 		second := b.joined().c
-		order(second, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("first"))}})
-		order(second, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("next"))}})
-		time.Sleep(3 * time.Second)
-		if leaves, _ := b.leaves(two, said(second)); len(leaves) != 2 || !urgent[ref("first")] || urgent[ref("next")] {
-			t.Errorf("%d done; fetched for a device that has nothing else to do: %v", len(leaves), urgent)
+		m := b.grants(second, two, time.Now(), false)
+		time.Sleep(10 * time.Minute)
+		b.offer(one)
+		first := b.joined().c
+		order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("slow")), newLease("cpu", 1, ref("slow"))}})
+		before := m.Load()
+		time.Sleep(10 * time.Minute)
+		if n := m.Load() - before; n < 55 {
+			t.Errorf("%d done in ten minutes beside one that waits for its files", n)
 		}
-		order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("slow"))}})
-		time.Sleep(5 * time.Second)
+		if d := b.w.Doing()["cpu"]; !strings.HasPrefix(d, "rendering: job ") {
+			t.Errorf("meanwhile: %q", d)
+		}
+		second.cut()
+		third := b.joined().c // the same one, that has nothing just now
+		time.Sleep(time.Minute)
+		said(third)
 		if d := b.w.Doing()["cpu"]; !strings.HasPrefix(d, "waiting: job ") {
 			t.Errorf("while files come: %q", d)
 		}
-		order(second, job.Order{Leases: []job.Lease{newLease("cpu", 3, ref("b"))}})
-		time.Sleep(4 * time.Second)
-		if leaves, _ := b.leaves(two, said(second)); len(leaves) != 3 {
-			t.Errorf("%d done beside one that waits for its files", len(leaves))
-		}
 		away.Store(true)
 		first.cut()
-		time.Sleep(70 * time.Second)
-		if b.w.Holds("cpu") {
-			t.Error("the lease of who left is still held")
+		for at := 5 * time.Second; ; at += 5 * time.Second {
+			time.Sleep(5 * time.Second)
+			if !b.w.Holds("cpu") {
+				if r := said(third); len(r) == 0 || want(r[len(r)-1], "cpu") != 2 {
+					t.Errorf("given back %v after it left, which who is there does not know: %+v", at, r)
+				}
+				break
+			}
+			if at > 70*time.Second {
+				t.Fatal("the lease of who left is still held")
+			}
+		}
+	})
+}
+
+// Who waited for files is owed nothing for it, and neither is who comes meanwhile.
+func TestAWaitForFilesIsNoClaim(t *testing.T) {
+	for _, comes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBed(t)
+			b.exec = takes(10 * time.Second)
+			let := b.slowly()
+			b.start(Options{})
+			_, one := newPeer(t)
+			_, two := newPeer(t)
+			b.offer(one)
+			first := b.joined().c
+			order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("slow"))}})
+			b.offer(two)
+			second := b.joined().c
+			m := b.grants(second, two, time.Now(), false)
+			time.Sleep(15 * time.Minute)
+			id, c := one, first
+			if comes {
+				_, id = newPeer(t)
+				b.offer(id)
+				c = b.joined().c
+			} else {
+				said(first)
+				let()
+			}
+			n := b.grants(c, id, time.Now(), false)
+			before := m.Load()
+			if before < 80 {
+				t.Errorf("%d done in 15 minutes", before)
+			}
+			for range 10 {
+				time.Sleep(time.Minute)
+				b.offer(id)
+				b.offer(two)
+			}
+			if n, m := n.Load(), m.Load()-before; n < 25 || m < 25 {
+				t.Errorf("another comes %v: in ten minutes of both %d of it, %d of who was there", comes, n, m)
+			}
+			first.cut()
+			second.cut()
+			c.cut()
+			time.Sleep(5 * time.Minute)
+		})
+	}
+}
+
+// A device turns to another lease where files of a task are not here yet: a
+// predecessor's folder, or what only a later task of the lease reads.
+func TestNothingWaitsBesideFilesThatAreHere(t *testing.T) {
+	for name, change := range map[string]func(*job.Lease){
+		"a predecessor's folder": func(l *job.Lease) {
+			l.Tasks[0].Task.After = []job.TaskKey{ref("before")}
+			l.Tasks[0].Prior = []job.Prior{{Task: ref("before"), Outputs: []job.Output{{Name: "bake", Media: job.MediaTree, File: ref("slow"), Bytes: 1}}}}
+		},
+		"of the second task": func(l *job.Lease) { l.Tasks[1].Task.Input = ref("slow") },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBed(t)
+			b.exec = takes(10 * time.Second)
+			let := b.slowly()
+			b.start(Options{})
+			_, one := newPeer(t)
+			_, two := newPeer(t)
+			b.offer(one)
+			first := b.joined().c
+			b.offer(two)
+			second := b.joined().c
+			l := newLease("cpu", 2, ref("here"))
+			change(&l)
+			order(first, job.Order{Leases: []job.Lease{l}})
+			time.Sleep(time.Second)
+			order(second, job.Order{Leases: []job.Lease{newLease("cpu", 2, ref("b"))}})
+			time.Sleep(40 * time.Second)
+			if leaves, _ := b.leaves(two, said(second)); len(leaves) != 2 {
+				t.Errorf("%s: %d of the other done meanwhile", name, len(leaves))
+			}
+			let()
+			time.Sleep(21 * time.Second)
+			if leaves, _ := b.leaves(one, said(first)); len(leaves) != 2 {
+				t.Errorf("%s: %d done at last: %+v, %s", name, len(leaves), leaves, b.w.Doing()["cpu"])
+			}
+		})
+	}
+}
+
+// What a device waits for is fetched as such, and what it needs later is not.
+func TestWhatADeviceWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		urgent := map[job.Ref]bool{}
+		var mu sync.Mutex
+		b.assets.materialize = func(ctx context.Context, in job.Ref, _ string, _ func(float64)) error {
+			mu.Lock()
+			defer mu.Unlock()
+			urgent[in] = Waiting(ctx)
+			return nil
+		}
+		b.start(Options{})
+		_, r := newPeer(t)
+		b.offer(r)
+		c := b.joined().c
+		l := newLease("cpu", 2, ref("first"))
+		l.Tasks[1].Task.Input = ref("second")
+		order(c, job.Order{Leases: []job.Lease{l}})
+		order(c, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("next"))}})
+		time.Sleep(5 * time.Second)
+		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 3 || len(urgent) != 3 || !urgent[ref("first")] || urgent[ref("second")] || urgent[ref("next")] {
+			t.Errorf("%d done; fetched for a device that has nothing else to do: %v", len(leaves), urgent)
 		}
 	})
 }

@@ -31,6 +31,20 @@ func (d *device) load() int {
 	return n
 }
 
+// ready is how many leases d works on, or could begin at once. mu is held.
+func (d *device) ready() int {
+	n := 0
+	if c := d.current; c != nil && !c.done && !c.ended {
+		n++
+	}
+	for _, l := range d.queue {
+		if l.here() {
+			n++
+		}
+	}
+	return n
+}
+
 // doing is the lease that d works on, or waits for; nil while it is idle. mu is held.
 func (d *device) doing() *lease {
 	if d.current == nil && len(d.queue) > 0 {
@@ -49,6 +63,7 @@ type lease struct {
 	keys   []job.TaskKey
 	serial int
 	inputs map[job.Ref]*input
+	taken  time.Time
 	ctx    context.Context // ends with the lease
 	cancel context.CancelCauseFunc
 
@@ -137,6 +152,7 @@ func (w *Worker) take(r *requester, g job.Lease) {
 		w.seeks(r, r.busy)
 	}
 	r.held[g.ID] = l
+	l.taken = r.busy
 	w.jobs[g.Job] = r.busy
 	d.queue = append(d.queue, l)
 	poke(d.wake)
@@ -160,6 +176,7 @@ func (w *Worker) giveBack(l *lease, why error, finish bool) {
 	}
 	w.end(l, why)
 	l.r.say(0)
+	w.bidSoon(l.r)
 }
 
 // sayCancelled tells the requester of every task of a lease that was not run
@@ -240,7 +257,7 @@ func (w *Worker) unpack(l *lease, ref job.Ref) *tree {
 	var tr *tree
 	in.err = w.retry(l, func() (err error) {
 		ctx := l.ctx
-		if w.waitsFor(l) {
+		if w.waitsFor(l, ref) {
 			ctx = withWaiting(ctx)
 		}
 		tr, err = w.fetch(ctx, l.r.id, l.grant, ref, func(f float64) { w.progress(l, -1, "fetching", f) })
@@ -257,17 +274,24 @@ func (w *Worker) unpack(l *lease, ref job.Ref) *tree {
 			w.mu.Unlock()
 		}
 	}
+	w.mu.Lock()
+	before := l.r.active()
 	close(in.ready)
+	if now := time.Now(); !before && l.r.active() && now.Sub(l.taken) >= stillBusy {
+		w.fetched(l.r, now)
+	}
+	w.mu.Unlock()
 	poke(l.device.wake)
 	return tr
 }
 
-// waitsFor reports whether the lease's device has nothing else to do.
-func (w *Worker) waitsFor(l *lease) bool {
+// waitsFor reports whether the lease's device has nothing to do until ref is here.
+func (w *Worker) waitsFor(l *lease, ref job.Ref) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d := l.device
-	return d.current == l || d.current == nil && len(d.queue) > 0 && d.queue[0] == l
+	d, i := l.device, l.after(l.next)
+	return i < len(l.grant.Tasks) && slices.Contains(inputs(l.grant.Tasks[i]), ref) &&
+		(d.current == l || d.current == nil && slices.Contains(d.queue, l))
 }
 
 // retry fetches again where the network may be to blame: while the requester

@@ -95,9 +95,6 @@ func (w *Worker) requesterLocked(id peer.ID, must bool) *requester {
 		busy: now, spoke: now, heard: now, cut: now, beat: 20 * time.Second,
 	}
 	w.requesters[id] = r
-	if !r.home { // that one is here without any work
-		w.seeks(r, now)
-	}
 	w.peers.Go(func() { w.keep(r) })
 	poke(w.joined)
 	return r

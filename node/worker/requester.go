@@ -280,7 +280,7 @@ func (w *Worker) report(r *requester) (rep job.Report, sent []*receipt, more boo
 			continue
 		}
 		want := w.opts.Credit - d.load()
-		if want > 0 && d.load() > 0 && w.owed(r, d, time.Now()) != nil {
+		if want > 0 && d.ready() > 0 && w.owed(r, d, time.Now()) != nil {
 			want-- // the device is busy, and somebody else is to have the place
 		}
 		if want <= 0 && w.due(r, d, time.Now()) {

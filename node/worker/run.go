@@ -52,13 +52,13 @@ func (w *Worker) runLease(l *lease) {
 		w.mu.Lock()
 		stop := l.ended || l.last
 		skip := l.skip[i]
-		later := !stop && !skip && l.overdue(turn, time.Now())
+		later := !stop && !skip && l.overdue(i, turn, time.Now())
 		w.mu.Unlock()
 		if later {
 			<-d.kept // whoever goes on with it begins at the first that is not accounted for
 			w.mu.Lock()
 			stop = l.ended || l.last
-			later = !stop && w.yields(l, turn, time.Now())
+			later = !stop && w.yields(l, i, turn, time.Now())
 			w.mu.Unlock()
 			if later {
 				return

@@ -70,6 +70,17 @@ func (r *requester) lent() bool {
 	return false
 }
 
+// active reports whether a device that others could have works for r, or could at
+// once. mu is held.
+func (r *requester) active() bool {
+	for _, l := range r.held {
+		if l.device.shared() && (l.device.current == l || l.here()) {
+			return true
+		}
+	}
+	return false
+}
+
 // wants reports whether r has work for this machine, as far as is known. mu is
 // held.
 func (r *requester) wants(t time.Time) bool {
@@ -94,23 +105,34 @@ func (w *Worker) seeks(r *requester, t time.Time) {
 // time before, and owes nothing for it: whoever had the machine alone took it
 // from nobody. mu is held.
 func (w *Worker) arrive(r *requester, t time.Time) {
-	working, waiting := math.Inf(1), math.Inf(1)
-	for _, o := range w.requesters {
-		switch s := o.share.now(t); {
-		case o == r || !o.wants(t):
-		case o.lent():
-			working = min(working, s)
-		default:
-			waiting = min(waiting, s)
-		}
+	least := w.least(r, t, (*requester).active)
+	if math.IsInf(least, 1) { // who only says that it has work may never take any here
+		least = w.least(r, t, func(*requester) bool { return true })
 	}
-	if !math.IsInf(working, 1) {
-		waiting = working // who only says that it has work may never take any here
-	}
-	if !math.IsInf(waiting, 1) {
-		r.share = share{waiting, t}
+	if !math.IsInf(least, 1) {
+		r.share = share{least, t}
 	}
 	r.since = t
+}
+
+// fetched: after a long wait for files r can work. It is owed nothing for that
+// time. mu is held.
+func (w *Worker) fetched(r *requester, t time.Time) {
+	if least := w.least(r, t, (*requester).active); !math.IsInf(least, 1) {
+		r.share = share{max(least, r.share.now(t)), t}
+	}
+}
+
+// least is the smallest share of those beside r that want work and are of a kind;
+// infinite where there is none. mu is held.
+func (w *Worker) least(r *requester, t time.Time, of func(*requester) bool) float64 {
+	least := math.Inf(1)
+	for _, o := range w.requesters {
+		if o != r && o.wants(t) && of(o) {
+			least = min(least, o.share.now(t))
+		}
+	}
+	return least
 }
 
 // owed returns the requester that has less of d than it should while r is about
@@ -132,12 +154,12 @@ func (w *Worker) owed(r *requester, d *device, t time.Time) *requester {
 	return out
 }
 
-// due reports whether r is to have a lease on d although d has enough to do:
-// everybody else that d works for was given as much, and is being given more. One
+// due reports whether r is to have a lease on d although d has enough: everybody
+// else that d works for, or could, was given as much, and is being given more. One
 // that d works for just now has no other lease that waits: its tasks may be so much
 // shorter than the others' that its turn is again after this one. mu is held.
 func (w *Worker) due(r *requester, d *device, t time.Time) bool {
-	if !d.shared() || !r.wants(t) || d.load() == 0 || d.load() > w.opts.Credit {
+	if !d.shared() || !r.wants(t) || d.load() == 0 || d.ready() > w.opts.Credit || d.load() > 2*w.opts.Credit {
 		return false
 	}
 	mine := r.share.now(t) - fair
@@ -145,7 +167,7 @@ func (w *Worker) due(r *requester, d *device, t time.Time) bool {
 		return false
 	}
 	for _, l := range d.queue {
-		if l.r == r || l.r.share.now(t) < mine {
+		if l.r == r || l.here() && l.r.share.now(t) < mine {
 			return false
 		}
 	}
@@ -185,10 +207,10 @@ func (w *Worker) pick(d *device, t time.Time) *lease {
 	return l
 }
 
-// yields puts a lease that runs since began back into its device's queue, where
-// another requester's is due. mu is held.
-func (w *Worker) yields(l *lease, began, t time.Time) bool {
-	if !l.overdue(began, t) {
+// yields puts a lease that runs since began back into its device's queue before
+// its i-th task, where another is due. mu is held.
+func (w *Worker) yields(l *lease, i int, began, t time.Time) bool {
+	if !l.overdue(i, began, t) {
 		return false
 	}
 	d := l.device
@@ -197,36 +219,48 @@ func (w *Worker) yields(l *lease, began, t time.Time) bool {
 	return true
 }
 
-// overdue reports whether another requester's lease is due in place of l, which
-// runs since began. mu is held.
-func (l *lease) overdue(began, t time.Time) bool {
+// overdue reports whether another lease is due before the i-th task of l, which
+// runs since began: another requester's, or any where that task's files are not
+// here. mu is held.
+func (l *lease) overdue(i int, began, t time.Time) bool {
 	least := fair
 	if t.Sub(began) < slice {
 		least = slice.Seconds()
 	}
+	blocked := !l.hasFiles(i)
 	for _, o := range l.device.queue {
-		if o.r != l.r && o.here() && o.r.share.now(t) < l.r.share.now(t)-least {
+		if o.here() && (blocked || o.r != l.r && o.r.share.now(t) < l.r.share.now(t)-least) {
 			return true
 		}
 	}
 	return false
 }
 
-// here reports whether the content of l's next task is unpacked. mu is held.
-func (l *lease) here() bool {
-	if l.next >= len(l.grant.Tasks) {
+// here reports whether what l's next task reads is unpacked. mu is held.
+func (l *lease) here() bool { return l.hasFiles(l.after(l.next)) }
+
+// after is the first task from i on that is to run. mu is held.
+func (l *lease) after(i int) int {
+	for i < len(l.skip) && l.skip[i] {
+		i++
+	}
+	return i
+}
+
+// hasFiles reports whether what the i-th task reads is unpacked, as far as that is
+// done before it begins: smaller results of others are fetched then. mu is held.
+func (l *lease) hasFiles(i int) bool {
+	if i >= len(l.grant.Tasks) {
 		return true
 	}
-	in := l.inputs[l.grant.Tasks[l.next].Task.Input]
-	if in == nil {
-		return true
+	for _, ref := range inputs(l.grant.Tasks[i]) {
+		select {
+		case <-l.inputs[ref].ready:
+		default:
+			return false
+		}
 	}
-	select {
-	case <-in.ready:
-		return true
-	default:
-		return false
-	}
+	return true
 }
 
 // bidSoon tells everybody that a device wants more work: at once who was given
