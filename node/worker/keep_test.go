@@ -286,7 +286,7 @@ func TestWorkGoesOnWhileFilesAreFetched(t *testing.T) {
 
 // Who waited for files is owed nothing for it, and neither is who comes meanwhile.
 func TestAWaitForFilesIsNoClaim(t *testing.T) {
-	for _, comes := range []bool{false, true} {
+	for _, how := range []string{"its files come", "another lease of it comes first", "another comes"} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBed(t)
 			b.exec = takes(10 * time.Second)
@@ -302,12 +302,18 @@ func TestAWaitForFilesIsNoClaim(t *testing.T) {
 			m := b.grants(second, two, time.Now(), false)
 			time.Sleep(15 * time.Minute)
 			id, c := one, first
-			if comes {
+			switch how {
+			case "another comes":
 				_, id = newPeer(t)
 				b.offer(id)
 				c = b.joined().c
-			} else {
+			case "its files come":
 				said(first)
+				let()
+			default:
+				said(first)
+				order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("here"))}})
+				time.Sleep(time.Second)
 				let()
 			}
 			n := b.grants(c, id, time.Now(), false)
@@ -321,7 +327,7 @@ func TestAWaitForFilesIsNoClaim(t *testing.T) {
 				b.offer(two)
 			}
 			if n, m := n.Load(), m.Load()-before; n < 25 || m < 25 {
-				t.Errorf("another comes %v: in ten minutes of both %d of it, %d of who was there", comes, n, m)
+				t.Errorf("%s: in ten minutes of both %d of it, %d of who was there", how, n, m)
 			}
 			first.cut()
 			second.cut()
@@ -355,9 +361,9 @@ func TestNothingWaitsBesideFilesThatAreHere(t *testing.T) {
 			l := newLease("cpu", 2, ref("here"))
 			change(&l)
 			order(first, job.Order{Leases: []job.Lease{l}})
-			time.Sleep(time.Second)
+			time.Sleep(12 * time.Second) // the first task is done, if it could be
 			order(second, job.Order{Leases: []job.Lease{newLease("cpu", 2, ref("b"))}})
-			time.Sleep(40 * time.Second)
+			time.Sleep(21 * time.Second)
 			if leaves, _ := b.leaves(two, said(second)); len(leaves) != 2 {
 				t.Errorf("%s: %d of the other done meanwhile", name, len(leaves))
 			}
@@ -393,6 +399,56 @@ func TestWhatADeviceWaitsFor(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if leaves, _ := b.leaves(r, said(c)); len(leaves) != 3 || len(urgent) != 3 || !urgent[ref("first")] || urgent[ref("second")] || urgent[ref("next")] {
 			t.Errorf("%d done; fetched for a device that has nothing else to do: %v", len(leaves), urgent)
+		}
+	})
+}
+
+// A short wait for files takes nothing from who waited, a long one gives nothing,
+// and while it lasts no place elsewhere is kept.
+func TestHowAWaitForFilesCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.exec = takes(time.Hour)
+		b.slowly()
+		b.m.Devices = append(b.m.Devices, job.Device{Name: "gpu", Type: "cuda", Class: "gpu"})
+		b.start(Options{})
+		_, one := newPeer(t)
+		_, two := newPeer(t)
+		b.offer(one)
+		first := b.joined().c
+		b.offer(two)
+		second := b.joined().c
+		order(first, job.Order{Leases: []job.Lease{newLease("cpu", 1, ref("here"))}})
+		order(second, job.Order{Leases: []job.Lease{newLease("gpu", 1, ref("slow"))}})
+		time.Sleep(stillBusy + time.Second)
+		b.w.mu.Lock()
+		now := time.Now()
+		r, other := b.w.requesters[two], b.w.requesters[one]
+		other.share = share{600, now}
+		r.share = share{100, now}
+		if o := b.w.owed(other, b.w.devices["cpu"], now); o != nil {
+			t.Error("a place is kept for one that waits for files elsewhere")
+		}
+		if got := now.Sub(r.waiting); got != stillBusy+time.Second {
+			t.Errorf("it waits for %v", got)
+		}
+		b.w.mu.Unlock()
+		order(second, job.Order{Leases: []job.Lease{newLease("gpu", 1, job.Ref{})}})
+		b.w.mu.Lock()
+		defer b.w.mu.Unlock()
+		if !r.waiting.IsZero() || r.share.given < 599 {
+			t.Errorf("a lease that needs no files: it waits since %v, and has %.0f", r.waiting, r.share.given)
+		}
+		for _, c := range []struct {
+			had    float64
+			waited time.Duration
+			has    float64
+		}{{100, 10 * time.Second, 100}, {100, 10 * time.Minute, 600}, {900, 10 * time.Minute, 900}} {
+			r.share, r.waiting = share{c.had, now}, now.Add(-c.waited)
+			b.w.waits(r, now)
+			if !r.waiting.IsZero() || r.share.given != c.has {
+				t.Errorf("%.0f s after %v of waiting: %.0f s", c.had, c.waited, r.share.given)
+			}
 		}
 	})
 }

@@ -63,7 +63,6 @@ type lease struct {
 	keys   []job.TaskKey
 	serial int
 	inputs map[job.Ref]*input
-	taken  time.Time
 	ctx    context.Context // ends with the lease
 	cancel context.CancelCauseFunc
 
@@ -152,7 +151,9 @@ func (w *Worker) take(r *requester, g job.Lease) {
 		w.seeks(r, r.busy)
 	}
 	r.held[g.ID] = l
-	l.taken = r.busy
+	if d.shared() {
+		w.waits(r, r.busy)
+	}
 	w.jobs[g.Job] = r.busy
 	d.queue = append(d.queue, l)
 	poke(d.wake)
@@ -275,10 +276,9 @@ func (w *Worker) unpack(l *lease, ref job.Ref) *tree {
 		}
 	}
 	w.mu.Lock()
-	before := l.r.active()
 	close(in.ready)
-	if now := time.Now(); !before && l.r.active() && now.Sub(l.taken) >= stillBusy {
-		w.fetched(l.r, now)
+	if l.device.shared() && !l.ended {
+		w.waits(l.r, time.Now())
 	}
 	w.mu.Unlock()
 	poke(l.device.wake)

@@ -34,6 +34,7 @@ type requester struct {
 	busy      time.Time // when there was work last, held or offered
 	sought    time.Time // when it last offered or gave work for devices that others could have
 	since     time.Time // since when it has been without such a lease, if it is
+	waiting   time.Time // since when it has none but such whose files are not here, if so
 	due       time.Time // when a report is to go out; zero: at the next beat
 	beat      time.Duration
 	sentGen   int // machineGen that this link was told

@@ -112,15 +112,24 @@ func (w *Worker) arrive(r *requester, t time.Time) {
 	if !math.IsInf(least, 1) {
 		r.share = share{least, t}
 	}
-	r.since = t
+	r.since, r.waiting = t, time.Time{}
 }
 
-// fetched: after a long wait for files r can work. It is owed nothing for that
-// time. mu is held.
-func (w *Worker) fetched(r *requester, t time.Time) {
-	if least := w.least(r, t, (*requester).active); !math.IsInf(least, 1) {
-		r.share = share{max(least, r.share.now(t)), t}
+// waits notes whether r has nothing here but leases that wait for their files. It
+// is owed nothing for a long time of that. mu is held.
+func (w *Worker) waits(r *requester, t time.Time) {
+	if !r.active() {
+		if r.waiting.IsZero() {
+			r.waiting = t
+		}
+		return
 	}
+	if !r.waiting.IsZero() && t.Sub(r.waiting) >= stillBusy {
+		if least := w.least(r, t, (*requester).active); !math.IsInf(least, 1) {
+			r.share = share{max(least, r.share.now(t)), t}
+		}
+	}
+	r.waiting = time.Time{}
 }
 
 // least is the smallest share of those beside r that want work and are of a kind;
@@ -147,7 +156,7 @@ func (w *Worker) owed(r *requester, d *device, t time.Time) *requester {
 	var out *requester
 	least := mine - fair
 	for _, o := range w.requesters {
-		if s := o.share.now(t); o != r && s < least && o.wants(t) && !d.holds(o.id) && (o.lent() || t.Sub(o.since) < stillBusy) {
+		if s := o.share.now(t); o != r && s < least && o.wants(t) && !d.holds(o.id) && (o.active() || t.Sub(o.since) < stillBusy) {
 			out, least = o, s
 		}
 	}
@@ -216,20 +225,25 @@ func (w *Worker) yields(l *lease, i int, began, t time.Time) bool {
 	d := l.device
 	d.current = nil
 	d.queue = append([]*lease{l}, d.queue...)
+	if !l.here() {
+		w.waits(l.r, t)
+		w.bidSoon(l.r) // there may be a place for somebody else now
+	}
 	return true
 }
 
-// overdue reports whether another lease is due before the i-th task of l, which
-// runs since began: another requester's, or any where that task's files are not
-// here. mu is held.
+// overdue reports whether the i-th task of l, which runs since began, is to wait:
+// another requester's lease is due, or its files are not here. mu is held.
 func (l *lease) overdue(i int, began, t time.Time) bool {
 	least := fair
 	if t.Sub(began) < slice {
 		least = slice.Seconds()
 	}
-	blocked := !l.hasFiles(i)
+	if !l.hasFiles(i) {
+		return true
+	}
 	for _, o := range l.device.queue {
-		if o.here() && (blocked || o.r != l.r && o.r.share.now(t) < l.r.share.now(t)-least) {
+		if o.r != l.r && o.here() && o.r.share.now(t) < l.r.share.now(t)-least {
 			return true
 		}
 	}
