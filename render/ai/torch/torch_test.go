@@ -164,6 +164,36 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// What is wrong with an item is said in the words that are for people; the
+// pipelines are a stand-in, which needs no library.
+func TestWhatIsWrongWithAnItem(t *testing.T) {
+	dir := t.TempDir()
+	p, err := torch.Start(torch.Options{Python: plain(t).Path, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	write(t, dir, "pipelines.py", `
+import importlib.metadata
+from protocol import Refused
+importlib.metadata.version = lambda name: "0"
+class Model:
+    def where(self): return "cpu"
+    def run(self, item, blobs, progress):
+        if item == "refused": raise Refused("the text is empty")
+        raise KeyError("shape")
+def load(*settings): return Model()
+`)
+	none := func(float64) {}
+	if _, err := p.Do(map[string]any{"op": "load", "pipeline": "x", "folder": "x", "device": "cpu"}, nil, none); err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Do(map[string]any{"op": "run", "items": []string{"refused", "broken"}}, nil, none)
+	if err != nil || len(s.Results) != 2 || s.Results[0].Error != "the text is empty" || s.Results[1].Error != "KeyError: 'shape'" {
+		t.Errorf("%+v %v", s.Results, err)
+	}
+}
+
 func TestAPythonWithoutTheLibraries(t *testing.T) {
 	_, _, err := torch.Look(torch.Options{Python: plain(t).Path, Dir: t.TempDir()})
 	if err == nil {

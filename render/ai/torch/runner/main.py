@@ -55,7 +55,7 @@ class Program:
 
             try:
                 outputs = self.model.run(item, blobs, progress)
-            except Refused as e:
+            except protocol.Refused as e:
                 results.append({"error": str(e)})
                 continue
             except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as e:
@@ -70,10 +70,6 @@ class Program:
                     out.append(value.astype("<f4").tobytes())
             results.append({"outputs": named})
         return {"results": results}, out
-
-
-class Refused(ValueError):
-    """What is wrong with an item, for people."""
 
 
 def main():

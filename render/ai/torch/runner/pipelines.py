@@ -9,7 +9,7 @@ import pickle
 import numpy
 import torch
 
-from main import Refused
+from protocol import Refused
 
 
 def _no_pickles(*_, **__):

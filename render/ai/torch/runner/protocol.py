@@ -12,6 +12,10 @@ class Ended(Exception):
     """Whoever asked is gone."""
 
 
+class Refused(ValueError):
+    """What is wrong with an item, for people."""
+
+
 def _read(stream, n):
     out = bytearray()
     while len(out) < n:
