@@ -45,7 +45,8 @@ type grant struct {
 	t     *task
 	fence uint64
 	pos   int32
-	over  bool // returned or given up
+	far   uint16 // the furthest that was heard of it, 65535 is all: what is shown does not go back while its outputs are stored
+	over  bool   // returned or given up
 }
 
 // progress notes what w says it holds, and takes back what it does not.
@@ -119,6 +120,10 @@ func (l *lease) note(p job.Progress, now moment) (news bool) {
 		}
 	}
 	l.seen, l.progress = true, progress{p.Task, p.Fraction, p.Phase}
+	if p.Task >= 0 && p.Task < len(l.grants) {
+		g := l.grants[p.Task]
+		g.far = max(g.far, uint16(math.MaxUint16*p.Fraction))
+	}
 	return news
 }
 

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -209,9 +210,7 @@ func (t *task) far() float64 {
 		f = 1
 	default:
 		for _, g := range t.grants.all() {
-			if g.lease.seen && g.lease.progress.Task == int(g.pos) {
-				f = max(f, g.lease.progress.Fraction)
-			}
+			f = max(f, float64(g.far)/math.MaxUint16)
 		}
 	}
 	n := len(t.prior())

@@ -132,14 +132,14 @@ func TestProgressIsNotWrittenDown(t *testing.T) {
 }
 
 // A frame that was rendered and waits to be joined or finished is not at its
-// beginning again.
+// beginning again, and neither is one whose outputs are being stored.
 func TestAFrameOnlyGetsFurther(t *testing.T) {
 	x := newTable(t)
 	x.silent = true
 	last := 0.0
 	for _, line := range []string{
 		"submit J frames=1 parts=2", "open self home", "open a", "report a want=2",
-		"report a run=L1:0:0.3", "report a run=L1:0:0.9", "report a want=2 done=L1:0", "answer",
+		"report a run=L1:0:0.3", "report a run=L1:0:0.9", "report a run=L1:-1:0", "report a want=2 done=L1:0", "answer",
 		"report a run=L2:0:0.5", "report a want=1 done=L2:0", "answer",
 		"report self want=2 device=home", "report self run=L3:0:0.1 device=home", "report self run=L3:0:0.7 device=home",
 	} {
