@@ -247,7 +247,8 @@ func (b *Board) retryCheck(j *jobState, t *task, reason string, counts bool) {
 	if t.ofClaim() {
 		// Why a claim gives nothing to go on with, that it lacks a pass, say, is seen
 		// by comparing it.
-		x.checks = slices.DeleteFunc(x.checks, (*task).ofClaim)
+		x.checks = slices.DeleteFunc(slices.Clone(x.checks), (*task).ofClaim) // who watches them has the old ones
+		b.watchChecks(j, x)
 		x.evidence = slices.DeleteFunc(x.evidence, func(e evidence) bool { return newCheck(e.task, x).ofClaim() })
 		b.weigh(j, x)
 		return

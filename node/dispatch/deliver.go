@@ -27,7 +27,9 @@ func (b *Board) delivered(e Delivered) {
 		if j.reuse != nil { // it is the first one
 			b.mistaken(j, t, e.Differs)
 		}
-		b.deliver(j, t)
+		if t.phase == taken { // else it is made of what is made again
+			b.deliver(j, t)
+		}
 		return
 	}
 	if e.Err != nil {
