@@ -1,8 +1,9 @@
 // Command idlewild is a peer-to-peer render farm for idle GPUs: the daemon, and
 // everything a person does with it from a shell.
 //
-// Each subcommand is a file, but for two that belong to another. What they have in common of speaking to people
-// and programs stands in tui.go, exit codes in exit.go.
+// Each subcommand is a file, but for two that belong to another. What they have
+// in common of speaking to people and programs stands in tui.go, exit codes in
+// exit.go.
 package main
 
 import (

@@ -329,6 +329,14 @@ func (b *bed) offer(id peer.ID) {
 	synctest.Wait()
 }
 
+// comes is a requester that offers work and is joined.
+func (b *bed) comes() (peer.ID, *conn) {
+	b.t.Helper()
+	_, id := newPeer(b.t)
+	b.offer(id)
+	return id, b.joined().c
+}
+
 // joined returns the next link, which must exist.
 func (b *bed) joined() joined {
 	b.t.Helper()

@@ -168,7 +168,7 @@ func (w *Worker) owed(r *requester, d *device, t time.Time) *requester {
 // that d works for just now has no other lease that waits: its tasks may be so much
 // shorter than the others' that its turn is again after this one. mu is held.
 func (w *Worker) due(r *requester, d *device, t time.Time) bool {
-	if !d.shared() || !r.wants(t) || d.load() == 0 || d.ready() > w.opts.Credit || d.load() > 2*w.opts.Credit {
+	if !d.shared() || !r.wants(t) || d.load() == 0 || d.ready() > w.opts.Credit {
 		return false
 	}
 	mine := r.share.now(t) - fair

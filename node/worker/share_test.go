@@ -139,57 +139,37 @@ func (b *bed) grants(c *conn, id peer.ID, from time.Time, long bool) *atomic.Int
 	return done
 }
 
-// This machine's own job has its share of it while somebody else's goes on.
+// This machine's own job has its share of it while somebody else's goes on, also
+// where its first lease is granted to a device that has a place, before anything
+// of it was offered.
 func TestOwnJobHasItsShare(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t)
-		b.exec = takes(10 * time.Second)
-		b.start(Options{Home: b.self})
-		home := b.joined()
-		_, other := newPeer(t)
-		b.offer(other)
-		theirs := b.joined()
-		now := time.Now()
-		n := b.grants(theirs.c, other, now, false)
-		own := b.grants(home.c, b.self, now.Add(10*time.Minute), false)
-		time.Sleep(10 * time.Minute)
-		before := n.Load()
-		b.offer(b.self)
-		time.Sleep(10 * time.Minute)
-		if own, n := own.Load(), n.Load()-before; own < 25 || n < 25 {
-			t.Errorf("in ten minutes of both: %d of this machine's own, %d of the other", own, n)
-		}
-		home.c.cut()
-		theirs.c.cut()
-	})
-}
-
-// ... also where its first lease is granted to a device that has a place, before
-// anything of it was offered.
-func TestOwnJobThatIsGrantedAtOnceHasItsShare(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBed(t)
-		b.exec = takes(10 * time.Second)
-		b.start(Options{Home: b.self})
-		home := b.joined()
-		_, other := newPeer(t)
-		b.offer(other)
-		theirs := b.joined()
-		now := time.Now()
-		n := b.grants(theirs.c, other, now, true)
-		own := b.grants(home.c, b.self, now.Add(10*time.Minute), false)
-		time.Sleep(10 * time.Minute)
-		if own.Load() != 0 || n.Load() < 50 {
-			t.Fatalf("in ten minutes of one: %d of this machine's own, %d of the other", own.Load(), n.Load())
-		}
-		before := n.Load()
-		time.Sleep(10 * time.Minute)
-		if own, n := own.Load(), n.Load()-before; own < 25 || n < 15 {
-			t.Errorf("in ten minutes of both: %d of this machine's own, %d of the other", own, n)
-		}
-		home.c.cut()
-		theirs.c.cut()
-	})
+	for _, offered := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBed(t)
+			b.exec = takes(10 * time.Second)
+			b.start(Options{Home: b.self})
+			home := b.joined()
+			other, theirs := b.comes()
+			now := time.Now()
+			n := b.grants(theirs, other, now, !offered)
+			own := b.grants(home.c, b.self, now.Add(10*time.Minute), false)
+			time.Sleep(10 * time.Minute)
+			if own.Load() != 0 || n.Load() < 50 {
+				t.Errorf("offered %v: in ten minutes of one: %d of this machine's own, %d of the other", offered, own.Load(), n.Load())
+			}
+			before, least := n.Load(), int64(15) // it gives one lease at a time
+			if offered {
+				b.offer(b.self)
+				least = 25
+			}
+			time.Sleep(10 * time.Minute)
+			if own, n := own.Load(), n.Load()-before; own < 25 || n < least {
+				t.Errorf("offered %v: in ten minutes of both: %d of this machine's own, %d of the other", offered, own, n)
+			}
+			home.c.cut()
+			theirs.cut()
+		})
+	}
 }
 
 // Whoever has no work that a device here could do, or takes no place that it is
@@ -306,12 +286,8 @@ func TestStoppedTasksCount(t *testing.T) {
 		b := newBed(t)
 		b.exec = takes(10 * time.Second)
 		b.start(Options{})
-		_, one := newPeer(t)
-		_, two := newPeer(t)
-		b.offer(one)
-		first := b.joined().c
-		b.offer(two)
-		second := b.joined().c
+		_, first := b.comes()
+		two, second := b.comes()
 		go func() {
 			at := map[job.LeaseID]bool{}
 			for {

@@ -1,7 +1,8 @@
 // Package ai is the kind of work that puts a model to use on many items: it
 // upscales pictures and makes them of words, embeds texts, classifies rows,
-// transcribes, estimates depth, answers requests. Models are data, files of the job like any other, and run inside of the sandbox: in
-// onnxruntime, in llama.cpp's server or in PyTorch.
+// transcribes, estimates depth, answers requests. Models are data, files of the
+// job like any other, and run inside of the sandbox: in onnxruntime, in
+// llama.cpp's server or in PyTorch.
 //
 // Spec is what a job asks for; Inspect looks at model and inputs; Plan cuts
 // the items into tasks, or pictures into tiles that render/assemble joins.
